@@ -1,0 +1,445 @@
+//! The authorization code flow's first leg (RFC 6749, section 4.1; RFC 7636; OpenID Connect Core 1.0,
+//! section 3.1): a URL to send the user to, and what to remember until the user is back.
+//!
+//! ```text
+//! AuthorizationRequest ─start─▶ Authorization { url, pending }
+//!                                               │      ▲ the user signs in, and a redirect comes back
+//!                    PendingAuthorization ◀─────┘      │
+//!                             │ finish(redirect) ◀─────┘
+//!                             ▼
+//!                        TokenRequest ─exchange─▶ Token
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use url::{Url, form_urlencoded};
+
+use crate::exchange::{is_reserved, vschar};
+use crate::secret::stored;
+use crate::server::{Endpoint, Issuer};
+use crate::token::{Deviations, Rotation};
+use crate::{Client, Cx, Error, ErrorKind, Scopes, Secret, ServerError, ServerMetadata, Timestamp, TokenRequest};
+
+/// How long an authorization may take unless told.
+const LIFETIME: Duration = Duration::from_secs(600);
+/// The longest redirect to read.
+const MAX_REDIRECT: usize = 64 * 1024;
+
+/// What to ask of the user, on the way to a URL. PKCE with S256 and `state` are always there, a `nonce`
+/// whenever `openid` is asked.
+///
+/// ```
+/// use grantflow::{AuthorizationRequest, Client, Cx, Issuer, Now, ServerMetadata};
+///
+/// let server = ServerMetadata::new(Issuer::new("https://as.example")?)
+///     .authorization_endpoint("https://as.example/authorize")?
+///     .token_endpoint("https://as.example/token")?;
+/// let client = Client::new("web-app");
+/// # let mut cx = Cx::new(Now::default(), [7; 32]);
+/// let authorization = AuthorizationRequest::new(&server, &client, "https://app.example/callback")
+///     .scopes(["openid", "email"])
+///     .prompt("consent")
+///     .start(&mut cx)?;
+/// assert!(authorization.url.starts_with("https://as.example/authorize?response_type=code&"));
+/// // Send the user to `authorization.url`, keep `authorization.pending` in their session.
+/// # Ok::<(), grantflow::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct AuthorizationRequest {
+    server: ServerMetadata,
+    client: Client,
+    redirect_uri: Arc<str>,
+    scopes: Scopes,
+    code_verifier: Option<Secret>,
+    plain: bool,
+    max_age: Option<u64>,
+    lifetime: Duration,
+    extras: Vec<(String, String)>,
+    error: Option<Error>,
+}
+
+/// A URL for the user's browser and the memory that belongs to it.
+#[derive(Debug)]
+pub struct Authorization {
+    /// Where to send the user. It holds no secret, but says who is asked for what: it is not for logs.
+    pub url: String,
+    /// What the answer is checked against.
+    pub pending: PendingAuthorization,
+}
+
+impl AuthorizationRequest {
+    /// Asks on behalf of `client`; the user comes back to `redirect_uri`, which must be registered at
+    /// the server: https, http on a loopback host, or a private scheme with a dot in it (RFC 8252,
+    /// section 7).
+    pub fn new(server: &ServerMetadata, client: &Client, redirect_uri: impl Into<Arc<str>>) -> Self {
+        Self {
+            server: server.clone(),
+            client: client.clone(),
+            redirect_uri: redirect_uri.into(),
+            scopes: Scopes::default(),
+            code_verifier: None,
+            plain: false,
+            max_age: None,
+            lifetime: LIFETIME,
+            extras: Vec::new(),
+            error: None,
+        }
+    }
+
+    /// Asks for these scopes (RFC 6749, section 3.3).
+    pub fn scopes(mut self, scopes: impl Into<Scopes>) -> Self {
+        self.scopes = scopes.into();
+        self
+    }
+
+    /// `prompt`: what the server must show, such as `consent`, `select_account`, `login` or `none`.
+    pub fn prompt(self, prompt: &str) -> Self {
+        self.extra("prompt", prompt)
+    }
+
+    /// `login_hint`: who is expected to sign in.
+    pub fn login_hint(self, hint: &str) -> Self {
+        self.extra("login_hint", hint)
+    }
+
+    /// `access_type`: `offline` gets a refresh token from Google.
+    pub fn access_type(self, access_type: &str) -> Self {
+        self.extra("access_type", access_type)
+    }
+
+    /// `include_granted_scopes`: the token is to cover what was granted to Google web clients before.
+    pub fn include_granted_scopes(self, include: bool) -> Self {
+        self.extra("include_granted_scopes", if include { "true" } else { "false" })
+    }
+
+    /// `hd`: the Google Workspace domain to offer accounts of. Check the ID token's `hd` afterwards.
+    pub fn hd(self, domain: &str) -> Self {
+        self.extra("hd", domain)
+    }
+
+    /// `max_age`: how long ago the user may have signed in, to the second. With `openid`, the ID token's
+    /// `auth_time` is checked against it.
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = Some(age.as_secs());
+        self.extra("max_age", &age.as_secs().to_string())
+    }
+
+    /// Sets any other parameter; given twice, the later value holds. Those that make the flow safe cannot
+    /// be set by this.
+    pub fn extra(mut self, name: &str, value: &str) -> Self {
+        if is_reserved(name) || matches!(name, "scope" | "request" | "request_uri") {
+            self.error.get_or_insert(Error::config(format!("the parameter {name} cannot be set as an extra one")));
+        }
+        self.extras.retain(|(known, _)| known != name);
+        if !value.is_empty() {
+            self.extras.push((name.to_owned(), value.to_owned()));
+        }
+        self
+    }
+
+    /// Uses this `code_verifier` (RFC 7636, section 4.1: 43 to 128 letters, digits or `-._~`) instead of
+    /// a random one. It must be good for this one request only.
+    pub fn code_verifier(mut self, verifier: impl Into<Secret>) -> Self {
+        self.code_verifier = Some(verifier.into());
+        self
+    }
+
+    /// Sends the verifier itself as the challenge (`plain`), which protects less. Only for servers that
+    /// cannot do S256.
+    pub fn plain_code_challenge(mut self) -> Self {
+        self.plain = true;
+        self
+    }
+
+    /// How long the user may take; 10 minutes unless told.
+    pub fn lifetime(mut self, time: Duration) -> Self {
+        self.lifetime = time;
+        self
+    }
+
+    /// Draws state, verifier and nonce, and makes the URL.
+    pub fn start(self, cx: &mut Cx) -> Result<Authorization, Error> {
+        let Self { server, client, redirect_uri, scopes, code_verifier, plain, max_age, lifetime, extras, error } =
+            self;
+        if let Some(error) = error {
+            return Err(error);
+        }
+        client.check_issuer(server.issuer())?;
+        vschar("client_id", client.id())?;
+        check_redirect_uri(&redirect_uri)?;
+        scopes.check()?;
+        let method = if plain { "plain" } else { "S256" };
+        if server.lacks_code_challenge_method(method) {
+            return Err(Error::config(format!("the server does not know the PKCE method {method}")));
+        }
+        let code_verifier = match code_verifier {
+            Some(verifier) => check_verifier(verifier)?,
+            None => token(cx, "pkce verifier")?,
+        };
+        let state = token(cx, "state")?;
+        let nonce = if scopes.contains("openid") { Some(token(cx, "nonce")?) } else { None };
+        let mut digest = [0; 43];
+        let challenge = if plain { code_verifier.expose() } else { s256(&code_verifier, &mut digest) };
+
+        let endpoint = server.authorization()?.as_str();
+        let length = endpoint.len().saturating_add(redirect_uri.len()).saturating_add(scopes.as_str().len());
+        let mut url = String::with_capacity(length.saturating_add(512));
+        url.push_str(endpoint);
+        let mut query = Query { url: &mut url, separator: if endpoint.contains('?') { '&' } else { '?' } };
+        query.push("response_type", "code");
+        query.push("client_id", client.id());
+        query.push("redirect_uri", &redirect_uri);
+        if !scopes.is_empty() {
+            query.push("scope", scopes.as_str());
+        }
+        query.push("state", state.expose());
+        query.push("code_challenge", challenge);
+        query.push("code_challenge_method", method);
+        if let Some(nonce) = &nonce {
+            query.push("nonce", nonce.expose());
+        }
+        for (name, value) in &extras {
+            query.push(name, value);
+        }
+        let pending = PendingAuthorization {
+            version: 1,
+            state,
+            nonce,
+            code_verifier,
+            issuer: server.issuer().clone(),
+            issuer_aliases: server.issuer_aliases(),
+            iss_required: server.promises_iss(),
+            token_endpoint: server.token()?.clone(),
+            client_id: client.shared_id(),
+            redirect_uri,
+            scopes,
+            max_age,
+            rotation: server.rotation(),
+            tolerated: server.tolerated(),
+            made_at: cx.now().wall,
+            lifetime,
+        };
+        Ok(Authorization { url, pending })
+    }
+}
+
+struct Query<'a> {
+    url: &'a mut String,
+    separator: char,
+}
+
+impl Query<'_> {
+    fn push(&mut self, name: &str, value: &str) {
+        self.url.push(std::mem::replace(&mut self.separator, '&'));
+        self.url.extend(form_urlencoded::byte_serialize(name.as_bytes()));
+        self.url.push('=');
+        self.url.extend(form_urlencoded::byte_serialize(value.as_bytes()));
+    }
+}
+
+/// 32 random bytes as 43 characters.
+fn token(cx: &mut Cx, label: &'static str) -> Result<Secret, Error> {
+    let bytes = zeroize::Zeroizing::new(cx.random::<32>(label)?);
+    Ok(URL_SAFE_NO_PAD.encode(*bytes).into())
+}
+
+/// The S256 challenge (RFC 7636, section 4.2).
+fn s256<'a>(verifier: &Secret, buffer: &'a mut [u8; 43]) -> &'a str {
+    let digest = Sha256::digest(verifier.expose());
+    // 32 bytes are always 43 characters.
+    let _ = URL_SAFE_NO_PAD.encode_slice(digest, buffer);
+    std::str::from_utf8(buffer).unwrap_or_default()
+}
+
+fn check_verifier(verifier: Secret) -> Result<Secret, Error> {
+    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let text = verifier.expose();
+    if (43..=128).contains(&text.len()) && text.bytes().all(unreserved) {
+        return Ok(verifier);
+    }
+    Err(Error::config("the code_verifier is not 43 to 128 letters, digits or -._~"))
+}
+
+fn check_redirect_uri(uri: &str) -> Result<(), Error> {
+    let wrong = |why: &str| Err(Error::config(format!("the redirect URI {}: {why}", crate::error::without_query(uri))));
+    let Ok(url) = Url::parse(uri) else { return wrong("it is no absolute address") };
+    match url.scheme() {
+        "https" | "http" => Endpoint::new(uri).map(drop),
+        scheme if scheme.contains('.') && url.fragment().is_none() => vschar("the redirect URI", uri),
+        _ => wrong("it must be https, http on a loopback address, or a private scheme with a dot, without a fragment"),
+    }
+}
+
+/// An authorization under way: what was sent, and where its answer may go. It is made before the
+/// user leaves and checked against when they come back.
+///
+/// It is opaque and can be serialized, for a session at the server or an encrypted cookie. It holds
+/// secrets: whoever reads it can finish the sign-in, and whoever can write it can choose the server.
+/// Keep it bound to the browser that began, use it once, then delete it.
+#[derive(Serialize, Deserialize)]
+pub struct PendingAuthorization {
+    version: u8,
+    #[serde(with = "stored")]
+    state: Secret,
+    #[serde(with = "stored::option")]
+    pub(crate) nonce: Option<Secret>,
+    #[serde(with = "stored")]
+    pub(crate) code_verifier: Secret,
+    pub(crate) issuer: Issuer,
+    pub(crate) issuer_aliases: Arc<[String]>,
+    iss_required: bool,
+    pub(crate) token_endpoint: Endpoint,
+    pub(crate) client_id: Arc<str>,
+    pub(crate) redirect_uri: Arc<str>,
+    pub(crate) scopes: Scopes,
+    pub(crate) max_age: Option<u64>,
+    pub(crate) rotation: Rotation,
+    pub(crate) tolerated: Deviations,
+    made_at: Timestamp,
+    lifetime: Duration,
+}
+
+/// An authorization code that came with the right `state` and from the right server.
+pub struct AuthorizationCode(pub(crate) Secret);
+
+impl fmt::Debug for AuthorizationCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuthorizationCode(..)")
+    }
+}
+
+impl PendingAuthorization {
+    /// Reads what came back and makes of it the request for a token, to the server where this began.
+    ///
+    /// `redirect` is the whole URL, its query, or the body of a form post (`response_mode=form_post`).
+    /// `client` is the one that began. `now` is the wall clock's time.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive), and [`ErrorKind::Config`] for another client.
+    pub fn finish(self, client: &Client, redirect: &str, now: Timestamp) -> Result<TokenRequest, Error> {
+        let code = self.receive(redirect, now)?;
+        self.redeem(client, &code)
+    }
+
+    /// Reads what came back and checks it, without using this up: something that is no answer to this
+    /// request may come first.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidRedirect`] if it is not the answer to this request, [`ErrorKind::Expired`] if
+    /// it comes too late, [`ErrorKind::Authorization`] if it is the server's own error.
+    pub fn receive(&self, redirect: &str, now: Timestamp) -> Result<AuthorizationCode, Error> {
+        let wrong = |why| Err(Error::new(ErrorKind::InvalidRedirect, why));
+        let answer = Answer::parse(redirect)?;
+        // RFC 6749, section 4.1.2.
+        match &answer.state {
+            Some(state) if self.state.matches(state.expose()) => {}
+            Some(_) => return wrong("it belongs to another authorization request (state)"),
+            None => return wrong("it has no state"),
+        }
+        // RFC 9207, section 2.4: before anything else in it is believed.
+        match &answer.iss {
+            Some(iss) if iss != self.issuer.as_str() => return wrong("it comes from another server (iss)"),
+            None if self.iss_required => return wrong("it does not say which server it comes from (iss)"),
+            _ => {}
+        }
+        if now.since(self.made_at) > self.lifetime {
+            return Err(Error::new(ErrorKind::Expired, "the sign-in took longer than allowed"));
+        }
+        match (answer.code, answer.error) {
+            (Some(code), None) => Ok(AuthorizationCode(code)),
+            (None, Some(error)) => {
+                let secrets = [&self.state, &self.code_verifier].map(Secret::clone);
+                Err(Error::from_server(ErrorKind::Authorization, error).strike_out(&secrets))
+            }
+            (Some(_), Some(_)) => wrong("it has both a code and an error"),
+            (None, None) => wrong("it has neither a code nor an error"),
+        }
+    }
+
+    /// Makes the request for a token of a code that was [received](Self::receive).
+    pub fn redeem(self, client: &Client, code: &AuthorizationCode) -> Result<TokenRequest, Error> {
+        TokenRequest::authorization_code(self, client, code)
+    }
+
+    /// The redirect URI that was sent, with its real port.
+    pub fn redirect_uri(&self) -> &str {
+        &self.redirect_uri
+    }
+
+    /// The server that was asked.
+    pub fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
+    /// The moment after which no answer is taken any more.
+    pub fn expires_at(&self) -> Timestamp {
+        self.made_at + self.lifetime
+    }
+}
+
+impl fmt::Debug for PendingAuthorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingAuthorization")
+            .field("issuer", &self.issuer)
+            .field("client_id", &self.client_id)
+            .field("redirect_uri", &self.redirect_uri)
+            .field("scopes", &self.scopes)
+            .field("made_at", &self.made_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The parameters of an authorization response (RFC 6749, sections 4.1.2 and 4.1.2.1; RFC 9207).
+#[derive(Default)]
+struct Answer {
+    state: Option<Secret>,
+    iss: Option<String>,
+    code: Option<Secret>,
+    error: Option<ServerError>,
+}
+
+impl Answer {
+    fn parse(redirect: &str) -> Result<Self, Error> {
+        let wrong = |why: &'static str| Error::new(ErrorKind::InvalidRedirect, why);
+        if redirect.len() > MAX_REDIRECT {
+            return Err(wrong("it is longer than 64 KiB"));
+        }
+        let redirect = redirect.trim();
+        let query = redirect.split_once('?').map_or(redirect, |(_, query)| query);
+        let query = query.split('#').next().unwrap_or_default();
+        let (mut answer, mut description, mut uri, mut subtype, mut error) = (Self::default(), None, None, None, None);
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let again = match &*name {
+                "state" => answer.state.replace(value.into_owned().into()).is_some(),
+                "code" => answer.code.replace(value.into_owned().into()).is_some(),
+                "iss" => answer.iss.replace(value.into_owned()).is_some(),
+                "error" => error.replace(value.into_owned()).is_some(),
+                "error_description" => description.replace(value.into_owned()).is_some(),
+                "error_uri" => uri.replace(value.into_owned()).is_some(),
+                "error_subtype" => subtype.replace(value.into_owned()).is_some(),
+                _ => false,
+            };
+            // RFC 6749, section 3.1.
+            if again {
+                return Err(wrong("it has a parameter twice"));
+            }
+        }
+        answer.state = answer.state.filter(|state| !state.is_empty());
+        answer.code = answer.code.filter(|code| !code.is_empty());
+        answer.error = error.map(|error| ServerError {
+            error,
+            error_description: description,
+            error_uri: uri,
+            error_subtype: subtype,
+        });
+        Ok(answer)
+    }
+}

@@ -1,0 +1,462 @@
+//! The one error type: what was being done, to whom, what came instead, and what to do about it.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Failure;
+
+/// The most characters of a server's text to keep.
+const MAX_TEXT: usize = 500;
+
+/// Why something did not succeed. Cheap to clone: one failure reaches all who wait for it.
+///
+/// It holds no secret, nor does anything it prints. [`kind`](Self::kind) is for programs,
+/// [`advice`](Self::advice) and `Display` are for people.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    doing: Option<&'static str>,
+    endpoint: Option<String>,
+    status: Option<u16>,
+    server: Option<ServerError>,
+    retry_after: Option<Duration>,
+    transient: bool,
+    advice: Option<Advice>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+/// The classes of errors.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// What the caller gave cannot be used: an address, a parameter, a client file.
+    Config,
+    /// A machine was driven wrongly: a reply that does not fit, or a call after the end.
+    Misuse,
+    /// The driver refused an effect that the machine could not do without.
+    Unsupported,
+    /// There is no randomness.
+    Entropy,
+    /// The server could not be reached, or not securely, or the connection broke.
+    Transport,
+    /// It took longer than allowed.
+    Timeout,
+    /// The caller cancelled it.
+    Cancelled,
+    /// The server answered with an OAuth error: see [`Error::server`].
+    Server,
+    /// The server answered with an HTTP status that is an error, without an OAuth error in it.
+    Http,
+    /// The server's answer breaks the standard, or is no such answer at all.
+    InvalidResponse,
+    /// The authorization endpoint sent the user back with an error: see [`Error::server`].
+    Authorization,
+    /// What came to the redirect URI is not the answer to this authorization request:
+    /// wrong or missing `state`, wrong `iss`, repeated or missing parameters.
+    InvalidRedirect,
+    /// The answer to an authorization request came too late.
+    Expired,
+    /// The server is not the one that was meant: its metadata names another issuer.
+    Issuer,
+    /// The ID token is missing, malformed, or not meant for this client and this request.
+    IdToken,
+    /// A token cannot be used in this way, such as in a header for bearer tokens.
+    TokenType,
+    /// A file is missing or cannot be read.
+    File,
+    /// No connection of a browser could be received: see the source.
+    Loopback,
+}
+
+/// What to do about an error.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Advice {
+    /// The same may succeed later.
+    TryLater,
+    /// The grant is gone or was never given: a person must sign in again.
+    SignInAgain,
+    /// Something that was configured, here or at the server, is wrong.
+    FixConfiguration,
+    /// The clock of this machine is off.
+    SetClock,
+    /// The server does not follow the standard; its operator, or a named leniency, may help.
+    AskProvider,
+}
+
+impl Advice {
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::TryLater => "try again later",
+            Self::SignInAgain => "sign in again",
+            Self::FixConfiguration => "fix the configuration",
+            Self::SetClock => "set this machine's clock",
+            Self::AskProvider => "the server breaks the standard: ask its operator",
+        }
+    }
+}
+
+/// An error in the words of the server (RFC 6749, sections 4.1.2.1 and 5.2).
+///
+/// The texts are the server's: control characters are removed, long ones cut, and whatever secret
+/// the request had held is struck out, but they are still hostile until shown to be otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerError {
+    pub(crate) error: String,
+    pub(crate) error_description: Option<String>,
+    pub(crate) error_uri: Option<String>,
+    pub(crate) error_subtype: Option<String>,
+}
+
+impl ServerError {
+    /// The code, such as `invalid_grant`.
+    pub fn error(&self) -> &str {
+        &self.error
+    }
+
+    /// A text for developers, if the server sent one.
+    pub fn error_description(&self) -> Option<&str> {
+        self.error_description.as_deref()
+    }
+
+    /// The address of a page about the error, if the server sent one. Do not open it unasked.
+    pub fn error_uri(&self) -> Option<&str> {
+        self.error_uri.as_deref()
+    }
+
+    /// Google's finer code beside `invalid_grant`, such as `invalid_rapt`.
+    pub fn error_subtype(&self) -> Option<&str> {
+        self.error_subtype.as_deref()
+    }
+
+    /// Whether the server says that the same may succeed later. `internal_failure` and
+    /// `unhandled_canonical_code_14` are Google's.
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(
+            &*self.error,
+            "temporarily_unavailable"
+                | "server_error"
+                | "slow_down"
+                | "internal_failure"
+                | "unhandled_canonical_code_14"
+        )
+    }
+
+    fn advice(&self) -> Option<Advice> {
+        Some(match &*self.error {
+            _ if self.is_transient() => Advice::TryLater,
+            "invalid_grant"
+            | "access_denied"
+            | "login_required"
+            | "consent_required"
+            | "interaction_required"
+            | "account_selection_required"
+            | "expired_token"
+            | "invalid_token" => Advice::SignInAgain,
+            "invalid_request"
+            | "invalid_client"
+            | "unauthorized_client"
+            | "invalid_scope"
+            | "unsupported_grant_type"
+            | "unsupported_response_type"
+            | "unsupported_token_type"
+            | "invalid_target"
+            | "redirect_uri_mismatch"
+            | "deleted_client"
+            | "disabled_client"
+            | "org_internal"
+            | "admin_policy_enforced"
+            | "access_not_configured"
+            | "incorrect_client_credentials" => Advice::FixConfiguration,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.error)?;
+        if let Some(subtype) = &self.error_subtype {
+            write!(f, " ({subtype})")?;
+        }
+        if let Some(description) = &self.error_description {
+            write!(f, ": {description}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error {
+    /// An error of this kind. The message must hold no secret.
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        let transient = matches!(kind, ErrorKind::Timeout);
+        let advice = match kind {
+            ErrorKind::Config | ErrorKind::Issuer | ErrorKind::File => Some(Advice::FixConfiguration),
+            ErrorKind::Timeout => Some(Advice::TryLater),
+            ErrorKind::InvalidResponse => Some(Advice::AskProvider),
+            ErrorKind::InvalidRedirect | ErrorKind::Expired => Some(Advice::SignInAgain),
+            _ => None,
+        };
+        Self(Arc::new(Inner {
+            kind,
+            message: message.into(),
+            doing: None,
+            endpoint: None,
+            status: None,
+            server: None,
+            retry_after: None,
+            transient,
+            advice,
+            source: None,
+        }))
+    }
+
+    /// The class of the error.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The OAuth error that the server answered with, if it did.
+    pub fn server(&self) -> Option<&ServerError> {
+        self.0.server.as_ref()
+    }
+
+    /// The HTTP status of the answer, if there was one.
+    pub fn status(&self) -> Option<u16> {
+        self.0.status
+    }
+
+    /// How long the server asked to wait (`Retry-After`, RFC 9110, section 10.2.3).
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// Whether the same may succeed later without anything being changed.
+    pub fn is_transient(&self) -> bool {
+        self.0.transient
+    }
+
+    /// What to do about it, where that can be told.
+    pub fn advice(&self) -> Option<Advice> {
+        self.0.advice
+    }
+
+    pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Config, message)
+    }
+
+    pub(crate) fn misuse(machine: &'static str) -> Self {
+        Self::new(ErrorKind::Misuse, format!("{machine} got a reply that does not fit, or was resumed after its end"))
+    }
+
+    pub(crate) fn refused(effect: &'static str) -> Self {
+        Self::new(
+            ErrorKind::Unsupported,
+            format!("the driver does not carry out the effect {effect}, which this needs"),
+        )
+    }
+
+    /// The error of an OAuth error answer, with the advice that its code allows.
+    pub(crate) fn from_server(kind: ErrorKind, server: ServerError) -> Self {
+        let mut error = Self::new(kind, "the server answered with an error");
+        let inner = error.edit();
+        inner.transient = server.is_transient();
+        inner.advice = server.advice();
+        inner.server = Some(server);
+        error
+    }
+
+    fn edit(&mut self) -> &mut Inner {
+        Arc::make_mut(&mut self.0)
+    }
+
+    pub(crate) fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.edit().source = Some(Arc::new(source));
+        self
+    }
+
+    pub(crate) fn with_advice(mut self, advice: Advice) -> Self {
+        self.edit().advice = Some(advice);
+        self
+    }
+
+    pub(crate) fn with_status(mut self, status: u16) -> Self {
+        self.edit().status = Some(status);
+        self
+    }
+
+    pub(crate) fn with_retry_after(mut self, time: Option<Duration>) -> Self {
+        self.edit().retry_after = time;
+        self
+    }
+
+    pub(crate) fn transient(mut self) -> Self {
+        let inner = self.edit();
+        inner.transient = true;
+        inner.advice = Some(Advice::TryLater);
+        self
+    }
+
+    /// Strikes secrets out of the server's words, should it have sent ours back, and only then cuts
+    /// the words to a length that can be shown.
+    pub(crate) fn strike_out(mut self, secrets: &[crate::Secret]) -> Self {
+        let strike = |text: &mut String| {
+            for secret in secrets.iter().map(crate::Secret::expose) {
+                // Shorter ones are no secrets, and would strike out half of any text.
+                if secret.len() >= 4 && text.contains(secret) {
+                    *text = text.replace(secret, "***");
+                }
+            }
+            *text = printable(text, MAX_TEXT);
+        };
+        if self.0.server.is_some()
+            && let Some(server) = &mut self.edit().server
+        {
+            strike(&mut server.error);
+            for text in [&mut server.error_description, &mut server.error_uri, &mut server.error_subtype] {
+                text.iter_mut().for_each(strike);
+            }
+        }
+        self
+    }
+
+    /// Says what was being done and to which endpoint, unless something nearer has said so.
+    pub(crate) fn during(mut self, doing: &'static str, endpoint: Option<&str>) -> Self {
+        let inner = self.edit();
+        inner.doing.get_or_insert(doing);
+        if inner.endpoint.is_none() {
+            inner.endpoint = endpoint.map(without_query);
+        }
+        self
+    }
+}
+
+/// An address as it may be shown: without user information, query and fragment.
+pub(crate) fn without_query(address: &str) -> String {
+    let end = address.find(['?', '#']).unwrap_or(address.len());
+    let shown = address.get(..end).unwrap_or_default();
+    match shown.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}://{host}{path}")
+        }
+        None => shown.to_owned(),
+    }
+}
+
+/// A server's text as it may be shown: control and direction-changing characters removed, at most
+/// `max` characters.
+pub(crate) fn printable(text: &str, max: usize) -> String {
+    let hidden = |c: &char| {
+        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut shown: String = text.chars().filter(|c| !hidden(c)).take(max).collect();
+    if text.chars().filter(|c| !hidden(c)).nth(max).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        use crate::machine::FailureKind;
+        let kind = match failure.kind() {
+            FailureKind::Timeout => ErrorKind::Timeout,
+            FailureKind::TooLarge => ErrorKind::InvalidResponse,
+            FailureKind::Forbidden => ErrorKind::Config,
+            FailureKind::File => ErrorKind::File,
+            _ => ErrorKind::Transport,
+        };
+        let mut error = Self::new(kind, failure.to_string());
+        error.edit().source = Some(failure.source());
+        if failure.is_transient() { error.transient() } else { error }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.0;
+        if let Some(doing) = inner.doing {
+            write!(f, "{doing}: ")?;
+        }
+        f.write_str(&inner.message)?;
+        if let Some(server) = &inner.server {
+            write!(f, ": {server}")?;
+        }
+        match (&inner.endpoint, inner.status) {
+            (Some(endpoint), Some(status)) => write!(f, " (status {status} from {endpoint})")?,
+            (Some(endpoint), None) => write!(f, " ({endpoint})")?,
+            (None, Some(status)) => write!(f, " (status {status})")?,
+            (None, None) => {}
+        }
+        match (inner.retry_after, inner.advice) {
+            (Some(time), _) => write!(f, "; try again in {} s", time.as_secs())?,
+            (None, Some(advice)) => write!(f, "; {}", advice.sentence())?,
+            (None, None) => {}
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Error({:?}: {self})", self.0.kind)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_what_may_be_secret() {
+        for (address, shown) in [
+            ("https://user:pw@as.example/token?a=b#c", "https://as.example/token"),
+            ("https://as.example?x", "https://as.example"),
+            ("as.example/x?y", "as.example/x"),
+            ("", ""),
+        ] {
+            assert_eq!(without_query(address), shown);
+        }
+    }
+
+    #[test]
+    fn server_texts_cannot_steer_a_terminal() {
+        assert_eq!(printable("\x1b]0;x\x07a\u{202e}b\n", 10), "]0;xab");
+        assert_eq!(printable("abcdef", 3), "abc…");
+    }
+
+    #[test]
+    fn says_what_was_done_where_what_came_and_what_to_do() {
+        let server = ServerError {
+            error: "invalid_grant".into(),
+            error_description: Some("expired".into()),
+            error_uri: None,
+            error_subtype: None,
+        };
+        let error = Error::from_server(ErrorKind::Server, server)
+            .with_status(400)
+            .during("refreshing the token", Some("https://as.example/token?x"));
+        assert_eq!(
+            error.to_string(),
+            "refreshing the token: the server answered with an error: invalid_grant: expired \
+             (status 400 from https://as.example/token); sign in again"
+        );
+        assert_eq!(error.advice(), Some(Advice::SignInAgain));
+        assert!(!error.is_transient());
+    }
+}

@@ -1,0 +1,92 @@
+//! The ways to a token (RFC 6749, section 4), one file each, all of which make a [`TokenRequest`].
+
+mod authorization_code;
+mod client_credentials;
+mod password;
+mod refresh_token;
+
+use crate::exchange::Request;
+use crate::machine::Repeat;
+use crate::token::Asked;
+use crate::{Client, Error, Exchange, Scopes, Secret, ServerMetadata, Token};
+
+/// A request to a token endpoint. Each grant has its constructor:
+///
+/// | grant | constructor | sent again when it may have arrived |
+/// |---|---|---|
+/// | [RFC 6749, section 4.1](https://www.rfc-editor.org/rfc/rfc6749#section-4.1) | [`PendingAuthorization::finish`](crate::PendingAuthorization::finish) | never: a code is good for one use |
+/// | [section 6](https://www.rfc-editor.org/rfc/rfc6749#section-6) | [`TokenRequest::refresh`] | only if the server does not [rotate](crate::Rotation) |
+/// | [section 4.4](https://www.rfc-editor.org/rfc/rfc6749#section-4.4) | [`TokenRequest::client_credentials`] | freely |
+/// | [section 4.3](https://www.rfc-editor.org/rfc/rfc6749#section-4.3) | [`TokenRequest::password`] | freely |
+///
+/// [`exchange`](Self::exchange) makes it a machine.
+#[derive(Debug)]
+pub struct TokenRequest {
+    request: Request,
+    asked: Asked,
+}
+
+impl TokenRequest {
+    fn new(doing: &'static str, grant_type: &str, server: &ServerMetadata, client: &Client) -> Result<Self, Error> {
+        client.check_issuer(server.issuer())?;
+        Ok(Self {
+            request: Request::post(doing, server.token()?).param("grant_type", grant_type).authenticate(client),
+            asked: Asked { tolerated: server.tolerated(), ..Asked::default() },
+        })
+    }
+
+    fn with(mut self, change: impl FnOnce(Request) -> Request) -> Self {
+        self.request = change(self.request);
+        self
+    }
+
+    fn repeat(self, repeat: Repeat) -> Self {
+        self.with(|request| request.repeat(repeat))
+    }
+
+    fn secret(self, name: &'static str, value: &Secret) -> Self {
+        self.with(|request| request.secret(name, value))
+    }
+
+    /// Asks for these scopes (RFC 6749, section 3.3). At a refresh it can only be fewer than were granted.
+    pub fn scopes(mut self, scopes: impl Into<Scopes>) -> Self {
+        self.asked.scopes = scopes.into();
+        let Self { request, asked } = self;
+        let request = match asked.scopes.check() {
+            Ok(()) => request.param("scope", asked.scopes.as_str()),
+            Err(error) => request.fail(error),
+        };
+        Self { request, asked }
+    }
+
+    /// Names what the token is for, by its address; may be called several times (RFC 8707, section 2.2).
+    pub fn resource(self, resource: &str) -> Self {
+        self.with(|request| request.param("resource", resource))
+    }
+
+    /// Names what the token is for, by the name that the server gives it; may be called several times.
+    pub fn audience(self, audience: &str) -> Self {
+        self.with(|request| request.param("audience", audience))
+    }
+
+    /// Adds a parameter of the server's own. Those that grants and client authentications set cannot
+    /// be set by this.
+    pub fn extra(self, name: &str, value: &str) -> Self {
+        self.with(|request| request.extra(name, value))
+    }
+
+    /// The machine that sends this and reads the token.
+    pub fn exchange(self) -> Exchange<Token> {
+        let Self { request, asked } = self;
+        request.exchange(move |received| asked.parse(received))
+    }
+
+    /// The request and the parse function by themselves, for whoever sends requests their own way.
+    /// The parse function takes answers with status 2xx.
+    pub fn into_parts(
+        self,
+    ) -> (Request, impl Fn(crate::exchange::Received<'_>) -> Result<Token, Error> + Send + 'static) {
+        let Self { request, asked } = self;
+        (request, move |received: crate::exchange::Received<'_>| asked.parse(received))
+    }
+}

@@ -1,0 +1,54 @@
+//! The refresh token grant (RFC 6749, section 6).
+
+use super::TokenRequest;
+use crate::jose::{Expected, Occasion};
+use crate::machine::Repeat;
+use crate::{Client, Error, Rotation, Scopes, Secret, ServerMetadata, Token};
+
+impl TokenRequest {
+    /// A new token by the refresh token that came with `token`. What is known of `token` holds on: its
+    /// scopes, the habit of its server, and the user, who must be the same if another ID token comes.
+    ///
+    /// The new token has the refresh token to use from then on, be it a new one or the old.
+    pub fn refresh(server: &ServerMetadata, client: &Client, token: &Token) -> Result<Self, Error> {
+        let refresh_token = token
+            .refresh_token()
+            .ok_or_else(|| Error::config("there is no refresh token: ask for offline access when the user signs in"))?;
+        let mut request = Self::refresh_token(server, client, refresh_token)?.granted(token.scopes().clone());
+        if let Some(id_token) = token.id_token() {
+            let occasion = Occasion::Refresh { subject: id_token.subject().into() };
+            request.asked.id_token = Some(Expected::new(server, client, occasion));
+        }
+        Ok(match token.rotation() {
+            Rotation::Unknown => request,
+            known => request.rotation(known),
+        })
+    }
+
+    /// A new token by a refresh token that was kept.
+    pub fn refresh_token(server: &ServerMetadata, client: &Client, refresh_token: &Secret) -> Result<Self, Error> {
+        if refresh_token.is_empty() {
+            return Err(Error::config("the refresh token is empty"));
+        }
+        let mut request =
+            Self::new("refreshing the token", "refresh_token", server, client)?.secret("refresh_token", refresh_token);
+        request.asked.refresh_token = Some(refresh_token.clone());
+        Ok(request.rotation(server.rotation()))
+    }
+
+    /// What was granted: the scopes of the new token, if the server does not say otherwise.
+    pub fn granted(mut self, scopes: Scopes) -> Self {
+        self.asked.scopes = scopes;
+        self
+    }
+
+    /// What is known of the server's habit with refresh tokens. Only if it never replaces them is the
+    /// request sent again when it may have arrived.
+    pub fn rotation(mut self, rotation: Rotation) -> Self {
+        self.asked.rotation = rotation;
+        self.repeat(match rotation {
+            Rotation::Never => Repeat::Freely,
+            Rotation::Unknown | Rotation::Rotates => Repeat::OnlyIfUnsent,
+        })
+    }
+}

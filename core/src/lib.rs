@@ -1,0 +1,42 @@
+//! OAuth 2.0, OpenID Connect and Google sign-in as pure state machines.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing,
+        clippy::string_slice,
+        clippy::arithmetic_side_effects,
+        clippy::iter_over_hash_type
+    )
+)]
+
+pub mod authorize;
+mod client;
+mod error;
+pub mod exchange;
+pub mod google;
+mod grant;
+pub mod jose;
+pub mod machine;
+mod revoke;
+mod secret;
+mod server;
+mod time;
+mod token;
+
+pub use authorize::{Authorization, AuthorizationRequest, PendingAuthorization};
+pub use client::{Client, ClientAuthentication};
+pub use error::{Advice, Error, ErrorKind, ServerError};
+pub use exchange::Exchange;
+pub use grant::TokenRequest;
+pub use machine::{Call, Cx, Effect, Failure, Machine, Now, Reply, Step};
+pub use revoke::Revocation;
+pub use secret::Secret;
+pub use server::{Discovery, Endpoint, Issuer, ServerMetadata};
+pub use time::Timestamp;
+pub use token::{Deviation, Deviations, Rotation, Scopes, Token, TokenType};

@@ -1,0 +1,469 @@
+//! The contract between core and whoever drives it.
+//!
+//! A [`Machine`] asks for one [`Effect`] at a time; its driver carries it out and comes back
+//! with the [`Reply`]. Time and randomness come in with each call, as plain data in [`Cx`].
+//!
+//! ```text
+//!            resume(cx, Reply::Start)
+//!   driver ───────────────────────────▶ machine
+//!          ◀─────────────────────────── Step::Do(Effect)      ┐ as often
+//!   carries it out                                            │ as needed
+//!          ───────────────────────────▶ resume(cx, reply)     ┘
+//!          ◀─────────────────────────── Step::Done(Result)
+//! ```
+//!
+//! A whole driver, which may refuse what it does not know how to do:
+//!
+//! ```
+//! use grantflow::{Cx, Effect, Error, Machine, Now, Reply, Step};
+//! # struct Net;
+//! # impl Net {
+//! #   fn now(&self) -> Now { Now::default() }
+//! #   fn random(&self) -> [u8; 32] { [7; 32] }
+//! #   fn fetch(&self, _: grantflow::Call) -> Result<http::Response<Vec<u8>>, grantflow::Failure> { unimplemented!() }
+//! #   fn sleep(&self, _: std::time::Duration) {}
+//! # }
+//! fn drive<M: Machine>(mut machine: M, net: &mut Net) -> Result<M::Output, Error> {
+//!     let mut reply = Reply::Start;
+//!     loop {
+//!         let mut cx = Cx::new(net.now(), net.random());
+//!         reply = match machine.resume(&mut cx, reply) {
+//!             Step::Done(result) => return result,
+//!             Step::Do(Effect::Http(call)) => net.fetch(call).map_or_else(Reply::Failed, Reply::Http),
+//!             Step::Do(Effect::Sleep(time)) => { net.sleep(time); Reply::Slept }
+//!             Step::Do(_) => Reply::Refused,
+//!         };
+//!     }
+//! }
+//! ```
+
+use std::error::Error as StdError;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::{Error, ErrorKind, Timestamp};
+
+/// A conversation with the outside, as a state machine without any input or output of its own.
+///
+/// Call [`resume`](Self::resume) with [`Reply::Start`], carry out the effect it asks for, and call
+/// it again with the reply, until it is done. A reply that does not fit the effect asked for, or a
+/// call after the end, gives an error of kind [`ErrorKind::Misuse`]; nothing panics.
+pub trait Machine {
+    /// What the conversation is for.
+    type Output;
+
+    /// Goes on with the reply to the last effect, up to the next one or the end.
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Self::Output>;
+}
+
+impl<M: Machine + ?Sized> Machine for Box<M> {
+    type Output = M::Output;
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Self::Output> {
+        (**self).resume(cx, reply)
+    }
+}
+
+impl<M: Machine + ?Sized> Machine for &mut M {
+    type Output = M::Output;
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Self::Output> {
+        (**self).resume(cx, reply)
+    }
+}
+
+/// What a machine says next.
+#[allow(clippy::large_enum_variant, reason = "a step lives for a moment, and a box would be one more allocation")]
+#[must_use = "a step is either an effect to carry out or the result"]
+#[derive(Debug)]
+pub enum Step<T> {
+    /// Carry this out and resume with the reply.
+    Do(Effect),
+    /// The end. The machine must not be resumed again.
+    Done(Result<T, Error>),
+}
+
+/// What only the outside can do. A driver answers [`Reply::Refused`] to any effect it lacks.
+#[non_exhaustive]
+#[allow(clippy::large_enum_variant, reason = "an effect lives for a moment, and a box would be one more allocation")]
+#[derive(Debug)]
+pub enum Effect {
+    /// Make this HTTP request. Reply: [`Reply::Http`] or [`Reply::Failed`].
+    Http(Call),
+    /// Let this much time pass. Reply: [`Reply::Slept`].
+    Sleep(Duration),
+    /// Read this environment variable. Reply: [`Reply::Env`].
+    Env(&'static str),
+    /// Read this file. Reply: [`Reply::File`], [`Reply::Missing`] or [`Reply::Failed`].
+    ReadFile {
+        /// Where it lies.
+        path: PathBuf,
+        /// The most bytes it may have; a larger one is a failure of kind [`FailureKind::TooLarge`].
+        max: usize,
+    },
+}
+
+impl Effect {
+    /// A word for messages: which kind of effect this is.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "Http",
+            Self::Sleep(_) => "Sleep",
+            Self::Env(_) => "Env",
+            Self::ReadFile { .. } => "ReadFile",
+        }
+    }
+}
+
+/// How the last effect went.
+#[non_exhaustive]
+#[derive(Default)]
+pub enum Reply {
+    /// Nothing was asked yet: the first call.
+    #[default]
+    Start,
+    /// The server answered; any status, body cut at no point.
+    Http(http::Response<Vec<u8>>),
+    /// The time has passed.
+    Slept,
+    /// The variable's value, if it is set.
+    Env(Option<OsString>),
+    /// The file's content.
+    File(Vec<u8>),
+    /// There is no such file.
+    Missing,
+    /// It was tried and failed.
+    Failed(Failure),
+    /// This driver does not carry out such effects.
+    Refused,
+}
+
+impl Reply {
+    /// A word for messages: which kind of reply this is.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Start => "Start",
+            Self::Http(_) => "Http",
+            Self::Slept => "Slept",
+            Self::Env(_) => "Env",
+            Self::File(_) => "File",
+            Self::Missing => "Missing",
+            Self::Failed(_) => "Failed",
+            Self::Refused => "Refused",
+        }
+    }
+}
+
+/// Shows no content: bodies, files and variables hold secrets.
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(response) => {
+                write!(f, "Http({}, {} bytes)", response.status().as_u16(), response.body().len())
+            }
+            Self::Env(value) => write!(f, "Env({})", if value.is_some() { "set" } else { "unset" }),
+            Self::File(content) => write!(f, "File({} bytes)", content.len()),
+            Self::Failed(failure) => f.debug_tuple("Failed").field(failure).finish(),
+            Self::Start | Self::Slept | Self::Missing | Self::Refused => f.write_str(self.name()),
+        }
+    }
+}
+
+/// Both clocks, read at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// The wall clock. Expiry is judged by it.
+    pub wall: Timestamp,
+    /// A clock that never goes back, from any origin. Deadlines and waits inside a run go by it.
+    pub mono: Duration,
+}
+
+/// What a machine may know of the outside at one call: the time, and randomness.
+///
+/// The driver makes a fresh one for each call. The same machine, given the same replies and the same
+/// contexts, does the same: a run is replayable from its inputs.
+pub struct Cx {
+    now: Now,
+    seed: Option<Zeroizing<[u8; 32]>>,
+    draws: u32,
+}
+
+impl Cx {
+    /// A context with `seed`: 32 bytes from the system's entropy, used for this one and no other.
+    pub fn new(now: Now, seed: [u8; 32]) -> Self {
+        Self { now, seed: Some(Zeroizing::new(seed)), draws: 0 }
+    }
+
+    /// A context for a driver that has no entropy at this moment. Whatever needs some, and most does
+    /// not, ends with an error of kind [`ErrorKind::Entropy`]: there is no weaker source.
+    pub fn without_entropy(now: Now) -> Self {
+        Self { now, seed: None, draws: 0 }
+    }
+
+    /// The time at this call.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// `N` random bytes for the purpose that `label` names. No two draws are alike, of one label
+    /// or of several. At most 8160 bytes at a time.
+    pub fn random<const N: usize>(&mut self, label: &'static str) -> Result<[u8; N], Error> {
+        let Some(seed) = &self.seed else {
+            return Err(Error::new(ErrorKind::Entropy, "the driver gave no random seed"));
+        };
+        let mut bytes = [0; N];
+        // One hash for each block, of inputs none of which is a prefix of another.
+        for (block, chunk) in (0_u8..=u8::MAX).zip(bytes.chunks_mut(32)) {
+            let mut digest: [u8; 32] = Sha256::new()
+                .chain_update(seed.as_slice())
+                .chain_update(self.draws.to_be_bytes())
+                .chain_update([block, u8::try_from(label.len()).unwrap_or(u8::MAX)])
+                .chain_update(label)
+                .finalize()
+                .into();
+            for (byte, random) in chunk.iter_mut().zip(digest) {
+                *byte = random;
+            }
+            digest.zeroize();
+        }
+        self.draws = self.draws.saturating_add(1);
+        Ok(bytes)
+    }
+}
+
+impl fmt::Debug for Cx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cx").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// An HTTP request together with its own rules. An adapter obeys them, and follows no redirect ever:
+/// an answer with status 3xx is handed back like any other.
+///
+/// `Debug` shows method, address without query, and the names of headers and form fields, no value.
+#[non_exhaustive]
+pub struct Call {
+    /// The request, its body whole.
+    pub request: http::Request<Vec<u8>>,
+    /// The time it may take in all, from connecting to the last byte of the answer.
+    pub timeout: Duration,
+    /// The most bytes of body to take from the answer, counted after any decoding. A longer answer
+    /// is a failure of kind [`FailureKind::TooLarge`].
+    pub max_body: usize,
+    /// Whether it may reach the server twice.
+    pub repeat: Repeat,
+    /// Where it may go.
+    pub reach: Reach,
+    /// If set, the adapter must not begin to write the request after this moment; it then fails with
+    /// [`Failure::not_sent`] and kind [`FailureKind::Timeout`].
+    pub start_before: Option<Timestamp>,
+}
+
+/// Whether a request may reach the server more than once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// Sending it again does no harm.
+    Freely,
+    /// It is sent again only if it surely was not sent before. The adapter sends it on a fresh
+    /// connection, since a pooled one that has gone stale looks as if the request might have arrived.
+    OnlyIfUnsent,
+}
+
+/// Where a request may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Anywhere, over TLS only, through a proxy if one is configured.
+    Public,
+    /// To this machine or its metadata server: cleartext is allowed, and a proxy never used.
+    Local,
+}
+
+impl Call {
+    /// Takes the request out, for clients that want to own it. Its body is then theirs to wipe.
+    pub fn take_request(&mut self) -> http::Request<Vec<u8>> {
+        std::mem::take(&mut self.request)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.request.body_mut().zeroize();
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let uri = self.request.uri();
+        let host = uri.authority().map_or("", |a| a.as_str().rsplit('@').next().unwrap_or_default());
+        write!(f, "{} {}://{host}{}", self.request.method(), uri.scheme_str().unwrap_or_default(), uri.path())?;
+        let headers: Vec<_> = self.request.headers().keys().map(|name| name.as_str()).collect();
+        write!(f, " headers: {}", headers.join(", "))?;
+        if self.request.headers().get("content-type").is_some_and(|t| t == crate::exchange::FORM) {
+            let names = url::form_urlencoded::parse(self.request.body()).map(|(name, _)| name);
+            write!(f, "; form: {}", names.collect::<Vec<_>>().join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// An effect that was tried and did not succeed.
+///
+/// Its maker says whether the request may have reached the server. "Not sent" is a promise: it is
+/// what allows a request that must not arrive twice to be sent again.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    kind: FailureKind,
+    maybe_sent: bool,
+    source: Arc<dyn StdError + Send + Sync>,
+}
+
+/// What kept an effect from succeeding.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// No connection: the name was not found, or nobody answered.
+    Connect,
+    /// The peer could not prove who it is, or no secure connection came about.
+    Tls,
+    /// The connection broke.
+    Broken,
+    /// It took longer than allowed.
+    Timeout,
+    /// The body or file is larger than allowed.
+    TooLarge,
+    /// The call's own rules forbid it, such as cleartext to a public address.
+    Forbidden,
+    /// A file cannot be read.
+    File,
+    /// Anything else.
+    Other,
+}
+
+impl Failure {
+    /// A failure before the first byte of the request was written. Only when this is certain.
+    pub fn not_sent(kind: FailureKind, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { kind, maybe_sent: false, source: source.into().into() }
+    }
+
+    /// A failure after which nobody knows whether the server got the request.
+    pub fn maybe_sent(kind: FailureKind, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { kind, maybe_sent: true, source: source.into().into() }
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> FailureKind {
+        self.kind
+    }
+
+    /// Whether the request may have reached the server.
+    pub fn may_have_been_sent(&self) -> bool {
+        self.maybe_sent
+    }
+
+    /// Whether the same effect may well succeed later.
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(self.kind, FailureKind::Connect | FailureKind::Broken | FailureKind::Timeout)
+    }
+
+    pub(crate) fn source(&self) -> Arc<dyn StdError + Send + Sync> {
+        self.source.clone()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            FailureKind::Connect => "no connection",
+            FailureKind::Tls => "no secure connection",
+            FailureKind::Broken => "the connection broke",
+            FailureKind::Timeout => "it took too long",
+            FailureKind::TooLarge => "the content is larger than allowed",
+            FailureKind::Forbidden => "the request's own rules forbid it",
+            FailureKind::File => "the file cannot be read",
+            FailureKind::Other => "it failed",
+        };
+        write!(f, "{what}: {}", self.source)
+    }
+}
+
+/// The system a program runs on, as data, so that what depends on it is tested everywhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Platform {
+    /// Which family of systems.
+    pub os: Os,
+    /// The user's home directory, if known.
+    pub home: Option<PathBuf>,
+}
+
+/// A family of operating systems, as far as paths and habits differ.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Os {
+    /// Linux and the other systems that follow the XDG conventions.
+    Unix,
+    /// macOS.
+    MacOs,
+    /// Windows.
+    Windows,
+}
+
+/// Hands a child machine's effect to the caller, or yields the child's result. The reply is taken,
+/// so that the next child begins with [`Reply::Start`].
+macro_rules! ask {
+    ($child:expr, $cx:expr, $reply:expr) => {
+        match $crate::Machine::resume($child, $cx, ::std::mem::take(&mut $reply)) {
+            $crate::Step::Do(effect) => return $crate::Step::Do(effect),
+            $crate::Step::Done(result) => result,
+        }
+    };
+}
+pub(crate) use ask;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_differ_by_seed_label_and_order_and_repeat_from_the_same_inputs() {
+        let draw = |seed, label| Cx::new(Now::default(), [seed; 32]).random::<32>(label).unwrap();
+        assert_eq!(draw(1, "state"), draw(1, "state"));
+        assert_ne!(draw(1, "state"), draw(2, "state"));
+        assert_ne!(draw(1, "state"), draw(1, "nonce"));
+        let mut cx = Cx::new(Now::default(), [1; 32]);
+        let (first, second) = (cx.random::<32>("state").unwrap(), cx.random::<32>("state").unwrap());
+        assert_ne!(first, second);
+        let long = Cx::new(Now::default(), [1; 32]).random::<64>("state").unwrap();
+        assert_ne!(long[..32], long[32..]);
+    }
+
+    #[test]
+    fn no_entropy_is_an_error() {
+        let error = Cx::without_entropy(Now::default()).random::<32>("state").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Entropy);
+    }
+
+    #[test]
+    fn debug_shows_names_and_no_values() {
+        let request = http::Request::post("https://user:pw@as.example/token?key=canary")
+            .header("authorization", "Basic canary")
+            .header("content-type", crate::exchange::FORM)
+            .body(b"grant_type=password&password=canary".to_vec())
+            .unwrap();
+        let call = Call {
+            request,
+            timeout: Duration::from_secs(1),
+            max_body: 1,
+            repeat: Repeat::Freely,
+            reach: Reach::Public,
+            start_before: None,
+        };
+        assert_eq!(
+            format!("{call:?}"),
+            "POST https://as.example/token headers: authorization, content-type; form: grant_type, password"
+        );
+    }
+}

@@ -1,0 +1,146 @@
+//! Wall-clock moments. Core never reads a clock: every moment comes in through
+//! [`Cx`](crate::Cx) or out of a server's answer.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A moment on the wall clock: milliseconds since 1970-01-01T00:00:00Z, without leap seconds.
+///
+/// Arithmetic saturates, so that no answer of a server, however odd, can make it overflow.
+///
+/// ```
+/// use grantflow::Timestamp;
+/// use std::time::Duration;
+///
+/// let noon = Timestamp::from_unix(1_795_176_000);
+/// assert_eq!(noon.to_string(), "2026-11-20T12:00:00Z");
+/// assert_eq!((noon + Duration::from_secs(60)).since(noon), Duration::from_secs(60));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The moment `seconds` after the epoch, as in `exp` and `iat` of a JWT (RFC 7519, section 2).
+    pub const fn from_unix(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(1000))
+    }
+
+    /// The moment `millis` milliseconds after the epoch.
+    pub const fn from_unix_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// Whole seconds since the epoch, rounded down.
+    pub const fn as_unix(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
+    /// Milliseconds since the epoch.
+    pub const fn as_unix_millis(self) -> i64 {
+        self.0
+    }
+
+    /// The time from `earlier` to this moment; zero if `earlier` is the later of the two.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// Reads an HTTP date (RFC 9110, section 5.6.7), as in `Retry-After` and `Date`.
+    pub(crate) fn from_http_date(text: &str) -> Option<Self> {
+        let date = httpdate::parse_http_date(text).ok()?;
+        let since = date.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some(Self(i64::try_from(since.as_millis()).ok()?))
+    }
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl std::ops::Add<Duration> for Timestamp {
+    type Output = Self;
+    fn add(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(millis(time)))
+    }
+}
+
+impl std::ops::Sub<Duration> for Timestamp {
+    type Output = Self;
+    fn sub(self, time: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(time)))
+    }
+}
+
+/// RFC 3339, in UTC, to the second.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.as_unix();
+        let (year, month, day) = civil(seconds.div_euclid(86_400));
+        let time = seconds.rem_euclid(86_400);
+        let (h, m, s) = (time / 3600, time / 60 % 60, time % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}Z")
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Year, month and day of a day counted from 1970-01-01, in the proleptic Gregorian calendar.
+/// Years begin in March here, so that the leap day is the last of its year.
+#[allow(
+    clippy::arithmetic_side_effects,
+    reason = "a day count is an i64 of milliseconds divided by 86,400,000: far from any limit"
+)]
+fn civil(day: i64) -> (i64, i64, i64) {
+    const ERA: i64 = 146_097; // days in 400 years
+    let day = day + 719_468; // from 0000-03-01
+    let (era, of_era) = (day.div_euclid(ERA), day.rem_euclid(ERA));
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (era * 400 + year + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_rfc_3339() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_164_800, "2024-02-29T00:00:00Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+            (1_795_176_000, "2026-11-20T12:00:00Z"),
+        ] {
+            assert_eq!(Timestamp::from_unix(seconds).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn never_overflows() {
+        for edge in [i64::MIN, i64::MAX] {
+            let moment = Timestamp::from_unix_millis(edge);
+            let _ = (moment + Duration::MAX, moment - Duration::MAX, moment.to_string());
+            let _ = moment.since(Timestamp::from_unix_millis(i64::MIN));
+        }
+    }
+
+    #[test]
+    fn reads_the_three_http_dates() {
+        for text in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+            assert_eq!(Timestamp::from_http_date(text), Some(Timestamp::from_unix(784_111_777)));
+        }
+        assert_eq!(Timestamp::from_http_date("soon"), None);
+    }
+}

@@ -1,0 +1,112 @@
+//! The ways in which servers stray from the standard that can be tolerated, each by its own name.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! deviations {
+    ($($(#[$doc:meta])* $name:ident = $bit:expr, $default:expr;)*) => {
+        /// One way in which a server's answer may stray from the standard and still be understood.
+        ///
+        /// Those that harm nothing are tolerated by default; those that weaken a check are not.
+        /// What was tolerated is reported with the token.
+        #[non_exhaustive]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u16)]
+        pub enum Deviation { $($(#[$doc])* $name = 1 << $bit,)* }
+
+        impl Deviation {
+            const ALL: &[Self] = &[$(Self::$name,)*];
+        }
+
+        impl Deviations {
+            /// What is tolerated unless told otherwise.
+            pub const TOLERATED: Self = Self(0 $(| if $default { 1 << $bit } else { 0 })*);
+        }
+    };
+}
+
+deviations! {
+    /// A number sent as a text or with a fraction: `"expires_in": "3600"`. Tolerated by default.
+    NumberAsText = 0, true;
+    /// Scopes sent as a list of texts. Tolerated by default.
+    ScopeAsList = 1, true;
+    /// Scopes separated by commas, as GitHub does. Tolerated by default where there is no space.
+    ScopeWithCommas = 2, true;
+    /// JSON that calls itself something else, or nothing at all. Tolerated by default.
+    JsonCalledText = 3, true;
+    /// A byte order mark before the JSON. Tolerated by default.
+    ByteOrderMark = 4, true;
+    /// An `error` under status 200, as GitHub and Slack send: told as the OAuth error it is. Without
+    /// this leniency it is an invalid answer. Tolerated by default.
+    ErrorUnderSuccess = 5, true;
+    /// No `token_type`: taken for `Bearer`, which was asked. Tolerated by default.
+    NoTokenType = 6, true;
+    /// A body that is a form and not JSON, as GitHub's without `Accept`. Not by default.
+    FormBody = 7, false;
+    /// An `expires_in` of zero that means "never", as Mailchimp's. Without this leniency the token has
+    /// expired when it arrives. Not by default.
+    ZeroMeansNever = 8, false;
+    /// A `token_type` of the server's own invention for what is a bearer token, as eBay's
+    /// `User Access Token`. Not by default.
+    OddTokenType = 9, false;
+    /// A lifetime that cannot be read as one, such as `-1` or `"1h"`: taken for not known. Tolerated by
+    /// default.
+    OddLifetime = 11, true;
+    /// An ID token that came with a refresh and has expired or is not valid yet, by this machine's clock:
+    /// it is dropped and the rest taken, so that no refresh token is lost. Always tolerated.
+    UntimelyIdToken = 12, true;
+    /// No ID token although `openid` was asked. Not by default.
+    NoIdToken = 10, false;
+}
+
+/// A set of [`Deviation`]s: what to tolerate, or what was tolerated.
+///
+/// ```
+/// use grantflow::{Deviation, Deviations};
+///
+/// let lenient = Deviations::TOLERATED.with(Deviation::FormBody);
+/// assert!(lenient.contains(Deviation::FormBody) && lenient.contains(Deviation::NumberAsText));
+/// assert!(!Deviations::NONE.contains(Deviation::NumberAsText));
+/// ```
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Deviations(u16);
+
+impl Deviations {
+    /// None: the standard to the letter.
+    pub const NONE: Self = Self(0);
+
+    /// This set and one more.
+    #[must_use]
+    pub const fn with(self, deviation: Deviation) -> Self {
+        Self(self.0 | deviation as u16)
+    }
+
+    /// This set without that one.
+    #[must_use]
+    pub const fn without(self, deviation: Deviation) -> Self {
+        Self(self.0 & !(deviation as u16))
+    }
+
+    /// Whether it is among them.
+    pub const fn contains(self, deviation: Deviation) -> bool {
+        self.0 & deviation as u16 != 0
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// All of them, in the order of their declaration.
+    pub fn iter(self) -> impl Iterator<Item = Deviation> {
+        Deviation::ALL.iter().copied().filter(move |&deviation| self.contains(deviation))
+    }
+}
+
+impl fmt::Debug for Deviations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}

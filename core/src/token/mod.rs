@@ -1,0 +1,207 @@
+//! What a token endpoint hands out: [`Token`], its scopes and its times.
+
+mod deviation;
+mod parse;
+mod scopes;
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+pub use deviation::{Deviation, Deviations};
+pub use scopes::Scopes;
+
+pub(crate) use parse::Asked;
+
+use crate::jose::IdToken;
+use crate::{Error, ErrorKind, Secret, Timestamp};
+
+/// A token answer (RFC 6749, section 5.1): the access token, and what came with it.
+///
+/// The access token's text is held once, as the header value that carries it, and is wiped when the
+/// last copy of that value is dropped. `Debug` shows no token.
+#[derive(Clone)]
+pub struct Token {
+    /// `Bearer <access_token>`, or the bare access token if it is not for bearers.
+    header: HeaderValue,
+    token_type: TokenType,
+    issued_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    scopes: Scopes,
+    rest: Option<Box<Rest>>,
+}
+
+/// What few tokens have.
+#[derive(Clone, Default)]
+struct Rest {
+    refresh_token: Option<Secret>,
+    refresh_token_expires_at: Option<Timestamp>,
+    id_token: Option<Arc<IdToken>>,
+    rotation: Rotation,
+    members: Members,
+    deviations: Deviations,
+}
+
+/// How an access token is used (RFC 6749, section 7.1).
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenType {
+    /// In a header, by whoever bears it (RFC 6750).
+    Bearer,
+    /// With a proof of a key (RFC 9449).
+    DPoP,
+    /// In a way this crate does not know.
+    Other(Box<str>),
+}
+
+/// Whether a server replaces the refresh token when it is used. It decides whether a refresh may be
+/// sent a second time when nobody knows whether the first arrived.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rotation {
+    /// Not known yet: treated as [`Rotates`](Self::Rotates).
+    #[default]
+    Unknown,
+    /// The refresh token stays the same, as Google's does. A refresh may be sent again freely.
+    Never,
+    /// Each refresh token is good for one use.
+    Rotates,
+}
+
+const BEARER: &str = "Bearer ";
+
+impl Token {
+    /// The access token.
+    pub fn access_token(&self) -> &str {
+        // Its characters were checked when it was made: they are ASCII.
+        let text = std::str::from_utf8(self.header.as_bytes()).unwrap_or_default();
+        match self.token_type {
+            TokenType::Bearer => text.get(BEARER.len()..).unwrap_or_default(),
+            _ => text,
+        }
+    }
+
+    /// How it is used.
+    pub fn token_type(&self) -> &TokenType {
+        &self.token_type
+    }
+
+    /// The value of an `Authorization` header with it, marked as sensitive (RFC 6750, section 2.1).
+    /// It shares the token's memory. An error of kind [`ErrorKind::TokenType`] if it is no bearer token.
+    pub fn authorization(&self) -> Result<&HeaderValue, Error> {
+        match self.token_type {
+            TokenType::Bearer => Ok(&self.header),
+            _ => Err(Error::new(ErrorKind::TokenType, "this access token is not a bearer token")),
+        }
+    }
+
+    /// When its request was sent.
+    pub fn issued_at(&self) -> Timestamp {
+        self.issued_at
+    }
+
+    /// When it ends, counted from when its request was sent. `None` if the server did not say: then it
+    /// is good until it is refused.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
+    }
+
+    /// Whether it has ended at this moment, as far as the server said.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|end| now >= end)
+    }
+
+    /// What was granted: what the server said, or else what was asked (RFC 6749, section 5.1).
+    pub fn scopes(&self) -> &Scopes {
+        &self.scopes
+    }
+
+    /// The refresh token: the one that came with this token, or else the one that it was had with.
+    pub fn refresh_token(&self) -> Option<&Secret> {
+        self.rest.as_ref()?.refresh_token.as_ref()
+    }
+
+    /// When the refresh token ends, if the server said so (`refresh_token_expires_in`).
+    pub fn refresh_token_expires_at(&self) -> Option<Timestamp> {
+        self.rest.as_ref()?.refresh_token_expires_at
+    }
+
+    /// The ID token, checked, if `openid` was asked.
+    pub fn id_token(&self) -> Option<&IdToken> {
+        self.rest.as_ref()?.id_token.as_deref()
+    }
+
+    /// What this answer taught about the server's habit with refresh tokens.
+    pub fn rotation(&self) -> Rotation {
+        self.rest.as_ref().map_or(Rotation::Unknown, |rest| rest.rotation)
+    }
+
+    /// A member of the answer that this crate has no name for. It may be a secret.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.rest.as_ref()?.members.0.get(name)
+    }
+
+    /// Where the answer strayed from the standard and was taken nevertheless.
+    pub fn deviations(&self) -> Deviations {
+        self.rest.as_ref().map(|rest| rest.deviations).unwrap_or_default()
+    }
+
+    fn new(access_token: &str, token_type: TokenType, issued_at: Timestamp) -> Result<Self, Error> {
+        let invalid = |why| Error::new(ErrorKind::InvalidResponse, why);
+        let ascii = |byte: u8| match token_type {
+            // b64token (RFC 6750, section 2.1), a little wider: some servers' tokens hold more.
+            TokenType::Bearer => matches!(byte, 0x21..=0x7e),
+            _ => matches!(byte, 0x20..=0x7e),
+        };
+        if access_token.is_empty() {
+            return Err(invalid("the access token is empty"));
+        }
+        if !access_token.bytes().all(ascii) {
+            return Err(invalid("the access token holds characters that no header can carry"));
+        }
+        if access_token.len() > parse::MAX_TOKEN {
+            return Err(invalid("the access token is longer than 64 KiB"));
+        }
+        let scheme = if token_type == TokenType::Bearer { BEARER } else { "" };
+        let mut text = Vec::with_capacity(scheme.len().saturating_add(access_token.len()));
+        text.extend_from_slice(scheme.as_bytes());
+        text.extend_from_slice(access_token.as_bytes());
+        // The header value takes over this very buffer, which is wiped with its last owner.
+        let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(Zeroizing::new(text)))
+            .map_err(|_| invalid("the access token holds characters that no header can carry"))?;
+        header.set_sensitive(true);
+        Ok(Self { header, token_type, issued_at, expires_at: None, scopes: Scopes::default(), rest: None })
+    }
+
+    fn rest(&mut self) -> &mut Rest {
+        self.rest.get_or_insert_default()
+    }
+}
+
+/// Shows when and for what, and no token.
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token")
+            .field("token_type", &self.token_type)
+            .field("expires_at", &self.expires_at)
+            .field("scopes", &self.scopes)
+            .field("refresh_token", &self.refresh_token())
+            .field("id_token", &self.id_token())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Members of an answer that have no name here; their texts are wiped on drop.
+#[derive(Clone, Default)]
+struct Members(Map<String, Value>);
+
+impl Drop for Members {
+    fn drop(&mut self) {
+        self.0.values_mut().for_each(crate::secret::wipe_json);
+    }
+}

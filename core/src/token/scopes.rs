@@ -1,0 +1,153 @@
+//! Sets of scopes.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// A set of scopes (RFC 6749, section 3.3): case-sensitive, in any order, none twice.
+///
+/// Made from anything that yields texts; a text with spaces in it counts as several.
+///
+/// ```
+/// use grantflow::Scopes;
+///
+/// let asked: Scopes = ["openid", "email profile"].into_iter().collect();
+/// assert!(asked.contains("profile"));
+/// assert_eq!(asked, Scopes::from("profile email openid"));
+/// assert!(Scopes::from("email").is_subset(&asked));
+/// ```
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Scopes(Box<str>);
+
+impl Scopes {
+    /// The scopes, in the order in which they were given.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.split(' ').filter(|scope| !scope.is_empty())
+    }
+
+    /// The scopes as one text, separated by single spaces.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this scope is among them.
+    pub fn contains(&self, scope: &str) -> bool {
+        self.iter().any(|own| own == scope)
+    }
+
+    /// Whether `other` has all of these.
+    pub fn is_subset(&self, other: &Self) -> bool {
+        self.iter().all(|scope| other.contains(scope))
+    }
+
+    /// Those of these that `other` lacks, such as what was asked and not granted.
+    pub fn missing_from(&self, other: &Self) -> Self {
+        self.iter().filter(|scope| !other.contains(scope)).collect()
+    }
+
+    /// Refuses characters that no scope may hold (RFC 6749, appendix A.4).
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let legal = |byte: u8| matches!(byte, b' ' | 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+        if self.0.bytes().all(legal) {
+            return Ok(());
+        }
+        Err(Error::config("a scope holds a quote, a backslash or a character outside of printable ASCII"))
+    }
+}
+
+impl<S: AsRef<str>> FromIterator<S> for Scopes {
+    fn from_iter<I: IntoIterator<Item = S>>(texts: I) -> Self {
+        let mut all = String::new();
+        for text in texts {
+            for scope in text.as_ref().split(' ').filter(|scope| !scope.is_empty()) {
+                if !all.split(' ').any(|known| known == scope) {
+                    if !all.is_empty() {
+                        all.push(' ');
+                    }
+                    all.push_str(scope);
+                }
+            }
+        }
+        Self(all.into())
+    }
+}
+
+impl From<&str> for Scopes {
+    fn from(text: &str) -> Self {
+        let mut scopes = text.split(' ').enumerate();
+        let clean =
+            scopes.all(|(nth, scope)| !scope.is_empty() && !text.split(' ').take(nth).any(|known| known == scope));
+        if clean { Self(text.into()) } else { [text].into_iter().collect() }
+    }
+}
+
+impl From<String> for Scopes {
+    fn from(text: String) -> Self {
+        Self::from(text.as_str())
+    }
+}
+
+impl From<Scopes> for String {
+    fn from(scopes: Scopes) -> Self {
+        scopes.0.into()
+    }
+}
+
+impl<S: AsRef<str>, const N: usize> From<[S; N]> for Scopes {
+    fn from(texts: [S; N]) -> Self {
+        texts.into_iter().collect()
+    }
+}
+
+/// The same scopes, in whatever order.
+impl PartialEq for Scopes {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0 || (self.0.len() == other.0.len() && self.is_subset(other) && other.is_subset(self))
+    }
+}
+
+impl Eq for Scopes {}
+
+impl fmt::Display for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scopes({})", crate::error::printable(&self.0, 1000))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn are_a_set() {
+        assert_eq!(Scopes::from(" a  b a ").as_str(), "a b");
+        assert_eq!(Scopes::from(["a b", "c", "a"]).as_str(), "a b c");
+        assert_eq!(Scopes::from("a b"), Scopes::from("b a"));
+        assert_ne!(Scopes::from("a b"), Scopes::from("a c"));
+        assert_ne!(Scopes::from("a"), Scopes::from("A"));
+        assert_eq!(Scopes::from("a b c").missing_from(&Scopes::from("b")).as_str(), "a c");
+        assert!(Scopes::from("").is_empty());
+    }
+
+    #[test]
+    fn illegal_characters_are_told() {
+        for text in ["a\"b", "a\\b", "a\nb", "ä", "a\0"] {
+            assert!(Scopes::from(text).check().is_err(), "{text}");
+        }
+        assert!(Scopes::from("https://www.googleapis.com/auth/drive.file a:b&c=d").check().is_ok());
+    }
+}
