@@ -34,7 +34,7 @@ pub use client::{Client, ClientAuthentication};
 pub use error::{Advice, Error, ErrorKind, ServerError};
 pub use exchange::Exchange;
 pub use grant::TokenRequest;
-pub use machine::{Call, Cx, Effect, Failure, Machine, Now, Reply, Step};
+pub use machine::{Call, Cx, Effect, Event, Failure, Machine, Now, Reply, Step};
 pub use revoke::Revocation;
 pub use secret::Secret;
 pub use server::{Discovery, Endpoint, Issuer, ServerMetadata};

@@ -173,6 +173,16 @@ impl fmt::Debug for Reply {
     }
 }
 
+/// What passes between a machine and its driver, for whoever watches. Its `Debug` holds no secret.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// The machine asks for this.
+    Effect(&'a Effect),
+    /// The driver comes back with this.
+    Reply(&'a Reply),
+}
+
 /// Both clocks, read at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
