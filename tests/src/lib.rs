@@ -1,1 +1,20 @@
+//! What grantflow is tested with: a pretend authorization server, a person with a browser, a virtual
+//! world in which time is a number, and a TCP front for those that need a real socket.
+//!
+//! ```
+//! use grantflow_tests::{Front, Server, person};
+//!
+//! let front = Front::start(Server::demo())?;
+//! let url = format!("{}/.well-known/openid-configuration", front.issuer());
+//! assert_eq!(person::visit(&url)?.status, 200);
+//! # Ok::<(), std::io::Error>(())
+//! ```
 #![forbid(unsafe_code)]
+
+pub mod front;
+mod http1;
+pub mod person;
+pub mod server;
+
+pub use front::Front;
+pub use server::{Fault, Place, Registered, Server};

@@ -1,0 +1,144 @@
+//! How the pretend server behaves.
+
+use std::fmt;
+use std::time::Duration;
+
+use grantflow::Scopes;
+use serde_json::Value;
+
+/// What can be chosen of the server's behaviour.
+#[derive(Debug)]
+pub struct Settings {
+    /// What the user says.
+    pub consent: Consent,
+    /// Who signs in when there is no `login_hint`.
+    pub subject: String,
+    /// The scopes it knows; any other is `invalid_scope`.
+    pub scopes: Scopes,
+    /// Parameters that its authorization and token endpoints know beside those of the standards.
+    pub extra_params: Vec<&'static str>,
+    /// The life of an access token in seconds, as `expires_in` tells.
+    pub lifetime: u64,
+    /// Whether and how it gives refresh tokens.
+    pub refresh_tokens: RefreshTokens,
+    /// Whether it names the scopes even if they are what was asked.
+    pub always_scope: bool,
+    /// `iss` in authorization answers (RFC 9207).
+    pub iss: Iss,
+    /// Whether a refresh of `openid` brings another ID token.
+    pub id_token_on_refresh: bool,
+    /// Whether revoking an unknown token is the error `invalid_token`, as at Google.
+    pub revoke_like_google: bool,
+    /// Whether `/.well-known/openid-configuration` is there.
+    pub openid_metadata: bool,
+    /// Whether `/.well-known/oauth-authorization-server` is there.
+    pub oauth_metadata: bool,
+    /// Changes the metadata document before it is sent.
+    pub alter_metadata: Alter,
+    /// Changes a token answer before it is sent.
+    pub alter_token: Alter,
+    /// Changes the header of an ID token before it is signed.
+    pub alter_id_header: Alter,
+    /// Changes the claims of an ID token before it is signed.
+    pub alter_id_claims: Alter,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            consent: Consent::Grant,
+            subject: "alice".into(),
+            scopes: Scopes::from("openid email profile read write offline_access"),
+            extra_params: Vec::new(),
+            lifetime: 3600,
+            refresh_tokens: RefreshTokens::Stay,
+            always_scope: false,
+            iss: Iss::Right,
+            id_token_on_refresh: true,
+            revoke_like_google: false,
+            openid_metadata: true,
+            oauth_metadata: true,
+            alter_metadata: Alter::default(),
+            alter_token: Alter::default(),
+            alter_id_header: Alter::default(),
+            alter_id_claims: Alter::default(),
+        }
+    }
+}
+
+/// What the user says when asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Consent {
+    /// Yes.
+    Grant,
+    /// Yes, but only to these scopes.
+    Narrow(Scopes),
+    /// No, and this is the error, such as `access_denied`.
+    Deny(&'static str),
+}
+
+/// Whether and how refresh tokens are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefreshTokens {
+    /// Not at all.
+    None,
+    /// One, which stays; a refresh does not name it again.
+    Stay,
+    /// One, which stays; a refresh sends the same again.
+    Repeat,
+    /// A new one at each refresh. The old one is still good for the grace time; used later, it ends the
+    /// whole grant (RFC 9700, section 4.14.2).
+    Rotate {
+        /// How long the direct predecessor stays good.
+        grace: Duration,
+    },
+}
+
+/// What the server says of itself in authorization answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Iss {
+    /// The issuer, as its metadata promises.
+    Right,
+    /// Nothing, and its metadata promises nothing.
+    Absent,
+    /// Nothing, although its metadata promises it.
+    Stripped,
+    /// Another issuer.
+    Wrong(String),
+}
+
+/// A change to a JSON value before it is sent.
+#[derive(Default)]
+pub struct Alter(Option<Change>);
+
+type Change = Box<dyn Fn(&mut Value) + Send>;
+
+impl Alter {
+    /// Makes this change each time.
+    pub fn by(change: impl Fn(&mut Value) + Send + 'static) -> Self {
+        Self(Some(Box::new(change)))
+    }
+
+    /// Sets a member to this value; with `null`, removes it.
+    pub fn set(name: &'static str, value: Value) -> Self {
+        Self::by(move |object| {
+            if value.is_null() {
+                object.as_object_mut().expect("an object").remove(name);
+            } else {
+                object[name] = value.clone();
+            }
+        })
+    }
+
+    pub(super) fn apply(&self, value: &mut Value) {
+        if let Some(change) = &self.0 {
+            change(value);
+        }
+    }
+}
+
+impl fmt::Debug for Alter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Alter(..)" } else { "Alter(none)" })
+    }
+}

@@ -1,0 +1,261 @@
+//! The token and revocation endpoints (RFC 6749, section 5; RFC 7009) and the ID tokens.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use grantflow::{Scopes, Timestamp};
+use http::{Request, Response, StatusCode, header};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{Access, Grant, Refresh, RefreshTokens, Refusal, Registered, Server, answer, params, refuse, text};
+
+type Params = BTreeMap<String, String>;
+
+impl Server {
+    pub(super) fn token(&mut self, now: Timestamp, request: &Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Refusal> {
+        let base = ["grant_type", "client_id", "client_secret"];
+        let known: &[&str] = match grant_type(request) {
+            Some(name) if name == "authorization_code" => &["code", "redirect_uri", "code_verifier"],
+            Some(name) if name == "refresh_token" => &["refresh_token", "scope"],
+            Some(name) if name == "client_credentials" => &["scope"],
+            Some(name) if name == "password" => &["username", "password", "scope"],
+            Some(_) => return refuse("unsupported_grant_type", "no such grant"),
+            None => return refuse("invalid_request", "there is no grant_type"),
+        };
+        let known: Vec<_> = base.iter().chain(known).chain(&self.settings.extra_params).copied().collect();
+        let params = form(request, &known)?;
+        let client = Registered::authenticate(&self.clients, request, &params)?.clone();
+        let body = match params["grant_type"].as_str() {
+            "authorization_code" => self.redeem(now, &client, &params),
+            "refresh_token" => self.refresh(now, &client, &params),
+            "client_credentials" if client.is_public() => refuse("unauthorized_client", "the client is public"),
+            "client_credentials" => self.alone(now, &client, client.id.clone(), &params),
+            _ => match (params.get("username"), params.get("password")) {
+                (Some(user), Some(password)) if self.users.get(user) == Some(password) => {
+                    self.alone(now, &client, user.clone(), &params)
+                }
+                (Some(_), Some(_)) => refuse("invalid_grant", "no such user, or another password"),
+                _ => refuse("invalid_request", "username and password are needed"),
+            },
+        }?;
+        Ok(answer(StatusCode::OK, &body))
+    }
+
+    /// RFC 6749, section 4.1.3. A code that comes a second time ends the grant (section 4.1.2).
+    fn redeem(&mut self, now: Timestamp, client: &Registered, params: &Params) -> Result<Value, Refusal> {
+        let need = |name: &str| params.get(name).map(String::as_str).ok_or(());
+        let (Ok(code), Ok(redirect_uri), Ok(verifier)) = (need("code"), need("redirect_uri"), need("code_verifier"))
+        else {
+            return refuse("invalid_request", "code, redirect_uri and code_verifier are needed");
+        };
+        let Some(record) = self.codes.get_mut(code) else { return refuse("invalid_grant", "no such code") };
+        let grant = record.grant;
+        if self.grants[grant].client_id != client.id {
+            return refuse("invalid_grant", "the code is another client's");
+        }
+        if std::mem::replace(&mut record.used, true) {
+            self.grants[grant].revoked = true;
+            return refuse("invalid_grant", "the code was used before");
+        }
+        if now >= record.ends {
+            return refuse("invalid_grant", "the code has expired");
+        }
+        if record.redirect_uri != redirect_uri {
+            return refuse("invalid_grant", "another redirect_uri");
+        }
+        let challenge =
+            if record.plain { verifier.to_owned() } else { URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)) };
+        if !(43..=128).contains(&verifier.len()) || challenge != record.challenge {
+            return refuse("invalid_grant", "another code_verifier");
+        }
+        let nonce = self.grants[grant].nonce.clone();
+        let mut body = self.access(now, grant, None);
+        if self.settings.refresh_tokens != RefreshTokens::None {
+            body["refresh_token"] = self.new_refresh_token(grant).into();
+        }
+        self.finish(now, grant, nonce, body)
+    }
+
+    /// RFC 6749, section 6.
+    fn refresh(&mut self, now: Timestamp, client: &Registered, params: &Params) -> Result<Value, Refusal> {
+        let Some(token) = params.get("refresh_token") else {
+            return refuse("invalid_request", "refresh_token is needed");
+        };
+        let Some(record) = self.refresh.get(token) else { return refuse("invalid_grant", "no such refresh token") };
+        let (grant, replaced) = (record.grant, record.replaced);
+        let Grant { client_id, scopes, revoked, .. } = &self.grants[grant];
+        if *revoked || *client_id != client.id {
+            return refuse("invalid_grant", "the refresh token is revoked, or another client's");
+        }
+        let asked = params.get("scope").map(|text| Scopes::from(text.as_str()));
+        if asked.as_ref().is_some_and(|asked| !asked.is_subset(scopes)) {
+            return refuse("invalid_scope", "more than was granted");
+        }
+        let grace = match self.settings.refresh_tokens {
+            RefreshTokens::Rotate { grace } => grace,
+            _ => Duration::ZERO,
+        };
+        if replaced.is_some_and(|at| grace.is_zero() || now.since(at) > grace) {
+            self.grants[grant].revoked = true;
+            return refuse("invalid_grant", "the refresh token was used before: all of its family are revoked");
+        }
+        let mut body = self.access(now, grant, asked);
+        match self.settings.refresh_tokens {
+            RefreshTokens::None | RefreshTokens::Stay => {}
+            RefreshTokens::Repeat => body["refresh_token"] = token.as_str().into(),
+            RefreshTokens::Rotate { .. } => {
+                body["refresh_token"] = self.new_refresh_token(grant).into();
+                self.refresh.get_mut(token).expect("it was there").replaced.get_or_insert(now);
+            }
+        }
+        if !self.settings.id_token_on_refresh {
+            self.settings.alter_token.apply(&mut body);
+            return Ok(body);
+        }
+        self.finish(now, grant, None, body)
+    }
+
+    /// Client credentials and password: a grant that nobody was asked for.
+    fn alone(
+        &mut self,
+        now: Timestamp,
+        client: &Registered,
+        subject: String,
+        params: &Params,
+    ) -> Result<Value, Refusal> {
+        let scopes = Scopes::from(params.get("scope").map(String::as_str).unwrap_or_default());
+        if !scopes.is_subset(&self.settings.scopes) || scopes.contains("openid") {
+            return refuse("invalid_scope", "a scope is unknown, or of no use here");
+        }
+        let grant = self.grants.len();
+        self.grants.push(Grant {
+            client_id: client.id.clone(),
+            subject,
+            scopes,
+            nonce: None,
+            max_age: false,
+            auth_time: now,
+            revoked: false,
+        });
+        let mut body = self.access(now, grant, None);
+        if params.contains_key("username") && self.settings.refresh_tokens != RefreshTokens::None {
+            body["refresh_token"] = self.new_refresh_token(grant).into();
+        }
+        self.finish(now, grant, None, body)
+    }
+
+    /// A new access token, for all that was granted or for less.
+    fn access(&mut self, now: Timestamp, grant: usize, narrowed: Option<Scopes>) -> Value {
+        let token = self.fresh("at");
+        let lifetime = self.settings.lifetime;
+        let mut body = json!({"access_token": token, "token_type": "Bearer", "expires_in": lifetime});
+        let granted = &self.grants[grant].scopes;
+        let scopes = narrowed.clone().unwrap_or_else(|| granted.clone());
+        // What was asked is not known here any more: scopes are named whenever they may differ.
+        if self.settings.always_scope || narrowed.is_some() || self.settings.consent != super::Consent::Grant {
+            body["scope"] = scopes.as_str().into();
+        }
+        let ends = now + Duration::from_secs(lifetime);
+        self.access.insert(token, Access { grant, scopes, ends, revoked: false });
+        body
+    }
+
+    fn new_refresh_token(&mut self, grant: usize) -> String {
+        let token = self.fresh("rt");
+        self.refresh.insert(token.clone(), Refresh { grant, replaced: None });
+        token
+    }
+
+    /// Adds the ID token if `openid` was granted, and what faults were asked for.
+    fn finish(
+        &mut self,
+        now: Timestamp,
+        grant: usize,
+        nonce: Option<String>,
+        mut body: Value,
+    ) -> Result<Value, Refusal> {
+        let Grant { client_id, subject, scopes, auth_time, max_age, .. } = &self.grants[grant];
+        if scopes.contains("openid") {
+            let access_token = body["access_token"].as_str().unwrap_or_default();
+            let mut claims = json!({
+                "iss": self.issuer,
+                "sub": subject,
+                "aud": client_id,
+                "exp": now.as_unix() + 3600,
+                "iat": now.as_unix(),
+                "at_hash": URL_SAFE_NO_PAD.encode(&Sha256::digest(access_token)[..16]),
+            });
+            if *max_age {
+                claims["auth_time"] = auth_time.as_unix().into();
+            }
+            if let Some(nonce) = nonce {
+                claims["nonce"] = nonce.into();
+            }
+            if scopes.contains("email") {
+                claims["email"] = format!("{subject}@example.com").into();
+                claims["email_verified"] = true.into();
+            }
+            let mut header = json!({"alg": "RS256", "kid": "1"});
+            self.settings.alter_id_header.apply(&mut header);
+            self.settings.alter_id_claims.apply(&mut claims);
+            body["id_token"] = jwt(&header, &claims).into();
+        }
+        self.settings.alter_token.apply(&mut body);
+        Ok(body)
+    }
+
+    /// RFC 7009. A refresh token takes its whole grant along, an access token goes alone.
+    pub(super) fn revoke(&mut self, request: &Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Refusal> {
+        let params = form(request, &["token", "token_type_hint", "client_id", "client_secret"])?;
+        let client = Registered::authenticate(&self.clients, request, &params)?.id.clone();
+        let Some(token) = params.get("token") else { return refuse("invalid_request", "token is needed") };
+        if !matches!(params.get("token_type_hint").map(String::as_str), None | Some("access_token" | "refresh_token")) {
+            return refuse("unsupported_token_type", "no such kind of token");
+        }
+        let grant = self.refresh.get(token).map(|r| r.grant).or_else(|| self.access.get(token).map(|a| a.grant));
+        let live = grant.filter(|grant| !self.grants[*grant].revoked);
+        match live {
+            Some(grant) if self.grants[grant].client_id != client => {
+                refuse("invalid_grant", "the token is another client's")
+            }
+            Some(grant) => {
+                match self.access.get_mut(token) {
+                    Some(access) => access.revoked = true,
+                    None => self.grants[grant].revoked = true,
+                }
+                Ok(text(StatusCode::OK, ""))
+            }
+            None if self.settings.revoke_like_google => refuse("invalid_token", "Token expired or revoked"),
+            None => Ok(text(StatusCode::OK, "")),
+        }
+    }
+}
+
+/// A JWT with a signature that is none. Over TLS from the token endpoint it needs none (OpenID Connect
+/// Core 1.0, section 3.1.3.7, rule 6).
+pub(crate) fn jwt(header: &Value, claims: &Value) -> String {
+    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!("{}.{}", encode(header), encode(claims));
+    let signature = URL_SAFE_NO_PAD.encode(Sha256::digest(&signed));
+    format!("{signed}.{signature}")
+}
+
+fn grant_type(request: &Request<Vec<u8>>) -> Option<String> {
+    let mut pairs = url::form_urlencoded::parse(request.body());
+    pairs.find(|(name, _)| name == "grant_type").map(|(_, value)| value.into_owned())
+}
+
+/// The parameters of a posted form. They must not be in the address (RFC 6749, section 2.3.1).
+fn form(request: &Request<Vec<u8>>, known: &[&str]) -> Result<Params, Refusal> {
+    let types: Vec<_> = request.headers().get_all(header::CONTENT_TYPE).iter().collect();
+    if types != ["application/x-www-form-urlencoded"] {
+        return refuse("invalid_request", "the content type must be application/x-www-form-urlencoded");
+    }
+    if request.uri().query().is_some() {
+        return refuse("invalid_request", "parameters belong into the body");
+    }
+    params(request.body(), known)
+}
