@@ -1,0 +1,382 @@
+//! What an installed application wants of its sign-in, before a port is known.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+use super::receiver::Receiver;
+use super::{is_loopback, openable};
+use crate::google::{ClientKind, ClientSecrets};
+use crate::{AuthorizationRequest, Client, Cx, Error, Scopes, ServerMetadata};
+
+/// How a person signs in to an application on their own machine, with the system's browser
+/// (RFC 8252): plain data, which an adapter's `sign_in` carries out.
+///
+/// What a setter cannot take is an error of kind [`ErrorKind::Config`](crate::ErrorKind::Config) when
+/// the sign-in starts.
+///
+/// ```
+/// use grantflow::google::ClientSecrets;
+/// use grantflow::InstalledApp;
+///
+/// # let file = br#"{"installed": {"client_id": "1234567890-demo.apps.googleusercontent.com",
+/// #     "client_secret": "GOCSPX-demo_secret", "auth_uri": "https://accounts.google.com/o/oauth2/auth",
+/// #     "token_uri": "https://oauth2.googleapis.com/token"}}"#;
+/// let app = InstalledApp::google(&ClientSecrets::from_json(file)?)
+///     .scopes(["https://www.googleapis.com/auth/drive.readonly"])
+///     .success_message("The backup starts now. You may close this window.");
+/// # let _ = app;
+/// # Ok::<(), grantflow::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct InstalledApp {
+    server: ServerMetadata,
+    client: Client,
+    scopes: Scopes,
+    extras: Vec<(String, String)>,
+    redirect: Redirect,
+    bind: Option<IpAddr>,
+    prompt_message: Option<String>,
+    success_message: String,
+    open_browser: bool,
+    browser: Option<String>,
+    paste: bool,
+    timeout: Duration,
+    token_audience: Option<String>,
+    show: Option<Show>,
+    error: Option<Error>,
+}
+
+type Show = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// The redirect URI, but for its port.
+#[derive(Clone, Debug)]
+struct Redirect {
+    host: Host,
+    /// 0 for any free one.
+    port: u16,
+    path: String,
+    trailing_slash: bool,
+    /// As it was registered, which may leave out the port 80 or have a query.
+    registered: Option<String>,
+    /// Whether the server knows no other ports than those registered.
+    fixed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Host {
+    Localhost,
+    Ip(IpAddr),
+}
+
+impl Host {
+    fn parse(host: &str) -> Option<Self> {
+        if host == "localhost" {
+            return Some(Self::Localhost);
+        }
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        bare.parse().ok().filter(IpAddr::is_loopback).map(Self::Ip)
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Localhost => f.write_str("localhost"),
+            Self::Ip(IpAddr::V4(ip)) => write!(f, "{ip}"),
+            Self::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]"),
+        }
+    }
+}
+
+impl Redirect {
+    /// The redirect URI with this port, and the same parsed.
+    fn uri(&self, port: u16) -> Result<(String, Url), Error> {
+        let Self { host, path, .. } = self;
+        let path = if self.trailing_slash { path } else { path.trim_end_matches('/') };
+        let uri = match &self.registered {
+            Some(uri) if port == self.port => uri.clone(),
+            _ => format!("http://{host}:{port}{path}"),
+        };
+        let url = Url::parse(&uri).map_err(|e| Error::config("the redirect URI is no address").with_source(e))?;
+        // A browser asks for the path in its normal form, and servers compare it as it is written.
+        let normal = if path.is_empty() { "/" } else { path };
+        if self.registered.is_none() && (url.path() != normal || url.query().is_some() || url.fragment().is_some()) {
+            return Err(Error::config("the path of the redirect URI must begin with / and need no encoding"));
+        }
+        Ok((uri, url))
+    }
+}
+
+impl InstalledApp {
+    /// Signs in at this server, as this client.
+    pub fn new(server: &ServerMetadata, client: &Client) -> Self {
+        Self {
+            server: server.clone(),
+            client: client.clone(),
+            scopes: Scopes::default(),
+            extras: Vec::new(),
+            redirect: Redirect {
+                host: Host::Ip(Ipv4Addr::LOCALHOST.into()),
+                port: 0,
+                path: "/".into(),
+                trailing_slash: true,
+                registered: None,
+                fixed: false,
+            },
+            bind: None,
+            prompt_message: Some("Open this URL in your browser to sign in:\n{url}".into()),
+            success_message: "You may close this window and go back to the application.".into(),
+            open_browser: true,
+            browser: None,
+            paste: false,
+            timeout: Duration::from_secs(600),
+            token_audience: None,
+            show: None,
+            error: None,
+        }
+    }
+
+    /// Signs in at Google with a client file, and asks for a refresh token (`access_type=offline`).
+    ///
+    /// A client of the kind `web` gets its redirect URI from the file: the first one on a loopback
+    /// host. If there is none, [`port`](Self::port) must name a registered one.
+    pub fn google(secrets: &ClientSecrets) -> Self {
+        let app = Self::new(secrets.server(), secrets.client()).extra("access_type", "offline");
+        if secrets.kind() == ClientKind::Installed {
+            return app;
+        }
+        let local = |uri: &&String| uri.starts_with("http://") && Url::parse(uri).is_ok_and(|url| is_loopback(&url));
+        let mut app = match secrets.redirect_uris().iter().find(local) {
+            Some(uri) => app.redirect_uri(uri),
+            None => app,
+        };
+        app.redirect.fixed = true;
+        app
+    }
+
+    fn fail(mut self, why: String) -> Self {
+        self.error.get_or_insert(Error::config(why));
+        self
+    }
+
+    /// Asks for these scopes (RFC 6749, section 3.3).
+    pub fn scopes(mut self, scopes: impl Into<Scopes>) -> Self {
+        self.scopes = scopes.into();
+        self
+    }
+
+    /// Takes host, port and path from a redirect URI as it is registered, for clients whose redirect
+    /// URIs are compared character by character: http, on a loopback host.
+    pub fn redirect_uri(mut self, uri: &str) -> Self {
+        let url = Url::parse(uri).ok().filter(|url| openable(uri).is_ok() && url.scheme() == "http");
+        let host = url.as_ref().and_then(Url::host_str).and_then(Host::parse);
+        let (Some(url), Some(host)) = (url, host) else {
+            return self.fail(format!("the redirect URI {}: not http on loopback", crate::error::without_query(uri)));
+        };
+        self.redirect.host = host;
+        self.redirect.port = url.port_or_known_default().unwrap_or(80);
+        self.redirect.path = url.path().to_owned();
+        self.redirect.registered = Some(uri.to_owned());
+        self
+    }
+
+    /// The host in the redirect URI: `127.0.0.1` unless told, another loopback address such as `[::1]`,
+    /// or `localhost`, which some servers want, but which may lead elsewhere (RFC 8252, section 8.3).
+    pub fn host(mut self, host: &str) -> Self {
+        match Host::parse(host) {
+            Some(host) => {
+                self.redirect.host = host;
+                self.redirect.registered = None;
+                self
+            }
+            None => self.fail(format!("the host {host:?} is neither localhost nor a loopback address")),
+        }
+    }
+
+    /// The port in the redirect URI; 0, the default, for any free one.
+    pub fn port(mut self, port: u16) -> Self {
+        self.redirect.port = port;
+        self.redirect.registered = None;
+        self
+    }
+
+    /// The path of the redirect URI, such as `/oauth2callback`; `/` unless told.
+    pub fn path(mut self, path: &str) -> Self {
+        self.redirect.path = path.to_owned();
+        self.redirect.registered = None;
+        self
+    }
+
+    /// Whether the redirect URI keeps the slash at its end: `http://127.0.0.1:50123/`, the default, or
+    /// `http://127.0.0.1:50123`.
+    pub fn trailing_slash(mut self, slash: bool) -> Self {
+        self.redirect.trailing_slash = slash;
+        self.redirect.registered = None;
+        self
+    }
+
+    /// Listens on this address instead of loopback, so that other machines may reach it: only for a
+    /// container whose port is published on the loopback interface of its host. The redirect URI
+    /// does not change.
+    pub fn bind_beyond_loopback(mut self, ip: IpAddr) -> Self {
+        self.bind = Some(ip);
+        self
+    }
+
+    /// What to print for the user, with `{url}` in it; `None` prints nothing.
+    pub fn prompt_message(mut self, message: Option<&str>) -> Self {
+        self.prompt_message = message.filter(|message| !message.is_empty()).map(str::to_owned);
+        self
+    }
+
+    /// Gives the URL to this function instead of printing it.
+    pub fn show(mut self, show: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.show = Some(Arc::new(show));
+        self
+    }
+
+    /// The text of the page shown at success. It is text, not HTML.
+    pub fn success_message(mut self, message: &str) -> Self {
+        message.clone_into(&mut self.success_message);
+        self
+    }
+
+    /// Whether to open the user's browser; true unless told.
+    pub fn open_browser(mut self, open: bool) -> Self {
+        self.open_browser = open;
+        self
+    }
+
+    /// Which browser to open, such as `firefox`; the system's default unless told.
+    pub fn browser(mut self, name: &str) -> Self {
+        self.browser = Some(name.to_owned());
+        self
+    }
+
+    /// Whether the redirect's address may also be pasted in on the terminal, for a browser on another
+    /// machine; false unless told.
+    pub fn paste(mut self, paste: bool) -> Self {
+        self.paste = paste;
+        self
+    }
+
+    /// How long the user may take; 10 minutes unless told.
+    pub fn timeout(mut self, time: Duration) -> Self {
+        self.timeout = time;
+        self
+    }
+
+    /// `audience` of the token request: what the token is for, by the name the server gives it.
+    pub fn token_audience(mut self, audience: &str) -> Self {
+        self.token_audience = Some(audience.to_owned()).filter(|audience| !audience.is_empty());
+        self
+    }
+
+    /// `prompt`: what the server must show, such as `consent` or `select_account`.
+    pub fn prompt(self, prompt: &str) -> Self {
+        self.extra("prompt", prompt)
+    }
+
+    /// `login_hint`: who is expected to sign in.
+    pub fn login_hint(self, hint: &str) -> Self {
+        self.extra("login_hint", hint)
+    }
+
+    /// Sets any other parameter of the authorization request; given twice, the later value holds. Those
+    /// that make the flow safe cannot be set by this.
+    pub fn extra(mut self, name: &str, value: &str) -> Self {
+        self.extras.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if let Some(error) = &self.error {
+            return Err(error.clone());
+        }
+        if self.redirect.fixed && self.redirect.port == 0 {
+            return Err(Error::config(
+                "a web client's redirect URIs are fixed, and its file names none on loopback: register one, and set its port",
+            ));
+        }
+        self.redirect.uri(self.redirect.port).map(drop)
+    }
+
+    /// Where to listen. The first address must be bound; if its port is 0, the others are bound to the
+    /// port it got. Of those, one that this machine does not have may be passed over, but not one
+    /// that another program holds: that program would be sent the answer.
+    pub fn addresses(&self) -> Result<Vec<SocketAddr>, Error> {
+        self.check()?;
+        let ips: &[IpAddr] = match (self.bind, self.redirect.host) {
+            (Some(ip), _) | (None, Host::Ip(ip)) => &[ip],
+            (None, Host::Localhost) => &[IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
+        };
+        Ok(ips.iter().map(|ip| SocketAddr::new(*ip, self.redirect.port)).collect())
+    }
+
+    /// Draws the request's secrets and makes its URL, with the port that is bound by now.
+    ///
+    /// # Errors
+    ///
+    /// Whatever a setter or the authorization request could not take.
+    pub fn start(&self, port: u16, cx: &mut Cx) -> Result<Receiver, Error> {
+        self.check()?;
+        let (redirect_uri, url) = self.redirect.uri(port)?;
+        let mut request = AuthorizationRequest::new(&self.server, &self.client, redirect_uri)
+            .scopes(self.scopes.clone())
+            .lifetime(self.timeout);
+        for (name, value) in &self.extras {
+            request = request.extra(name, value);
+        }
+        let authorization = request.start(cx)?;
+        openable(&authorization.url)?;
+        Ok(Receiver::new(authorization, &self.client, &url, &self.success_message, self.token_audience.clone()))
+    }
+
+    /// For adapters: gives the URL to whoever wants to [show](Self::show) it, or returns what to print.
+    pub fn announce(&self, url: &str) -> Option<String> {
+        match &self.show {
+            Some(show) => {
+                show(url);
+                None
+            }
+            None => self.prompt_message.as_ref().map(|message| message.replace("{url}", url)),
+        }
+    }
+
+    /// For adapters: whether to open a browser.
+    pub fn opens_browser(&self) -> bool {
+        self.open_browser
+    }
+
+    /// For adapters: which browser to open, if not the default one.
+    pub fn browser_name(&self) -> Option<&str> {
+        self.browser.as_deref()
+    }
+
+    /// For adapters: whether to read lines to [paste](Receiver::paste).
+    pub fn takes_paste(&self) -> bool {
+        self.paste
+    }
+
+    /// For adapters: how long to wait for the answer.
+    pub fn time_limit(&self) -> Duration {
+        self.timeout
+    }
+}
+
+impl fmt::Debug for InstalledApp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InstalledApp")
+            .field("server", &self.server)
+            .field("client", &self.client)
+            .field("scopes", &self.scopes)
+            .field("redirect", &self.redirect)
+            .field("bind", &self.bind)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}

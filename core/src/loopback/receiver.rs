@@ -1,0 +1,249 @@
+//! What comes to the redirect URI: which request is the answer, and what each one is told.
+
+use std::fmt;
+
+use url::Url;
+
+use super::page::Page;
+use crate::authorize::AuthorizationCode;
+use crate::{Authorization, Client, Error, ErrorKind, PendingAuthorization, ServerError, Timestamp, TokenRequest};
+
+/// The most bytes of a request's head.
+pub(super) const MAX_HEAD: usize = 16 * 1024;
+/// The most header fields of a request; browsers send about twenty.
+const MAX_FIELDS: usize = 100;
+
+/// Waits for the one answer to an authorization request, among whatever else a browser, or anyone,
+/// sends to the port.
+pub struct Receiver {
+    url: String,
+    pending: PendingAuthorization,
+    client: Client,
+    audience: Option<String>,
+    success_message: String,
+    /// The `Host` to expect, with its port; and without, if that is the default one.
+    hosts: Vec<String>,
+    path: String,
+    answer: Option<Result<AuthorizationCode, Error>>,
+}
+
+/// What to do with a connection.
+#[derive(Debug)]
+pub enum Heard {
+    /// Read more.
+    More,
+    /// Write this, which may be nothing, close the connection, and go on waiting for the answer.
+    Reply(Vec<u8>),
+    /// Write this, close the connection, then [`finish`](Receiver::finish).
+    Answered(Vec<u8>),
+}
+
+/// Why a request is not the answer: an HTTP status and words for the page.
+struct Refusal {
+    status: (u16, &'static str),
+    text: &'static str,
+    head_only: bool,
+}
+
+const fn refusal(status: u16, reason: &'static str, text: &'static str) -> Refusal {
+    Refusal { status: (status, reason), text, head_only: false }
+}
+
+const NO_HTTP: Refusal = refusal(400, "Bad Request", "This is no request of a browser.");
+const TOO_LONG: Refusal = refusal(431, "Request Header Fields Too Large", "The request is too long.");
+const NOT_HERE: Refusal = refusal(421, "Misdirected Request", "The request was meant for another address.");
+const FOREIGN: Refusal = refusal(403, "Forbidden", "The request was made by another site.");
+const METHOD: Refusal = refusal(405, "Method Not Allowed", "Only GET is answered here.");
+const NOT_FOUND: Refusal = refusal(404, "Not Found", "There is nothing at this address.");
+const PREFETCH: Refusal = refusal(503, "Service Unavailable", "The page is made when it is opened.");
+const NOT_THE_ANSWER: Refusal = refusal(
+    400,
+    "Bad Request",
+    "This is not the answer to the sign-in that is under way. Go back to the application and use the link it shows.",
+);
+const ANSWERED: Refusal =
+    refusal(410, "Gone", "The sign-in was answered already. You may close this window and go back to the application.");
+
+impl Receiver {
+    pub(super) fn new(
+        authorization: Authorization,
+        client: &Client,
+        redirect_uri: &Url,
+        success_message: &str,
+        audience: Option<String>,
+    ) -> Self {
+        let host = redirect_uri.host_str().unwrap_or_default();
+        let port = redirect_uri.port_or_known_default().unwrap_or(80);
+        let mut hosts = vec![format!("{host}:{port}")];
+        if port == 80 {
+            hosts.push(host.to_owned());
+        }
+        Self {
+            url: authorization.url,
+            pending: authorization.pending,
+            client: client.clone(),
+            audience,
+            success_message: success_message.to_owned(),
+            hosts,
+            path: redirect_uri.path().to_owned(),
+            answer: None,
+        }
+    }
+
+    /// Where to send the user. Good for this one sign-in, and not for logs.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The redirect URI, with its real port.
+    pub fn redirect_uri(&self) -> &str {
+        self.pending.redirect_uri()
+    }
+
+    /// Whether the answer is in.
+    pub fn is_answered(&self) -> bool {
+        self.answer.is_some()
+    }
+
+    /// Judges all that came so far on one connection.
+    pub fn hear(&mut self, so_far: &[u8], now: Timestamp) -> Heard {
+        // A TLS ClientHello: no words of ours would be understood (RFC 8446, section 5.1).
+        if so_far.first() == Some(&0x16) {
+            return Heard::Reply(Vec::new());
+        }
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut request = httparse::Request::new(&mut fields);
+        let parsed = request.parse(so_far);
+        let judged = match parsed {
+            Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => self.judge(&request),
+            Ok(httparse::Status::Partial) if so_far.len() < MAX_HEAD => return Heard::More,
+            Ok(_) | Err(httparse::Error::TooManyHeaders) => Err(TOO_LONG),
+            Err(_) => Err(NO_HTTP),
+        };
+        match judged.and_then(|target| self.take(target, now).map_err(|_| NOT_THE_ANSWER)) {
+            Ok(()) => Heard::Answered(self.outcome()),
+            Err(refusal) => Heard::Reply(refusal.page()),
+        }
+    }
+
+    /// Whether the request comes from a browser that was sent here, whatever its query says.
+    fn judge<'a>(&self, request: &httparse::Request<'_, 'a>) -> Result<&'a str, Refusal> {
+        let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
+        let head_only = method == "HEAD";
+        let refuse = |refusal| Err(Refusal { head_only, ..refusal });
+        let values = |name: &'static str| {
+            request.headers.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+        };
+        let ours = |value: &[u8]| self.hosts.iter().any(|host| value.eq_ignore_ascii_case(host.as_bytes()));
+        // Another name for this address is what a DNS rebinding looks like.
+        let mut hosts = values("host");
+        if !hosts.next().is_some_and(ours) || hosts.next().is_some() || !target.starts_with('/') {
+            return refuse(NOT_HERE);
+        }
+        if !values("origin").all(|origin| origin.strip_prefix(b"http://").is_some_and(ours)) {
+            return refuse(FOREIGN);
+        }
+        if method != "GET" {
+            return refuse(METHOD);
+        }
+        if target.split('?').next() != Some(&self.path) {
+            return refuse(NOT_FOUND);
+        }
+        let early = |value: &[u8]| {
+            value.split(|byte| b";, ".contains(byte)).any(|word| {
+                [&b"prefetch"[..], b"prerender", b"preview"].iter().any(|name| word.eq_ignore_ascii_case(name))
+            })
+        };
+        if ["sec-purpose", "purpose", "x-purpose", "x-moz"].into_iter().any(|name| values(name).any(early)) {
+            return refuse(PREFETCH);
+        }
+        if self.is_answered() {
+            return refuse(ANSWERED);
+        }
+        Ok(target)
+    }
+
+    /// Keeps what the redirect says, if it belongs to this sign-in.
+    fn take(&mut self, redirect: &str, now: Timestamp) -> Result<(), Error> {
+        match self.pending.receive(redirect, now) {
+            Err(error) if error.kind() == ErrorKind::InvalidRedirect => Err(error),
+            answer => {
+                self.answer = Some(answer);
+                Ok(())
+            }
+        }
+    }
+
+    /// The page about the answer.
+    fn outcome(&self) -> Vec<u8> {
+        let mut page = Page {
+            status: (200, "OK"),
+            heading: "Sign-in received",
+            text: &self.success_message,
+            quote: None,
+            ok: true,
+            head_only: false,
+        };
+        if let Some(Err(error)) = &self.answer {
+            page.ok = false;
+            page.heading = "Sign-in failed";
+            page.text = "You may close this window and go back to the application.";
+            page.quote = error.server().map(|server| (server.error(), ServerError::error_description(server)));
+            if error.kind() == ErrorKind::Expired {
+                page.text = "It took longer than allowed. Go back to the application and begin again.";
+            }
+            return page.render();
+        }
+        page.render()
+    }
+
+    /// Takes the redirect's address, or its query, that the user copied out of a browser.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`ErrorKind::InvalidRedirect`] if it is not the answer, or the answer is in already:
+    /// ask again. An error that the server sent counts as an answer, and is [`finish`](Self::finish)'s.
+    pub fn paste(&mut self, line: &str, now: Timestamp) -> Result<(), Error> {
+        if self.is_answered() {
+            return Err(Error::new(ErrorKind::InvalidRedirect, "the sign-in was answered already"));
+        }
+        self.take(line, now)
+    }
+
+    /// The request that turns the answer into a token.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`ErrorKind::Authorization`] if the server sent the user back with an error,
+    /// [`ErrorKind::Expired`] if the answer came too late, [`ErrorKind::Timeout`] if there is none.
+    pub fn finish(self) -> Result<TokenRequest, Error> {
+        let answer = self.answer.unwrap_or_else(|| {
+            Err(Error::new(
+                ErrorKind::Timeout,
+                "nobody signed in within the time allowed: no answer came to the redirect URI",
+            ))
+        });
+        let request = self.pending.redeem(&self.client, &answer?)?;
+        Ok(match &self.audience {
+            Some(audience) => request.audience(audience),
+            None => request,
+        })
+    }
+}
+
+impl Refusal {
+    fn page(&self) -> Vec<u8> {
+        let Self { status, text, head_only, .. } = *self;
+        Page { status, heading: "Not the sign-in", text, quote: None, ok: false, head_only }.render()
+    }
+}
+
+/// Shows no URL: it holds the state.
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver")
+            .field("pending", &self.pending)
+            .field("answered", &self.is_answered())
+            .finish_non_exhaustive()
+    }
+}
