@@ -28,6 +28,7 @@ struct Inner {
     server: Option<ServerError>,
     retry_after: Option<Duration>,
     transient: bool,
+    uncertain: bool,
     advice: Option<Advice>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -67,6 +68,9 @@ pub enum ErrorKind {
     Issuer,
     /// The ID token is missing, malformed, or not meant for this client and this request.
     IdToken,
+    /// A refresh token may have been replaced in an answer that never arrived, and trying once more did not
+    /// help.
+    GrantLost,
     /// A token cannot be used in this way, such as in a header for bearer tokens.
     TokenType,
     /// A file is missing or cannot be read.
@@ -201,7 +205,7 @@ impl Error {
             ErrorKind::Config | ErrorKind::Issuer | ErrorKind::File => Some(Advice::FixConfiguration),
             ErrorKind::Timeout => Some(Advice::TryLater),
             ErrorKind::InvalidResponse => Some(Advice::AskProvider),
-            ErrorKind::InvalidRedirect | ErrorKind::Expired => Some(Advice::SignInAgain),
+            ErrorKind::InvalidRedirect | ErrorKind::Expired | ErrorKind::GrantLost => Some(Advice::SignInAgain),
             _ => None,
         };
         Self(Arc::new(Inner {
@@ -213,6 +217,7 @@ impl Error {
             server: None,
             retry_after: None,
             transient,
+            uncertain: false,
             advice,
             source: None,
         }))
@@ -241,6 +246,12 @@ impl Error {
     /// Whether the same may succeed later without anything being changed.
     pub fn is_transient(&self) -> bool {
         self.0.transient
+    }
+
+    /// Whether a request that must not reach the server twice may have been carried out although this
+    /// error came of it: its refresh token or code may be used up.
+    pub fn is_uncertain(&self) -> bool {
+        self.0.uncertain
     }
 
     /// What to do about it, where that can be told.
@@ -294,6 +305,19 @@ impl Error {
 
     pub(crate) fn with_retry_after(mut self, time: Option<Duration>) -> Self {
         self.edit().retry_after = time;
+        self
+    }
+
+    pub(crate) fn uncertain(mut self) -> Self {
+        self.edit().uncertain = true;
+        self
+    }
+
+    /// For requests that may be sent any number of times.
+    pub(crate) fn certain(mut self) -> Self {
+        if self.0.uncertain {
+            self.edit().uncertain = false;
+        }
         self
     }
 

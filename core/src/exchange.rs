@@ -335,12 +335,17 @@ impl<T> Machine for Exchange<T> {
                 response.body_mut().zeroize();
                 match result {
                     Err(error) if error.is_transient() => self.pause(cx, error, true),
+                    // The server did what was asked, and its answer cannot be used.
+                    Err(error) if response.status().is_success() && error.server().is_none() => {
+                        self.end(Err(error.uncertain()))
+                    }
                     result => self.end(result),
                 }
             }
             (State::Sent { .. }, Reply::Failed(failure)) => {
-                let sent = failure.may_have_been_sent();
-                self.pause(cx, failure.into(), sent)
+                let maybe_sent = failure.may_have_been_sent();
+                let error = Error::from(failure);
+                self.pause(cx, if maybe_sent { error.uncertain() } else { error }, maybe_sent)
             }
             (State::Sent { .. }, Reply::Refused) => self.end(Err(Error::refused("Http"))),
             (State::Waiting { error }, Reply::Slept) => match self.deadline.saturating_sub(cx.now().mono) {
@@ -401,7 +406,10 @@ impl<T> Exchange<T> {
     /// Waits before the next try, if there may be one; else this error is the end.
     fn pause(&mut self, cx: &mut Cx, error: Error, maybe_sent: bool) -> Step<T> {
         let allowed = self.request.repeat == Repeat::Freely || !maybe_sent;
-        if !allowed || !error.is_transient() || self.tries >= TRIES {
+        if !allowed {
+            return self.end(Err(error.uncertain()));
+        }
+        if !error.is_transient() || self.tries >= TRIES {
             return self.end(Err(error));
         }
         // Half of the pause is fixed and half is random, so that many clients do not return in step.
@@ -421,16 +429,21 @@ impl<T> Exchange<T> {
             return Err(Error::new(ErrorKind::InvalidResponse, "the answer is larger than allowed"));
         }
         if status.is_success() {
-            return (self.parse)(Received { response, sent, now }).map_err(|error| error.with_status(status.as_u16()));
+            // The server did what was asked, even if its answer cannot be used, unless it says that it did not.
+            return (self.parse)(Received { response, sent, now }).map_err(|error| {
+                let error = error.with_status(status.as_u16());
+                if error.server().is_some() { error } else { error.uncertain() }
+            });
         }
         Err(error_answer(response, now))
     }
 
     fn end(&mut self, result: Result<T, Error>) -> Step<T> {
         let Request { doing, endpoint, secrets, .. } = &self.request;
-        Step::Done(
-            result.or_else(|error| (self.rescue)(error.strike_out(secrets).during(doing, Some(endpoint.as_str())))),
-        )
+        Step::Done(result.or_else(|error| {
+            let error = if self.request.repeat == Repeat::Freely { error.certain() } else { error };
+            (self.rescue)(error.strike_out(secrets).during(doing, Some(endpoint.as_str())))
+        }))
     }
 }
 
@@ -457,6 +470,8 @@ fn error_answer(response: &Response<Vec<u8>>, now: Timestamp) -> Error {
     };
     // A code that says what is wrong is worth more than a status that says "later".
     let error = if busy && error.advice().is_none() { error.transient() } else { error };
+    // A gateway has lost the answer of a server that may have done its work.
+    let error = if matches!(status.as_u16(), 502 | 504) { error.uncertain() } else { error };
     error.with_status(status.as_u16()).with_retry_after(retry_after(response, now))
 }
 

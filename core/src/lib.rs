@@ -16,6 +16,7 @@
 )]
 
 pub mod authorize;
+pub mod cell;
 mod client;
 mod error;
 pub mod exchange;
@@ -27,6 +28,7 @@ pub mod machine;
 mod revoke;
 mod secret;
 mod server;
+pub mod source;
 mod time;
 mod token;
 

@@ -43,6 +43,7 @@ struct Rest {
     refresh_token_expires_at: Option<Timestamp>,
     id_token: Option<Arc<IdToken>>,
     rotation: Rotation,
+    refresh_after: Option<Timestamp>,
     members: Members,
     deviations: Deviations,
 }
@@ -76,6 +77,27 @@ pub enum Rotation {
 const BEARER: &str = "Bearer ";
 
 impl Token {
+    /// A bearer token that was had in some other way.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidResponse`] if no header can carry it.
+    pub fn bearer(access_token: &str, issued_at: Timestamp, expires_at: Option<Timestamp>) -> Result<Self, Error> {
+        Ok(Self { expires_at, ..Self::new(access_token, TokenType::Bearer, issued_at)? })
+    }
+
+    /// Says when to get the next one, where its source knows better than the general rule: before that
+    /// moment it would hand out the same again.
+    pub fn with_refresh_after(mut self, moment: Timestamp) -> Self {
+        self.rest().refresh_after = Some(moment);
+        self
+    }
+
+    /// See [`with_refresh_after`](Self::with_refresh_after).
+    pub fn refresh_after(&self) -> Option<Timestamp> {
+        self.rest.as_ref()?.refresh_after
+    }
+
     /// The access token.
     pub fn access_token(&self) -> &str {
         // Its characters were checked when it was made: they are ASCII.

@@ -1,0 +1,305 @@
+//! The place that holds one token of one want, and says when to get the next: [`TokenCell`].
+//!
+//! ```text
+//!             acquire          │ no flight, may try │ a flight     │ failing, too early
+//!   ───────────────────────────┼────────────────────┼──────────────┼───────────────────
+//!   valid, not due             │ Fresh              │ Fresh        │ Fresh
+//!   valid, due                 │ Due(Some(ticket))  │ Due(None)    │ Due(None)
+//!   expired, rejected, or none │ Refresh(ticket)    │ Wait         │ Failed(error)
+//! ```
+//!
+//! Whoever holds the [`Ticket`] mints, then settles or abandons. The cell is passive: it has no lock, no
+//! clock and no randomness but the salt it was made with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::source::is_final;
+use crate::{Error, ErrorKind, Now, Timestamp, Token};
+
+/// The longest time before its end at which a token is due.
+const MARGIN: Duration = Duration::from_secs(300);
+/// A token comes due no sooner than this after it was had.
+const SOONEST: Duration = Duration::from_secs(1);
+/// The pause after the first failure; it doubles from one to the next.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause of our own making.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The longest pause at a server's wish.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// One token of one want: its holder, without lock or clock. See the [module](self) for what it answers.
+#[derive(Debug)]
+pub struct TokenCell {
+    held: Option<Arc<Issued>>,
+    due: Due,
+    rejected: bool,
+    generation: u64,
+    flight: Option<u64>,
+    tickets: u64,
+    failing: Option<Box<Failing>>,
+    /// How many rejections followed one another, and when the next one counts again.
+    rejections: u32,
+    rejectable: Duration,
+    margin: Option<Duration>,
+    salt: u64,
+}
+
+/// A token with its place in the sequence of those that a cell had.
+#[derive(Debug)]
+pub struct Issued {
+    /// The token.
+    pub token: Token,
+    /// Its number: a later token of the same cell has a higher one.
+    pub generation: u64,
+}
+
+/// The right to mint the next token of a cell. There is one at a time; it goes back with
+/// [`settle`](TokenCell::settle) or [`abandon`](TokenCell::abandon).
+#[must_use = "whoever holds the ticket mints, and then settles or abandons"]
+#[derive(Debug)]
+pub struct Ticket(u64);
+
+/// What a caller gets from a cell.
+#[derive(Debug)]
+pub enum Acquired {
+    /// Use it.
+    Fresh(Arc<Issued>),
+    /// Use it; with a ticket, see that it is refreshed in the background.
+    Due(Arc<Issued>, Option<Ticket>),
+    /// There is none: mint one.
+    Refresh(Ticket),
+    /// There is none, and somebody mints one: wait for that, then acquire again.
+    Wait,
+    /// There is none, and it is no time to try again.
+    Failed(Error),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    wall: Timestamp,
+    mono: Duration,
+}
+
+const NEVER: Due = Due { wall: Timestamp::from_unix_millis(i64::MAX), mono: Duration::MAX };
+
+#[derive(Debug)]
+struct Failing {
+    error: Error,
+    tries: u32,
+    /// No try before this moment; `None` if none will help until the credential is another one.
+    until: Option<Duration>,
+}
+
+impl TokenCell {
+    /// An empty cell. `salt` spreads its refreshes: give each cell a random one.
+    pub fn new(salt: u64) -> Self {
+        Self {
+            held: None,
+            due: NEVER,
+            rejected: false,
+            generation: 0,
+            flight: None,
+            tickets: 0,
+            failing: None,
+            rejections: 0,
+            rejectable: Duration::ZERO,
+            margin: None,
+            salt,
+        }
+    }
+
+    /// Makes tokens due this long before their end, but never before half of their life. Unless told, it
+    /// is a quarter of their life, and 5 minutes at the most.
+    pub fn margin(mut self, margin: Duration) -> Self {
+        self.margin = Some(margin);
+        self
+    }
+
+    /// Asks for a token.
+    pub fn acquire(&mut self, now: Now) -> Acquired {
+        match self.valid(now) {
+            Some(token) if !self.is_due(now) => Acquired::Fresh(token),
+            Some(token) => Acquired::Due(token, self.may_try(now).then(|| self.ticket())),
+            None if self.flight.is_some() => Acquired::Wait,
+            None => match &self.failing {
+                Some(failing) if !self.may_try(now) => Acquired::Failed(failing.error.clone()),
+                _ => Acquired::Refresh(self.ticket()),
+            },
+        }
+    }
+
+    /// Asks for a new token whatever is held, unless one is being minted already. No pause is kept.
+    pub fn force(&mut self) -> Option<Ticket> {
+        match self.flight {
+            Some(_) => None,
+            None => Some(self.ticket()),
+        }
+    }
+
+    /// Takes what came of a ticket. A failure never replaces a token that is valid. A ticket from before a
+    /// [`clear`](Self::clear) is ignored.
+    pub fn settle(&mut self, ticket: Ticket, now: Now, result: Result<Token, Error>) {
+        if self.flight != Some(ticket.0) {
+            return;
+        }
+        self.flight = None;
+        match result {
+            Ok(token) if token.is_expired(now.wall) => {
+                let why = "the server handed out a token that has expired already";
+                self.fail(now, Error::new(ErrorKind::InvalidResponse, why));
+            }
+            Ok(token) => self.hold(now, token),
+            Err(error) => self.fail(now, error),
+        }
+    }
+
+    /// Gives a ticket back unused: the next caller gets another. Nothing was learned.
+    pub fn abandon(&mut self, ticket: Ticket) {
+        if self.flight == Some(ticket.0) {
+            self.flight = None;
+        }
+    }
+
+    /// Takes note that a server refused the token of this generation (status 401): it is not handed out
+    /// again. Says whether another one may be had: not if a later one is refused so soon after the last
+    /// that tokens do not seem to be the matter.
+    pub fn reject(&mut self, generation: u64, now: Now) -> bool {
+        if generation < self.generation {
+            return true;
+        }
+        if generation > self.generation || now.mono < self.rejectable {
+            return false;
+        }
+        if self.rejected {
+            return true;
+        }
+        // Rejections long apart have nothing to do with one another.
+        if now.mono.saturating_sub(self.rejectable) > LONGEST_PAUSE {
+            self.rejections = 0;
+        }
+        self.rejections = self.rejections.saturating_add(1);
+        self.rejectable = now.mono.saturating_add(pause(self.rejections));
+        self.rejected = true;
+        true
+    }
+
+    /// Forgets everything, as when the credential is another one.
+    pub fn clear(&mut self) {
+        self.held = None;
+        self.due = NEVER;
+        self.rejected = false;
+        self.flight = None;
+        self.failing = None;
+    }
+
+    /// How long until it is time to refresh in the background; `None` if there is nothing to wait for.
+    pub fn next_wake(&self, now: Now) -> Option<Duration> {
+        if self.flight.is_some() || self.valid(now).is_none() {
+            return None;
+        }
+        let due = self.due.wall.since(now.wall).min(self.due.mono.saturating_sub(now.mono));
+        match &self.failing {
+            None if self.due.mono == Duration::MAX => None,
+            None => Some(due),
+            Some(failing) => Some(failing.until?.saturating_sub(now.mono).max(due)),
+        }
+    }
+
+    /// The token held, whether or not it is still good.
+    pub fn held(&self) -> Option<&Arc<Issued>> {
+        self.held.as_ref()
+    }
+
+    /// The last failure, if nothing succeeded since.
+    pub fn error(&self) -> Option<&Error> {
+        self.failing.as_ref().map(|failing| &failing.error)
+    }
+
+    /// Whether the held token may be handed out without asking the cell, until it is due by either clock:
+    /// the fast path of a holder with a copy of its own.
+    pub fn is_fresh(&self, now: Now) -> bool {
+        self.valid(now).is_some() && !self.is_due(now)
+    }
+
+    /// When the held token is due: on the wall clock, and on the monotonic one.
+    pub fn due(&self) -> (Timestamp, Duration) {
+        (self.due.wall, self.due.mono)
+    }
+
+    /// Whether somebody holds a ticket.
+    pub fn is_refreshing(&self) -> bool {
+        self.flight.is_some()
+    }
+
+    fn valid(&self, now: Now) -> Option<Arc<Issued>> {
+        self.held.as_ref().filter(|held| !self.rejected && !held.token.is_expired(now.wall)).cloned()
+    }
+
+    fn is_due(&self, now: Now) -> bool {
+        now.wall >= self.due.wall || now.mono >= self.due.mono
+    }
+
+    fn may_try(&self, now: Now) -> bool {
+        let early = |failing: &Failing| failing.until.is_none_or(|until| now.mono < until);
+        self.flight.is_none() && !self.failing.as_deref().is_some_and(early)
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.tickets = self.tickets.saturating_add(1);
+        self.flight = Some(self.tickets);
+        Ticket(self.tickets)
+    }
+
+    fn hold(&mut self, now: Now, token: Token) {
+        self.due = self.schedule(now, &token);
+        self.generation = self.generation.saturating_add(1);
+        self.rejected = false;
+        self.failing = None;
+        self.held = Some(Arc::new(Issued { token, generation: self.generation }));
+    }
+
+    /// When to refresh: when the source says so, or a margin before the end that differs from cell to
+    /// cell. Never at once: the same token handed out again is asked for ever more seldom than it ends.
+    fn schedule(&mut self, now: Now, token: &Token) -> Due {
+        let in_time = match (token.refresh_after(), token.expires_at()) {
+            (Some(moment), _) => moment.since(now.wall),
+            (None, Some(end)) => {
+                let life = end.since(token.issued_at());
+                let margin = match self.margin {
+                    Some(margin) => margin.min(life.mul_f64(0.5)),
+                    None => MARGIN.min(life.mul_f64(0.25)),
+                };
+                let spread = margin.mul_f64(0.2 * self.random());
+                end.since(now.wall).saturating_sub(margin).saturating_sub(spread)
+            }
+            (None, None) => return NEVER,
+        };
+        let left = token.expires_at().map_or(Duration::MAX, |end| end.since(now.wall));
+        let wait = in_time.max(SOONEST.max(left.min(MARGIN).mul_f64(0.25)));
+        Due { wall: now.wall + wait, mono: now.mono.saturating_add(wait) }
+    }
+
+    fn fail(&mut self, now: Now, error: Error) {
+        let tries = self.failing.as_ref().map_or(0, |failing| failing.tries).saturating_add(1);
+        let until = (!is_final(&error)).then(|| {
+            let asked = error.retry_after().unwrap_or_default().min(LONGEST_RETRY_AFTER);
+            now.mono.saturating_add(pause(tries).mul_f64(0.5 + self.random() / 2.0).max(asked))
+        });
+        self.failing = Some(Box::new(Failing { error, tries, until }));
+    }
+
+    /// The next number from 0 to 1 of this cell's own sequence (SplitMix64).
+    fn random(&mut self) -> f64 {
+        self.salt = self.salt.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.salt;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// The pause after so many failures in a row.
+fn pause(tries: u32) -> Duration {
+    PAUSE.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
+}

@@ -1,0 +1,283 @@
+//! The credentials of the standard grants, as sources of tokens.
+
+use std::time::Duration;
+
+use super::{GrantState, Mint, Minted, TokenSource, Want, WantKind, cannot};
+use crate::machine::ask;
+use crate::{
+    Client, Cx, Discovery, Error, Exchange, Issuer, Machine, Reply, Rotation, Scopes, Secret, ServerMetadata, Step,
+    Timestamp, Token, TokenRequest,
+};
+
+/// How long discovered metadata is good for.
+const METADATA_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// A server by what is known of it, or by its issuer alone: its metadata is then discovered, remembered,
+/// and read again when it is a day old.
+#[derive(Clone, Debug)]
+pub enum Server {
+    /// All is known.
+    Known(ServerMetadata),
+    /// To be discovered.
+    Issuer(Issuer),
+}
+
+impl From<ServerMetadata> for Server {
+    fn from(metadata: ServerMetadata) -> Self {
+        Self::Known(metadata)
+    }
+}
+
+impl From<&ServerMetadata> for Server {
+    fn from(metadata: &ServerMetadata) -> Self {
+        Self::Known(metadata.clone())
+    }
+}
+
+impl From<Issuer> for Server {
+    fn from(issuer: Issuer) -> Self {
+        Self::Issuer(issuer)
+    }
+}
+
+/// A credential of one of the standard grants.
+///
+/// ```
+/// use grantflow::source::{Credential, TokenSource, Want};
+/// use grantflow::{Client, ClientAuthentication, Issuer};
+///
+/// let client = Client::new("batch").authentication(ClientAuthentication::client_secret_basic("s3cret"));
+/// let credential = Credential::client_credentials(Issuer::new("https://as.example")?, &client);
+/// let machine = credential.mint(&Want::access_token("read"), &credential.first_state());
+/// # let _ = machine;
+/// # Ok::<(), grantflow::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Credential(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Server { server: Server, client: Client, by: By },
+    Fixed(Token),
+}
+
+/// What the client shows beside its own authentication.
+#[derive(Clone, Debug)]
+enum By {
+    Itself,
+    Password { username: String, password: Secret },
+    RefreshToken { refresh_token: Secret, scopes: Scopes, rotation: Rotation },
+}
+
+impl Credential {
+    /// The client's own credentials (RFC 6749, section 4.4).
+    pub fn client_credentials(server: impl Into<Server>, client: &Client) -> Self {
+        Self(Kind::Server { server: server.into(), client: client.clone(), by: By::Itself })
+    }
+
+    /// A user's password (RFC 6749, section 4.3): only where a server offers nothing else.
+    pub fn password(
+        server: impl Into<Server>,
+        client: &Client,
+        username: impl Into<String>,
+        password: impl Into<Secret>,
+    ) -> Self {
+        let by = By::Password { username: username.into(), password: password.into() };
+        Self(Kind::Server { server: server.into(), client: client.clone(), by })
+    }
+
+    /// A refresh token (RFC 6749, section 6), of which nothing else is known.
+    pub fn refresh_token(server: impl Into<Server>, client: &Client, refresh_token: impl Into<Secret>) -> Self {
+        let refresh_token = refresh_token.into();
+        let by = By::RefreshToken { refresh_token, scopes: Scopes::default(), rotation: Rotation::Unknown };
+        Self(Kind::Server { server: server.into(), client: client.clone(), by })
+    }
+
+    /// The refresh token that came with `token` as a user signed in.
+    ///
+    /// # Errors
+    ///
+    /// If it came with none.
+    pub fn signed_in(server: impl Into<Server>, client: &Client, token: &Token) -> Result<Self, Error> {
+        let refresh_token = token
+            .refresh_token()
+            .ok_or_else(|| Error::config("there is no refresh token: ask for offline access when the user signs in"))?;
+        let by = By::RefreshToken {
+            refresh_token: refresh_token.clone(),
+            scopes: token.scopes().clone(),
+            rotation: token.rotation(),
+        };
+        Ok(Self(Kind::Server { server: server.into(), client: client.clone(), by }))
+    }
+
+    /// A token that is there already and cannot be renewed.
+    pub fn fixed(token: Token) -> Self {
+        Self(Kind::Fixed(token))
+    }
+}
+
+impl TokenSource for Credential {
+    fn mint(&self, want: &Want, state: &GrantState) -> Mint {
+        match &self.0 {
+            Kind::Fixed(token) => Box::new(Given(Some(token.clone()))),
+            Kind::Server { server, client, by } => Box::new(ServerMint {
+                stage: Stage::Begin,
+                server: server.clone(),
+                client: client.clone(),
+                by: by.clone(),
+                want: want.clone(),
+                state: state.clone(),
+                changed: false,
+            }),
+        }
+    }
+
+    fn first_state(&self) -> GrantState {
+        match &self.0 {
+            Kind::Server { by: By::RefreshToken { refresh_token, scopes, rotation }, server, .. } => GrantState {
+                refresh_token: Some(refresh_token.clone()),
+                scopes: scopes.clone(),
+                rotation: match (rotation, server) {
+                    (Rotation::Unknown, Server::Known(server)) => server.rotation(),
+                    _ => *rotation,
+                },
+                ..GrantState::default()
+            },
+            _ => GrantState::default(),
+        }
+    }
+
+    fn may_change(&self, state: &GrantState) -> bool {
+        match &self.0 {
+            Kind::Fixed(_) => false,
+            Kind::Server { server, by, .. } => {
+                let rotates = matches!(by, By::RefreshToken { .. }) && state.rotation != Rotation::Never;
+                rotates || (matches!(server, Server::Issuer(_)) && state.metadata.is_none())
+            }
+        }
+    }
+}
+
+/// Hands out what is there.
+struct Given(Option<Token>);
+
+impl Machine for Given {
+    type Output = Minted;
+    fn resume(&mut self, cx: &mut Cx, _: Reply) -> Step<Minted> {
+        Step::Done(match self.0.take() {
+            Some(token) if token.is_expired(cx.now().wall) => {
+                Err(cannot("is a fixed token, which has expired").with_advice(crate::Advice::SignInAgain))
+            }
+            Some(token) => Ok(token.into()),
+            None => Err(Error::misuse("a fixed token")),
+        })
+    }
+}
+
+/// Mints at a server.
+///
+/// ```text
+/// Begin ─▶ Discover (if the metadata is not known, or old) ─▶ Exchange ─▶ done
+/// ```
+struct ServerMint {
+    stage: Stage,
+    server: Server,
+    client: Client,
+    by: By,
+    want: Want,
+    state: GrantState,
+    changed: bool,
+}
+
+enum Stage {
+    Begin,
+    Discover(Box<Discovery>),
+    Exchange(Box<Exchange<Token>>),
+}
+
+impl Machine for ServerMint {
+    type Output = Minted;
+
+    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Minted> {
+        loop {
+            let next = match &mut self.stage {
+                Stage::Begin => self.begin(cx.now().wall),
+                Stage::Discover(discovery) => {
+                    let found = ask!(discovery, cx, reply);
+                    self.discovered(found, cx.now().wall)
+                }
+                Stage::Exchange(exchange) => {
+                    let result = ask!(exchange, cx, reply);
+                    return Step::Done(result.map(|token| self.minted(token)));
+                }
+            };
+            match next {
+                Ok(stage) => self.stage = stage,
+                Err(error) => return Step::Done(Err(error)),
+            }
+        }
+    }
+}
+
+impl ServerMint {
+    fn begin(&mut self, now: Timestamp) -> Result<Stage, Error> {
+        let known = match (&self.server, &self.state.metadata) {
+            (Server::Known(metadata), _) => metadata,
+            (Server::Issuer(_), Some((metadata, read))) if now.since(*read) < METADATA_LIFE => metadata,
+            (Server::Issuer(issuer), _) => return Ok(Stage::Discover(Box::new(Discovery::new(issuer)))),
+        };
+        self.request(&known.clone())
+    }
+
+    /// Takes the metadata; if it cannot be read again, the old is good enough.
+    fn discovered(&mut self, found: Result<ServerMetadata, Error>, now: Timestamp) -> Result<Stage, Error> {
+        let metadata = match (found, &self.state.metadata) {
+            (Ok(metadata), _) => {
+                self.state.metadata = Some((metadata.clone(), now));
+                self.changed = true;
+                metadata
+            }
+            (Err(error), Some((old, _))) if error.is_transient() => old.clone(),
+            (Err(error), _) => return Err(error),
+        };
+        self.request(&metadata)
+    }
+
+    fn request(&self, server: &ServerMetadata) -> Result<Stage, Error> {
+        let want = &self.want;
+        if want.kind() != WantKind::AccessToken {
+            return Err(cannot("mints access tokens only"));
+        }
+        if want.wanted_subject().is_some() || want.wanted_account().is_some() {
+            return Err(cannot("has one account and no other subject"));
+        }
+        let request = match &self.by {
+            By::Itself => TokenRequest::client_credentials(server, &self.client)?,
+            By::Password { username, password } => {
+                TokenRequest::password(server, &self.client, username, password.clone())?
+            }
+            By::RefreshToken { refresh_token, .. } => {
+                let current = self.state.refresh_token.as_ref().unwrap_or(refresh_token);
+                TokenRequest::refresh_token(server, &self.client, current)?
+                    .granted(self.state.scopes.clone())
+                    .rotation(self.state.rotation)
+            }
+        };
+        let scopes = want.scopes();
+        let request = if scopes.is_empty() { request } else { request.scopes(scopes) };
+        let request = want.wanted_audience().into_iter().fold(request, TokenRequest::audience);
+        let request = want.wanted_resource().into_iter().fold(request, TokenRequest::resource);
+        Ok(Stage::Exchange(Box::new(request.exchange())))
+    }
+
+    fn minted(&mut self, token: Token) -> Minted {
+        if let By::RefreshToken { .. } = self.by {
+            let old = self.state.refresh_token.take();
+            self.changed |= token.rotation() != self.state.rotation
+                || !matches!((&old, token.refresh_token()), (Some(old), Some(new)) if old.matches(new.expose()));
+            self.state.refresh_token = token.refresh_token().cloned().or(old);
+            self.state.rotation = token.rotation();
+        }
+        Minted { token, state: self.changed.then(|| std::mem::take(&mut self.state)) }
+    }
+}

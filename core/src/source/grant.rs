@@ -1,0 +1,147 @@
+//! One credential in use: its state, and the order of its mints.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{GrantState, Mint, Minted, TokenSource, Uncertain, Want};
+use crate::{Advice, Error, ErrorKind, Timestamp};
+
+/// How long servers that rotate let a refresh token be used again, where they do at all.
+const GRACE: Duration = Duration::from_secs(30);
+/// How often a refresh token is sent whose fate is not known.
+const ATTEMPTS: u32 = 2;
+
+/// A credential with its state, and the queue of those who want to mint with it. Passive, without lock;
+/// `J` is whatever its holder needs to go on with a job.
+///
+/// ```text
+/// begin ─▶ Some(turn) ─▶ mint ─▶ run it ─▶ finish ─▶ the next turn, if one waits
+///    └───▶ None: queued
+/// ```
+///
+/// A use of a rotating refresh token whose outcome nobody knows is repeated once and no more: at once while
+/// the server's grace window may be open, else only when there is no valid token left.
+pub struct Grant<J> {
+    source: Arc<dyn TokenSource>,
+    state: GrantState,
+    busy: bool,
+    queue: VecDeque<J>,
+}
+
+/// The right to mint.
+#[must_use = "a turn that is not finished keeps all others waiting"]
+#[derive(Debug)]
+pub struct Turn<J> {
+    /// What its holder gave.
+    pub job: J,
+    exclusive: bool,
+}
+
+impl<J> Turn<J> {
+    /// The turn without its job, which goes its own way.
+    pub fn split(self) -> (J, Turn<()>) {
+        (self.job, Turn { job: (), exclusive: self.exclusive })
+    }
+}
+
+/// How a turn went.
+#[derive(Debug)]
+pub enum Outcome<'a> {
+    /// It minted.
+    Minted(&'a mut Minted),
+    /// It failed.
+    Failed(&'a Error),
+    /// It was given up in the middle.
+    Abandoned,
+}
+
+impl<J> Grant<J> {
+    /// A credential that was not used yet.
+    pub fn new(source: Arc<dyn TokenSource>) -> Self {
+        Self { state: source.first_state(), source, busy: false, queue: VecDeque::new() }
+    }
+
+    /// Gives the job its turn, if it may run now; else it is queued, and [`finish`](Self::finish) gives it
+    /// its turn later.
+    pub fn begin(&mut self, job: J) -> Option<Turn<J>> {
+        let exclusive = self.source.may_change(&self.state);
+        if self.busy && exclusive {
+            self.queue.push_back(job);
+            return None;
+        }
+        self.busy |= exclusive;
+        Some(Turn { job, exclusive })
+    }
+
+    /// The machine for whoever has a turn. `valid_until` is the end of the token that its want still has.
+    ///
+    /// # Errors
+    ///
+    /// If the refresh token may not be sent now, or not at all any more.
+    pub fn mint(&self, want: &Want, now: Timestamp, still_valid: bool) -> Result<Mint, Error> {
+        match self.state.uncertain {
+            Some(Uncertain { attempts, .. }) if attempts >= ATTEMPTS => Err(Error::new(
+                ErrorKind::GrantLost,
+                "the server may have replaced the refresh token in an answer that never arrived",
+            )),
+            Some(Uncertain { since, .. }) if still_valid && now.since(since) > GRACE => Err(Error::new(
+                ErrorKind::Timeout,
+                "a refresh went out and no answer came; it is tried once more when the token has expired",
+            )),
+            _ => Ok(self.source.mint(want, &self.state)),
+        }
+    }
+
+    /// Ends a turn, takes over the state that it left, and gives the next one its turn.
+    pub fn finish(&mut self, turn: Turn<()>, now: Timestamp, outcome: Outcome<'_>) -> Option<Turn<J>> {
+        let uncertain = match outcome {
+            Outcome::Minted(minted) => {
+                if let Some(state) = minted.state.take() {
+                    self.state = state;
+                }
+                self.state.uncertain = None;
+                false
+            }
+            Outcome::Failed(error) => error.is_uncertain(),
+            Outcome::Abandoned => true,
+        };
+        if turn.exclusive {
+            self.busy = false;
+            if uncertain && self.state.refresh_token.is_some() {
+                let known = self.state.uncertain.unwrap_or(Uncertain { since: now, attempts: 0 });
+                self.state.uncertain = Some(Uncertain { attempts: known.attempts.saturating_add(1), ..known });
+            }
+        }
+        let job = self.queue.pop_front()?;
+        self.begin(job)
+    }
+
+    /// Puts another credential in this one's place, as after a new sign-in. A mint under way still finishes
+    /// its turn.
+    pub fn replace(&mut self, source: Arc<dyn TokenSource>) {
+        self.state = source.first_state();
+        self.source = source;
+    }
+
+    /// What changes as it is used. Whoever keeps refresh tokens keeps this one's.
+    pub fn state(&self) -> &GrantState {
+        &self.state
+    }
+
+    /// Whether a mint is under way that could lose a refresh token if it were torn off.
+    pub fn is_busy(&self) -> bool {
+        self.busy
+    }
+}
+
+impl<J> std::fmt::Debug for Grant<J> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Grant").field("state", &self.state).field("busy", &self.busy).finish_non_exhaustive()
+    }
+}
+
+/// Whether no further try can help until a person does something.
+pub(crate) fn is_final(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Server | ErrorKind::GrantLost) && error.advice() == Some(Advice::SignInAgain)
+}

@@ -1,0 +1,160 @@
+//! Everything that shapes a token.
+
+use std::fmt;
+
+use crate::Scopes;
+
+/// What a token is to be good for: every input that shapes it. Two tokens are interchangeable only if
+/// they are of one credential and of equal wants.
+///
+/// ```
+/// use grantflow::source::Want;
+///
+/// // Order and repetition do not matter, and whose token it is does.
+/// assert_eq!(Want::access_token(["b", "a", "b"]), Want::access_token("a b"));
+/// assert_ne!(Want::access_token("a"), Want::access_token("a").subject("alice@example.com"));
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Want {
+    kind: WantKind,
+    scopes: Box<str>,
+    /// Account, subject, audience, resource: most wants have none of them.
+    names: Option<Box<[Option<Box<str>>; 4]>>,
+}
+
+/// What kind of token.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum WantKind {
+    /// An access token from the server.
+    #[default]
+    AccessToken,
+    /// An ID token.
+    IdToken,
+    /// A token that the credential signs itself.
+    SelfSigned,
+}
+
+impl Want {
+    /// An access token with these scopes; with none, what the credential has by itself.
+    pub fn access_token(scopes: impl Into<Scopes>) -> Self {
+        let scopes = scopes.into();
+        let mut sorted: Vec<&str> = scopes.iter().collect();
+        sorted.sort_unstable();
+        Self { scopes: sorted.join(" ").into(), ..Self::default() }
+    }
+
+    /// An ID token for this audience.
+    pub fn id_token(audience: &str) -> Self {
+        Self { kind: WantKind::IdToken, ..Self::default() }.audience(audience)
+    }
+
+    /// A token that the credential signs itself.
+    pub fn self_signed(mut self) -> Self {
+        self.kind = WantKind::SelfSigned;
+        self
+    }
+
+    /// Which of the credential's accounts to use.
+    pub fn account(self, account: &str) -> Self {
+        self.name(0, account)
+    }
+
+    /// On whose behalf (`sub`).
+    pub fn subject(self, subject: &str) -> Self {
+        self.name(1, subject)
+    }
+
+    /// For whom the token is meant, by name (`audience`).
+    pub fn audience(self, audience: &str) -> Self {
+        self.name(2, audience)
+    }
+
+    /// For what the token is meant, by address (RFC 8707).
+    pub fn resource(self, resource: &str) -> Self {
+        self.name(3, resource)
+    }
+
+    /// The kind of token.
+    pub fn kind(&self) -> WantKind {
+        self.kind
+    }
+
+    /// The scopes, sorted.
+    pub fn scopes(&self) -> Scopes {
+        Scopes::from(&*self.scopes)
+    }
+
+    /// See [`account`](Self::account).
+    pub fn wanted_account(&self) -> Option<&str> {
+        self.named(0)
+    }
+
+    /// See [`subject`](Self::subject).
+    pub fn wanted_subject(&self) -> Option<&str> {
+        self.named(1)
+    }
+
+    /// See [`audience`](Self::audience).
+    pub fn wanted_audience(&self) -> Option<&str> {
+        self.named(2)
+    }
+
+    /// See [`resource`](Self::resource).
+    pub fn wanted_resource(&self) -> Option<&str> {
+        self.named(3)
+    }
+
+    fn name(mut self, which: usize, text: &str) -> Self {
+        let text = Some(text).filter(|text| !text.is_empty());
+        if let Some(name) = self.names.get_or_insert_default().get_mut(which) {
+            *name = text.map(Into::into);
+        }
+        self.names = self.names.filter(|names| names.iter().any(Option::is_some));
+        self
+    }
+
+    fn named(&self, which: usize) -> Option<&str> {
+        self.names.as_ref()?.get(which)?.as_deref()
+    }
+}
+
+impl fmt::Debug for Want {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}[{}]", self.kind, crate::error::printable(&self.scopes, 200))?;
+        for (what, which) in ["account", "subject", "audience", "resource"].iter().zip(0..) {
+            if let Some(name) = self.named(which) {
+                write!(f, " {what}={}", crate::error::printable(name, 200))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_different_wants_are_equal() {
+        let wants = [
+            Want::access_token(""),
+            Want::access_token("a"),
+            Want::access_token("b"),
+            Want::access_token("a b"),
+            Want::access_token("a").subject("b"),
+            Want::access_token("a").account("b"),
+            Want::access_token("a").audience("b"),
+            Want::access_token("a").resource("b"),
+            Want::access_token("a").subject("b").audience("b"),
+            Want::access_token("a").self_signed(),
+            Want::id_token("b"),
+        ];
+        for (first, one) in wants.iter().enumerate() {
+            for (second, other) in wants.iter().enumerate() {
+                assert_eq!(one == other, first == second, "{one:?} {other:?}");
+            }
+        }
+        assert_eq!(Want::access_token("a").subject("b").subject(""), Want::access_token("a"));
+    }
+}
