@@ -1,0 +1,172 @@
+//! How a transport is adjusted. What keeps calls safe is set last, and cannot be adjusted.
+
+use std::fmt;
+use std::time::Duration;
+
+use grantflow::{Error, ErrorKind, Event};
+use reqwest::{ClientBuilder, Proxy, redirect, retry};
+use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
+
+use crate::transport::{Clients, Watch};
+use crate::{Transport, tls};
+
+/// The time to connect, TLS included, unless told.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How requests name their sender, unless told.
+const USER_AGENT: &str = concat!("grantflow-reqwest/", env!("CARGO_PKG_VERSION"));
+
+/// A [`Transport`] to be adjusted.
+///
+/// ```
+/// use std::time::Duration;
+/// use grantflow_reqwest::Transport;
+///
+/// let transport = Transport::builder()
+///     .user_agent("my-program/1.0")
+///     .connect_timeout(Duration::from_secs(5))
+///     .watch(|event| eprintln!("{event:?}"))
+///     .build()?;
+/// # Ok::<(), grantflow::Error>(())
+/// ```
+#[must_use = "build() makes the transport"]
+pub struct Builder {
+    http: Option<Box<dyn Fn() -> ClientBuilder>>,
+    proxy: Option<Proxy>,
+    connect_timeout: Duration,
+    roots: Vec<CertificateDer<'static>>,
+    bundled: bool,
+    user_agent: Option<String>,
+    watch: Option<Watch>,
+    error: Option<Error>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            http: None,
+            proxy: None,
+            connect_timeout: CONNECT,
+            roots: Vec::new(),
+            bundled: false,
+            user_agent: None,
+            watch: None,
+            error: None,
+        }
+    }
+}
+
+impl Builder {
+    /// Begins with what this makes: a local address, a DNS resolver, keep-alive. It is called once for each
+    /// of the few clients inside. Redirects, retries, TLS, decompression and the connect timeout are this
+    /// crate's all the same, as is the proxy of calls to this machine.
+    pub fn http(mut self, builder: impl Fn() -> ClientBuilder + 'static) -> Self {
+        self.http = Some(Box::new(builder));
+        self
+    }
+
+    /// Uses this proxy for public addresses, such as `http://user:password@proxy.example:3128`, in place of
+    /// the one that the environment may name. It sees which hosts are called, and nothing else.
+    pub fn proxy(mut self, address: &str) -> Self {
+        match Proxy::all(address) {
+            Ok(proxy) => self.proxy = Some(proxy),
+            Err(_) => self.fail(Error::new(ErrorKind::Config, "the proxy's address cannot be used")),
+        }
+        self
+    }
+
+    /// How long to wait for a connection, TLS included; 10 s unless told. It lies within the time of the call.
+    pub fn connect_timeout(mut self, time: Duration) -> Self {
+        self.connect_timeout = time;
+        self
+    }
+
+    /// Trusts these root certificates (PEM, one or more) as well.
+    pub fn root_certificate_pem(mut self, pem: &[u8]) -> Self {
+        match tls::certificates(pem) {
+            Ok(found) => self.roots.extend(found),
+            Err(error) => self.fail(error),
+        }
+        self
+    }
+
+    /// Trusts Mozilla's root certificates, as of the crate `webpki-roots`, in place of the platform's.
+    #[cfg(feature = "bundled-roots")]
+    pub fn bundled_roots(mut self) -> Self {
+        self.bundled = true;
+        self
+    }
+
+    /// The `User-Agent` of all requests; this crate's name and version unless told.
+    pub fn user_agent(mut self, value: &str) -> Self {
+        self.user_agent = Some(value.to_owned());
+        self
+    }
+
+    /// Shows every effect and reply to `watch`, for a log or a test. Their `Debug` holds no secret.
+    pub fn watch(mut self, watch: impl Fn(Event<'_>) + Send + Sync + 'static) -> Self {
+        self.watch = Some(Box::new(watch));
+        self
+    }
+
+    /// Makes the transport.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] if something given cannot be used, or there are no root certificates.
+    pub fn build(mut self) -> Result<Transport, Error> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let tls = tls::config(std::mem::take(&mut self.roots), self.bundled)?;
+        let public = || {
+            let builder = self.client(&tls).https_only(true);
+            match &self.proxy {
+                Some(proxy) => builder.no_proxy().proxy(proxy.clone()),
+                None => builder,
+            }
+        };
+        let clients = Clients {
+            pooled: finish(public())?,
+            fresh: finish(public().pool_max_idle_per_host(0))?,
+            local: finish(self.client(&tls).pool_max_idle_per_host(0).no_proxy())?,
+        };
+        Ok(Transport::with(clients, self.watch))
+    }
+
+    fn client(&self, tls: &ClientConfig) -> ClientBuilder {
+        let builder = match (&self.http, &self.user_agent) {
+            (Some(http), None) => http(),
+            (Some(http), Some(name)) => http().user_agent(name),
+            (None, name) => ClientBuilder::new().user_agent(name.as_deref().unwrap_or(USER_AGENT)),
+        };
+        builder
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .referer(false)
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
+            .connect_timeout(self.connect_timeout)
+            // It would log what is sent.
+            .connection_verbose(false)
+            // A call that must not be repeated needs a connection of its own, which HTTP/2 does not give.
+            .http1_only()
+            .tls_backend_preconfigured(tls.clone())
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.error.get_or_insert(error);
+    }
+}
+
+fn finish(builder: ClientBuilder) -> Result<reqwest::Client, Error> {
+    builder.build().map_err(|e| Error::new(ErrorKind::Config, format!("the HTTP client: {}", e.without_url())))
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,168 @@
+//! The effect `Http`: one call, by the letter of its rules.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use grantflow::machine::{FailureKind, Reach, Repeat};
+use grantflow::{Call, Failure, Timestamp};
+use http_body::{Frame, SizeHint};
+use zeroize::Zeroizing;
+
+use crate::Transport;
+use crate::transport::wall;
+
+/// The most room to make for a body before its bytes are there.
+const ROOM: usize = 64 * 1024;
+
+/// Makes the call. Dropping the future closes its connection.
+pub(crate) async fn send(transport: &Transport, mut call: Call) -> Result<http::Response<Vec<u8>>, Failure> {
+    let cleartext = call.request.uri().scheme() != Some(&http::uri::Scheme::HTTPS);
+    if cleartext && call.reach == Reach::Public {
+        return Err(Failure::not_sent(FailureKind::Forbidden, "a public address needs https"));
+    }
+    if call.start_before.is_some_and(|moment| wall() >= moment) {
+        return Err(Failure::not_sent(FailureKind::Timeout, TooLate));
+    }
+    let clients = transport.clients();
+    let client = match (call.reach, call.repeat) {
+        (Reach::Local, _) => &clients.local,
+        (Reach::Public, Repeat::Freely) => &clients.pooled,
+        (Reach::Public, Repeat::OnlyIfUnsent) => &clients.fresh,
+    };
+    // Without a body, nothing tells when writing begins.
+    let begun = Arc::new(AtomicBool::new(call.request.body().is_empty()));
+    let (parts, body) = call.take_request().into_parts();
+    let body = if body.is_empty() {
+        reqwest::Body::default()
+    } else {
+        let bytes = Bytes::from_owner(Zeroizing::new(body));
+        reqwest::Body::wrap(Body { bytes: Some(bytes), begun: begun.clone(), start_before: call.start_before })
+    };
+    let answer = async {
+        let request = http::Request::from_parts(parts, body).try_into()?;
+        receive(client.execute(request).await?, call.max_body).await
+    };
+    match tokio::time::timeout(call.timeout, answer).await {
+        Ok(Ok(Some(response))) => Ok(response),
+        Ok(Ok(None)) => {
+            Err(Failure::maybe_sent(FailureKind::TooLarge, format!("a body of more than {} bytes", call.max_body)))
+        }
+        Ok(Err(error)) => {
+            let sent = begun.load(Ordering::Acquire) && !error.is_connect() && !error.is_builder();
+            Err(failure(sent, kind_of(&error), Cause(error.without_url())))
+        }
+        Err(elapsed) => Err(failure(begun.load(Ordering::Acquire), FailureKind::Timeout, elapsed)),
+    }
+}
+
+/// Reads the answer; `None` if its body is larger than `max`.
+async fn receive(mut answer: reqwest::Response, max: usize) -> Result<Option<http::Response<Vec<u8>>>, reqwest::Error> {
+    let announced = answer.content_length().map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
+    if announced > max {
+        return Ok(None);
+    }
+    let mut response = http::Response::new(Vec::with_capacity(announced.min(ROOM)));
+    *response.status_mut() = answer.status();
+    *response.version_mut() = answer.version();
+    *response.headers_mut() = mem::take(answer.headers_mut());
+    while let Some(chunk) = answer.chunk().await? {
+        if chunk.len() > max.saturating_sub(response.body().len()) {
+            return Ok(None);
+        }
+        response.body_mut().extend_from_slice(&chunk);
+    }
+    Ok(Some(response))
+}
+
+fn failure(sent: bool, kind: FailureKind, source: impl StdError + Send + Sync + 'static) -> Failure {
+    if sent { Failure::maybe_sent(kind, source) } else { Failure::not_sent(kind, source) }
+}
+
+fn kind_of(error: &reqwest::Error) -> FailureKind {
+    let holds = |is: fn(&(dyn StdError + 'static)) -> bool| sources(error).any(is);
+    if error.is_timeout() || holds(|e| e.is::<TooLate>()) {
+        FailureKind::Timeout
+    } else if error.is_connect() && holds(|e| e.is::<rustls::Error>()) {
+        FailureKind::Tls
+    } else if error.is_connect() {
+        FailureKind::Connect
+    } else if error.is_builder() {
+        FailureKind::Other
+    } else {
+        FailureKind::Broken
+    }
+}
+
+/// An error and all beneath it. What an `io::Error` wraps is not its source, but its source's parent.
+fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        inner.map(|inner| inner as _).or_else(|| error.source())
+    })
+}
+
+/// What went wrong, in the words of whoever saw it first; the rest is the source.
+#[derive(Debug)]
+struct Cause(reqwest::Error);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        sources(&self.0).last().map_or(Ok(()), |root| fmt::Display::fmt(root, f))
+    }
+}
+
+impl StdError for Cause {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// The body of a request. HTTP/1.1 takes it before it writes the first byte of the request's head, and only
+/// once there is a connection. So this is where it is known whether the request may have been sent, and
+/// where it can still be kept back.
+struct Body {
+    bytes: Option<Bytes>,
+    begun: Arc<AtomicBool>,
+    start_before: Option<Timestamp>,
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = TooLate;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, TooLate>>> {
+        let Some(bytes) = self.bytes.take() else { return Poll::Ready(None) };
+        if self.start_before.is_some_and(|moment| wall() >= moment) {
+            return Poll::Ready(Some(Err(TooLate)));
+        }
+        self.begun.store(true, Ordering::Release);
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
+
+/// The moment before which the request was to begin has passed.
+#[derive(Debug)]
+struct TooLate;
+
+impl fmt::Display for TooLate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the time to begin has passed")
+    }
+}
+
+impl StdError for TooLate {}

@@ -1,0 +1,124 @@
+//! The transport: clients, clocks and entropy behind one handle.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use grantflow::machine::{Os, Platform};
+use grantflow::{Cx, Error, ErrorKind, Event, Machine, Now, Timestamp};
+use tokio::time::Instant;
+
+use crate::{Builder, driver};
+
+/// Carries out what machines ask for, on `reqwest` and `tokio`. Cheap to clone; make one and share it.
+///
+/// A program runs machines with [`run`](Self::run), within a tokio runtime that has I/O and time enabled.
+#[derive(Clone)]
+pub struct Transport(Arc<Inner>);
+
+struct Inner {
+    clients: Clients,
+    watch: Option<Watch>,
+    origin: Instant,
+}
+
+pub(crate) type Watch = Box<dyn Fn(Event<'_>) + Send + Sync>;
+
+/// One client for each way in which calls must be made.
+pub(crate) struct Clients {
+    /// Public addresses, on connections that are kept for the next call.
+    pub(crate) pooled: reqwest::Client,
+    /// Public addresses, each call on a connection of its own.
+    pub(crate) fresh: reqwest::Client,
+    /// This machine, each call on a connection of its own, and never through a proxy.
+    pub(crate) local: reqwest::Client,
+}
+
+impl Transport {
+    /// A transport as it comes: the platform's root certificates, a proxy if the environment names one.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] if the platform has no root certificates.
+    pub fn new() -> Result<Self, Error> {
+        Builder::default().build()
+    }
+
+    /// A transport to be adjusted.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn with(clients: Clients, watch: Option<Watch>) -> Self {
+        Self(Arc::new(Inner { clients, watch, origin: Instant::now() }))
+    }
+
+    /// Runs a machine to its end. The future is `Send` if the machine is. It may be dropped at any moment:
+    /// that closes the connection of a call under way, and nothing is left behind.
+    pub async fn run<M: Machine>(&self, machine: M) -> Result<M::Output, Error> {
+        let run = driver::drive(self, machine);
+        #[cfg(feature = "tracing")]
+        let run =
+            tracing::Instrument::instrument(run, tracing::debug_span!("machine", name = std::any::type_name::<M>()));
+        run.await
+    }
+
+    /// A fresh context for one call of core: both clocks, and entropy from the system.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Entropy`] if the system gives none.
+    pub fn cx(&self) -> Result<Cx, Error> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|e| Error::new(ErrorKind::Entropy, format!("the system: {e}")))?;
+        Ok(Cx::new(self.now(), seed))
+    }
+
+    /// As [`cx`](Self::cx), without entropy if there is none: most calls need none.
+    pub(crate) fn any_cx(&self) -> Cx {
+        self.cx().unwrap_or_else(|_| Cx::without_entropy(self.now()))
+    }
+
+    /// Both clocks. The monotonic one is tokio's, counted from when this transport was made.
+    pub fn now(&self) -> Now {
+        Now { wall: wall(), mono: self.0.origin.elapsed() }
+    }
+
+    /// The system this program runs on.
+    pub fn platform(&self) -> Platform {
+        let os = match std::env::consts::FAMILY {
+            "windows" => Os::Windows,
+            _ if cfg!(target_vendor = "apple") => Os::MacOs,
+            _ => Os::Unix,
+        };
+        Platform { os, home: std::env::home_dir() }
+    }
+
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.0.clients
+    }
+
+    /// Tells whoever watches.
+    pub(crate) fn tell(&self, event: Event<'_>) {
+        #[cfg(feature = "tracing")]
+        tracing::debug!("{event:?}");
+        if let Some(watch) = &self.0.watch {
+            watch(event);
+        }
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport").finish_non_exhaustive()
+    }
+}
+
+/// The wall clock.
+pub(crate) fn wall() -> Timestamp {
+    let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    Timestamp::from_unix_millis(match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(time) => millis(time),
+        Err(before) => -millis(before.duration()),
+    })
+}
