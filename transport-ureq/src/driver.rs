@@ -1,0 +1,70 @@
+//! The loop that carries out what machines ask for.
+
+use std::io::{ErrorKind::NotFound, Read as _};
+use std::path::Path;
+
+use grantflow::machine::FailureKind;
+use grantflow::{Cx, Effect, Error, Event, Failure, Machine, Reply, Step};
+use zeroize::Zeroizing;
+
+use crate::{Limit, Transport};
+
+/// The most room to make for a file before it is read.
+const LARGE: usize = 1 << 20;
+
+pub(crate) fn drive<M: Machine>(transport: &Transport, mut machine: M, limit: &Limit) -> Result<M::Output, Error> {
+    #[cfg(feature = "tracing")]
+    let _span = tracing::debug_span!("grantflow", machine = std::any::type_name::<M>()).entered();
+    let mut reply = Reply::Start;
+    loop {
+        // Most steps need no randomness: only one that does ends without it.
+        let mut cx = transport.cx().unwrap_or_else(|_| Cx::without_entropy(transport.now()));
+        let effect = match machine.resume(&mut cx, reply) {
+            Step::Done(result) => return result,
+            Step::Do(effect) => effect,
+        };
+        if let Some(error) = limit.over() {
+            return Err(error);
+        }
+        transport.tell(Event::Effect(&effect));
+        reply = carry_out(transport, effect, limit);
+        transport.tell(Event::Reply(&reply));
+        // An answer that came in time is handed on, whatever happened meanwhile.
+        if matches!(reply, Reply::Failed(_) | Reply::Slept)
+            && let Some(error) = limit.over()
+        {
+            return Err(error);
+        }
+    }
+}
+
+fn carry_out(transport: &Transport, effect: Effect, limit: &Limit) -> Reply {
+    match effect {
+        Effect::Http(call) => transport.fetch(call, limit).map_or_else(Reply::Failed, Reply::Http),
+        Effect::Sleep(time) => {
+            limit.sleep(time);
+            Reply::Slept
+        }
+        Effect::Env(name) => Reply::Env(std::env::var_os(name)),
+        Effect::ReadFile { path, max } => read_file(&path, max),
+        _ => Reply::Refused,
+    }
+}
+
+fn read_file(path: &Path, max: usize) -> Reply {
+    let failed =
+        |kind, source: Box<dyn std::error::Error + Send + Sync>| Reply::Failed(Failure::not_sent(kind, source));
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == NotFound => return Reply::Missing,
+        Err(error) => return failed(FailureKind::File, error.into()),
+    };
+    // Room for all of it from the start: growth would leave copies behind.
+    let size = file.metadata().map_or(0, |data| usize::try_from(data.len()).unwrap_or(max)).min(max);
+    let mut content = Zeroizing::new(Vec::with_capacity(size.saturating_add(1).min(LARGE)));
+    match file.take((max as u64).saturating_add(1)).read_to_end(&mut content) {
+        Ok(_) if content.len() > max => failed(FailureKind::TooLarge, format!("more than {max} bytes").into()),
+        Ok(_) => Reply::File(std::mem::take(&mut *content)),
+        Err(error) => failed(FailureKind::File, error.into()),
+    }
+}

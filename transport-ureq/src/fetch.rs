@@ -1,0 +1,133 @@
+//! One HTTP call, by its own rules.
+
+use std::error::Error as StdError;
+use std::io::Read;
+
+use grantflow::machine::{FailureKind, Reach};
+use grantflow::{Call, Failure};
+use http::{Method, Request, Response};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::{Agent, Body, Error};
+use zeroize::Zeroizing;
+
+use crate::connect::{Watch, connector};
+use crate::{Limit, Transport};
+
+/// The room for a body whose length is not announced.
+const FIRST_ROOM: usize = 8 * 1024;
+/// The most room to make for one whose length is announced, before it comes.
+const LARGE: usize = 1 << 20;
+
+impl Transport {
+    /// Carries out a call, on a connection of its own.
+    ///
+    /// Requests for tokens are minutes apart, so a pool would mostly hold stale connections, on which
+    /// nobody knows whether a request arrived; and a call alone on its connection and its agent can be
+    /// cut, shares no cookie, and never delays another.
+    pub(crate) fn fetch(&self, mut call: Call, limit: &Limit) -> Result<Response<Vec<u8>>, Failure> {
+        let uri = call.request.uri().clone();
+        let secure = uri.scheme_str() == Some("https");
+        if !secure && call.reach != Reach::Local {
+            return Err(Failure::not_sent(FailureKind::Forbidden, "cleartext to a public address"));
+        }
+        let watch = Watch::new(uri, call.start_before, limit.handle().clone());
+        if watch.is_late() {
+            return Err(Failure::not_sent(FailureKind::Timeout, "the time to begin has passed"));
+        }
+        let tls = if secure { Some(self.tls()?) } else { None };
+        let agent = Agent::with_parts(
+            self.settings().config.clone(),
+            connector(tls, watch.clone()),
+            DefaultResolver::default(),
+        );
+        let _guard = limit.handle().guard(&agent);
+        let answer = self.send(&agent, &mut call, limit).map_err(|error| failure(&watch, error))?;
+        let (head, body) = answer.into_parts();
+        Ok(Response::from_parts(head, read(body, call.max_body, &watch)?))
+    }
+
+    /// Sends the request with the settings that no configuration of the caller's may change. The body
+    /// stays where it is: the call wipes it.
+    fn send(&self, agent: &Agent, call: &mut Call, limit: &Limit) -> Result<Response<Body>, Error> {
+        let mut head = Request::new(());
+        *head.method_mut() = call.request.method().clone();
+        *head.uri_mut() = call.request.uri().clone();
+        *head.headers_mut() = std::mem::take(call.request.headers_mut());
+        let settings = self.settings();
+        let mut head = agent
+            .configure_request(head)
+            .http_status_as_error(false)
+            .https_only(call.reach == Reach::Public)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .accept_encoding("identity")
+            .timeout_global(Some(call.timeout.min(limit.left())))
+            .timeout_resolve(Some(settings.connect_timeout))
+            .timeout_connect(Some(settings.connect_timeout));
+        if let Some(name) = &settings.user_agent {
+            head = head.user_agent(name);
+        }
+        if call.reach == Reach::Local {
+            head = head.proxy(None);
+        } else if let Some(proxy) = &settings.proxy {
+            head = head.proxy(Some(proxy.clone()));
+        }
+        let head = head.build();
+        if call.request.body().is_empty() && matches!(*head.method(), Method::GET | Method::HEAD) {
+            return agent.run(head);
+        }
+        agent.run(head.map(|()| call.request.body().as_slice()))
+    }
+}
+
+/// Reads a body up to its limit. Whenever it needs more room, what it held before is wiped.
+fn read(body: Body, max: usize, watch: &Watch) -> Result<Vec<u8>, Failure> {
+    let too_large = || Failure::maybe_sent(FailureKind::TooLarge, format!("a body of more than {max} bytes"));
+    let announced = body.content_length().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    if announced.is_some_and(|length| length > max) {
+        return Err(too_large());
+    }
+    let mut content = Zeroizing::new(vec![0; announced.unwrap_or(FIRST_ROOM).min(max).min(LARGE) + 1]);
+    let mut length = 0;
+    let mut reader = body.into_reader();
+    loop {
+        let amount = reader.read(&mut content[length..]).map_err(|error| failure(watch, error.into()))?;
+        length += amount;
+        if length > max {
+            return Err(too_large());
+        }
+        if amount == 0 {
+            content.truncate(length);
+            return Ok(std::mem::take(&mut *content));
+        }
+        if length == content.len() {
+            let mut larger = Zeroizing::new(vec![0; (2 * length).min(max.saturating_add(1))]);
+            larger[..length].copy_from_slice(&content);
+            content = larger;
+        }
+    }
+}
+
+/// What went wrong, and whether anything of the request had been written by then.
+fn failure(watch: &Watch, error: Error) -> Failure {
+    use std::io::ErrorKind::{TimedOut, WouldBlock};
+    let wrote = watch.wrote();
+    let broken = if wrote { FailureKind::Broken } else { FailureKind::Connect };
+    let (kind, source): (_, Box<dyn StdError + Send + Sync>) = match error {
+        Error::Timeout(_) if !wrote && watch.is_late() => (FailureKind::Timeout, "the time to begin has passed".into()),
+        Error::Timeout(_) => (FailureKind::Timeout, error.into()),
+        Error::Io(error) if matches!(error.kind(), TimedOut | WouldBlock) => (FailureKind::Timeout, error.into()),
+        Error::Io(error) => (broken, error.into()),
+        Error::HostNotFound | Error::ConnectionFailed | Error::ConnectProxyFailed(_) | Error::BodyStalled => {
+            (broken, error.into())
+        }
+        Error::Tls(_) | Error::TlsRequired => (FailureKind::Tls, error.into()),
+        // These come only from our own TLS.
+        Error::Other(source) => (FailureKind::Tls, source),
+        Error::LargeResponseHeader(..) => (FailureKind::TooLarge, error.into()),
+        // They hold the whole address, with its query.
+        Error::BadUri(_) | Error::RequireHttpsOnly(_) => (FailureKind::Forbidden, "the address cannot be used".into()),
+        error => (FailureKind::Other, error.into()),
+    };
+    if wrote { Failure::maybe_sent(kind, source) } else { Failure::not_sent(kind, source) }
+}

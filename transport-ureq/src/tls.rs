@@ -1,0 +1,128 @@
+//! TLS: rustls with ring, configured here, as a link in ureq's chain of connectors. ureq's own takes no
+//! ready configuration, and none of the platform's roots together with extra ones.
+
+use std::fmt;
+use std::io::{self, Read as _, Write as _};
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use ureq::Error;
+use ureq::unversioned::transport::time::{Duration, Instant};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
+};
+
+/// Which root certificates are trusted.
+pub(crate) struct Roots {
+    pub(crate) extra: Vec<CertificateDer<'static>>,
+    #[cfg(feature = "bundled-roots")]
+    pub(crate) bundled: bool,
+}
+
+impl Roots {
+    /// A configuration that trusts them, or why there can be none.
+    pub(crate) fn config(&self) -> Result<ClientConfig, String> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider.clone());
+        let builder = builder.with_safe_default_protocol_versions().map_err(|e| e.to_string())?;
+        #[cfg(feature = "bundled-roots")]
+        if self.bundled {
+            let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+            for certificate in &self.extra {
+                roots.add(certificate.clone()).map_err(|e| format!("an extra root certificate: {e}"))?;
+            }
+            return Ok(builder.with_root_certificates(roots).with_no_client_auth());
+        }
+        let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(self.extra.clone(), provider)
+            .map_err(|e| format!("the platform's root certificates: {e}"))?;
+        // "Dangerous" is a verifier of one's own; this one asks the platform.
+        Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+    }
+}
+
+/// Wraps a connection to an https address in TLS.
+pub(crate) struct Tls(pub(crate) Option<Arc<ClientConfig>>);
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+impl<In: Transport> Connector<In> for Tls {
+    type Out = Either<In, TlsTransport<In>>;
+
+    fn connect(&self, details: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
+        let Some(inner) = chained else { return Ok(None) };
+        if !details.needs_tls() || inner.is_tls() {
+            return Ok(Some(Either::A(inner)));
+        }
+        let config = self.0.clone().ok_or(Error::TlsRequired)?;
+        let host = details.uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let name = ServerName::try_from(host).map_err(|e| Error::Other(e.into()))?;
+        let mut conn = ClientConnection::new(config, name).map_err(|e| Error::Other(e.into()))?;
+        let mut sock = TransportAdapter::new(inner, details.current_time.clone());
+        sock.set_timeout(time_left(details));
+        conn.complete_io(&mut sock).map_err(tls_error)?;
+        let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        Ok(Some(Either::B(TlsTransport { buffers, stream: StreamOwned { conn, sock } })))
+    }
+}
+
+/// What TCP and a proxy have left of the time to connect.
+fn time_left(details: &ConnectionDetails) -> NextTimeout {
+    let mut timeout = details.timeout;
+    if let (Duration::Exact(limit), Instant::Exact(start), Instant::Exact(now)) =
+        (timeout.after, details.now, (details.current_time)())
+    {
+        timeout.after = limit.saturating_sub(now.saturating_duration_since(start)).into();
+    }
+    timeout
+}
+
+/// Tells an error of TLS from one of the connection below it.
+fn tls_error(error: io::Error) -> Error {
+    match error.downcast::<rustls::Error>() {
+        Ok(error) => Error::Other(error.into()),
+        Err(error) => error.into(),
+    }
+}
+
+pub(crate) struct TlsTransport<T: Transport> {
+    buffers: LazyBuffers,
+    stream: StreamOwned<ClientConnection, TransportAdapter<T>>,
+}
+
+impl<T: Transport> fmt::Debug for TlsTransport<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TlsTransport")
+    }
+}
+
+impl<T: Transport> Transport for TlsTransport<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        let output = self.buffers.output().get(..amount).unwrap_or_default();
+        self.stream.write_all(output).map_err(tls_error)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        let amount = self.stream.read(self.buffers.input_append_buf()).map_err(tls_error)?;
+        self.buffers.input_appended(amount);
+        Ok(amount > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.stream.get_mut().get_mut().is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,250 @@
+//! [`Transport`] and its [`Builder`].
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use grantflow::machine::{FailureKind, Os, Platform};
+use grantflow::{Cx, Error, ErrorKind, Event, Failure, Machine, Now, Timestamp};
+use http::HeaderValue;
+use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use ureq::Proxy;
+use ureq::config::{AutoHeaderValue, Config};
+
+use crate::Limit;
+use crate::driver::drive;
+use crate::tls::Roots;
+
+const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Carries out what machines ask for, on the calling thread: HTTP by ureq, sleep, environment
+/// variables and files. Cheap to clone, and good for any number of threads at once.
+///
+/// Each HTTP call goes on a connection of its own, TLS sessions are resumed. Redirects are never
+/// followed, cookies never kept.
+#[derive(Clone)]
+pub struct Transport(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    roots: Roots,
+    tls: OnceLock<Result<Arc<ClientConfig>, String>>,
+    watch: Option<Watcher>,
+    origin: Instant,
+}
+
+/// What goes for each HTTP call.
+pub(crate) struct Settings {
+    pub(crate) config: Config,
+    pub(crate) proxy: Option<Proxy>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) user_agent: Option<String>,
+}
+
+type Watcher = Box<dyn Fn(Event<'_>) + Send + Sync>;
+
+impl Transport {
+    /// A transport with the defaults: the platform's root certificates, the proxy that the environment
+    /// names, 10 s to connect.
+    pub fn new() -> Result<Self, Error> {
+        Self::builder().build()
+    }
+
+    /// A transport to be configured.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Drives a machine to its end.
+    ///
+    /// # Errors
+    ///
+    /// Those of the machine; nothing else ends it.
+    pub fn run<M: Machine>(&self, machine: M) -> Result<M::Output, Error> {
+        drive(self, machine, &Limit::new())
+    }
+
+    /// Drives a machine to its end, but no longer than the limit allows.
+    ///
+    /// # Errors
+    ///
+    /// Those of the machine, and of kind [`ErrorKind::Timeout`] or [`ErrorKind::Cancelled`]. A request
+    /// under way at that moment may have reached its server.
+    pub fn run_until<M: Machine>(&self, machine: M, limit: &Limit) -> Result<M::Output, Error> {
+        drive(self, machine, limit)
+    }
+
+    /// A fresh context, for what needs the time and randomness outside of a machine, such as
+    /// [`AuthorizationRequest::start`](grantflow::AuthorizationRequest::start). For one use.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`ErrorKind::Entropy`] if the system gives none.
+    pub fn cx(&self) -> Result<Cx, Error> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed)
+            .map_err(|e| Error::new(ErrorKind::Entropy, format!("the system gives no randomness: {e}")))?;
+        Ok(Cx::new(self.now(), seed))
+    }
+
+    /// Both clocks.
+    pub fn now(&self) -> Now {
+        Now { wall: wall(), mono: self.0.origin.elapsed() }
+    }
+
+    /// The system this program runs on.
+    pub fn platform(&self) -> Platform {
+        let os = if cfg!(windows) {
+            Os::Windows
+        } else if cfg!(target_os = "macos") {
+            Os::MacOs
+        } else {
+            Os::Unix
+        };
+        Platform { os, home: std::env::home_dir().filter(|path| !path.as_os_str().is_empty()) }
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// The TLS configuration, made when it is needed for the first time.
+    pub(crate) fn tls(&self) -> Result<Arc<ClientConfig>, Failure> {
+        let made = self.0.tls.get_or_init(|| self.0.roots.config().map(Arc::new));
+        made.clone().map_err(|why| Failure::not_sent(FailureKind::Tls, why))
+    }
+
+    pub(crate) fn tell(&self, event: Event<'_>) {
+        #[cfg(feature = "tracing")]
+        match &event {
+            Event::Effect(effect) => tracing::debug!(?effect),
+            Event::Reply(reply) => tracing::debug!(?reply),
+            _ => {}
+        }
+        if let Some(watch) = &self.0.watch {
+            watch(event);
+        }
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport").finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn wall() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Configures a [`Transport`].
+#[derive(Default)]
+pub struct Builder {
+    http: Option<Config>,
+    proxy: Option<String>,
+    connect_timeout: Option<Duration>,
+    user_agent: Option<String>,
+    pem: Vec<Vec<u8>>,
+    #[cfg(feature = "bundled-roots")]
+    bundled: bool,
+    watch: Option<Watcher>,
+}
+
+impl Builder {
+    /// Begins from this configuration of ureq. Whatever it says, redirects are not followed, no status
+    /// is an error, compression is not asked for, each call has its own total timeout and its own agent,
+    /// and TLS is configured here. Its middleware sees every secret.
+    pub fn http(mut self, config: Config) -> Self {
+        self.http = Some(config);
+        self
+    }
+
+    /// Sends requests through this proxy (`http://`, `https://`, `socks4://` or `socks5://`) instead of
+    /// the one that the environment names. Never used for loopback addresses.
+    pub fn proxy(mut self, address: &str) -> Self {
+        self.proxy = Some(address.to_owned());
+        self
+    }
+
+    /// The time to find an address, and again to connect to it with TLS; 10 s each unless told.
+    pub fn connect_timeout(mut self, time: Duration) -> Self {
+        self.connect_timeout = Some(time);
+        self
+    }
+
+    /// Trusts these root certificates too: one or several in PEM form.
+    pub fn root_certificate_pem(mut self, pem: &[u8]) -> Self {
+        self.pem.push(pem.to_vec());
+        self
+    }
+
+    /// Trusts the root certificates compiled in (Mozilla's) instead of the platform's.
+    #[cfg(feature = "bundled-roots")]
+    pub fn bundled_roots(mut self) -> Self {
+        self.bundled = true;
+        self
+    }
+
+    /// The `User-Agent` of requests; `grantflow-ureq/<version>` unless told.
+    pub fn user_agent(mut self, name: &str) -> Self {
+        self.user_agent = Some(name.to_owned());
+        self
+    }
+
+    /// Calls this with each effect and reply, on the thread of the run. Their `Debug` shows no secret.
+    pub fn watch(mut self, watch: impl Fn(Event<'_>) + Send + Sync + 'static) -> Self {
+        self.watch = Some(Box::new(watch));
+        self
+    }
+
+    /// The transport.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`ErrorKind::Config`] for an address of a proxy, a certificate or a user agent that
+    /// cannot be used.
+    pub fn build(self) -> Result<Transport, Error> {
+        let wrong = |message: String| Error::new(ErrorKind::Config, message);
+        let config = self.http.unwrap_or_default();
+        let default_agent = matches!(config.user_agent(), AutoHeaderValue::Default).then(|| USER_AGENT.to_owned());
+        let user_agent = self.user_agent.or(default_agent);
+        if let Some(Err(_)) = user_agent.as_deref().map(HeaderValue::from_str) {
+            return Err(wrong("the user agent holds characters that no header can carry".into()));
+        }
+        // Its address may hold a password: it is not shown.
+        let proxy = self
+            .proxy
+            .map(|address| Proxy::new(&address).map_err(|_| wrong("the proxy's address cannot be used".into())));
+        let pem = |pem: &Vec<u8>| match CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>() {
+            Ok(found) if found.is_empty() => Err(wrong("the root certificate: there is none in the PEM text".into())),
+            Ok(found) => Ok(found),
+            Err(error) => Err(wrong(format!("the root certificate: {error}"))),
+        };
+        let extra = self.pem.iter().map(pem).collect::<Result<Vec<_>, _>>()?.concat();
+        Ok(Transport(Arc::new(Inner {
+            settings: Settings {
+                connect_timeout: self.connect_timeout.or(config.timeouts().connect).unwrap_or(CONNECT_TIMEOUT),
+                proxy: proxy.transpose()?,
+                user_agent,
+                config,
+            },
+            #[cfg(feature = "bundled-roots")]
+            roots: Roots { extra, bundled: self.bundled },
+            #[cfg(not(feature = "bundled-roots"))]
+            roots: Roots { extra },
+            tls: OnceLock::new(),
+            watch: self.watch,
+            origin: Instant::now(),
+        })))
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").finish_non_exhaustive()
+    }
+}
