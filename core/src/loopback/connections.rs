@@ -87,10 +87,10 @@ impl<S> Connections<S> {
         Self(Vec::with_capacity(MAX_OPEN))
     }
 
-    /// Takes a connection in. If there are too many, gives back one to be closed: one that has sent
-    /// nothing yet before one that has, and then that which has been still for longest.
+    /// Takes a connection in. If there are too many, gives back one to be closed: one that has its reply,
+    /// else the one that has been still for longest.
     pub fn add(&mut self, socket: S, now: Now) -> Option<S> {
-        let idle = |(_, connection): &(usize, &Connection<S>)| (connection.read > 0, connection.active);
+        let idle = |(_, connection): &(usize, &Connection<S>)| (connection.reply.is_none(), connection.active);
         let evicted = if self.0.len() < MAX_OPEN {
             None
         } else {
@@ -199,5 +199,160 @@ impl<S> Connection<S> {
 impl<S> fmt::Debug for Connections<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connections").field("open", &self.0.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loopback::tests::receiver;
+
+    /// A browser's end: what it still sends, how many bytes go through at once, what it got.
+    struct Fake {
+        name: usize,
+        sends: Vec<u8>,
+        hangs_up: bool,
+        at_once: usize,
+        takes: usize,
+        got: Vec<u8>,
+        closed: bool,
+    }
+
+    fn fake(name: usize, sends: &str) -> Fake {
+        let sends = sends.as_bytes().to_vec();
+        Fake { name, sends, hangs_up: false, at_once: usize::MAX, takes: usize::MAX, got: Vec::new(), closed: false }
+    }
+
+    fn io(socket: &mut Fake, io: Io<'_>) -> io::Result<usize> {
+        match io {
+            Io::Read(_) if socket.sends.is_empty() && socket.hangs_up => Ok(0),
+            Io::Read(_) if socket.sends.is_empty() => Err(ErrorKind::WouldBlock.into()),
+            Io::Read(buffer) => {
+                let count = socket.at_once.min(buffer.len()).min(socket.sends.len());
+                buffer[..count].copy_from_slice(&socket.sends[..count]);
+                socket.sends.drain(..count);
+                Ok(count)
+            }
+            Io::Write(_) if socket.takes == 0 => Err(ErrorKind::WouldBlock.into()),
+            Io::Write(bytes) => {
+                let count = socket.at_once.min(bytes.len()).min(socket.takes);
+                socket.takes -= count;
+                socket.got.extend(&bytes[..count]);
+                Ok(count)
+            }
+            Io::Close => {
+                socket.closed = true;
+                Ok(0)
+            }
+        }
+    }
+
+    fn at(millis: u64) -> Now {
+        Now { mono: Duration::from_millis(millis), ..Now::default() }
+    }
+
+    fn names(open: &Connections<Fake>) -> Vec<usize> {
+        open.0.iter().map(|connection| connection.socket.name).collect()
+    }
+
+    #[test]
+    fn an_answer_byte_by_byte_is_done_when_its_page_is_written() {
+        let (mut receiver, answer) = receiver();
+        let mut open = Connections::new();
+        let mut browser = fake(0, &answer.request());
+        (browser.at_once, browser.takes) = (1, 100);
+        assert!(open.add(browser, at(0)).is_none());
+        assert!(open.add(fake(1, ""), at(0)).is_none());
+        assert!(!open.serve(&mut receiver, at(1), io), "the page is not written yet");
+        assert!(receiver.is_answered());
+        open.0[0].socket.takes = usize::MAX;
+        assert!(open.serve(&mut receiver, at(2), io));
+        let browser = &open.0[0].socket;
+        assert!(browser.closed && browser.got.ends_with(b"</html>\n"));
+    }
+
+    #[test]
+    fn strays_are_answered_and_the_flow_goes_on() {
+        let (mut receiver, answer) = receiver();
+        let mut open = Connections::new();
+        let strays =
+            ["GET /favicon.ico HTTP/1.1\r\nHost: 127.0.0.1:50123\r\n\r\n", "\x16\x03\x01", "\0\0\0\0", "SSH-2.0-x\r\n"];
+        for (name, stray) in strays.into_iter().enumerate() {
+            open.add(fake(name, stray), at(0));
+        }
+        let mut half = fake(4, "GET / HT");
+        half.hangs_up = true;
+        open.add(half, at(0));
+        assert!(!open.serve(&mut receiver, at(0), io));
+        assert_eq!(names(&open), [0, 1, 2, 3], "the one that hung up is gone");
+        assert!(open.0.iter().all(|connection| connection.socket.closed));
+        open.add(fake(5, &answer.request()), at(1));
+        assert!(open.serve(&mut receiver, at(1), io));
+    }
+
+    #[test]
+    fn a_connection_lives_ten_seconds_however_busy() {
+        let (mut receiver, _) = receiver();
+        let mut open = Connections::new();
+        open.add(fake(0, "G"), at(0));
+        open.add(fake(1, ""), at(5_000));
+        assert_eq!(open.wake_at(), Some(Duration::from_secs(10)));
+        open.0[0].socket.sends.push(b'E');
+        assert!(!open.serve(&mut receiver, at(9_999), io));
+        assert_eq!(names(&open), [0, 1]);
+        assert!(!open.serve(&mut receiver, at(10_000), io));
+        assert_eq!(names(&open), [1]);
+        assert_eq!(open.wake_at(), Some(Duration::from_secs(15)));
+    }
+
+    #[test]
+    fn the_ninth_connection_replaces_one_that_has_its_reply_or_else_the_stillest() {
+        let (mut receiver, _) = receiver();
+        let mut open = Connections::new();
+        for name in 0..8 {
+            open.add(fake(name, if name == 5 { "SSH\r\n" } else { "" }), at(name as u64));
+        }
+        open.0[0].socket.sends.push(b'G');
+        assert!(!open.serve(&mut receiver, at(8), io));
+        let evicted: Vec<_> = (8..16).map(|name| open.add(fake(name, ""), at(9)).unwrap().name).collect();
+        assert_eq!(evicted, [5, 1, 2, 3, 4, 6, 7, 0]);
+        assert_eq!(open.0.len(), 8);
+    }
+
+    #[test]
+    fn a_flood_cannot_push_out_the_answer() {
+        let (mut receiver, answer) = receiver();
+        let mut open = Connections::new();
+        let mut browser = fake(0, &answer.request());
+        browser.takes = 10;
+        open.add(browser, at(0));
+        assert!(!open.serve(&mut receiver, at(0), io));
+        for name in 1..100 {
+            open.add(fake(name, "G"), at(1));
+            assert!(!open.serve(&mut receiver, at(1), io));
+        }
+        assert!(names(&open).contains(&0));
+        assert!(open.serve(&mut receiver, at(10_000), io), "a browser that reads nothing does not hold it up for ever");
+    }
+
+    #[test]
+    fn endless_bytes_are_cut_off() {
+        let (mut receiver, _) = receiver();
+        let mut open = Connections::new();
+        open.add(fake(0, &"x".repeat(1_000_000)), at(0));
+        open.add(fake(1, &format!("GET /{}", "x".repeat(1_000_000))), at(0));
+        open.add(fake(2, &"GET / HTTP/1.1\r\nHost: 127.0.0.1:50123\r\n\r\n".repeat(50_000)), at(0));
+        assert!(!open.serve(&mut receiver, at(0), io));
+        assert!(open.0.is_empty());
+    }
+
+    #[test]
+    fn a_pasted_answer_ends_the_wait_too() {
+        let (mut receiver, answer) = receiver();
+        let mut open = Connections::new();
+        open.add(fake(0, ""), at(0));
+        assert!(!open.serve(&mut receiver, at(0), io));
+        receiver.paste(&answer.url(), crate::Timestamp::default()).unwrap();
+        assert!(open.serve(&mut receiver, at(0), io));
     }
 }

@@ -35,6 +35,8 @@ mod app;
 mod connections;
 mod page;
 mod receiver;
+#[cfg(test)]
+mod tests;
 
 pub use app::InstalledApp;
 pub use connections::{Connections, Io};
@@ -60,12 +62,9 @@ pub fn openable(url: &str) -> Result<(), Error> {
         return wrong("it holds a character that no address may have, or a quote");
     }
     let Ok(parsed) = Url::parse(url) else { return wrong("it is no absolute address") };
-    let secure = match parsed.scheme() {
-        "https" => url.starts_with("https://"),
-        "http" => url.starts_with("http://") && is_loopback(&parsed),
-        _ => false,
-    };
-    if !secure {
+    // Three slashes are one too many, but the parser mends them.
+    let host = |scheme| url.strip_prefix(scheme).is_some_and(|rest| !rest.starts_with('/'));
+    if !(host("https://") || host("http://") && is_loopback(&parsed)) {
         return wrong("it must begin with https://, or be http on a loopback address");
     }
     if !parsed.username().is_empty() || parsed.password().is_some() {
@@ -81,66 +80,5 @@ fn is_loopback(url: &Url) -> bool {
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
         None => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ErrorKind;
-
-    #[test]
-    fn only_plain_https_and_loopback_addresses_are_opened() {
-        for good in [
-            "https://as.example/authorize?response_type=code&scope=a+b&redirect_uri=http%3A%2F%2F127.0.0.1%3A1%2F",
-            "https://as.example/#/device",
-            "https://[2001:db8::1]/",
-            "http://127.0.0.1:8080/authorize",
-            "http://localhost/authorize",
-            "http://[::1]:8080/",
-        ] {
-            assert!(openable(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "-flag",
-            "--new-window=https://as.example/",
-            "file:///etc/passwd",
-            "javascript:alert(1)",
-            "a:$(calc)",
-            "data:text/html,x",
-            "vbscript:x",
-            "ms-settings:",
-            "/authorize",
-            "as.example/authorize",
-            "https:as.example",
-            "https:///as.example",
-            "HTTPS://as.example",
-            "http://as.example/",
-            "http://localhost.evil.example/",
-            "http://127.0.0.1.evil.example/",
-            "http://0.0.0.0/",
-            "http://[::]/",
-            "https://user@as.example/",
-            "https://as.example@evil.example/",
-            "https://as.example/a b",
-            " https://as.example/",
-            "https://as.example/\"&calc&\"",
-            "https://as.example/'x'",
-            "https://as.example/`id`",
-            "https://as.example/<x>",
-            "https://as.example/a|b",
-            "https://as.example/a^b",
-            "https://as.example/{x}",
-            "https://as.example\\evil",
-            "https://as.example/\n-flag",
-            "https://as.example/\0",
-            "https://as.example/\u{7f}",
-            "https://as.exämple/",
-            "https://",
-        ] {
-            let error = openable(bad).expect_err(bad);
-            assert_eq!(error.kind(), ErrorKind::Config, "{bad}");
-        }
     }
 }

@@ -101,3 +101,48 @@ impl std::fmt::Display for Escaped<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    fn page() -> Page<'static> {
+        Page { status: (200, "OK"), heading: "H", text: "T", quote: None, ok: true, head_only: false }
+    }
+
+    #[test]
+    fn the_policy_allows_the_style_that_is_sent() {
+        let html = page().body();
+        let style = html.split("<style>").nth(1).unwrap().split("</style>").next().unwrap();
+        assert_eq!(base64::engine::general_purpose::STANDARD.encode(Sha256::digest(style)), STYLE_HASH);
+    }
+
+    #[test]
+    fn nothing_on_the_page_loads_or_runs() {
+        let html = Page { quote: Some(("e", Some("d"))), ..page() }.body();
+        for word in ["<script", "src=", "http:", "https:", "@import", "url(", "<form", "<a ", " on", "style="] {
+            assert!(!html.contains(word), "{word}");
+        }
+        assert_eq!(html.matches("href=").count(), 1);
+        assert!(html.contains("<link rel=\"icon\" href=\"data:,\">"));
+    }
+
+    #[test]
+    fn all_text_is_escaped() {
+        let evil = "<script>alert('x')</script><img src=\"x\" onerror=y>&amp;";
+        let shown = "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&lt;img src=&quot;x&quot; onerror=y&gt;&amp;amp;";
+        let html = Page { heading: evil, text: evil, quote: Some((evil, Some(evil))), ..page() }.body();
+        assert_eq!(html.matches(shown).count(), 5, "title, heading, code, description and text");
+        assert!(!html.contains(evil) && !html.contains("<script") && !html.contains("<img"));
+    }
+
+    #[test]
+    fn a_head_has_the_length_of_the_page_and_no_body() {
+        let whole = String::from_utf8(page().render()).unwrap();
+        let head = String::from_utf8(Page { head_only: true, ..page() }.render()).unwrap();
+        assert_eq!(whole.strip_prefix(&head), Some(page().body().as_str()));
+    }
+}

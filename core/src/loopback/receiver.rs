@@ -41,12 +41,13 @@ pub enum Heard {
 /// Why a request is not the answer: an HTTP status and words for the page.
 struct Refusal {
     status: (u16, &'static str),
+    heading: &'static str,
     text: &'static str,
     head_only: bool,
 }
 
 const fn refusal(status: u16, reason: &'static str, text: &'static str) -> Refusal {
-    Refusal { status: (status, reason), text, head_only: false }
+    Refusal { status: (status, reason), heading: "Request refused", text, head_only: false }
 }
 
 const NO_HTTP: Refusal = refusal(400, "Bad Request", "This is no request of a browser.");
@@ -55,14 +56,15 @@ const NOT_HERE: Refusal = refusal(421, "Misdirected Request", "The request was m
 const FOREIGN: Refusal = refusal(403, "Forbidden", "The request was made by another site.");
 const METHOD: Refusal = refusal(405, "Method Not Allowed", "Only GET is answered here.");
 const NOT_FOUND: Refusal = refusal(404, "Not Found", "There is nothing at this address.");
-const PREFETCH: Refusal = refusal(503, "Service Unavailable", "The page is made when it is opened.");
-const NOT_THE_ANSWER: Refusal = refusal(
-    400,
-    "Bad Request",
-    "This is not the answer to the sign-in that is under way. Go back to the application and use the link it shows.",
-);
-const ANSWERED: Refusal =
-    refusal(410, "Gone", "The sign-in was answered already. You may close this window and go back to the application.");
+const EARLY: Refusal = refusal(503, "Service Unavailable", "The page is made when it is opened.");
+const NOT_THE_ANSWER: Refusal = Refusal {
+    heading: "Not the awaited sign-in",
+    ..refusal(400, "Bad Request", "Go back to the application and use the link that it shows now.")
+};
+const ANSWERED: Refusal = Refusal {
+    heading: "Sign-in already received",
+    ..refusal(410, "Gone", "You may close this window and go back to the application.")
+};
 
 impl Receiver {
     pub(super) fn new(
@@ -155,7 +157,7 @@ impl Receiver {
             })
         };
         if ["sec-purpose", "purpose", "x-purpose", "x-moz"].into_iter().any(|name| values(name).any(early)) {
-            return refuse(PREFETCH);
+            return refuse(EARLY);
         }
         if self.is_answered() {
             return refuse(ANSWERED);
@@ -233,8 +235,8 @@ impl Receiver {
 
 impl Refusal {
     fn page(&self) -> Vec<u8> {
-        let Self { status, text, head_only, .. } = *self;
-        Page { status, heading: "Not the sign-in", text, quote: None, ok: false, head_only }.render()
+        let Self { status, heading, text, head_only } = *self;
+        Page { status, heading, text, quote: None, ok: false, head_only }.render()
     }
 }
 
