@@ -17,6 +17,7 @@
 
 pub mod authorize;
 pub mod cell;
+mod challenge;
 mod client;
 mod error;
 pub mod exchange;
@@ -33,6 +34,7 @@ mod time;
 mod token;
 
 pub use authorize::{Authorization, AuthorizationRequest, PendingAuthorization};
+pub use challenge::Challenge;
 pub use client::{Client, ClientAuthentication};
 pub use error::{Advice, Error, ErrorKind, ServerError};
 pub use exchange::Exchange;

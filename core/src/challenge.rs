@@ -1,0 +1,292 @@
+//! What a server asks for when it refuses a request: the challenges in `WWW-Authenticate` (RFC 9110,
+//! section 11.6.1; RFC 6750, section 3).
+
+use http::HeaderMap;
+use http::header::WWW_AUTHENTICATE;
+
+use crate::Scopes;
+
+/// The most bytes of a field to read, and the most challenges in all.
+const MAX_FIELD: usize = 8 * 1024;
+const MAX_CHALLENGES: usize = 16;
+
+/// One challenge: a scheme, and what it wants.
+///
+/// ```
+/// use grantflow::Challenge;
+///
+/// let mut headers = http::HeaderMap::new();
+/// headers.insert("www-authenticate", r#"Bearer scope="a b", error="insufficient_scope""#.parse()?);
+/// let challenge = Challenge::bearer(&headers).ok_or("no challenge")?;
+/// assert_eq!(challenge.error(), Some("insufficient_scope"));
+/// assert!(challenge.scope().is_some_and(|scopes| scopes.contains("b")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Challenge {
+    scheme: String,
+    token68: Option<String>,
+    params: Vec<(String, String)>,
+}
+
+impl Challenge {
+    /// All challenges of an answer, in order. One that breaks the grammar, or has a parameter twice, is
+    /// left out.
+    pub fn all(headers: &HeaderMap) -> Vec<Self> {
+        let fields = headers.get_all(WWW_AUTHENTICATE).iter().filter(|field| field.len() <= MAX_FIELD);
+        let mut found: Vec<_> = fields.flat_map(|field| parse(&String::from_utf8_lossy(field.as_bytes()))).collect();
+        found.truncate(MAX_CHALLENGES);
+        found
+    }
+
+    /// The first challenge for bearer tokens, if there is one.
+    pub fn bearer(headers: &HeaderMap) -> Option<Self> {
+        Self::all(headers).into_iter().find(|challenge| challenge.is("Bearer"))
+    }
+
+    /// Whether it is of this scheme, in whatever case.
+    pub fn is(&self, scheme: &str) -> bool {
+        self.scheme.eq_ignore_ascii_case(scheme)
+    }
+
+    /// The scheme, as written.
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// The single value of schemes that have no parameters, such as `Negotiate`.
+    pub fn token68(&self) -> Option<&str> {
+        self.token68.as_deref()
+    }
+
+    /// A parameter by its name, in whatever case.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.params.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// `realm`: what is protected.
+    pub fn realm(&self) -> Option<&str> {
+        self.get("realm")
+    }
+
+    /// `error`: `invalid_request`, `invalid_token`, `insufficient_scope`, or a later standard's.
+    pub fn error(&self) -> Option<&str> {
+        self.get("error")
+    }
+
+    /// `error_description`: a text for developers, of the server's words.
+    pub fn error_description(&self) -> Option<&str> {
+        self.get("error_description")
+    }
+
+    /// `error_uri`: a page about the error.
+    pub fn error_uri(&self) -> Option<&str> {
+        self.get("error_uri")
+    }
+
+    /// `scope`: what a token must be good for.
+    pub fn scope(&self) -> Option<Scopes> {
+        self.get("scope").map(Scopes::from)
+    }
+
+    /// `resource_metadata`: where the resource describes itself (RFC 9728, section 5.1). Not to be trusted
+    /// by itself.
+    pub fn resource_metadata(&self) -> Option<&str> {
+        self.get("resource_metadata")
+    }
+
+    /// `acr_values`: how the user must have signed in (RFC 9470, section 3).
+    pub fn acr_values(&self) -> Option<&str> {
+        self.get("acr_values")
+    }
+
+    /// `max_age`: how many seconds ago the user may have signed in (RFC 9470, section 3).
+    pub fn max_age(&self) -> Option<u64> {
+        self.get("max_age")?.parse().ok()
+    }
+}
+
+/// Reads one field. After a comma, `token =` goes on with the parameters, anything else begins a challenge.
+fn parse(field: &str) -> Vec<Challenge> {
+    let mut text = Text(field);
+    let mut found = Vec::new();
+    while text.skip_list() {
+        let Some(scheme) = text.token() else { return found };
+        let mut challenge = Challenge { scheme: scheme.to_owned(), token68: None, params: Vec::new() };
+        let mut sound = true;
+        if text.0.starts_with(' ') {
+            text.skip_blanks();
+            challenge.token68 = text.token68().map(str::to_owned);
+        }
+        while challenge.token68.is_none() {
+            let before = text.0;
+            let separated = challenge.params.is_empty() | text.skip_comma();
+            text.skip_list();
+            match text.param() {
+                Some(Ok((name, value))) if separated => {
+                    sound &= challenge.get(name).is_none();
+                    challenge.params.push((name.to_owned(), value));
+                }
+                // A value that breaks off: nothing behind it can be told apart.
+                Some(_) => return found,
+                None => {
+                    text.0 = before;
+                    break;
+                }
+            }
+        }
+        if sound {
+            found.push(challenge);
+        }
+        text.skip_blanks();
+        if !text.0.is_empty() && !text.0.starts_with(',') {
+            return found;
+        }
+    }
+    found
+}
+
+/// What is left to read.
+struct Text<'a>(&'a str);
+
+impl<'a> Text<'a> {
+    fn split(&mut self, end: usize) -> &'a str {
+        let (taken, left) = self.0.split_at_checked(end).unwrap_or((self.0, ""));
+        self.0 = left;
+        taken
+    }
+
+    fn skip_blanks(&mut self) {
+        self.0 = self.0.trim_start_matches([' ', '\t']);
+    }
+
+    fn skip_comma(&mut self) -> bool {
+        self.skip_blanks();
+        self.0.starts_with(',')
+    }
+
+    /// Skips blanks and commas; whether something follows.
+    fn skip_list(&mut self) -> bool {
+        self.0 = self.0.trim_start_matches([' ', '\t', ',']);
+        !self.0.is_empty()
+    }
+
+    fn token(&mut self) -> Option<&'a str> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        let end = self.0.find(|c| !legal(c)).unwrap_or(self.0.len());
+        (end > 0).then(|| self.split(end))
+    }
+
+    /// A value such as `YII=`, which must end the challenge.
+    fn token68(&mut self) -> Option<&'a str> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || "-._~+/".contains(c);
+        let body = self.0.find(|c| !legal(c)).unwrap_or(self.0.len());
+        let rest = self.0.get(body..)?;
+        let padding = rest.len().saturating_sub(rest.trim_start_matches('=').len());
+        let end = rest.get(padding..)?.trim_start_matches([' ', '\t']);
+        // Behind a token alone, what looks like one may be the next scheme: `Bearer, DPoP algs=...`.
+        let whole = body > 0 && (end.is_empty() || end.starts_with(','));
+        whole.then(|| self.split(body.saturating_add(padding)))
+    }
+
+    /// `name = value`. `None` if it is no parameter, and `Some(Err)` if its value breaks off.
+    fn param(&mut self) -> Option<Result<(&'a str, String), ()>> {
+        let name = self.token()?;
+        self.skip_blanks();
+        self.0 = self.0.strip_prefix('=')?;
+        self.skip_blanks();
+        let value = match self.0.strip_prefix('"') {
+            Some(quoted) => {
+                self.0 = quoted;
+                self.quoted()
+            }
+            None => self.token().map(str::to_owned),
+        };
+        Some(value.map(|value| (name, value)).ok_or(()))
+    }
+
+    /// The rest of a quoted text, behind its first quote.
+    fn quoted(&mut self) -> Option<String> {
+        let mut value = String::new();
+        let mut chars = self.0.char_indices();
+        while let Some((at, c)) = chars.next() {
+            match c {
+                '"' => {
+                    self.split(at.saturating_add(1));
+                    return Some(value);
+                }
+                '\\' => value.push(chars.next()?.1),
+                c => value.push(c),
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(field: &str) -> Vec<String> {
+        let show = |challenge: &Challenge| {
+            let params = challenge.params.iter().map(|(name, value)| format!(" {name}={value}"));
+            format!(
+                "{}{}",
+                challenge.scheme,
+                challenge.token68.iter().map(|t| format!(":{t}")).chain(params).collect::<String>()
+            )
+        };
+        parse(field).iter().map(show).collect()
+    }
+
+    #[test]
+    fn reads_what_the_grammar_allows() {
+        for (field, challenges) in [
+            ("Bearer", &["Bearer"][..]),
+            (r#"bearer realm="a, b=\"c\"", error=invalid_token"#, &[r#"bearer realm=a, b="c" error=invalid_token"#]),
+            (r#"Bearer realm="x",Basic realm="y""#, &["Bearer realm=x", "Basic realm=y"]),
+            (r#"Bearer, DPoP algs="ES256 PS256""#, &["Bearer", "DPoP algs=ES256 PS256"]),
+            (
+                r#"DPoP error="use_dpop_nonce", error_description="…""#,
+                &["DPoP error=use_dpop_nonce error_description=…"],
+            ),
+            (r#"Negotiate YII=, Bearer scope="a b""#, &["Negotiate:YII=", "Bearer scope=a b"]),
+            (r#"Bearer error="invalid_token",, scope="s""#, &["Bearer error=invalid_token scope=s"]),
+            (r#"Bearer max_age=5, acr_values="myACR""#, &["Bearer max_age=5 acr_values=myACR"]),
+            ("NewScheme abc==", &["NewScheme:abc=="]),
+            ("Bearer realm = \"x\" , error =  y", &["Bearer realm=x error=y"]),
+            (" , Bearer ,", &["Bearer"]),
+            ("", &[]),
+        ] {
+            assert_eq!(shown(field), challenges, "{field}");
+        }
+    }
+
+    #[test]
+    fn leaves_out_what_the_grammar_forbids() {
+        for (field, challenges) in [
+            (r#"Bearer error="invalid_token", error="other""#, &[][..]),
+            (r#"Bearer error="a", ERROR="b", Basic realm="y""#, &["Basic realm=y"]),
+            (r#"Bearer realm="unterminated"#, &[]),
+            (r#"Bearer realm="x\"#, &[]),
+            (r#"Basic realm="y", Bearer realm="x" error="z""#, &["Basic realm=y"]),
+            ("=x", &[]),
+            ("Bearer realm=", &[]),
+            ("\"Bearer\"", &[]),
+        ] {
+            assert_eq!(shown(field), challenges, "{field}");
+        }
+    }
+
+    #[test]
+    fn many_fields_and_challenges_are_bounded() {
+        let mut headers = HeaderMap::new();
+        headers.append(WWW_AUTHENTICATE, "Basic realm=x".parse().unwrap());
+        headers.append(WWW_AUTHENTICATE, "Bearer error=invalid_token".parse().unwrap());
+        headers.append(WWW_AUTHENTICATE, format!("Bearer a={}", "x".repeat(MAX_FIELD)).parse().unwrap());
+        assert_eq!(Challenge::all(&headers).len(), 2);
+        assert_eq!(Challenge::bearer(&headers).unwrap().error(), Some("invalid_token"));
+        headers.append(WWW_AUTHENTICATE, "Basic,".repeat(100).parse().unwrap());
+        assert_eq!(Challenge::all(&headers).len(), MAX_CHALLENGES);
+    }
+}
