@@ -271,7 +271,7 @@ mod tests {
             (r#"Bearer realm="x\"#, &[]),
             (r#"Basic realm="y", Bearer realm="x" error="z""#, &["Basic realm=y"]),
             ("=x", &[]),
-            ("Bearer realm=", &[]),
+            ("Bearer realm=, x", &["Bearer:realm=", "x"]),
             ("\"Bearer\"", &[]),
         ] {
             assert_eq!(shown(field), challenges, "{field}");
