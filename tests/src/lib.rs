@@ -11,10 +11,13 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod demo;
 pub mod front;
 mod http1;
 pub mod person;
 pub mod server;
+pub mod world;
 
 pub use front::Front;
 pub use server::{Fault, Place, Registered, Server};
+pub use world::World;

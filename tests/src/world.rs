@@ -1,0 +1,290 @@
+//! A virtual world: time is a number, servers are functions, and every run is the same from its seed.
+//!
+//! It drives any machine. Sleeping advances the clocks, an HTTP request takes the latency, and whatever
+//! the machine asked for is on record afterwards.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use grantflow::machine::{FailureKind, Reach, Repeat};
+use grantflow::{
+    AuthorizationRequest, Call, Client, Cx, Effect, Error, Failure, Machine, Now, Reply, Step, Timestamp, Token,
+};
+use http::{Request, Response};
+use sha2::{Digest, Sha256};
+
+use crate::server::{Server, Wire};
+
+/// A machine that goes on for longer than this does not end.
+const STEPS: usize = 10_000;
+
+/// The world. It begins at 2026-11-20T12:00:00Z, with 50 ms for each round trip.
+#[derive(Debug)]
+pub struct World {
+    /// Both clocks.
+    pub now: Now,
+    /// How long a round trip takes, apart from what the server adds.
+    pub latency: Duration,
+    /// The names of the effects to refuse, such as `Sleep`.
+    pub refuse: Vec<&'static str>,
+    /// Files by their path.
+    pub files: BTreeMap<PathBuf, Vec<u8>>,
+    servers: Vec<Server>,
+    failures: VecDeque<(Duration, Failure)>,
+    seed: u64,
+    did: Vec<Did>,
+}
+
+/// An effect that a machine asked for.
+#[derive(Clone, Debug)]
+pub enum Did {
+    /// A request.
+    Http(Box<Sent>),
+    /// A pause.
+    Sleep(Duration),
+    /// Any other effect, by its name.
+    Other(&'static str),
+}
+
+/// A request with the rules that came along.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// When it was asked for.
+    pub at: Now,
+    /// All of it.
+    pub request: Request<Vec<u8>>,
+    /// The time it might take.
+    pub timeout: Duration,
+    /// The most bytes of its answer.
+    pub max_body: usize,
+    /// Whether it might arrive twice.
+    pub repeat: Repeat,
+    /// Where it might go.
+    pub reach: Reach,
+    /// When it must have begun.
+    pub start_before: Option<Timestamp>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::new(1)
+    }
+}
+
+impl World {
+    /// A world without servers. Its randomness comes from `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            now: Now { wall: Timestamp::from_unix(1_795_176_000), mono: Duration::from_secs(1000) },
+            latency: Duration::from_millis(50),
+            refuse: Vec::new(),
+            files: BTreeMap::new(),
+            servers: Vec::new(),
+            failures: VecDeque::new(),
+            seed,
+            did: Vec::new(),
+        }
+    }
+
+    /// A world with this server.
+    pub fn with(server: Server) -> Self {
+        Self::default().and(server)
+    }
+
+    /// Adds a server.
+    pub fn and(mut self, server: Server) -> Self {
+        self.servers.push(server);
+        self
+    }
+
+    /// The first server, to look at or to change.
+    pub fn server(&mut self) -> &mut Server {
+        &mut self.servers[0]
+    }
+
+    /// Lets time pass.
+    pub fn pass(&mut self, time: Duration) {
+        self.now.wall = self.now.wall + time;
+        self.now.mono += time;
+    }
+
+    /// The next request fails at once and never reaches a server.
+    pub fn fail(&mut self, failure: Failure) {
+        self.fail_after(Duration::ZERO, failure);
+    }
+
+    /// The next request fails after this time and never reaches a server.
+    pub fn fail_after(&mut self, time: Duration, failure: Failure) {
+        self.failures.push_back((time, failure));
+    }
+
+    /// Whatever was asked for so far.
+    pub fn did(&self) -> &[Did] {
+        &self.did
+    }
+
+    /// The requests that were asked for so far.
+    pub fn sent(&self) -> Vec<&Sent> {
+        self.did.iter().filter_map(|did| if let Did::Http(sent) = did { Some(&**sent) } else { None }).collect()
+    }
+
+    /// The pauses that were asked for so far.
+    pub fn slept(&self) -> Vec<Duration> {
+        self.did.iter().filter_map(|did| if let Did::Sleep(time) = did { Some(*time) } else { None }).collect()
+    }
+
+    /// Everything that was asked for, to the byte.
+    pub fn trace(&self) -> String {
+        let mut text = String::new();
+        for did in &self.did {
+            let _ = match did {
+                Did::Http(sent) => {
+                    let headers: Vec<_> = sent.request.headers().iter().map(|(n, v)| (n, v.as_bytes())).collect();
+                    let (request, body) = (&sent.request, sent.request.body());
+                    let rules = (sent.at, sent.timeout, sent.max_body, sent.repeat, sent.reach, sent.start_before);
+                    writeln!(text, "{} {} {headers:?} {body:?} {rules:?}", request.method(), request.uri())
+                }
+                other => writeln!(text, "{other:?}"),
+            };
+        }
+        text
+    }
+
+    /// A context for the next call.
+    pub fn cx(&mut self) -> Cx {
+        self.seed = self.seed.wrapping_add(1);
+        Cx::new(self.now, Sha256::digest(self.seed.to_be_bytes()).into())
+    }
+
+    /// Drives a machine to its end.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end.
+    pub fn run<M: Machine>(&mut self, mut machine: M) -> Result<M::Output, Error> {
+        let mut reply = Reply::Start;
+        for _ in 0..STEPS {
+            let mut cx = self.cx();
+            reply = match machine.resume(&mut cx, reply) {
+                Step::Done(result) => return result,
+                Step::Do(effect) => self.carry_out(effect),
+            };
+        }
+        panic!("the machine does not end");
+    }
+
+    /// Signs in: the person consents, and the code that comes back is redeemed.
+    pub fn sign_in(&mut self, request: AuthorizationRequest, client: &Client) -> Result<Token, Error> {
+        let authorization = request.start(&mut self.cx())?;
+        let redirect = self.person(&authorization.url);
+        self.run(authorization.pending.finish(client, &redirect, self.now.wall)?.exchange())
+    }
+
+    /// Where a person who opens this address is sent.
+    ///
+    /// # Panics
+    ///
+    /// If they are not sent anywhere.
+    pub fn person(&mut self, url: &str) -> String {
+        let request = Request::get(url).body(Vec::new()).expect("the address can be opened");
+        let now = self.now.wall;
+        let server = self.server_at(&request).expect("a server lives there");
+        let Wire::Whole(response) = server.answer(now, &request).wire else { panic!("the browser got no answer") };
+        match response.headers().get("location") {
+            Some(location) => location.to_str().expect("an address").to_owned(),
+            None => panic!("no redirect: {}", String::from_utf8_lossy(response.body())),
+        }
+    }
+
+    fn server_at(&mut self, request: &Request<Vec<u8>>) -> Option<&mut Server> {
+        let uri = request.uri();
+        let origin = format!("{}://{}", uri.scheme_str()?, uri.authority()?);
+        self.servers.iter_mut().find(|server| server.origin() == origin)
+    }
+
+    /// Does what a machine asks for, and says how it went.
+    pub fn carry_out(&mut self, effect: Effect) -> Reply {
+        let refused = self.refuse.contains(&effect.name());
+        match effect {
+            Effect::Http(mut call) => {
+                let sent = Sent {
+                    at: self.now,
+                    request: call.take_request(),
+                    timeout: call.timeout,
+                    max_body: call.max_body,
+                    repeat: call.repeat,
+                    reach: call.reach,
+                    start_before: call.start_before,
+                };
+                self.did.push(Did::Http(Box::new(sent.clone())));
+                if refused {
+                    Reply::Refused
+                } else {
+                    self.http(&call, &sent.request).map_or_else(Reply::Failed, Reply::Http)
+                }
+            }
+            Effect::Sleep(time) => {
+                self.did.push(Did::Sleep(time));
+                if refused {
+                    return Reply::Refused;
+                }
+                self.pass(time);
+                Reply::Slept
+            }
+            other => {
+                self.did.push(Did::Other(other.name()));
+                match other {
+                    _ if refused => Reply::Refused,
+                    Effect::ReadFile { path, max } => match self.files.get(&path) {
+                        None => Reply::Missing,
+                        Some(content) if content.len() > max => {
+                            Reply::Failed(Failure::not_sent(FailureKind::TooLarge, "the file is too large"))
+                        }
+                        Some(content) => Reply::File(content.clone()),
+                    },
+                    Effect::Env(_) => Reply::Env(None),
+                    _ => Reply::Refused,
+                }
+            }
+        }
+    }
+
+    /// What an adapter does, without a network.
+    fn http(&mut self, call: &Call, request: &Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Failure> {
+        if call.start_before.is_some_and(|moment| self.now.wall >= moment) {
+            return Err(Failure::not_sent(FailureKind::Timeout, "the moment to begin has passed"));
+        }
+        if call.reach == Reach::Public && request.uri().scheme_str() != Some("https") {
+            return Err(Failure::not_sent(FailureKind::Forbidden, "cleartext to a public address"));
+        }
+        if let Some((time, failure)) = self.failures.pop_front() {
+            self.pass(time.min(call.timeout));
+            return Err(failure);
+        }
+        let (arrival, latency) = (self.now.wall + self.latency / 2, self.latency);
+        let Some(server) = self.server_at(request) else {
+            return Err(Failure::not_sent(FailureKind::Connect, "nobody listens there"));
+        };
+        let answer = server.answer(arrival, request);
+        let broken = || Failure::maybe_sent(FailureKind::Broken, "the connection closed early");
+        let large = || Failure::maybe_sent(FailureKind::TooLarge, "the body is larger than allowed");
+        let mut time = latency + answer.delay;
+        if let Wire::Dripping(response, pause) = &answer.wire {
+            time += *pause * u32::try_from(response.body().len()).unwrap_or(u32::MAX);
+        }
+        if time > call.timeout {
+            self.pass(call.timeout);
+            return Err(Failure::maybe_sent(FailureKind::Timeout, "no answer in time"));
+        }
+        self.pass(time);
+        match answer.wire {
+            Wire::Whole(response) | Wire::Dripping(response, _) if response.body().len() <= call.max_body => {
+                Ok(response)
+            }
+            Wire::Whole(_) | Wire::Dripping(..) | Wire::Endless => Err(large()),
+            Wire::Truncated(_) | Wire::Dropped => Err(broken()),
+        }
+    }
+}
