@@ -288,7 +288,8 @@ impl Error {
         Arc::make_mut(&mut self.0)
     }
 
-    pub(crate) fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+    /// Adds what led to it, which must hold no secret either. Meant for adapters.
+    pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.edit().source = Some(Arc::new(source));
         self
     }

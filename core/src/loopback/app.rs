@@ -347,6 +347,11 @@ impl InstalledApp {
         }
     }
 
+    /// For adapters: whether the URL is neither shown nor printed, so that a browser must be opened.
+    pub fn is_silent(&self) -> bool {
+        self.show.is_none() && self.prompt_message.is_none()
+    }
+
     /// For adapters: whether to open a browser.
     pub fn opens_browser(&self) -> bool {
         self.open_browser
