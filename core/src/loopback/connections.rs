@@ -69,12 +69,6 @@ struct Connection<S> {
     ends: Duration,
 }
 
-/// What became of a connection.
-enum State {
-    Waiting,
-    Over,
-}
-
 impl<S> Default for Connections<S> {
     fn default() -> Self {
         Self::new()
@@ -88,7 +82,8 @@ impl<S> Connections<S> {
     }
 
     /// Takes a connection in. If there are too many, gives back one to be closed: one that has its reply,
-    /// else the one that has been still for longest.
+    /// else the one that has been still for longest. [Serve](Self::serve) after each: a connection of a
+    /// flood must not take the place of one that was not read yet.
     pub fn add(&mut self, socket: S, now: Now) -> Option<S> {
         let idle = |(_, connection): &(usize, &Connection<S>)| (connection.reply.is_none(), connection.active);
         let evicted = if self.0.len() < MAX_OPEN {
@@ -127,9 +122,7 @@ impl<S> Connections<S> {
         now: Now,
         mut io: impl FnMut(&mut S, Io<'_>) -> io::Result<usize>,
     ) -> bool {
-        self.0.retain_mut(|connection| {
-            connection.ends > now.mono && matches!(connection.advance(receiver, now, &mut io), State::Waiting)
-        });
+        self.0.retain_mut(|connection| connection.ends > now.mono && connection.advance(receiver, now, &mut io));
         receiver.is_answered() && !self.0.iter().any(|connection| connection.answered && !connection.closed)
     }
 
@@ -140,12 +133,13 @@ impl<S> Connections<S> {
 }
 
 impl<S> Connection<S> {
+    /// Whether it goes on after this.
     fn advance(
         &mut self,
         receiver: &mut Receiver,
         now: Now,
         io: &mut impl FnMut(&mut S, Io<'_>) -> io::Result<usize>,
-    ) -> State {
+    ) -> bool {
         loop {
             let done = match &self.reply {
                 None => io(&mut self.socket, Io::Read(self.buffer.get_mut(self.read..).unwrap_or_default())),
@@ -155,24 +149,24 @@ impl<S> Connection<S> {
                         self.closed = true;
                         match io(&mut self.socket, Io::Close) {
                             Ok(_) => continue,
-                            Err(_) => return State::Over,
+                            Err(_) => return false,
                         }
                     }
                     _ => io(&mut self.socket, Io::Read(&mut self.buffer)),
                 },
             };
             let count = match done {
-                Ok(0) => return State::Over,
+                Ok(0) => return false,
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return State::Waiting,
-                Err(_) => return State::Over,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
+                Err(_) => return false,
             };
             self.active = now.mono;
             if self.closed {
                 self.drained = self.drained.saturating_add(count);
                 if self.drained > MAX_DRAINED {
-                    return State::Over;
+                    return false;
                 }
             } else if self.reply.is_some() {
                 self.written = self.written.saturating_add(count);

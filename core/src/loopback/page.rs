@@ -11,14 +11,15 @@ const STYLE: &str = "\
 body{margin:0;min-height:100vh;min-height:100svh;display:grid;place-items:center;padding:1.25rem;background:var(--back);color:var(--ink);font:1.0625rem/1.55 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}\
 main{width:100%;max-width:27rem;padding:2.25rem 1.75rem;background:var(--card);border:1px solid var(--line);border-radius:1rem;text-align:center}\
 svg{width:3.25rem;height:3.25rem;fill:none;stroke:var(--mark);stroke-width:2;stroke-linecap:round;stroke-linejoin:round}\
+h1,p{text-wrap:balance}\
 h1{margin:.9rem 0 .5rem;font-size:1.4rem;line-height:1.25;font-weight:600}\
 p{margin:.5rem 0 0;color:var(--soft);overflow-wrap:anywhere;white-space:pre-line}\
-blockquote{margin:1.25rem 0;padding:.85rem 1rem;border-inline-start:3px solid var(--mark);border-radius:.4rem;background:var(--back);text-align:start;overflow-wrap:anywhere}\
+blockquote{margin:.6rem 0 1.25rem;padding:.85rem 1rem;border-inline-start:3px solid var(--mark);border-radius:.4rem;background:var(--back);text-align:start;overflow-wrap:anywhere}\
 code{font:600 .95em ui-monospace,Menlo,Consolas,monospace}\
-blockquote p{color:inherit;margin-top:.25rem}";
+blockquote p{color:inherit;margin-top:.25rem;text-wrap:wrap}";
 
 /// The SHA-256 of [`STYLE`] in base64 (CSP 3, section 2.3.1).
-const STYLE_HASH: &str = "T6VC/A7KhBqIAuY/l4LaOaJmf+2BZHDUnVthL+6CtM8=";
+const STYLE_HASH: &str = "Uim5LmHajTbut4/6K3KGujcOzfd833YdsIjzRTyPNHw=";
 
 /// What a page says. All its text is escaped.
 pub(super) struct Page<'a> {
@@ -34,7 +35,12 @@ pub(super) struct Page<'a> {
     pub(super) head_only: bool,
 }
 
-impl Page<'_> {
+impl<'a> Page<'a> {
+    /// Bad news, under status 200.
+    pub(super) fn new(heading: &'a str, text: &'a str) -> Self {
+        Self { status: (200, "OK"), heading, text, quote: None, ok: false, head_only: false }
+    }
+
     /// The whole HTTP response.
     pub(super) fn render(&self) -> Vec<u8> {
         let body = self.body();
@@ -75,7 +81,7 @@ impl Page<'_> {
         );
         if let Some((code, description)) = self.quote {
             // Writing into a String cannot fail.
-            let _ = write!(html, "<blockquote dir=\"auto\"><code>{}</code>", Escaped(code));
+            let _ = write!(html, "<p>The server says:</p>\n<blockquote dir=\"auto\"><code>{}</code>", Escaped(code));
             if let Some(description) = description {
                 let _ = write!(html, "<p>{}</p>", Escaped(description));
             }
@@ -110,7 +116,7 @@ mod tests {
     use super::*;
 
     fn page() -> Page<'static> {
-        Page { status: (200, "OK"), heading: "H", text: "T", quote: None, ok: true, head_only: false }
+        Page { ok: true, ..Page::new("H", "T") }
     }
 
     #[test]

@@ -58,8 +58,12 @@ const METHOD: Refusal = refusal(405, "Method Not Allowed", "Only GET is answered
 const NOT_FOUND: Refusal = refusal(404, "Not Found", "There is nothing at this address.");
 const EARLY: Refusal = refusal(503, "Service Unavailable", "The page is made when it is opened.");
 const NOT_THE_ANSWER: Refusal = Refusal {
-    heading: "Not the awaited sign-in",
-    ..refusal(400, "Bad Request", "Go back to the application and use the link that it shows now.")
+    heading: "Wrong sign-in",
+    ..refusal(
+        400,
+        "Bad Request",
+        "This is not the sign-in under way. Go back to the application and use the link that it shows now.",
+    )
 };
 const ANSWERED: Refusal = Refusal {
     heading: "Sign-in already received",
@@ -178,24 +182,16 @@ impl Receiver {
 
     /// The page about the answer.
     fn outcome(&self) -> Vec<u8> {
-        let mut page = Page {
-            status: (200, "OK"),
-            heading: "Sign-in received",
-            text: &self.success_message,
-            quote: None,
-            ok: true,
-            head_only: false,
-        };
-        if let Some(Err(error)) = &self.answer {
-            page.ok = false;
-            page.heading = "Sign-in failed";
-            page.text = "You may close this window and go back to the application.";
-            page.quote = error.server().map(|server| (server.error(), ServerError::error_description(server)));
-            if error.kind() == ErrorKind::Expired {
-                page.text = "It took longer than allowed. Go back to the application and begin again.";
+        let page = match &self.answer {
+            Some(Err(error)) if error.kind() == ErrorKind::Expired => {
+                Page::new("Sign-in failed", "It took longer than allowed. Go back to the application and begin again.")
             }
-            return page.render();
-        }
+            Some(Err(error)) => Page {
+                quote: error.server().map(|server| (server.error(), ServerError::error_description(server))),
+                ..Page::new("Sign-in failed", "You may close this window and go back to the application.")
+            },
+            _ => Page { ok: true, ..Page::new("Sign-in received", &self.success_message) },
+        };
         page.render()
     }
 
@@ -236,7 +232,7 @@ impl Receiver {
 impl Refusal {
     fn page(&self) -> Vec<u8> {
         let Self { status, heading, text, head_only } = *self;
-        Page { status, heading, text, quote: None, ok: false, head_only }.render()
+        Page { status, head_only, ..Page::new(heading, text) }.render()
     }
 }
 
