@@ -6,10 +6,10 @@ use std::time::Duration;
 use grantflow::{Error, ErrorKind, Event};
 use reqwest::{ClientBuilder, Proxy, redirect, retry};
 use rustls::ClientConfig;
-use rustls::pki_types::CertificateDer;
 
+use crate::Transport;
+use crate::tls::{self, Roots};
 use crate::transport::{Clients, Watch};
-use crate::{Transport, tls};
 
 /// The time to connect, TLS included, unless told.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -34,8 +34,7 @@ pub struct Builder {
     http: Option<Box<dyn Fn() -> ClientBuilder>>,
     proxy: Option<Proxy>,
     connect_timeout: Duration,
-    roots: Vec<CertificateDer<'static>>,
-    bundled: bool,
+    roots: Roots,
     user_agent: Option<String>,
     watch: Option<Watch>,
     error: Option<Error>,
@@ -47,8 +46,7 @@ impl Default for Builder {
             http: None,
             proxy: None,
             connect_timeout: CONNECT,
-            roots: Vec::new(),
-            bundled: false,
+            roots: Roots::default(),
             user_agent: None,
             watch: None,
             error: None,
@@ -84,7 +82,7 @@ impl Builder {
     /// Trusts these root certificates (PEM, one or more) as well.
     pub fn root_certificate_pem(mut self, pem: &[u8]) -> Self {
         match tls::certificates(pem) {
-            Ok(found) => self.roots.extend(found),
+            Ok(found) => self.roots.extra.extend(found),
             Err(error) => self.fail(error),
         }
         self
@@ -93,7 +91,7 @@ impl Builder {
     /// Trusts Mozilla's root certificates, as of the crate `webpki-roots`, in place of the platform's.
     #[cfg(feature = "bundled-roots")]
     pub fn bundled_roots(mut self) -> Self {
-        self.bundled = true;
+        self.roots.bundled = true;
         self
     }
 
@@ -113,12 +111,12 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] if something given cannot be used, or there are no root certificates.
+    /// [`ErrorKind::Config`] if something given cannot be used.
     pub fn build(mut self) -> Result<Transport, Error> {
         if let Some(error) = self.error {
             return Err(error);
         }
-        let tls = tls::config(std::mem::take(&mut self.roots), self.bundled)?;
+        let tls = tls::config(std::mem::take(&mut self.roots))?;
         let public = || {
             let builder = self.client(&tls).https_only(true);
             match &self.proxy {

@@ -2,10 +2,13 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod browser;
 mod builder;
 mod driver;
 mod file;
 mod http;
+mod paste;
+mod sign_in;
 mod tls;
 mod transport;
 

@@ -1,69 +1,119 @@
 //! TLS: rustls with ring, and the platform's idea of whom to trust.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use grantflow::{Error, ErrorKind};
-use rustls::ClientConfig;
-use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::CertificateDer;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
-/// A configuration for HTTP/1.1 that trusts the platform's roots, or the bundled ones, and `extra`.
-pub(crate) fn config(extra: Vec<CertificateDer<'static>>, bundled: bool) -> Result<ClientConfig, Error> {
+/// Whom to trust.
+#[derive(Default)]
+pub(crate) struct Roots {
+    pub(crate) extra: Vec<CertificateDer<'static>>,
+    #[cfg(feature = "bundled-roots")]
+    pub(crate) bundled: bool,
+}
+
+/// Reads the certificates of a PEM text.
+pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let wrong = |why: String| Error::new(ErrorKind::Config, format!("the root certificate: {why}"));
+    let found: Vec<_> =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|e| wrong(e.to_string()))?;
+    if found.is_empty() {
+        return Err(wrong("there is none in the PEM text".into()));
+    }
+    let mut store = RootCertStore::empty();
+    found.iter().try_for_each(|found| store.add(found.clone())).map_err(|e| wrong(e.to_string()))?;
+    Ok(found)
+}
+
+/// A configuration for HTTP/1.1.
+pub(crate) fn config(roots: Roots) -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
-    let verifier = if bundled { bundled_roots(extra, &provider) } else { platform(extra, &provider) }
-        .map_err(|e| Error::new(ErrorKind::Config, format!("no root certificates to trust: {e}")))?;
+    let verifier = Lazy { roots, provider: provider.clone(), made: OnceLock::new() };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| Error::new(ErrorKind::Config, format!("TLS: {e}")))?
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 
-/// Reads the certificates of a PEM file.
-pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let wrong = |why: String| Error::new(ErrorKind::Config, format!("the extra root certificates: {why}"));
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match found {
-        Ok(found) if found.is_empty() => Err(wrong("there is none in this PEM".into())),
-        Ok(found) => Ok(found),
-        Err(error) => Err(wrong(error.to_string())),
+type Made = Result<Arc<dyn ServerCertVerifier>, rustls::Error>;
+
+impl Roots {
+    fn verifier(&self, provider: &Arc<CryptoProvider>) -> Made {
+        #[cfg(feature = "bundled-roots")]
+        if self.bundled {
+            let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+            self.extra.iter().try_for_each(|extra| roots.add(extra.clone()))?;
+            let made = rustls::client::WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone());
+            return Ok(made.build().map_err(|e| rustls::Error::General(e.to_string()))?);
+        }
+        #[cfg(not(target_os = "android"))]
+        return Ok(Arc::new(Verifier::new_with_extra_roots(self.extra.iter().cloned(), provider.clone())?));
+        #[cfg(target_os = "android")]
+        if self.extra.is_empty() {
+            Ok(Arc::new(Verifier::new(provider.clone())?))
+        } else {
+            Err(rustls::Error::General("Android takes no root certificates from a program".into()))
+        }
     }
 }
 
-type Verifying = Result<Arc<dyn ServerCertVerifier>, rustls::Error>;
-
-#[cfg(not(target_os = "android"))]
-fn platform(extra: Vec<CertificateDer<'static>>, provider: &Arc<CryptoProvider>) -> Verifying {
-    Ok(Arc::new(Verifier::new_with_extra_roots(extra, provider.clone())?))
+/// A verifier that is made at the first handshake: reading the platform's roots takes time, and a host may
+/// have none, which is no reason to fail before one is needed.
+struct Lazy {
+    roots: Roots,
+    provider: Arc<CryptoProvider>,
+    made: OnceLock<Made>,
 }
 
-#[cfg(target_os = "android")]
-fn platform(extra: Vec<CertificateDer<'static>>, provider: &Arc<CryptoProvider>) -> Verifying {
-    if !extra.is_empty() {
-        return Err(rustls::Error::General("Android takes no extra ones from a program".into()));
+impl ServerCertVerifier for Lazy {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let made = self.made.get_or_init(|| self.roots.verifier(&self.provider)).clone()?;
+        made.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
-    Ok(Arc::new(Verifier::new(provider.clone())?))
-}
 
-#[cfg(feature = "bundled-roots")]
-fn bundled_roots(extra: Vec<CertificateDer<'static>>, provider: &Arc<CryptoProvider>) -> Verifying {
-    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    for certificate in extra {
-        roots.add(certificate)?;
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
-    rustls::client::WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone())
-        .build()
-        .map(|verifier| verifier as _)
-        .map_err(|e| rustls::Error::General(e.to_string()))
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
 }
 
-#[cfg(not(feature = "bundled-roots"))]
-fn bundled_roots(extra: Vec<CertificateDer<'static>>, provider: &Arc<CryptoProvider>) -> Verifying {
-    platform(extra, provider)
+impl fmt::Debug for Lazy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lazy").field("made", &self.made.get().is_some()).finish_non_exhaustive()
+    }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use grantflow::machine::{Os, Platform};
-use grantflow::{Cx, Error, ErrorKind, Event, Machine, Now, Timestamp};
+use grantflow::{Cx, Error, ErrorKind, Event, InstalledApp, Machine, Now, Timestamp, Token};
 use tokio::time::Instant;
 
-use crate::{Builder, driver};
+use crate::{Builder, driver, sign_in};
 
 /// Carries out what machines ask for, on `reqwest` and `tokio`. Cheap to clone; make one and share it.
 ///
@@ -35,11 +35,12 @@ pub(crate) struct Clients {
 }
 
 impl Transport {
-    /// A transport as it comes: the platform's root certificates, a proxy if the environment names one.
+    /// A transport with the defaults: the platform's root certificates, the proxy that the environment
+    /// names, 10 s to connect.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] if the platform has no root certificates.
+    /// Of kind [`ErrorKind::Config`] if the HTTP client cannot be made of them.
     pub fn new() -> Result<Self, Error> {
         Builder::default().build()
     }
@@ -61,6 +62,23 @@ impl Transport {
         let run =
             tracing::Instrument::instrument(run, tracing::debug_span!("machine", name = std::any::type_name::<M>()));
         run.await
+    }
+
+    /// Signs a person in with the browser on this machine, and gets a token: the whole flow of an
+    /// installed application (RFC 8252). Dropping the future ends it, and frees its port.
+    ///
+    /// It prints the URL to standard error, or gives it to [`show`](InstalledApp::show), and opens a
+    /// browser. If none can be opened and standard input is a terminal, or if the application wants
+    /// [`paste`](InstalledApp::paste), the redirect's address may also be typed there.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`ErrorKind::Config`] for settings that cannot be used, [`ErrorKind::Loopback`] if there
+    /// is no port to listen on, [`ErrorKind::Authorization`] if the person or server says no,
+    /// [`ErrorKind::Timeout`] if nobody answers in time, and those of the exchange for a token.
+    pub async fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error> {
+        let request = sign_in::receive(self, app).await?;
+        self.run(request.exchange()).await
     }
 
     /// A fresh context for one call of core: both clocks, and entropy from the system.

@@ -1,53 +1,19 @@
 //! Every rule of a call, over real sockets on loopback.
 
+mod common;
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use common::{LONG, Once, call, run_with};
 use grantflow::machine::{FailureKind, Reach, Repeat};
-use grantflow::{Call, Cx, Effect, Error, Failure, Machine, Reply, Step, Timestamp};
+use grantflow::{Error, Failure, Timestamp};
 use grantflow_reqwest::{Transport, reqwest};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-const LONG: Duration = Duration::from_secs(10);
-
-/// A machine that makes one call and ends with its reply.
-struct Once(Option<Call>);
-
-impl Machine for Once {
-    type Output = Result<http::Response<Vec<u8>>, Failure>;
-
-    fn resume(&mut self, _: &mut Cx, reply: Reply) -> Step<Self::Output> {
-        match (self.0.take(), reply) {
-            (Some(call), Reply::Start) => Step::Do(Effect::Http(call)),
-            (None, Reply::Http(response)) => Step::Done(Ok(Ok(response))),
-            (None, Reply::Failed(failure)) => Step::Done(Ok(Err(failure))),
-            (_, reply) => panic!("{reply:?}"),
-        }
-    }
-}
-
-/// What grantflow's own exchanges ask for, to be changed by each test. There is no way to make a `Call` but
-/// to get it from a machine.
-fn call(address: &str, change: impl FnOnce(&mut Call)) -> Once {
-    let endpoint = grantflow::Endpoint::new(address).unwrap();
-    let request = grantflow::exchange::Request::post("testing", &endpoint).param("grant_type", "canary");
-    let mut machine = request.exchange(|_| Ok(()));
-    let Step::Do(Effect::Http(mut call)) = machine.resume(&mut Cx::without_entropy(Default::default()), Reply::Start)
-    else {
-        panic!("an exchange begins with a call");
-    };
-    call.timeout = LONG;
-    change(&mut call);
-    Once(Some(call))
-}
-
 async fn run(machine: Once) -> Result<http::Response<Vec<u8>>, Failure> {
     run_with(&Transport::new().unwrap(), machine).await
-}
-
-async fn run_with(transport: &Transport, machine: Once) -> Result<http::Response<Vec<u8>>, Failure> {
-    transport.run(machine).await.expect("this machine has no error of its own")
 }
 
 /// A server that answers each connection with these bytes, keeps it open if told, and notes what came.
@@ -224,7 +190,7 @@ async fn a_server_that_speaks_no_tls_was_not_sent_anything() {
     tokio::spawn(async move {
         let (mut socket, _) = listener.accept().await.unwrap();
         socket.write_all(b"this is not TLS, and never will be").await.unwrap();
-        socket.read(&mut [0; 4096]).await.unwrap();
+        let _ = socket.read(&mut [0; 4096]).await.unwrap();
     });
     let failure = run(call(&address, |_| ())).await;
     let failure = failure.unwrap_err();
@@ -380,7 +346,7 @@ async fn a_watcher_sees_each_effect_and_reply_without_a_secret() {
 async fn what_cannot_be_used_is_said_when_building() {
     for (builder, says) in [
         (Transport::builder().proxy("not an address"), "proxy"),
-        (Transport::builder().root_certificate_pem(b"nothing"), "none in this PEM"),
+        (Transport::builder().root_certificate_pem(b"nothing"), "none in the PEM"),
         (Transport::builder().user_agent("a\nb"), "HTTP client"),
     ] {
         let error: Error = builder.build().unwrap_err();
@@ -393,7 +359,7 @@ async fn what_cannot_be_used_is_said_when_building() {
 fn the_future_is_send() {
     fn send<T: Send>(_: T) {}
     let transport = Transport::new().unwrap();
-    send(transport.run(Once(None)));
+    send(transport.run(call("http://localhost/", |_| ())));
     fn sync<T: Send + Sync + Clone>(_: T) {}
     sync(transport);
 }
