@@ -19,6 +19,7 @@ pub mod authorize;
 pub mod cell;
 mod challenge;
 mod client;
+pub mod crypto;
 mod error;
 pub mod exchange;
 pub mod google;

@@ -1,0 +1,165 @@
+//! Signatures: [`Signer`], which may be a key of ours or somebody's far away, and [`SigningKey`], by one of
+//! three libraries.
+//!
+//! | feature | library | RSA-2048 signature | note |
+//! |---|---|---|---|
+//! | `ring` | [ring](https://docs.rs/ring) | fast | what the adapters turn on; draws randomness of its own |
+//! | `aws-lc-rs` | [aws-lc-rs](https://docs.rs/aws-lc-rs) | twice as fast with AVX-512 | its first random byte takes some 20 ms; needs a C compiler |
+//! | `rsa` | [rsa](https://docs.rs/rsa) | three times slower | pure Rust, where ring cannot be built; see RUSTSEC-2023-0071: its private-key operations may leak through timing, so blinding is always on, and it is not for keys whose signatures an attacker can time |
+//!
+//! With several of them, `aws-lc-rs` is used before `ring`, and `ring` before `rsa`.
+
+#[cfg(feature = "aws-lc-rs")]
+mod aws_lc_rs;
+mod pem;
+#[cfg(feature = "ring")]
+mod ring;
+#[cfg(feature = "rsa")]
+mod rsa;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::machine::Machine;
+use crate::{Cx, Error, ErrorKind};
+
+#[cfg(feature = "aws-lc-rs")]
+use self::aws_lc_rs::Key;
+#[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
+use self::ring::Key;
+#[cfg(all(feature = "rsa", not(any(feature = "ring", feature = "aws-lc-rs"))))]
+use self::rsa::Key;
+
+/// What signs: a key that is here, or one in a key store, which may take a round trip.
+pub trait Signer: Send + Sync {
+    /// The algorithm, by its name in JOSE (RFC 7518, section 3.1).
+    fn algorithm(&self) -> Algorithm;
+
+    /// The key's `kid`, for the header of what it signs.
+    fn key_id(&self) -> Option<&str> {
+        None
+    }
+
+    /// Signs the message, or gives the machine that has it signed.
+    fn sign(&self, message: &[u8], cx: &mut Cx) -> Signing;
+}
+
+/// What comes of asking for a signature.
+pub enum Signing {
+    /// The signature, in the form that JWS wants (RFC 7518, section 3).
+    Done(Result<Vec<u8>, Error>),
+    /// A machine that yields it.
+    Remote(Box<dyn Machine<Output = Vec<u8>> + Send>),
+}
+
+impl fmt::Debug for Signing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Done(_) => "Signing::Done(..)",
+            Self::Remote(_) => "Signing::Remote(..)",
+        })
+    }
+}
+
+/// A signature algorithm of JOSE (RFC 7518, section 3.1).
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    RS256,
+    /// ECDSA on P-256 with SHA-256.
+    ES256,
+}
+
+impl Algorithm {
+    /// Its name, as in a header's `alg`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RS256 => "RS256",
+            Self::ES256 => "ES256",
+        }
+    }
+}
+
+/// A private key of ours, parsed once and shared by its clones. `Debug` shows its `kid`.
+#[derive(Clone)]
+pub struct SigningKey {
+    #[cfg(any(feature = "ring", feature = "aws-lc-rs", feature = "rsa"))]
+    key: Arc<Key>,
+    key_id: Option<Arc<str>>,
+}
+
+/// The bytes of a private key and the form they are in.
+struct Der {
+    bytes: zeroize::Zeroizing<Vec<u8>>,
+    form: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Pkcs8,
+    Pkcs1,
+}
+
+impl SigningKey {
+    /// An RSA key for RS256 from PEM, in PKCS#8 or PKCS#1. Line ends that some shell turned into the two
+    /// characters `\n` are understood.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] if it is no such key, or of less than 2048 bits, or this was built without a
+    /// library for signatures.
+    pub fn rs256_from_pem(pem: &str) -> Result<Self, Error> {
+        let der = pem::decode(pem)?;
+        #[cfg(any(feature = "ring", feature = "aws-lc-rs", feature = "rsa"))]
+        return Ok(Self { key: Arc::new(Key::rs256(&der)?), key_id: None });
+        #[cfg(not(any(feature = "ring", feature = "aws-lc-rs", feature = "rsa")))]
+        {
+            let _ = (&der.bytes, der.form);
+            Err(Error::config("this was built without signatures: turn on the feature ring, aws-lc-rs or rsa"))
+        }
+    }
+
+    /// Sets its `kid`.
+    pub fn with_key_id(mut self, key_id: impl Into<Arc<str>>) -> Self {
+        self.key_id = Some(key_id.into());
+        self
+    }
+}
+
+impl Signer for SigningKey {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::RS256
+    }
+
+    fn key_id(&self) -> Option<&str> {
+        self.key_id.as_deref()
+    }
+
+    fn sign(&self, message: &[u8], cx: &mut Cx) -> Signing {
+        #[cfg(any(feature = "ring", feature = "aws-lc-rs", feature = "rsa"))]
+        return Signing::Done(self.key.sign(message, cx));
+        #[cfg(not(any(feature = "ring", feature = "aws-lc-rs", feature = "rsa")))]
+        {
+            let _ = (message, cx);
+            Signing::Done(Err(Error::new(ErrorKind::Misuse, "there is no key without a library for signatures")))
+        }
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey").field("key_id", &self.key_id).finish_non_exhaustive()
+    }
+}
+
+/// The error of a key that a library does not take. Its own words are no secret, and mostly of no help.
+#[cfg(any(feature = "ring", feature = "aws-lc-rs", feature = "rsa"))]
+fn refused(why: impl fmt::Display) -> Error {
+    Error::config(format!("the private key is not an RSA key of at least 2048 bits that can be used: {why}"))
+}
+
+#[cfg(any(feature = "ring", feature = "aws-lc-rs", feature = "rsa"))]
+fn failed() -> Error {
+    Error::new(ErrorKind::Config, "signing with the private key failed")
+}
