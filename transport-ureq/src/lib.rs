@@ -7,6 +7,8 @@ mod connect;
 mod driver;
 mod fetch;
 mod limit;
+mod sign_in;
+mod terminal;
 mod tls;
 mod transport;
 

@@ -1,0 +1,222 @@
+//! The sign-in of an installed application: the sockets, the browser and the terminal around
+//! [`grantflow::loopback`].
+
+use std::io::{self, ErrorKind as Io, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver as Channel, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use grantflow::loopback::{Connections, Io as Do, Receiver, openable};
+use grantflow::{Error, ErrorKind, InstalledApp, Now, Token, TokenRequest};
+
+use crate::terminal::Terminal;
+use crate::{Limit, Transport};
+
+/// How long to wait between two looks at the sockets.
+const PAUSE: Duration = Duration::from_millis(8);
+/// How often to look for a port that is free on both loopback addresses.
+const PORTS: u32 = 10;
+
+impl Transport {
+    /// Signs a person in, in their browser: listens on loopback, prints the URL and opens it, waits for
+    /// the answer, and exchanges its code for a token. It takes as long as the person does, at most
+    /// [`InstalledApp::timeout`].
+    ///
+    /// If no browser can be opened, or [`InstalledApp::paste`] says so, and the standard input is a
+    /// terminal, the address that a browser elsewhere ends at may be pasted into it.
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::Loopback`] if the port cannot be had, or nobody can be shown the URL;
+    /// - [`ErrorKind::Authorization`] if the server sends the person back with an error;
+    /// - [`ErrorKind::Timeout`] if they do not come back;
+    /// - those of the code's exchange.
+    pub fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error> {
+        self.sign_in_until(app, &Limit::new())
+    }
+
+    /// As [`sign_in`](Self::sign_in), but no longer than the limit allows.
+    pub fn sign_in_until(&self, app: &InstalledApp, limit: &Limit) -> Result<Token, Error> {
+        let listeners = listen(&app.addresses()?)?;
+        let port = listeners[0].local_addr().map_err(|e| loopback("the port that was bound is not known", e))?.port();
+        let receiver = app.start(port, &mut self.cx()?)?;
+        let mut waiting = Waiting::begin(app, receiver, listeners)?;
+        let end = Instant::now() + app.time_limit();
+        while !waiting.go_round(self.now())? && Instant::now() < end {
+            limit.sleep(PAUSE);
+            if let Some(error) = limit.over() {
+                return Err(error);
+            }
+        }
+        self.run_until(waiting.finish()?.exchange(), limit)
+    }
+}
+
+/// Everything that an answer may come from.
+struct Waiting<'a> {
+    app: &'a InstalledApp,
+    receiver: Receiver,
+    listeners: Vec<TcpListener>,
+    open: Connections<TcpStream>,
+    browser: Option<Channel<io::Error>>,
+    terminal: Option<Terminal>,
+}
+
+impl<'a> Waiting<'a> {
+    /// Shows the URL and opens the browser.
+    fn begin(app: &'a InstalledApp, receiver: Receiver, listeners: Vec<TcpListener>) -> Result<Self, Error> {
+        let mut waiting = Self { app, receiver, listeners, open: Connections::new(), browser: None, terminal: None };
+        if let Some(message) = app.announce(waiting.receiver.url()) {
+            print(&message);
+        }
+        if app.takes_paste() {
+            waiting.ask();
+        }
+        if app.opens_browser() {
+            waiting.browser = Some(open(app.browser_name(), waiting.receiver.url())?);
+        } else if app.is_silent() && waiting.terminal.is_none() {
+            return Err(Error::new(ErrorKind::Loopback, "nobody is shown the URL to sign in with"));
+        }
+        Ok(waiting)
+    }
+
+    /// Asks on the terminal, if there is one. There the person needs the URL, whatever was shown before.
+    fn ask(&mut self) {
+        self.terminal = Terminal::open();
+        if self.terminal.is_some() {
+            if self.app.is_silent() {
+                print(&format!("Open this URL in your browser to sign in:\n{}", self.receiver.url()));
+            }
+            let uri = self.receiver.redirect_uri();
+            print(&format!(
+                "If that browser is on another machine, it ends at an address it cannot open:\n{uri}?...\nPaste that address here:"
+            ));
+        }
+    }
+
+    /// Moves everything on as far as it goes now. True once the answer is in.
+    fn go_round(&mut self, now: Now) -> Result<bool, Error> {
+        for listener in &self.listeners {
+            while let Ok((socket, _)) = listener.accept() {
+                if socket.set_nonblocking(true).is_ok() {
+                    drop(self.open.add(socket, now));
+                }
+            }
+        }
+        if let Some(error) = self.browser.as_ref().and_then(|browser| browser.try_recv().ok())
+            && self.terminal.is_none()
+        {
+            // It may still be opened by hand, if there is anyone to do so.
+            self.ask();
+            if self.terminal.is_none() && self.app.is_silent() {
+                return Err(loopback("no browser can be opened, and there is no terminal", error));
+            }
+        }
+        while let Some(line) = self.terminal.as_mut().and_then(Terminal::line) {
+            match self.receiver.paste(&line, now.wall) {
+                Ok(()) => return Ok(true),
+                Err(error) => print(&format!("This cannot be used: {error}.\nPaste the whole address:")),
+            }
+        }
+        Ok(self.open.serve(&mut self.receiver, now, perform))
+    }
+
+    /// Closes everything. Without an answer in time, the receiver has the error.
+    fn finish(self) -> Result<TokenRequest, Error> {
+        self.receiver.finish()
+    }
+}
+
+fn loopback(message: &'static str, source: io::Error) -> Error {
+    Error::new(ErrorKind::Loopback, format!("{message}: {source}")).with_source(source)
+}
+
+/// Prints a line for the person, if there is still somewhere to print to.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// One step of a connection, without waiting.
+fn perform(socket: &mut TcpStream, step: Do<'_>) -> io::Result<usize> {
+    match step {
+        Do::Read(buffer) => socket.read(buffer),
+        Do::Write(bytes) => socket.write(bytes),
+        Do::Close => socket.shutdown(Shutdown::Write).map(|()| 0),
+    }
+}
+
+/// Binds the first address, and the others on its port. Windows gives an address to one program only by
+/// itself, as long as nobody asks to share it.
+fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Error> {
+    let [first, others @ ..] = addresses else {
+        return Err(Error::new(ErrorKind::Loopback, "there is no address to listen on"));
+    };
+    let mut tries = if first.port() == 0 { PORTS } else { 1 };
+    loop {
+        tries -= 1;
+        match listen_once(*first, others) {
+            // Another program holds the port on one of the other addresses: another port, then.
+            Err(error) if error.kind() == Io::AddrInUse && tries > 0 => {}
+            result => return result.map_err(|e| loopback("cannot listen for the browser's answer", e)),
+        }
+    }
+}
+
+fn listen_once(first: SocketAddr, others: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
+    let mut listeners = vec![TcpListener::bind(first)?];
+    let port = listeners[0].local_addr()?.port();
+    for other in others {
+        match TcpListener::bind((other.ip(), port)) {
+            Ok(listener) => listeners.push(listener),
+            // The one that holds it would get the answer (Windows calls it a missing permission).
+            Err(error) if matches!(error.kind(), Io::AddrInUse | Io::PermissionDenied) => {
+                return Err(io::Error::new(Io::AddrInUse, error));
+            }
+            // This machine has no such address.
+            Err(_) => {}
+        }
+    }
+    listeners.iter().try_for_each(|listener| listener.set_nonblocking(true))?;
+    Ok(listeners)
+}
+
+/// Opens the URL, on a thread: browsers for terminals run until the person leaves them. The channel
+/// tells of a browser that could not be opened.
+fn open(name: Option<&str>, url: &str) -> Result<Channel<io::Error>, Error> {
+    openable(url)?;
+    let (name, url) = (name.map(str::to_owned), url.to_owned());
+    let (failed, failure) = channel();
+    thread::spawn(move || {
+        let opened = match name {
+            None if has_screen() => webbrowser::open(&url),
+            None => Err(io::Error::new(Io::NotFound, "there is no screen")),
+            Some(name) => open_with(&name, &url),
+        };
+        if let Err(error) = opened {
+            let _ = failed.send(error);
+        }
+    });
+    Ok(failure)
+}
+
+/// Opens the URL with a browser by name: one that the platform knows, or else a program, which gets
+/// the URL as its only argument.
+fn open_with(name: &str, url: &str) -> io::Result<()> {
+    if let Ok(known) = name.parse::<webbrowser::Browser>()
+        && webbrowser::open_browser(known, url).is_ok()
+    {
+        return Ok(());
+    }
+    let status =
+        Command::new(name).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("{name} ended with {status}"))) }
+}
+
+/// Whether a browser would be seen. Over SSH, `xdg-open` is often there and fails only later.
+fn has_screen() -> bool {
+    let names = ["DISPLAY", "WAYLAND_DISPLAY", "BROWSER", "WSL_DISTRO_NAME", "TERMUX_VERSION"];
+    !cfg!(target_os = "linux") || names.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+}
