@@ -2,29 +2,43 @@
 
 use std::io::{self, ErrorKind};
 use std::process::{Command, Stdio};
+use std::thread;
 
-/// Opens the address in the browser of this name, or the default one. It may take a while: text browsers
-/// run in the terminal until they are left.
-///
-/// The address must have passed [`openable`](grantflow::loopback::openable).
-pub(crate) fn open(name: Option<&str>, url: &str) -> io::Result<()> {
-    let Some(name) = name else {
-        if !has_screen() {
-            return Err(io::Error::new(ErrorKind::NotFound, "there is no screen"));
+use grantflow::Error;
+use grantflow::loopback::openable;
+use tokio::sync::oneshot;
+
+/// Opens the URL in the browser of this name, or the default one. It does so on a thread of its own, and not
+/// on one of tokio's: browsers for terminals run until the person leaves them, and nobody is to wait for
+/// that. The channel tells of a browser that could not be opened.
+pub(crate) fn open(name: Option<&str>, url: &str) -> Result<oneshot::Receiver<io::Error>, Error> {
+    openable(url)?;
+    let (name, url) = (name.map(str::to_owned), url.to_owned());
+    let (failed, failure) = oneshot::channel();
+    thread::spawn(move || {
+        let opened = match name {
+            None if has_screen() => webbrowser::open(&url),
+            None => Err(io::Error::new(ErrorKind::NotFound, "there is no screen")),
+            Some(name) => open_with(&name, &url),
+        };
+        if let Err(error) = opened {
+            let _ = failed.send(error);
         }
-        return webbrowser::open(url);
-    };
-    // On other systems, that crate opens the default one only, and a name is a program's.
-    if cfg!(any(windows, target_os = "macos")) {
-        let known = name.to_ascii_lowercase().parse();
-        let known = known.map_err(|_| io::Error::new(ErrorKind::NotFound, format!("no such browser: {name}")))?;
-        return webbrowser::open_browser(known, url);
+    });
+    Ok(failure)
+}
+
+/// Opens the URL with a browser by name: one that the platform knows, or else a program, which gets
+/// the URL as its only argument.
+fn open_with(name: &str, url: &str) -> io::Result<()> {
+    if let Ok(known) = name.parse::<webbrowser::Browser>()
+        && webbrowser::open_browser(known, url).is_ok()
+    {
+        return Ok(());
     }
     let mut command = Command::new(name);
-    let mut child = command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    // Whoever began it has to wait for its end, but nobody has to wait for that.
-    std::thread::spawn(move || child.wait());
-    Ok(())
+    let status = command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("{name} ended with {status}"))) }
 }
 
 /// Whether a browser would be seen. Over SSH, `xdg-open` is often there and fails only later.

@@ -8,6 +8,9 @@ use grantflow::machine::FailureKind;
 use grantflow::{Failure, Reply};
 use zeroize::Zeroizing;
 
+/// The most room to make for a file before it is read.
+const ROOM: usize = 1 << 20;
+
 /// Reads a file of at most `max` bytes, on a thread for blocking work.
 pub(crate) async fn read(path: PathBuf, max: usize) -> Reply {
     match tokio::task::spawn_blocking(move || read_now(&path, max)).await {
@@ -17,16 +20,24 @@ pub(crate) async fn read(path: PathBuf, max: usize) -> Reply {
 }
 
 fn read_now(path: &Path, max: usize) -> Reply {
-    let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
-    let mut content = Zeroizing::new(Vec::new());
-    match File::open(path).and_then(|file| file.take(limit).read_to_end(&mut content)) {
-        Ok(size) if size > max => {
+    match try_read(path, max) {
+        Ok(content) if content.len() > max => {
             Reply::Failed(Failure::not_sent(FailureKind::TooLarge, format!("more than {max} bytes")))
         }
-        Ok(_) => Reply::File(std::mem::take(&mut *content)),
+        Ok(mut content) => Reply::File(std::mem::take(&mut *content)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Reply::Missing,
         Err(error) => Reply::Failed(Failure::not_sent(FailureKind::File, error)),
     }
+}
+
+/// Reads one byte more than `max`, if there is one.
+fn try_read(path: &Path, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    let file = File::open(path)?;
+    // Room for all of it from the start: growth would leave copies behind.
+    let size = usize::try_from(file.metadata()?.len()).unwrap_or(max).min(max);
+    let mut content = Zeroizing::new(Vec::with_capacity(size.saturating_add(1).min(ROOM)));
+    file.take((max as u64).saturating_add(1)).read_to_end(&mut content)?;
+    Ok(content)
 }
 
 #[cfg(test)]

@@ -1,4 +1,43 @@
-//! OAuth 2.0, OpenID Connect and Google sign-in for async programs, on `reqwest` and `tokio`.
+//! OAuth 2.0, OpenID Connect and Google sign-in for async programs: [`grantflow`]'s machines, driven
+//! by [reqwest](https://docs.rs/reqwest) on [tokio](https://docs.rs/tokio).
+//!
+//! A person signs in with their browser, and the program calls an API for them:
+//!
+//! ```no_run
+//! use grantflow_reqwest::Transport;
+//! use grantflow_reqwest::grantflow::{InstalledApp, TokenRequest, google::ClientSecrets};
+//!
+//! # async fn main_() -> Result<(), grantflow::Error> {
+//! let transport = Transport::new()?;
+//! let secrets = transport.run(ClientSecrets::read("client_secret.json")).await?;
+//! let app = InstalledApp::google(&secrets).scopes(["https://www.googleapis.com/auth/drive.readonly"]);
+//! let token = transport.sign_in(&app).await?;
+//! println!("for {}, until {:?}", token.scopes().as_str(), token.expires_at());
+//! let header = token.authorization()?; // `Authorization: Bearer ...`, for any HTTP client
+//! let again = TokenRequest::refresh(secrets.server(), secrets.client(), &token)?;
+//! let token = transport.run(again.exchange()).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! Whatever else [`grantflow`] can do is a [`Machine`](grantflow::Machine) for [`Transport::run`]. A web
+//! application that signs people in is `examples/axum_sign_in.rs`.
+//!
+//! # Features
+//!
+//! - `tracing`: a span `grantflow` for each machine, and in it an event for each effect and reply, at the
+//!   level `debug` and without any secret.
+//! - `bundled-roots`: [`Builder::bundled_roots`], for hosts that have no root certificates of their own.
+//!
+//! # Limits
+//!
+//! - HTTP/1.1 only. Calls that must not be repeated go on a fresh connection each; so do those to this machine.
+//! - Redirects, retries, cookies and compression are off, TLS is rustls with ring, and none of this can be
+//!   changed by [`Builder::http`], but for a cookie store that its caller turns on.
+//! - Dropping a future closes its connections at once. A name that is being looked up and a file that is
+//!   being read go on to their end on tokio's threads for blocking work, and then nobody hears of it.
+//! - Bodies that are sent, files and tokens are wiped from memory; the buffers of reqwest and rustls are not.
+//! - A program that has no other use for reqwest's own TLS must give it a provider before it builds
+//!   clients of its own: this crate turns on reqwest's feature `rustls-no-provider`.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -7,8 +46,8 @@ mod builder;
 mod driver;
 mod file;
 mod http;
-mod paste;
 mod sign_in;
+mod terminal;
 mod tls;
 mod transport;
 

@@ -1,164 +1,190 @@
-//! The sockets around core's loopback receiver (RFC 8252, section 7.3).
+//! The sign-in of an installed application: the sockets, the browser and the terminal around
+//! [`grantflow::loopback`] (RFC 8252, section 7.3).
 
 use std::future::poll_fn;
-use std::io::{self, ErrorKind, IsTerminal as _};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use grantflow::loopback::{Connections, Io, Receiver};
-use grantflow::{Error, InstalledApp, TokenRequest};
+use grantflow::{Error, ErrorKind, InstalledApp, Token};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
-use tokio::time::Sleep;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep};
 
-use crate::paste::Lines;
+use crate::terminal::{Terminal, print};
 use crate::{Transport, browser};
 
 /// How often to look for a port that is free on all addresses.
-const TRIES: usize = 10;
-/// How long to leave a listener alone that gave an error, such as too many open files.
-const REST: Duration = Duration::from_millis(100);
+const TRIES: u32 = 10;
+/// How long to wait between two looks at the terminal, or at a listener that gave an error, such as too
+/// many open files.
+const PAUSE: Duration = Duration::from_millis(100);
 
-/// Sends the user to their browser and waits for what comes back.
-pub(crate) async fn receive(transport: &Transport, app: &InstalledApp) -> Result<TokenRequest, Error> {
-    let addresses = app.addresses()?;
-    let (listeners, port) =
-        bind(&addresses).await.map_err(|e| Error::new(grantflow::ErrorKind::Loopback, format!("no port: {e}")))?;
-    let mut receiver = app.start(port, &mut transport.cx()?)?;
-    let message = app.announce(receiver.url());
-    if let Some(message) = &message {
-        eprintln!("{message}");
+impl Transport {
+    /// Signs a person in, in their browser: listens on loopback, prints the URL and opens it, waits for
+    /// the answer, and exchanges its code for a token. It takes as long as the person does, at most
+    /// [`InstalledApp::timeout`]. Dropping the future ends it and frees the port.
+    ///
+    /// If no browser can be opened, or [`InstalledApp::paste`] says so, and the standard input is a
+    /// terminal, the address that a browser elsewhere ends at may be pasted into it.
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::Loopback`] if the port cannot be had, or nobody can be shown the URL;
+    /// - [`ErrorKind::Authorization`] if the server sends the person back with an error;
+    /// - [`ErrorKind::Timeout`] if they do not come back;
+    /// - those of the code's exchange.
+    pub async fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error> {
+        let (listeners, port) = listen(&app.addresses()?).await.map_err(|e| loopback("cannot listen", e))?;
+        let mut receiver = app.start(port, &mut self.cx()?)?;
+        match app.announce(receiver.url()) {
+            Some(message) => print(&message),
+            None if app.is_silent() && app.takes_paste() => print_url(&receiver),
+            None => {}
+        }
+        let browser = app.opens_browser().then(|| browser::open(app.browser_name(), receiver.url())).transpose()?;
+        let mut waiting = Waiting {
+            transport: self,
+            app,
+            listeners,
+            open: Connections::new(),
+            browser,
+            terminal: app.takes_paste().then(|| Terminal::open(receiver.redirect_uri())).flatten(),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        };
+        let answer = poll_fn(|cx| waiting.poll(cx, &mut receiver));
+        if let Ok(Err(error)) = tokio::time::timeout(app.time_limit(), answer).await {
+            return Err(error);
+        }
+        drop(waiting);
+        // If the time is over, that is the receiver's error.
+        self.run(receiver.finish()?.exchange()).await
     }
-    let opening = app.opens_browser().then(|| {
-        let (name, url) = (app.browser_name().map(str::to_owned), receiver.url().to_owned());
-        tokio::task::spawn_blocking(move || browser::open(name.as_deref(), &url))
-    });
-    let mut waiting = Waiting {
-        transport,
-        listeners,
-        open: Connections::new(),
-        timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
-        opening,
-        may_paste: message.is_some() && io::stdin().is_terminal(),
-        lines: None,
-    };
-    if app.takes_paste() {
-        waiting.take_paste();
-    }
-    // Without an answer in time, the receiver has the error.
-    let _ = tokio::time::timeout(app.time_limit(), poll_fn(|cx| waiting.poll(cx, &mut receiver))).await;
-    receiver.finish()
 }
 
-/// Binds to the first address, and to the others on the port it got.
-async fn bind(addresses: &[SocketAddr]) -> io::Result<(Vec<TcpListener>, u16)> {
-    let (first, others) = addresses.split_first().ok_or_else(|| io::Error::other("no address to listen on"))?;
-    let mut tries = 0;
-    'again: loop {
-        tries += 1;
-        let mut listeners = vec![TcpListener::bind(first).await?];
-        let port = listeners[0].local_addr()?.port();
-        for other in others {
-            match TcpListener::bind((other.ip(), port)).await {
-                Ok(listener) => listeners.push(listener),
-                // Whoever holds it would be sent the answer.
-                Err(e) if e.kind() == ErrorKind::AddrInUse && first.port() == 0 && tries < TRIES => continue 'again,
-                Err(e) if e.kind() == ErrorKind::AddrInUse => return Err(e),
-                // This machine does not have that address.
-                Err(_) => {}
-            }
+fn loopback(message: &'static str, source: io::Error) -> Error {
+    Error::new(ErrorKind::Loopback, format!("{message}: {source}")).with_source(source)
+}
+
+fn print_url(receiver: &Receiver) {
+    print(&format!("Open this URL in your browser to sign in:\n{}", receiver.url()));
+}
+
+/// Binds the first address, and the others on the port it got.
+async fn listen(addresses: &[SocketAddr]) -> io::Result<(Vec<TcpListener>, u16)> {
+    let (first, others) = addresses.split_first().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let mut tries = if first.port() == 0 { TRIES } else { 1 };
+    loop {
+        tries -= 1;
+        match listen_once(first, others).await {
+            // Another program holds the port on one of the other addresses: another port, then.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
+            result => return result,
         }
-        return Ok((listeners, port));
     }
+}
+
+async fn listen_once(first: &SocketAddr, others: &[SocketAddr]) -> io::Result<(Vec<TcpListener>, u16)> {
+    let mut listeners = vec![TcpListener::bind(first).await?];
+    let port = listeners[0].local_addr()?.port();
+    for other in others {
+        match TcpListener::bind((other.ip(), port)).await {
+            Ok(listener) => listeners.push(listener),
+            // The one that holds it would get the answer (Windows calls it a missing permission).
+            Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, error));
+            }
+            // This machine has no such address.
+            Err(_) => {}
+        }
+    }
+    Ok((listeners, port))
 }
 
 /// Everything that an answer may come from.
 struct Waiting<'a> {
     transport: &'a Transport,
+    app: &'a InstalledApp,
     listeners: Vec<TcpListener>,
     open: Connections<TcpStream>,
+    browser: Option<oneshot::Receiver<io::Error>>,
+    terminal: Option<Terminal>,
     timer: Pin<Box<Sleep>>,
-    opening: Option<JoinHandle<io::Result<()>>>,
-    /// Whether to ask for the redirect's address if no browser can be opened.
-    may_paste: bool,
-    lines: Option<Lines>,
 }
 
 impl Waiting<'_> {
     /// Moves everything on as far as it goes now; ready once the receiver has its answer.
-    fn poll(&mut self, cx: &mut Context<'_>, receiver: &mut Receiver) -> Poll<()> {
-        self.poll_browser(cx);
-        self.poll_paste(cx, receiver);
+    fn poll(&mut self, cx: &mut Context<'_>, receiver: &mut Receiver) -> Poll<Result<(), Error>> {
+        self.poll_browser(cx, receiver)?;
         loop {
             let now = self.transport.now();
             let rest = self.accept(cx);
-            let io = |socket: &mut TcpStream, io: Io<'_>| serve(socket, io, cx);
-            if self.open.serve(receiver, now, io) {
-                return Poll::Ready(());
+            if self.open.serve(receiver, now, |socket, io| perform(socket, io, cx)) || self.paste(receiver) {
+                return Poll::Ready(Ok(()));
             }
-            let wake = self.open.wake_at().map(|at| at.saturating_sub(now.mono)).into_iter().chain(rest).min();
-            let Some(wake) = wake else { return Poll::Pending };
-            self.timer.as_mut().reset(tokio::time::Instant::now() + wake);
-            if self.timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
+            let pause = (rest || self.terminal.is_some()).then_some(PAUSE);
+            let end = self.open.wake_at().map(|at| at.saturating_sub(now.mono));
+            let Some(time) = pause.into_iter().chain(end).min() else { return Poll::Pending };
+            self.timer.as_mut().reset(Instant::now() + time);
+            ready!(self.timer.as_mut().poll(cx));
         }
     }
 
-    /// Takes in whoever connects. If a listener fails, returns how long to leave it alone.
-    fn accept(&mut self, cx: &mut Context<'_>) -> Option<Duration> {
-        let mut rest = None;
+    /// Takes in whoever connects; true if a listener is to be left alone for a while.
+    fn accept(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut rest = false;
         for listener in &self.listeners {
-            loop {
-                match listener.poll_accept(cx) {
-                    Poll::Ready(Ok((socket, _))) => drop(self.open.add(socket, self.transport.now())),
-                    Poll::Ready(Err(_)) => {
-                        rest = Some(REST);
+            while let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                match accepted {
+                    Ok((socket, _)) => drop(self.open.add(socket, self.transport.now())),
+                    Err(_) => {
+                        rest = true;
                         break;
                     }
-                    Poll::Pending => break,
                 }
             }
         }
         rest
     }
 
-    fn poll_browser(&mut self, cx: &mut Context<'_>) {
-        let Some(opening) = &mut self.opening else { return };
-        let Poll::Ready(opened) = Pin::new(opening).poll(cx) else { return };
-        self.opening = None;
-        if !matches!(opened, Ok(Ok(()))) && self.may_paste {
-            self.take_paste();
-        }
-    }
-
-    fn take_paste(&mut self) {
-        self.lines = Lines::stdin().ok();
-        if self.lines.is_some() && self.may_paste {
-            eprintln!("If the browser is on another machine, paste the address here that it ends up at:");
-        }
-    }
-
-    fn poll_paste(&mut self, cx: &mut Context<'_>, receiver: &mut Receiver) {
-        while let Some(lines) = &mut self.lines {
-            match lines.poll(cx) {
-                Poll::Pending => return,
-                Poll::Ready(None) => self.lines = None,
-                Poll::Ready(Some(line)) if line.is_empty() => {}
-                Poll::Ready(Some(line)) => match receiver.paste(&line, self.transport.now().wall) {
-                    Ok(()) => self.lines = None,
-                    Err(error) => eprintln!("This is not the address: {error}"),
-                },
+    /// A browser that cannot be opened by this program may still be by the person, if there is anyone.
+    fn poll_browser(&mut self, cx: &mut Context<'_>, receiver: &Receiver) -> Result<(), Error> {
+        let Some(browser) = &mut self.browser else { return Ok(()) };
+        let Poll::Ready(failure) = Pin::new(browser).poll(cx) else { return Ok(()) };
+        self.browser = None;
+        // Nothing comes from one that was opened.
+        let Ok(error) = failure else { return Ok(()) };
+        if self.terminal.is_none() {
+            self.terminal = Terminal::open(receiver.redirect_uri());
+            match self.terminal {
+                Some(_) if self.app.is_silent() => print_url(receiver),
+                None if self.app.is_silent() => {
+                    return Err(loopback("no browser can be opened, and there is no terminal", error));
+                }
+                _ => {}
             }
         }
+        Ok(())
+    }
+
+    /// Takes the address from the terminal; true if it was the answer.
+    fn paste(&mut self, receiver: &mut Receiver) -> bool {
+        while let Some(line) = self.terminal.as_mut().and_then(Terminal::line) {
+            match receiver.paste(&line, self.transport.now().wall) {
+                Ok(()) => return true,
+                Err(error) => print(&format!("This cannot be used: {error}. Paste the whole address:")),
+            }
+        }
+        false
     }
 }
 
-/// What core asks of a socket, without waiting.
-fn serve(socket: &mut TcpStream, io: Io<'_>, cx: &mut Context<'_>) -> io::Result<usize> {
+/// One step of a connection, without waiting.
+fn perform(socket: &mut TcpStream, io: Io<'_>, cx: &mut Context<'_>) -> io::Result<usize> {
     let socket = Pin::new(socket);
     let done = match io {
         Io::Read(bytes) => {
@@ -170,6 +196,6 @@ fn serve(socket: &mut TcpStream, io: Io<'_>, cx: &mut Context<'_>) -> io::Result
     };
     match done {
         Poll::Ready(done) => done,
-        Poll::Pending => Err(ErrorKind::WouldBlock.into()),
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use grantflow::machine::{Os, Platform};
-use grantflow::{Cx, Error, ErrorKind, Event, InstalledApp, Machine, Now, Timestamp, Token};
+use grantflow::{Cx, Error, ErrorKind, Event, Machine, Now, Timestamp};
 use tokio::time::Instant;
 
-use crate::{Builder, driver, sign_in};
+use crate::{Builder, driver};
 
 /// Carries out what machines ask for, on `reqwest` and `tokio`. Cheap to clone; make one and share it.
 ///
@@ -64,23 +64,6 @@ impl Transport {
         run.await
     }
 
-    /// Signs a person in with the browser on this machine, and gets a token: the whole flow of an
-    /// installed application (RFC 8252). Dropping the future ends it, and frees its port.
-    ///
-    /// It prints the URL to standard error, or gives it to [`show`](InstalledApp::show), and opens a
-    /// browser. If none can be opened and standard input is a terminal, or if the application wants
-    /// [`paste`](InstalledApp::paste), the redirect's address may also be typed there.
-    ///
-    /// # Errors
-    ///
-    /// Of kind [`ErrorKind::Config`] for settings that cannot be used, [`ErrorKind::Loopback`] if there
-    /// is no port to listen on, [`ErrorKind::Authorization`] if the person or server says no,
-    /// [`ErrorKind::Timeout`] if nobody answers in time, and those of the exchange for a token.
-    pub async fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error> {
-        let request = sign_in::receive(self, app).await?;
-        self.run(request.exchange()).await
-    }
-
     /// A fresh context for one call of core: both clocks, and entropy from the system.
     ///
     /// # Errors
@@ -88,7 +71,8 @@ impl Transport {
     /// [`ErrorKind::Entropy`] if the system gives none.
     pub fn cx(&self) -> Result<Cx, Error> {
         let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|e| Error::new(ErrorKind::Entropy, format!("the system: {e}")))?;
+        getrandom::fill(&mut seed)
+            .map_err(|e| Error::new(ErrorKind::Entropy, format!("the system gives no randomness: {e}")))?;
         Ok(Cx::new(self.now(), seed))
     }
 
@@ -104,12 +88,14 @@ impl Transport {
 
     /// The system this program runs on.
     pub fn platform(&self) -> Platform {
-        let os = match std::env::consts::FAMILY {
-            "windows" => Os::Windows,
-            _ if cfg!(target_vendor = "apple") => Os::MacOs,
-            _ => Os::Unix,
+        let os = if cfg!(windows) {
+            Os::Windows
+        } else if cfg!(target_os = "macos") {
+            Os::MacOs
+        } else {
+            Os::Unix
         };
-        Platform { os, home: std::env::home_dir() }
+        Platform { os, home: std::env::home_dir().filter(|path| !path.as_os_str().is_empty()) }
     }
 
     pub(crate) fn clients(&self) -> &Clients {
@@ -119,7 +105,11 @@ impl Transport {
     /// Tells whoever watches.
     pub(crate) fn tell(&self, event: Event<'_>) {
         #[cfg(feature = "tracing")]
-        tracing::debug!("{event:?}");
+        match &event {
+            Event::Effect(effect) => tracing::debug!(?effect),
+            Event::Reply(reply) => tracing::debug!(?reply),
+            _ => {}
+        }
         if let Some(watch) = &self.0.watch {
             watch(event);
         }
