@@ -232,7 +232,8 @@ impl TokenCell {
         self.flight.is_some()
     }
 
-    fn valid(&self, now: Now) -> Option<Arc<Issued>> {
+    /// The token held, if it is still good.
+    pub fn valid(&self, now: Now) -> Option<Arc<Issued>> {
         self.held.as_ref().filter(|held| !self.rejected && !held.token.is_expired(now.wall)).cloned()
     }
 

@@ -25,6 +25,8 @@ const ATTEMPTS: u32 = 2;
 pub struct Grant<J> {
     source: Arc<dyn TokenSource>,
     state: GrantState,
+    /// How often the credential was replaced.
+    epoch: u64,
     busy: bool,
     queue: VecDeque<J>,
 }
@@ -36,12 +38,13 @@ pub struct Turn<J> {
     /// What its holder gave.
     pub job: J,
     exclusive: bool,
+    epoch: u64,
 }
 
 impl<J> Turn<J> {
     /// The turn without its job, which goes its own way.
     pub fn split(self) -> (J, Turn<()>) {
-        (self.job, Turn { job: (), exclusive: self.exclusive })
+        (self.job, Turn { job: (), exclusive: self.exclusive, epoch: self.epoch })
     }
 }
 
@@ -59,7 +62,7 @@ pub enum Outcome<'a> {
 impl<J> Grant<J> {
     /// A credential that was not used yet.
     pub fn new(source: Arc<dyn TokenSource>) -> Self {
-        Self { state: source.first_state(), source, busy: false, queue: VecDeque::new() }
+        Self { state: source.first_state(), source, epoch: 0, busy: false, queue: VecDeque::new() }
     }
 
     /// Gives the job its turn, if it may run now; else it is queued, and [`finish`](Self::finish) gives it
@@ -71,16 +74,18 @@ impl<J> Grant<J> {
             return None;
         }
         self.busy |= exclusive;
-        Some(Turn { job, exclusive })
+        Some(Turn { job, exclusive, epoch: self.epoch })
     }
 
-    /// The machine for whoever has a turn. `valid_until` is the end of the token that its want still has.
+    /// The machine for whoever has a turn. `still_valid` says whether its want has a token that is good.
     ///
     /// # Errors
     ///
-    /// If the refresh token may not be sent now, or not at all any more.
-    pub fn mint(&self, want: &Want, now: Timestamp, still_valid: bool) -> Result<Mint, Error> {
+    /// If the refresh token may not be sent now, or not at all any more, or if the credential was replaced
+    /// since the turn began.
+    pub fn mint<K>(&self, turn: &Turn<K>, want: &Want, now: Timestamp, still_valid: bool) -> Result<Mint, Error> {
         match self.state.uncertain {
+            _ if turn.epoch != self.epoch => Err(Error::new(ErrorKind::Cancelled, "the credential was replaced")),
             Some(Uncertain { attempts, .. }) if attempts >= ATTEMPTS => Err(Error::new(
                 ErrorKind::GrantLost,
                 "the server may have replaced the refresh token in an answer that never arrived",
@@ -95,6 +100,14 @@ impl<J> Grant<J> {
 
     /// Ends a turn, takes over the state that it left, and gives the next one its turn.
     pub fn finish(&mut self, turn: Turn<()>, now: Timestamp, outcome: Outcome<'_>) -> Option<Turn<J>> {
+        if turn.epoch == self.epoch {
+            self.learn(&turn, now, outcome);
+        }
+        let job = self.queue.pop_front()?;
+        self.begin(job)
+    }
+
+    fn learn(&mut self, turn: &Turn<()>, now: Timestamp, outcome: Outcome<'_>) {
         let uncertain = match outcome {
             Outcome::Minted(minted) => {
                 if let Some(state) = minted.state.take() {
@@ -113,13 +126,13 @@ impl<J> Grant<J> {
                 self.state.uncertain = Some(Uncertain { attempts: known.attempts.saturating_add(1), ..known });
             }
         }
-        let job = self.queue.pop_front()?;
-        self.begin(job)
     }
 
     /// Puts another credential in this one's place, as after a new sign-in. A mint under way still finishes
-    /// its turn.
+    /// its turn, and what it learns is not this one's. Nobody waits for it.
     pub fn replace(&mut self, source: Arc<dyn TokenSource>) {
+        self.epoch = self.epoch.saturating_add(1);
+        self.busy = false;
         self.state = source.first_state();
         self.source = source;
     }
