@@ -40,6 +40,12 @@ impl Issuer {
         &self.0
     }
 
+    /// The issuer of a server of which only an endpoint is known: its origin.
+    pub(crate) fn of_origin(address: &str) -> Result<Self, Error> {
+        let url = Url::parse(address).map_err(|e| Error::config("it is no absolute address").with_source(e))?;
+        Self::new(url.origin().ascii_serialization())
+    }
+
     /// The address of its metadata: `suffix` between host and path (RFC 8414, section 3.1).
     fn inserted(&self, suffix: &str) -> Result<Endpoint, Error> {
         let (scheme, rest) = self.0.split_once("://").unwrap_or(("https", &self.0));

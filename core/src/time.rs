@@ -48,6 +48,37 @@ impl Timestamp {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
+    /// Reads RFC 3339 and ISO 8601 as Python writes it: seconds or fractions of them, which are dropped, and
+    /// UTC where no offset is given.
+    pub(crate) fn from_rfc3339(text: &str) -> Option<Self> {
+        let (date, time) = text.split_once(['T', 't', ' '])?;
+        let (time, offset) = match time.find(['Z', 'z', '+', '-']) {
+            Some(at) => time.split_at_checked(at)?,
+            None => (time, "Z"),
+        };
+        let number = |text: &str, digits: usize| -> Option<i64> {
+            let sound = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse().ok().filter(|_| sound)
+        };
+        let pair = |text: &str| -> Option<i64> {
+            let (hours, minutes) = text.split_once(':')?;
+            number(hours, 2)?.checked_mul(3600)?.checked_add(number(minutes, 2)?.checked_mul(60)?)
+        };
+        let mut parts = date.split('-');
+        let (year, month, day) = (number(parts.next()?, 4)?, number(parts.next()?, 2)?, number(parts.next()?, 2)?);
+        let (minutes, seconds) = time.rsplit_once(':')?;
+        let seconds = number(seconds.split('.').next()?, 2)?;
+        if parts.next().is_some() || !(1..=12).contains(&month) || !(1..=31).contains(&day) || seconds > 60 {
+            return None;
+        }
+        let offset = match offset {
+            "Z" | "z" => 0,
+            offset => pair(offset.get(1..)?)?.checked_mul(if offset.starts_with('-') { -1 } else { 1 })?,
+        };
+        let of_day = pair(minutes)?.checked_add(seconds)?.checked_sub(offset)?;
+        Some(Self::from_unix(days(year, month, day).checked_mul(86_400)?.checked_add(of_day)?))
+    }
+
     /// Reads an HTTP date (RFC 9110, section 5.6.7), as in `Retry-After` and `Date`.
     pub(crate) fn from_http_date(text: &str) -> Option<Self> {
         let date = httpdate::parse_http_date(text).ok()?;
@@ -109,6 +140,16 @@ fn civil(day: i64) -> (i64, i64, i64) {
     (era * 400 + year + i64::from(month <= 2), month, day)
 }
 
+/// The reverse of [`civil`].
+#[allow(clippy::arithmetic_side_effects, reason = "a year has four digits, a month and a day two")]
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let month = if month > 2 { month - 3 } else { month + 9 };
+    let of_year = (153 * month + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +165,33 @@ mod tests {
             (1_795_176_000, "2026-11-20T12:00:00Z"),
         ] {
             assert_eq!(Timestamp::from_unix(seconds).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn reads_rfc_3339_and_what_python_writes() {
+        for (text, seconds) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("1969-12-31T23:59:59Z", -1),
+            ("2000-02-29T00:00:00Z", 951_782_400),
+            ("2026-11-20T12:00:00Z", 1_795_176_000),
+            ("2026-11-20T12:00:00.123456Z", 1_795_176_000),
+            ("2026-11-20T12:00:00", 1_795_176_000),
+            ("2026-11-20 12:00:00.5", 1_795_176_000),
+            ("2026-11-20T13:30:00+01:30", 1_795_176_000),
+            ("2026-11-20T11:00:00-01:00", 1_795_176_000),
+        ] {
+            assert_eq!(Timestamp::from_rfc3339(text), Some(Timestamp::from_unix(seconds)), "{text}");
+        }
+        for text in [
+            "",
+            "2026-11-20",
+            "2026-13-20T12:00:00Z",
+            "2026-11-20T12:00Z",
+            "x-11-20T12:00:00Z",
+            "2026-11-20T12:00:00+1",
+        ] {
+            assert_eq!(Timestamp::from_rfc3339(text), None, "{text}");
         }
     }
 

@@ -2,17 +2,10 @@
 
 use std::path::PathBuf;
 
-use serde_json::{Map, Value};
-use url::Url;
-
+use super::file::{self, File, is_google};
 use crate::machine::{Effect, Machine, Reply, Step};
 use crate::server::Issuer;
 use crate::{Client, ClientAuthentication, Cx, Error, ErrorKind, ServerMetadata};
-
-/// The most bytes of a client file.
-const MAX_FILE: usize = 64 * 1024;
-/// The hosts that Google's own client files name.
-const GOOGLE: [&str; 3] = ["accounts.google.com", "oauth2.googleapis.com", "www.googleapis.com"];
 
 /// What a client file says: who the client is, and which server it belongs to.
 ///
@@ -69,48 +62,35 @@ impl ClientSecrets {
     }
 
     fn parse(json: &[u8], any_server: bool) -> Result<Self, Error> {
-        let wrong = |why: &str| Error::config(format!("the client file: {why}"));
-        if json.len() > MAX_FILE {
-            return Err(wrong("it is larger than 64 KiB"));
-        }
-        let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
-        let members: Map<String, Value> = serde_json::from_slice(json)
-            .map_err(|e| wrong(&format!("it is no JSON object (line {}, column {})", e.line(), e.column())))?;
-        let found = [("web", ClientKind::Web), ("installed", ClientKind::Installed)]
-            .into_iter()
-            .find_map(|(name, kind)| Some((name, kind, members.get(name)?)));
-        let Some((name, kind, value)) = found else {
-            return Err(wrong(match members.get("type").and_then(Value::as_str) {
-                Some("service_account") => "it is the key of a service account; an OAuth client is needed",
-                Some(_) => "it holds other credentials; an OAuth client is needed",
-                None => "it has neither `installed` nor `web`",
+        let file = File::parse("the client file", json)?;
+        let web = file.inner("web", "web.").map(|inner| (inner, ClientKind::Web));
+        let found = web.or_else(|| file.inner("installed", "installed.").map(|inner| (inner, ClientKind::Installed)));
+        let Some((inner, kind)) = found else {
+            return Err(Error::config(match file.text("type")? {
+                Some("service_account") => "the client file is the key of a service account; an OAuth client is needed",
+                Some(_) => "the client file holds other credentials; an OAuth client is needed",
+                None => "the client file has neither `installed` nor `web`",
             }));
         };
-        let text = |member: &str| match value.get(member) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) if !text.is_empty() => Ok(Some(text.as_str())),
-            Some(_) => Err(wrong(&format!("`{name}.{member}` is no text, or empty"))),
-        };
-        let need = |member: &str| text(member)?.ok_or_else(|| wrong(&format!("`{name}.{member}` is missing")));
-
-        let client = Client::new(need("client_id")?);
-        let client = match (text("client_secret")?, kind) {
+        let inner = inner?;
+        let client = Client::new(inner.need("client_id")?);
+        let client = match (inner.text("client_secret")?, kind) {
             (Some(secret), _) => client.authentication(ClientAuthentication::client_secret_post(secret)),
-            // Clients for phones have none (Google lists no other kinds without).
+            // Clients for phones have none.
             (None, ClientKind::Installed) => client,
-            (None, ClientKind::Web) => return Err(wrong("`web.client_secret` is missing")),
+            (None, ClientKind::Web) => return Err(inner.wrong("client_secret", "is missing or empty")),
         };
-        let (auth_uri, token_uri) = (need("auth_uri")?, need("token_uri")?);
-        let server = server(auth_uri, token_uri, any_server)
-            .map_err(|e| wrong(&format!("`{name}.auth_uri` or `{name}.token_uri`")).with_source(e))?;
-        let redirect_uris = match value.get("redirect_uris") {
-            None | Some(Value::Null) => Vec::new(),
-            Some(Value::Array(list)) => (list.iter().map(|uri| uri.as_str().map(str::to_owned)).collect::<Option<_>>())
-                .ok_or_else(|| wrong(&format!("`{name}.redirect_uris` holds something that is no text")))?,
-            Some(_) => return Err(wrong(&format!("`{name}.redirect_uris` is no list"))),
-        };
-        let project_id = text("project_id")?.map(str::to_owned);
-        Ok(Self { kind, client, server, redirect_uris, project_id })
+        let (auth_uri, token_uri) = (inner.need("auth_uri")?, inner.need("token_uri")?);
+        for name in ["auth_uri", "token_uri"] {
+            inner.endpoint(name, any_server)?;
+        }
+        Ok(Self {
+            kind,
+            client,
+            server: server(auth_uri, token_uri)?,
+            redirect_uris: inner.texts("redirect_uris")?,
+            project_id: inner.text("project_id")?.map(str::to_owned),
+        })
     }
 
     /// For which kind of application the client is.
@@ -140,17 +120,11 @@ impl ClientSecrets {
 }
 
 /// Google's metadata with the file's endpoints, or a server of its own by the host of its `auth_uri`.
-fn server(auth_uri: &str, token_uri: &str, any_server: bool) -> Result<ServerMetadata, Error> {
-    let host = |uri: &str| Url::parse(uri).ok().and_then(|url| url.host_str().map(str::to_owned));
-    let hosts = [host(auth_uri), host(token_uri)];
-    let google = hosts.iter().all(|host| host.as_deref().is_some_and(|host| GOOGLE.contains(&host)));
-    let server = if google {
+fn server(auth_uri: &str, token_uri: &str) -> Result<ServerMetadata, Error> {
+    let server = if is_google(auth_uri) && is_google(token_uri) {
         ServerMetadata::google()
-    } else if any_server {
-        let url = Url::parse(auth_uri).map_err(|e| Error::config("it is no address").with_source(e))?;
-        ServerMetadata::new(Issuer::new(url.origin().ascii_serialization())?)
     } else {
-        return Err(Error::config("it does not lead to Google"));
+        ServerMetadata::new(Issuer::of_origin(auth_uri)?)
     };
     server.authorization_endpoint(auth_uri)?.token_endpoint(token_uri)
 }
@@ -181,7 +155,7 @@ impl Machine for ReadClientSecrets {
     fn resume(&mut self, _: &mut Cx, reply: Reply) -> Step<ClientSecrets> {
         if !std::mem::replace(&mut self.asked, true) {
             return match reply {
-                Reply::Start => Step::Do(Effect::ReadFile { path: self.path.clone(), max: MAX_FILE }),
+                Reply::Start => Step::Do(Effect::ReadFile { path: self.path.clone(), max: file::MAX }),
                 _ => Step::Done(Err(Error::misuse("reading a client file"))),
             };
         }

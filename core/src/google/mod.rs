@@ -1,5 +1,47 @@
-//! What is Google's own: client files.
+//! What is Google's own: its client and credential files, service accounts, the metadata server, the search
+//! for default credentials.
 
+mod authorized_user;
 mod client_secrets;
+mod file;
+pub mod scopes;
+mod service_account;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+pub use authorized_user::AuthorizedUser;
 pub use client_secrets::{ClientKind, ClientSecrets, ReadClientSecrets};
+pub use service_account::ServiceAccount;
+
+use crate::exchange::Received;
+use crate::{Error, ErrorKind, Timestamp, Token};
+
+/// The universe that nearly everything is in.
+const DEFAULT_UNIVERSE: &str = "googleapis.com";
+
+/// The header that says which project's quota a request counts against.
+fn quota_header(project: Option<&str>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if let Some(project) = project.and_then(|project| HeaderValue::from_str(project).ok()) {
+        headers.insert(HeaderName::from_static("x-goog-user-project"), project);
+    }
+    headers
+}
+
+/// The ID token of an answer that holds nothing else.
+fn id_token_of(received: Received<'_>) -> Result<Token, Error> {
+    #[derive(serde::Deserialize)]
+    struct Answer<'a> {
+        #[serde(borrow)]
+        id_token: std::borrow::Cow<'a, str>,
+    }
+    let answer: Answer<'_> = serde_json::from_slice(received.response.body())
+        .map_err(|_| Error::new(ErrorKind::InvalidResponse, "the answer has no id_token"))?;
+    bearer_jwt(&answer.id_token, received.sent)
+}
+
+/// A JWT as a token, which ends when the JWT says so. It is for somebody else to check.
+fn bearer_jwt(jwt: &str, issued_at: Timestamp) -> Result<Token, Error> {
+    let end = crate::jose::decode(jwt)?.claims.time("exp");
+    Token::bearer(jwt, issued_at, end)
+}

@@ -2,6 +2,7 @@
 
 mod authorization_code;
 mod client_credentials;
+mod jwt_bearer;
 mod password;
 mod refresh_token;
 
@@ -17,6 +18,7 @@ use crate::{Client, Error, Exchange, Scopes, Secret, ServerMetadata, Token};
 /// | [RFC 6749, section 4.1](https://www.rfc-editor.org/rfc/rfc6749#section-4.1) | [`PendingAuthorization::finish`](crate::PendingAuthorization::finish) | never: a code is good for one use |
 /// | [section 6](https://www.rfc-editor.org/rfc/rfc6749#section-6) | [`TokenRequest::refresh`] | only if the server does not [rotate](crate::Rotation) |
 /// | [section 4.4](https://www.rfc-editor.org/rfc/rfc6749#section-4.4) | [`TokenRequest::client_credentials`] | freely |
+/// | [RFC 7523, section 2.1](https://www.rfc-editor.org/rfc/rfc7523#section-2.1) | [`TokenRequest::jwt_bearer`] | freely |
 /// | [section 4.3](https://www.rfc-editor.org/rfc/rfc6749#section-4.3) | [`TokenRequest::password`] | freely |
 ///
 /// [`exchange`](Self::exchange) makes it a machine.
@@ -29,8 +31,13 @@ pub struct TokenRequest {
 impl TokenRequest {
     fn new(doing: &'static str, grant_type: &str, server: &ServerMetadata, client: &Client) -> Result<Self, Error> {
         client.check_issuer(server.issuer())?;
+        Ok(Self::anonymous(doing, grant_type, server)?.with(|request| request.authenticate(client)))
+    }
+
+    /// A request of nobody: what it asks by says who asks.
+    fn anonymous(doing: &'static str, grant_type: &str, server: &ServerMetadata) -> Result<Self, Error> {
         Ok(Self {
-            request: Request::post(doing, server.token()?).param("grant_type", grant_type).authenticate(client),
+            request: Request::post(doing, server.token()?).param("grant_type", grant_type),
             asked: Asked { tolerated: server.tolerated(), ..Asked::default() },
         })
     }

@@ -95,13 +95,13 @@ impl<'de> Deserialize<'de> for Claims {
 }
 
 /// The parts of a JWT in compact form (RFC 7515, section 7.1), decoded and not checked in any way.
-pub(super) struct Decoded {
-    pub(super) header: Claims,
-    pub(super) claims: Claims,
+pub(crate) struct Decoded {
+    pub(crate) header: Claims,
+    pub(crate) claims: Claims,
 }
 
 /// Takes a JWT apart. Size and number of parts are looked at before anything is decoded.
-pub(super) fn decode(jwt: &str) -> Result<Decoded, Error> {
+pub(crate) fn decode(jwt: &str) -> Result<Decoded, Error> {
     let invalid = |why: &'static str| Error::new(ErrorKind::IdToken, why);
     if jwt.len() > MAX_JWT {
         return Err(invalid("the token is longer than 64 KiB"));

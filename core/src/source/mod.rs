@@ -54,6 +54,11 @@ pub trait TokenSource: Send + Sync {
         GrantState::default()
     }
 
+    /// Headers that requests with its tokens need besides, such as `x-goog-user-project`.
+    fn request_headers(&self) -> http::HeaderMap {
+        http::HeaderMap::new()
+    }
+
     /// Whether a mint that begins from `state` may change it. Such mints run one after another, whatever
     /// their wants; others run side by side.
     fn may_change(&self, _state: &GrantState) -> bool {

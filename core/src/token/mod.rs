@@ -93,6 +93,12 @@ impl Token {
         self
     }
 
+    /// Says what it is good for, where no answer did.
+    pub fn with_scopes(mut self, scopes: Scopes) -> Self {
+        self.scopes = scopes;
+        self
+    }
+
     /// See [`with_refresh_after`](Self::with_refresh_after).
     pub fn refresh_after(&self) -> Option<Timestamp> {
         self.rest.as_ref()?.refresh_after

@@ -1,0 +1,166 @@
+//! User credentials: the file that `gcloud auth application-default login` writes, and the `token.json` of
+//! Google's Python library.
+
+use super::file::File;
+use super::{DEFAULT_UNIVERSE, quota_header};
+use crate::source::{Credential, GrantState, Mint, TokenSource, Want};
+use crate::{Client, ClientAuthentication, Error, Scopes, Secret, ServerMetadata, Timestamp, Token};
+
+/// A user's refresh token, with the client it was granted to.
+///
+/// A `token_uri` in the file is not followed: the refresh token goes to Google, as with Google's own
+/// libraries for Python and Node.
+#[derive(Clone, Debug)]
+pub struct AuthorizedUser {
+    credential: Credential,
+    client_id: String,
+    client_secret: Option<Secret>,
+    scopes: Scopes,
+    account: Option<String>,
+    quota_project: Option<String>,
+    token: Option<Token>,
+}
+
+impl AuthorizedUser {
+    /// Reads a file of type `authorized_user`, or a `token.json`, which names no type.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the name of the member that is missing or wrong.
+    pub fn from_json(json: impl AsRef<[u8]>) -> Result<Self, Error> {
+        Self::parse(&File::parse("the credential file", json.as_ref())?, false)
+    }
+
+    /// Reads the same, and follows its `token_uri` wherever it leads: only for a file that you trust.
+    pub fn from_json_with_any_server(json: impl AsRef<[u8]>) -> Result<Self, Error> {
+        Self::parse(&File::parse("the credential file", json.as_ref())?, true)
+    }
+
+    /// The credentials of a user who has just signed in, to be written with [`to_json`](Self::to_json).
+    ///
+    /// # Errors
+    ///
+    /// If the token came without a refresh token.
+    pub fn signed_in(client_id: &str, client_secret: Option<Secret>, token: &Token) -> Result<Self, Error> {
+        let client = client(client_id, client_secret.as_ref());
+        Ok(Self {
+            credential: Credential::signed_in(ServerMetadata::google(), &client, token)?,
+            client_id: client_id.to_owned(),
+            client_secret,
+            scopes: token.scopes().clone(),
+            account: None,
+            quota_project: None,
+            token: Some(token.clone()),
+        })
+    }
+
+    pub(super) fn parse(file: &File<'_>, any_server: bool) -> Result<Self, Error> {
+        if file.get("type").is_some() {
+            file.demand_type("authorized_user")?;
+        }
+        match file.text("universe_domain")? {
+            None | Some(DEFAULT_UNIVERSE) => {}
+            Some(_) => return Err(file.wrong("universe_domain", "is not googleapis.com, where alone users sign in")),
+        }
+        let client_id = file.need("client_id")?.to_owned();
+        let client_secret = file.text("client_secret")?.map(Secret::from);
+        // Without trust, the file's own endpoint is not even looked at.
+        let server = if any_server { file.token_server(true)? } else { ServerMetadata::google() };
+        let refresh_token = file.need("refresh_token")?;
+        let credential = Credential::refresh_token(server, &client(&client_id, client_secret.as_ref()), refresh_token);
+        Ok(Self {
+            credential,
+            client_id,
+            client_secret,
+            scopes: file.scopes("scopes")?,
+            account: file.text("account")?.map(str::to_owned),
+            quota_project: file.text("quota_project_id")?.map(str::to_owned),
+            token: saved_token(file)?,
+        })
+    }
+
+    /// Charges quota to this project, by the header `x-goog-user-project`.
+    pub fn quota_project(mut self, project: &str) -> Self {
+        self.quota_project = Some(project.to_owned());
+        self
+    }
+
+    /// The user's address, if the file names it.
+    pub fn account(&self) -> Option<&str> {
+        self.account.as_deref()
+    }
+
+    /// The access token that was saved along, if there was one; it may have expired.
+    pub fn token(&self) -> Option<&Token> {
+        self.token.as_ref()
+    }
+
+    /// What was granted, if the file says so.
+    pub fn scopes(&self) -> &Scopes {
+        &self.scopes
+    }
+
+    /// The `token.json` that Google's Python library reads (`Credentials.from_authorized_user_file`), with
+    /// the newest refresh token and the newest access token. Write it where nobody else can read it.
+    pub fn to_json(&self, state: &GrantState, token: Option<&Token>) -> Secret {
+        let mut members = serde_json::Map::new();
+        let mut put = |name: &str, value: Option<serde_json::Value>| {
+            value.map(|value| members.insert(name.to_owned(), value));
+        };
+        let first = self.credential.first_state();
+        let refresh_token = state.refresh_token().or(first.refresh_token()).map(Secret::expose);
+        let token = token.or(self.token.as_ref());
+        let scopes = token.map(Token::scopes).filter(|scopes| !scopes.is_empty()).unwrap_or(&self.scopes);
+        put("token", token.map(|token| token.access_token().into()));
+        put("refresh_token", refresh_token.map(Into::into));
+        put("token_uri", Some("https://oauth2.googleapis.com/token".into()));
+        put("client_id", Some(self.client_id.as_str().into()));
+        put("client_secret", self.client_secret.as_ref().map(|secret| secret.expose().into()));
+        put("scopes", Some(scopes.iter().collect()));
+        put("universe_domain", Some(DEFAULT_UNIVERSE.into()));
+        put("account", Some(self.account.as_deref().unwrap_or_default().into()));
+        put("quota_project_id", self.quota_project.as_deref().map(Into::into));
+        put("expiry", token.and_then(Token::expires_at).map(|end| end.to_string().into()));
+        let mut value = serde_json::Value::Object(members);
+        let json = Secret::from(value.to_string());
+        crate::secret::wipe_json(&mut value);
+        json
+    }
+}
+
+/// Google wants the secret in the body, and has clients without one.
+fn client(id: &str, secret: Option<&Secret>) -> Client {
+    let client = Client::new(id);
+    match secret {
+        Some(secret) => client.authentication(ClientAuthentication::client_secret_post(secret.clone())),
+        None => client,
+    }
+}
+
+/// The access token of a `token.json`. One without `expiry` counts as expired, as with the library whose
+/// file it is.
+fn saved_token(file: &File<'_>) -> Result<Option<Token>, Error> {
+    let (Some(token), Some(expiry)) = (file.text("token")?, file.text("expiry")?) else { return Ok(None) };
+    let end = Timestamp::from_rfc3339(expiry).ok_or_else(|| file.wrong("expiry", "is no moment in time"))?;
+    let token = Token::bearer(token, end - std::time::Duration::from_secs(3600), Some(end));
+    let token = token.map_err(|e| file.wrong("token", "cannot be used").with_source(e))?;
+    Ok(Some(token.with_scopes(file.scopes("scopes")?)))
+}
+
+impl TokenSource for AuthorizedUser {
+    fn mint(&self, want: &Want, state: &GrantState) -> Mint {
+        self.credential.mint(want, state)
+    }
+
+    fn first_state(&self) -> GrantState {
+        GrantState { scopes: self.scopes.clone(), ..self.credential.first_state() }
+    }
+
+    fn may_change(&self, state: &GrantState) -> bool {
+        self.credential.may_change(state)
+    }
+
+    fn request_headers(&self) -> http::HeaderMap {
+        quota_header(self.quota_project.as_deref())
+    }
+}

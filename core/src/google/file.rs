@@ -1,0 +1,134 @@
+//! Reading credential files: every member checked, every error naming the member.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+use url::Url;
+
+use crate::server::{Endpoint, Issuer};
+use crate::{Error, Scopes, ServerMetadata};
+
+/// The most bytes of a file.
+pub(super) const MAX: usize = 64 * 1024;
+/// The hosts that Google's own files name.
+const GOOGLE: [&str; 3] = ["accounts.google.com", "oauth2.googleapis.com", "www.googleapis.com"];
+
+/// The members of a file, or of one of its members.
+pub(super) struct File<'a> {
+    /// What it is, and the way to these members: `the client file: installed.`.
+    what: &'a str,
+    path: &'a str,
+    members: Cow<'a, Map<String, Value>>,
+}
+
+impl Drop for File<'_> {
+    fn drop(&mut self) {
+        if let Cow::Owned(members) = &mut self.members {
+            members.values_mut().for_each(crate::secret::wipe_json);
+        }
+    }
+}
+
+impl<'a> File<'a> {
+    pub(super) fn parse(what: &'a str, json: &[u8]) -> Result<Self, Error> {
+        if json.len() > MAX {
+            return Err(Error::config(format!("{what} is larger than 64 KiB")));
+        }
+        let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
+        let members: Map<String, Value> = serde_json::from_slice(json).map_err(|e| {
+            Error::config(format!("{what} is no JSON object (line {}, column {})", e.line(), e.column()))
+        })?;
+        Ok(Self { what, path: "", members: Cow::Owned(members) })
+    }
+
+    /// The members of a member. `path` is its name and a dot.
+    pub(super) fn inner<'b>(&'b self, name: &str, path: &'b str) -> Option<Result<File<'b>, Error>> {
+        Some(match self.members.get(name)? {
+            Value::Object(members) => Ok(File { what: self.what, path, members: Cow::Borrowed(members) }),
+            _ => Err(self.wrong(name, "is no object")),
+        })
+    }
+
+    pub(super) fn wrong(&self, name: &str, why: &str) -> Error {
+        Error::config(format!("{}: `{}{name}` {why}", self.what, self.path))
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        self.members.get(name).filter(|value| !value.is_null())
+    }
+
+    /// A text that need not be there; an empty one counts as missing.
+    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Error> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
+            Some(_) => Err(self.wrong(name, "is no text")),
+        }
+    }
+
+    pub(super) fn need(&self, name: &str) -> Result<&str, Error> {
+        self.text(name)?.ok_or_else(|| self.wrong(name, "is missing or empty"))
+    }
+
+    /// Scopes as a list or as one text.
+    pub(super) fn scopes(&self, name: &str) -> Result<Scopes, Error> {
+        match self.get(name) {
+            None => Ok(Scopes::default()),
+            Some(Value::String(text)) => Ok(Scopes::from(text.as_str())),
+            Some(_) => Ok(self.texts(name)?.into_iter().collect()),
+        }
+    }
+
+    /// A list of texts; empty if it is not there.
+    pub(super) fn texts(&self, name: &str) -> Result<Vec<String>, Error> {
+        match self.get(name) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(list)) => list
+                .iter()
+                .map(|text| text.as_str().map(str::to_owned))
+                .collect::<Option<_>>()
+                .ok_or_else(|| self.wrong(name, "holds something that is no text")),
+            Some(_) => Err(self.wrong(name, "is no list")),
+        }
+    }
+
+    /// An endpoint, which must be Google's own unless any server will do: whoever wrote the file says
+    /// where secrets go.
+    pub(super) fn endpoint(&self, name: &str, any_server: bool) -> Result<Option<Endpoint>, Error> {
+        let Some(address) = self.text(name)? else { return Ok(None) };
+        if !any_server && !is_google(address) {
+            return Err(self.wrong(name, "does not lead to Google; only a file that you trust may name another server"));
+        }
+        Endpoint::new(address).map(Some).map_err(|e| self.wrong(name, "cannot be used").with_source(e))
+    }
+
+    /// The server of `token_uri`: Google, unless any server will do.
+    pub(super) fn token_server(&self, any_server: bool) -> Result<ServerMetadata, Error> {
+        match self.endpoint("token_uri", any_server)? {
+            None => Ok(ServerMetadata::google()),
+            Some(endpoint) if is_google(endpoint.as_str()) => {
+                ServerMetadata::google().token_endpoint(endpoint.as_str())
+            }
+            Some(endpoint) => {
+                ServerMetadata::new(Issuer::of_origin(endpoint.as_str())?).token_endpoint(endpoint.as_str())
+            }
+        }
+    }
+
+    /// Demands that the file says it is of this type.
+    pub(super) fn demand_type(&self, expected: &str) -> Result<(), Error> {
+        match self.need("type")? {
+            found if found == expected => Ok(()),
+            found => {
+                let found = crate::error::printable(found, 50);
+                Err(self.wrong("type", &format!("is {found}, and {expected} is needed")))
+            }
+        }
+    }
+}
+
+/// Whether an address is one of Google's for signing in.
+pub(super) fn is_google(address: &str) -> bool {
+    let url = Url::parse(address).ok();
+    url.as_ref().and_then(Url::host_str).is_some_and(|host| GOOGLE.contains(&host))
+}

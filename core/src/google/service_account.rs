@@ -1,0 +1,294 @@
+//! Service accounts: a key signs an assertion, which is exchanged for a token, or is one itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::file::File;
+use super::{DEFAULT_UNIVERSE, id_token_of, quota_header};
+use crate::crypto::{Signer, SigningKey};
+use crate::jose::{JwtSigner, SignJwt};
+use crate::machine::ask;
+use crate::source::{GrantState, Mint, Minted, TokenSource, Want, WantKind, cannot};
+use crate::{
+    Cx, Error, ErrorKind, Exchange, Machine, Reply, Secret, ServerMetadata, Step, Timestamp, Token, TokenRequest,
+};
+
+/// How long an assertion and what is signed for oneself is good for; Google takes no longer.
+const LIFE: Duration = Duration::from_secs(3600);
+/// Google refuses an assertion from the future: ours are made a little in the past.
+const BACKDATED: Duration = Duration::from_secs(10);
+
+/// A service account, by its key file.
+///
+/// | want | what happens |
+/// |---|---|
+/// | [`Want::access_token`] with scopes | an assertion is exchanged at the token endpoint |
+/// | the same with a [subject](Want::subject) | on behalf of that user (domain-wide delegation) |
+/// | [`Want::id_token`] | an ID token for that audience, from the token endpoint |
+/// | [`Want::self_signed`] with scopes or an [audience](Want::audience) | a token that the key signs itself; no request |
+///
+/// In a universe other than `googleapis.com` there is no token endpoint: access tokens are signed by the
+/// key itself.
+#[derive(Clone)]
+pub struct ServiceAccount(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    email: String,
+    server: ServerMetadata,
+    jwt: JwtSigner,
+    project_id: Option<String>,
+    quota_project: Option<String>,
+    universe_domain: String,
+}
+
+impl ServiceAccount {
+    /// Reads a key file. Its `token_uri` must be Google's.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`], with the name of the member that is missing or wrong.
+    pub fn from_json(json: impl AsRef<[u8]>) -> Result<Self, Error> {
+        Self::parse(&File::parse("the key file", json.as_ref())?, false)
+    }
+
+    /// Reads a key file, whatever token endpoint it names: only for a file that you trust. It gets signed
+    /// assertions, which are good for that server alone.
+    pub fn from_json_with_any_server(json: impl AsRef<[u8]>) -> Result<Self, Error> {
+        Self::parse(&File::parse("the key file", json.as_ref())?, true)
+    }
+
+    /// An account whose key is somewhere else: `signer` signs for `email`.
+    pub fn with_signer(email: &str, signer: impl Signer + 'static) -> Self {
+        Self(Arc::new(Inner {
+            email: email.to_owned(),
+            server: ServerMetadata::google(),
+            jwt: JwtSigner::new(Arc::new(signer)),
+            project_id: None,
+            quota_project: None,
+            universe_domain: DEFAULT_UNIVERSE.to_owned(),
+        }))
+    }
+
+    pub(super) fn parse(file: &File<'_>, any_server: bool) -> Result<Self, Error> {
+        file.demand_type("service_account")?;
+        let key = SigningKey::rs256_from_pem(file.need("private_key")?)
+            .map_err(|e| file.wrong("private_key", "cannot be used").with_source(e))?;
+        let key = match file.text("private_key_id")? {
+            Some(key_id) => key.with_key_id(key_id),
+            None => key,
+        };
+        Ok(Self(Arc::new(Inner {
+            email: file.need("client_email")?.to_owned(),
+            server: file.token_server(any_server)?,
+            jwt: JwtSigner::new(Arc::new(key)),
+            project_id: file.text("project_id")?.map(str::to_owned),
+            quota_project: file.text("quota_project_id")?.map(str::to_owned),
+            universe_domain: file.text("universe_domain")?.unwrap_or(DEFAULT_UNIVERSE).to_owned(),
+        })))
+    }
+
+    /// Charges quota to this project, by the header `x-goog-user-project`.
+    pub fn quota_project(mut self, project: &str) -> Self {
+        Arc::make_mut(&mut self.0).quota_project = Some(project.to_owned());
+        self
+    }
+
+    /// The account's address.
+    pub fn email(&self) -> &str {
+        &self.0.email
+    }
+
+    /// The project it belongs to.
+    pub fn project_id(&self) -> Option<&str> {
+        self.0.project_id.as_deref()
+    }
+
+    /// The universe it belongs to: `googleapis.com`, but for sovereign clouds.
+    pub fn universe_domain(&self) -> &str {
+        &self.0.universe_domain
+    }
+
+    /// A machine that signs the assertion for a want (RFC 7523, section 3), made at this moment.
+    pub fn assertion(
+        &self,
+        want: &Want,
+        now: Timestamp,
+    ) -> Result<impl Machine<Output = Secret> + Send + use<>, Error> {
+        self.0.sign(want, Use::Exchanged, now)
+    }
+}
+
+impl std::fmt::Debug for ServiceAccount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServiceAccount").field("email", &self.0.email).finish_non_exhaustive()
+    }
+}
+
+/// What becomes of a signed JWT.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Exchanged,
+    ByItself,
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sub: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_audience: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aud: Option<&'a str>,
+    iat: i64,
+    exp: i64,
+}
+
+impl Inner {
+    fn is_default_universe(&self) -> bool {
+        self.universe_domain == DEFAULT_UNIVERSE
+    }
+
+    /// How a token of this want is had.
+    fn usage(&self, want: &Want) -> Result<Use, Error> {
+        let by_itself = want.kind() == WantKind::SelfSigned || !self.is_default_universe();
+        let scopes = want.scopes();
+        scopes.check()?;
+        if want.wanted_resource().is_some() {
+            return Err(cannot("has no use for a resource; name an audience or scopes"));
+        }
+        if want.wanted_account().is_some_and(|account| account != self.email) {
+            return Err(cannot("is another account's"));
+        }
+        match (want.kind(), want.wanted_audience()) {
+            (WantKind::IdToken, None) => Err(cannot("needs an audience to mint an ID token for")),
+            (WantKind::IdToken, Some(_)) if !scopes.is_empty() => Err(cannot("mints ID tokens without scopes")),
+            (WantKind::IdToken, Some(_)) if !self.is_default_universe() => {
+                Err(cannot("is of another universe, where ID tokens come by impersonation, which is not supported yet"))
+            }
+            (WantKind::IdToken, Some(_)) => Ok(Use::Exchanged),
+            _ if by_itself && want.wanted_subject().is_some() => {
+                Err(cannot("signs for itself alone: a subject needs the token endpoint of googleapis.com"))
+            }
+            (_, Some(_)) if !by_itself => Err(cannot("takes scopes for an access token, and no audience")),
+            (_, Some(_)) if !scopes.is_empty() => Err(cannot("takes either scopes or an audience, not both")),
+            (_, None) if scopes.is_empty() => Err(cannot("needs at least one scope")),
+            _ => Ok(if by_itself { Use::ByItself } else { Use::Exchanged }),
+        }
+    }
+
+    fn sign(&self, want: &Want, usage: Use, now: Timestamp) -> Result<SignJwt, Error> {
+        let scopes = want.scopes();
+        let iat = now - BACKDATED;
+        let id_token = want.kind() == WantKind::IdToken;
+        let (sub, aud) = match usage {
+            Use::Exchanged => (want.wanted_subject(), Some(self.server.token()?.as_str())),
+            Use::ByItself => (Some(&*self.email), want.wanted_audience()),
+        };
+        let claims = Claims {
+            iss: &self.email,
+            sub,
+            scope: Some(scopes.as_str()).filter(|scopes| !scopes.is_empty()),
+            target_audience: want.wanted_audience().filter(|_| id_token),
+            aud,
+            iat: iat.as_unix(),
+            exp: (iat + LIFE).as_unix(),
+        };
+        let mut json = Vec::with_capacity(512);
+        serde_json::to_writer(&mut json, &claims)
+            .map_err(|e| Error::config("the claims are no JSON").with_source(e))?;
+        Ok(self.jwt.sign(std::str::from_utf8(&json).unwrap_or_default()))
+    }
+}
+
+impl TokenSource for ServiceAccount {
+    fn mint(&self, want: &Want, _: &GrantState) -> Mint {
+        Box::new(AssertionMint { account: self.0.clone(), want: want.clone(), stage: Stage::Begin })
+    }
+
+    fn request_headers(&self) -> http::HeaderMap {
+        quota_header(self.0.quota_project.as_deref())
+    }
+}
+
+/// Mints by an assertion.
+///
+/// ```text
+/// Begin ─▶ Sign ─▶ Exchange ─▶ done
+///            └───▶ done (a token that the key signs itself)
+/// ```
+struct AssertionMint {
+    account: Arc<Inner>,
+    want: Want,
+    stage: Stage,
+}
+
+enum Stage {
+    Begin,
+    Sign { signing: SignJwt, usage: Use, began: Timestamp },
+    Exchange(Box<Exchange<Token>>),
+}
+
+impl Machine for AssertionMint {
+    type Output = Minted;
+
+    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Minted> {
+        loop {
+            let next = match &mut self.stage {
+                Stage::Begin => self.begin(cx.now().wall),
+                Stage::Sign { signing, usage, began } => {
+                    let (usage, began) = (*usage, *began);
+                    match (ask!(signing, cx, reply), usage) {
+                        (Ok(jwt), Use::Exchanged) => self.exchange(&jwt),
+                        (Ok(jwt), Use::ByItself) => {
+                            let end = began - BACKDATED + LIFE;
+                            let token = Token::bearer(jwt.expose(), began, Some(end));
+                            return Step::Done(token.map(|token| token.with_scopes(self.want.scopes()).into()));
+                        }
+                        (Err(error), _) => Err(error),
+                    }
+                }
+                Stage::Exchange(exchange) => {
+                    let result = ask!(exchange, cx, reply);
+                    return Step::Done(result.map(Minted::from));
+                }
+            };
+            match next {
+                Ok(stage) => self.stage = stage,
+                Err(error) => return Step::Done(Err(error.during("minting for a service account", None))),
+            }
+        }
+    }
+}
+
+impl AssertionMint {
+    fn begin(&self, now: Timestamp) -> Result<Stage, Error> {
+        let usage = self.account.usage(&self.want)?;
+        Ok(Stage::Sign { signing: self.account.sign(&self.want, usage, now)?, usage, began: now })
+    }
+
+    fn exchange(&self, assertion: &Secret) -> Result<Stage, Error> {
+        let asked = TokenRequest::jwt_bearer(&self.account.server, None, assertion, self.want.scopes())?;
+        let (request, parse) = asked.into_parts();
+        let exchange = if self.want.kind() == WantKind::IdToken {
+            request.exchange(id_token_of)
+        } else {
+            request.exchange(move |received| {
+                parse(received).map_err(|error| match id_token_of(received) {
+                    // Google takes a scope that it does not know for the audience of an ID token.
+                    Ok(_) => Error::new(
+                        ErrorKind::Config,
+                        "Google knows none of the scopes, or not all: it answered with an ID token for them",
+                    ),
+                    Err(_) => error,
+                })
+            })
+        };
+        Ok(Stage::Exchange(Box::new(exchange)))
+    }
+}

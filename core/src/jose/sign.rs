@@ -1,0 +1,90 @@
+//! Making JWTs (RFC 7515, section 7.1): of claims as JSON, by a [`Signer`].
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::crypto::{Signer, Signing};
+use crate::machine::ask;
+use crate::{Cx, Error, Machine, Reply, Secret, Step};
+
+/// Signs claims again and again with one key: what does not change is encoded once.
+#[derive(Clone)]
+pub(crate) struct JwtSigner {
+    signer: Arc<dyn Signer>,
+    /// The header in base64url, and the dot behind it.
+    header: Arc<str>,
+}
+
+impl JwtSigner {
+    pub(crate) fn new(signer: Arc<dyn Signer>) -> Self {
+        let mut header = format!(r#"{{"alg":"{}","typ":"JWT""#, signer.algorithm().name());
+        if let Some(key_id) = signer.key_id() {
+            header.push_str(",\"kid\":");
+            header.push_str(&serde_json::Value::from(key_id).to_string());
+        }
+        header.push('}');
+        let header = URL_SAFE_NO_PAD.encode(header) + ".";
+        Self { signer, header: header.into() }
+    }
+
+    /// A machine that signs these claims, which are a JSON object.
+    pub(crate) fn sign(&self, claims: &str) -> SignJwt {
+        // Room for the header, the claims, and a signature of 4096 bits.
+        let room = self.header.len().saturating_add(claims.len().saturating_mul(4).div_ceil(3)).saturating_add(700);
+        let mut jwt = Zeroizing::new(String::with_capacity(room));
+        jwt.push_str(&self.header);
+        URL_SAFE_NO_PAD.encode_string(claims, &mut jwt);
+        SignJwt { jwt, stage: Stage::Begin(self.signer.clone()) }
+    }
+}
+
+/// Has one JWT signed.
+///
+/// ```text
+/// Begin ─▶ (the signer's own machine, if it has one) ─▶ done
+/// ```
+pub(crate) struct SignJwt {
+    jwt: Zeroizing<String>,
+    stage: Stage,
+}
+
+enum Stage {
+    Begin(Arc<dyn Signer>),
+    Remote(Box<dyn Machine<Output = Vec<u8>> + Send>),
+    Ended,
+}
+
+impl Machine for SignJwt {
+    type Output = Secret;
+
+    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Secret> {
+        if let Stage::Begin(signer) = &self.stage {
+            match signer.sign(self.jwt.as_bytes(), cx) {
+                Signing::Done(signature) => return self.end(signature),
+                Signing::Remote(machine) => self.stage = Stage::Remote(machine),
+            }
+        }
+        match &mut self.stage {
+            Stage::Remote(machine) => {
+                let signature = ask!(machine, cx, reply);
+                self.end(signature)
+            }
+            _ => Step::Done(Err(Error::misuse("signing"))),
+        }
+    }
+}
+
+impl SignJwt {
+    fn end(&mut self, signature: Result<Vec<u8>, Error>) -> Step<Secret> {
+        self.stage = Stage::Ended;
+        Step::Done(signature.map(|mut signature| {
+            self.jwt.push('.');
+            URL_SAFE_NO_PAD.encode_string(&signature, &mut self.jwt);
+            signature.zeroize();
+            std::mem::take(&mut *self.jwt).into()
+        }))
+    }
+}
