@@ -1,5 +1,50 @@
-//! OAuth 2.0, OpenID Connect and Google sign-in for blocking programs: [`grantflow`]'s machines, driven
-//! by [ureq](https://docs.rs/ureq).
+//! OAuth 2.0, OpenID Connect and Google sign-in for blocking programs: the machines of [`grantflow`],
+//! driven by [`ureq`] on the calling thread.
+//!
+//! ```no_run
+//! use grantflow_ureq::Transport;
+//! use grantflow_ureq::grantflow::google::ClientSecrets;
+//! use grantflow_ureq::grantflow::{InstalledApp, Revocation, TokenRequest};
+//!
+//! let transport = Transport::new()?;
+//! let secrets = transport.run(ClientSecrets::read("client_secret.json"))?;
+//! let (server, client) = (secrets.server(), secrets.client());
+//! let token = transport.sign_in(&InstalledApp::google(&secrets).scopes("openid email"))?;
+//! println!("{:?} until {:?}", token.scopes(), token.expires_at());
+//! // `token.authorization()?` is the header for requests; later, without the user:
+//! let token = transport.run(TokenRequest::refresh(server, client, &token)?.exchange())?;
+//! if let Some(refresh_token) = token.refresh_token() {
+//!     transport.run(Revocation::new(server, client, refresh_token)?.exchange())?;
+//! }
+//! # Ok::<(), grantflow::Error>(())
+//! ```
+//!
+//! Everything else that can be asked is a machine too, and [`Transport::run`] drives any of them:
+//! discovery, the other grants, your own. With [`Transport::run_until`] there is a deadline, and a handle
+//! that ends the run from another thread.
+//!
+//! # What is kept to
+//!
+//! - Requests go over TLS, but for loopback and the metadata server, which are called in cleartext and
+//!   never through a proxy.
+//! - A redirect is an answer like any other. It is not followed, whatever [`Builder::http`] was given.
+//! - A body is cut at its limit while it is read; a call ends by its total time, however slow the server.
+//! - A failure is told as "not sent" only if no byte of the request was written: the name was not found,
+//!   nobody answered, TLS did not come about.
+//! - What held a request or an answer here, and in ureq's buffers, is wiped.
+//!
+//! # Limits
+//!
+//! - HTTP/1.1, a connection for each call. TLS sessions are resumed, so the second costs less.
+//! - A name lookup under way cannot be ended, only left behind: its thread goes on until the system gives up.
+//! - On Windows, a sign-in that took pasted lines keeps the terminal's next line.
+//! - What rustls, the kernel and header values held of a secret is not wiped.
+//!
+//! # Features
+//!
+//! - `bundled-roots`: `Builder::bundled_roots`, for systems without root certificates.
+//! - `tracing`: a span for each machine, an event for each effect and reply, at level debug. They hold no
+//!   secret.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -15,3 +60,4 @@ mod transport;
 pub use grantflow;
 pub use limit::{Cancel, Limit};
 pub use transport::{Builder, Transport};
+pub use ureq;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use grantflow::{Error, ErrorKind};
 
 /// The longest single wait, so that no sum of times overflows.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How long a run may go on. Without anything set: until its machine is done, whose requests have
 /// limits of their own.

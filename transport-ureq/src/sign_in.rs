@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use grantflow::loopback::{Connections, Io as Do, Receiver, openable};
 use grantflow::{Error, ErrorKind, InstalledApp, Now, Token, TokenRequest};
 
+use crate::limit::LONGEST;
 use crate::terminal::Terminal;
 use crate::{Limit, Transport};
 
@@ -43,7 +44,7 @@ impl Transport {
         let port = listeners[0].local_addr().map_err(|e| loopback("the port that was bound is not known", e))?.port();
         let receiver = app.start(port, &mut self.cx()?)?;
         let mut waiting = Waiting::begin(app, receiver, listeners)?;
-        let end = Instant::now() + app.time_limit();
+        let end = Instant::now() + app.time_limit().min(LONGEST);
         while !waiting.go_round(self.now())? && Instant::now() < end {
             limit.sleep(PAUSE);
             if let Some(error) = limit.over() {

@@ -5,8 +5,10 @@ use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
 
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls_platform_verifier::Verifier;
 use ureq::Error;
 use ureq::unversioned::transport::time::{Duration, Instant};
 use ureq::unversioned::transport::{
@@ -34,10 +36,22 @@ impl Roots {
             }
             return Ok(builder.with_root_certificates(roots).with_no_client_auth());
         }
-        let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(self.extra.clone(), provider)
-            .map_err(|e| format!("the platform's root certificates: {e}"))?;
+        let verifier = self.platform(provider).map_err(|e| format!("the platform's root certificates: {e}"))?;
         // "Dangerous" is a verifier of one's own; this one asks the platform.
         Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+    }
+
+    #[cfg(not(target_os = "android"))]
+    fn platform(&self, provider: Arc<CryptoProvider>) -> Result<Verifier, rustls::Error> {
+        Verifier::new_with_extra_roots(self.extra.clone(), provider)
+    }
+
+    #[cfg(target_os = "android")]
+    fn platform(&self, provider: Arc<CryptoProvider>) -> Result<Verifier, rustls::Error> {
+        match self.extra.is_empty() {
+            true => Verifier::new(provider),
+            false => Err(rustls::Error::General("Android takes no extra ones".into())),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use ureq::config::{AutoHeaderValue, Config};
 
 use crate::Limit;
 use crate::driver::drive;
+use crate::limit::LONGEST;
 use crate::tls::Roots;
 
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
@@ -142,7 +143,20 @@ pub(crate) fn wall() -> Timestamp {
 }
 
 /// Configures a [`Transport`].
+///
+/// ```
+/// use grantflow_ureq::Transport;
+/// use std::time::Duration;
+///
+/// let transport = Transport::builder()
+///     .user_agent("my-program/1.0")
+///     .connect_timeout(Duration::from_secs(5))
+///     .watch(|event| eprintln!("{event:?}"))
+///     .build()?;
+/// # Ok::<(), grantflow_ureq::grantflow::Error>(())
+/// ```
 #[derive(Default)]
+#[must_use = "build() makes the transport"]
 pub struct Builder {
     http: Option<Config>,
     proxy: Option<String>,
@@ -227,7 +241,11 @@ impl Builder {
         let extra = self.pem.iter().map(pem).collect::<Result<Vec<_>, _>>()?.concat();
         Ok(Transport(Arc::new(Inner {
             settings: Settings {
-                connect_timeout: self.connect_timeout.or(config.timeouts().connect).unwrap_or(CONNECT_TIMEOUT),
+                connect_timeout: self
+                    .connect_timeout
+                    .or(config.timeouts().connect)
+                    .unwrap_or(CONNECT_TIMEOUT)
+                    .min(LONGEST),
                 proxy: proxy.transpose()?,
                 user_agent,
                 config,

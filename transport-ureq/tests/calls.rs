@@ -153,7 +153,7 @@ fn a_call_ends_by_its_total_time_however_slow_the_server() {
         // A head that is no HTTP may be told as such before the time is over.
         assert!(failure.may_have_been_sent());
         assert!(matches!(failure.kind(), FailureKind::Timeout | FailureKind::Other), "{failure}");
-        assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     }
 }
 
@@ -230,6 +230,33 @@ fn a_proxy_is_used_for_public_addresses_and_never_for_loopback() {
         let asked = proxy.requests().pop().unwrap();
         assert!(asked.starts_with("CONNECT as.example:443 HTTP/1.1\r\n") && !asked.contains("canary"), "{asked}");
     }
+}
+
+/// The environment of this process cannot be changed safely, so the test runs itself in another one.
+#[test]
+fn a_proxy_of_the_environment_is_used_for_public_addresses_and_never_for_loopback() {
+    if let Ok(url) = std::env::var("GRANTFLOW_TEST_URL") {
+        let transport = Transport::new().unwrap();
+        assert_eq!(fetch(&transport, call(&url)).unwrap().status(), 200);
+        let mut public = call("https://as.example/token?query=canary");
+        public.reach = Reach::Public;
+        return assert_fails(&transport, public, FailureKind::Connect, false);
+    }
+    let server = Server::saying("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let proxy = Server::saying("HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n");
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    for name in ["ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "http_proxy", "https_proxy"] {
+        child.env(name, format!("http://{}", proxy.address));
+    }
+    for name in ["NO_PROXY", "no_proxy"] {
+        child.env_remove(name);
+    }
+    let name = "a_proxy_of_the_environment_is_used_for_public_addresses_and_never_for_loopback";
+    let child = child.env("GRANTFLOW_TEST_URL", server.url()).args(["--exact", name]).output().unwrap();
+    assert!(child.status.success(), "{child:?}");
+    assert_eq!(server.requests().len(), 1);
+    let [asked] = &proxy.requests()[..] else { panic!("{:?}", proxy.requests()) };
+    assert!(asked.starts_with("CONNECT as.example:443 "), "{asked}");
 }
 
 #[test]
