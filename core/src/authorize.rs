@@ -11,6 +11,7 @@
 //! ```
 
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use url::{Url, form_urlencoded};
+use url::form_urlencoded;
 
 use crate::exchange::{is_reserved, vschar};
 use crate::secret::stored;
@@ -136,6 +137,10 @@ impl AuthorizationRequest {
         if is_reserved(name) || matches!(name, "scope" | "request" | "request_uri") {
             self.error.get_or_insert(Error::config(format!("the parameter {name} cannot be set as an extra one")));
         }
+        // RFC 6749, section 8.2.
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) {
+            self.error.get_or_insert(Error::config("the name of a parameter holds more than letters, digits and -._"));
+        }
         self.extras.retain(|(known, _)| known != name);
         if !value.is_empty() {
             self.extras.push((name.to_owned(), value.to_owned()));
@@ -191,21 +196,25 @@ impl AuthorizationRequest {
         let length = endpoint.len().saturating_add(redirect_uri.len()).saturating_add(scopes.as_str().len());
         let mut url = String::with_capacity(length.saturating_add(512));
         url.push_str(endpoint);
-        let mut query = Query { url: &mut url, separator: if endpoint.contains('?') { '&' } else { '?' } };
-        query.push("response_type", "code");
-        query.push("client_id", client.id());
-        query.push("redirect_uri", &redirect_uri);
+        url.push_str(if endpoint.contains('?') { "&" } else { "?" });
+        url.push_str("response_type=code&client_id=");
+        push_encoded(&mut url, client.id());
+        url.push_str("&redirect_uri=");
+        push_encoded(&mut url, &redirect_uri);
         if !scopes.is_empty() {
-            query.push("scope", scopes.as_str());
+            url.push_str("&scope=");
+            push_encoded(&mut url, scopes.as_str());
         }
-        query.push("state", state.expose());
-        query.push("code_challenge", challenge);
-        query.push("code_challenge_method", method);
+        for part in ["&state=", state.expose(), "&code_challenge=", challenge, "&code_challenge_method=", method] {
+            url.push_str(part);
+        }
         if let Some(nonce) = &nonce {
-            query.push("nonce", nonce.expose());
+            url.push_str("&nonce=");
+            url.push_str(nonce.expose());
         }
         for (name, value) in &extras {
-            query.push(name, value);
+            ["&", name, "="].into_iter().for_each(|part| url.push_str(part));
+            push_encoded(&mut url, value);
         }
         let pending = PendingAuthorization {
             version: 1,
@@ -229,18 +238,18 @@ impl AuthorizationRequest {
     }
 }
 
-struct Query<'a> {
-    url: &'a mut String,
-    separator: char,
-}
-
-impl Query<'_> {
-    fn push(&mut self, name: &str, value: &str) {
-        self.url.push(std::mem::replace(&mut self.separator, '&'));
-        self.url.extend(form_urlencoded::byte_serialize(name.as_bytes()));
-        self.url.push('=');
-        self.url.extend(form_urlencoded::byte_serialize(value.as_bytes()));
+/// Form-encodes a value. What needs no encoding, which is most of it, is copied in long runs.
+fn push_encoded(url: &mut String, value: &str) {
+    let mut done: usize = 0;
+    for (at, byte) in value.bytes().enumerate() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'*' | b'-' | b'.' | b'_') {
+            continue;
+        }
+        url.push_str(value.get(done..at).unwrap_or_default());
+        url.extend(form_urlencoded::byte_serialize(&[byte]));
+        done = at.saturating_add(1);
     }
+    url.push_str(value.get(done..).unwrap_or_default());
 }
 
 /// 32 random bytes as 43 characters.
@@ -266,13 +275,48 @@ fn check_verifier(verifier: Secret) -> Result<Secret, Error> {
     Err(Error::config("the code_verifier is not 43 to 128 letters, digits or -._~"))
 }
 
+/// Looks at the text itself and mends nothing: what is sent is what was registered.
 fn check_redirect_uri(uri: &str) -> Result<(), Error> {
     let wrong = |why: &str| Err(Error::config(format!("the redirect URI {}: {why}", crate::error::without_query(uri))));
-    let Ok(url) = Url::parse(uri) else { return wrong("it is no absolute address") };
-    match url.scheme() {
-        "https" | "http" => Endpoint::new(uri).map(drop),
-        scheme if scheme.contains('.') && url.fragment().is_none() => vschar("the redirect URI", uri),
-        _ => wrong("it must be https, http on a loopback address, or a private scheme with a dot, without a fragment"),
+    if uri.bytes().any(|byte| matches!(byte, 0..=b' ' | b'"' | b'#' | b'<' | b'>' | b'\\' | 0x7f..)) {
+        return wrong("it holds a fragment, a space, a backslash, a quote or a character outside of ASCII");
+    }
+    let secure = uri.strip_prefix("https://");
+    let Some(rest) = secure.or_else(|| uri.strip_prefix("http://")) else {
+        return match uri.split_once(':') {
+            Some((scheme, _)) if is_private_scheme(scheme) => Ok(()),
+            _ => wrong("it must be https, http on a loopback address, or a private scheme with a dot"),
+        };
+    };
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let port = authority.bytes().rev().take_while(u8::is_ascii_digit).count();
+    let (host, port) = authority.split_at_checked(authority.len().saturating_sub(port)).unwrap_or_default();
+    let host = match host.strip_suffix(':') {
+        Some(host) => host,
+        None if port.is_empty() => host,
+        None => authority,
+    };
+    if host.is_empty() || host.contains('@') || host.contains(':') && !host.ends_with(']') {
+        return wrong("it has no host, a user name, or a port that is no number");
+    }
+    if secure.is_none() && !is_loopback(host) {
+        return wrong("http is only for loopback addresses");
+    }
+    Ok(())
+}
+
+/// Whether this is a scheme of an application's own, by a domain name of its maker (RFC 8252, section 7.1).
+fn is_private_scheme(scheme: &str) -> bool {
+    scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+        && scheme.contains('.')
+}
+
+/// Whether a host, as it stands in an address, is this machine.
+fn is_loopback(host: &str) -> bool {
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(ip) => ip.parse().is_ok_and(|ip: Ipv6Addr| ip.is_loopback()),
+        None => matches!(host, "127.0.0.1" | "localhost") || host.parse().is_ok_and(|ip: Ipv4Addr| ip.is_loopback()),
     }
 }
 
@@ -441,5 +485,58 @@ impl Answer {
             error_subtype: subtype,
         });
         Ok(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirect_uris_lead_to_https_to_this_machine_or_to_an_application() {
+        for uri in [
+            "https://app.example/callback",
+            "https://app.example:8443?x=1",
+            "http://127.0.0.1:53682/",
+            "http://127.0.0.9/",
+            "http://localhost",
+            "http://[::1]:1/",
+            "http://[::1]/callback",
+            "com.example.app:/oauth2redirect",
+        ] {
+            assert!(check_redirect_uri(uri).is_ok(), "{uri}");
+        }
+        for uri in [
+            "",
+            "/callback",
+            "https:///callback",
+            "https://user@app.example/",
+            "https://app.example:80x/",
+            "https://app.example/#part",
+            "https://app.example/a b",
+            "https://app.example\\@evil.example/",
+            "https://app.exämple/",
+            "http://app.example/",
+            "http://127.0.0.1.evil.example/",
+            "http://127.0.0.1@evil.example/",
+            "http://127.0.0.1:80@evil.example/",
+            "http://[::2]/",
+            "http://localhost.evil.example/",
+            "myapp:/callback",
+            "javascript:alert(1.0)",
+            "1com.example:/callback",
+            "urn:ietf:wg:oauth:2.0:oob",
+        ] {
+            assert_eq!(check_redirect_uri(uri).unwrap_err().kind(), ErrorKind::Config, "{uri}");
+        }
+    }
+
+    #[test]
+    fn values_are_form_encoded() {
+        for value in ["", "plain-._*", "a b+c/d?e&f=g%", "ä€\u{1f600}x", " ", "~"] {
+            let mut text = String::new();
+            push_encoded(&mut text, value);
+            assert_eq!(text, form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>());
+        }
     }
 }

@@ -40,7 +40,7 @@ impl Scopes {
 
     /// Whether this scope is among them.
     pub fn contains(&self, scope: &str) -> bool {
-        self.iter().any(|own| own == scope)
+        !scope.is_empty() && self.0.as_bytes().split(|byte| *byte == b' ').any(|own| own == scope.as_bytes())
     }
 
     /// Whether `other` has all of these.
@@ -82,9 +82,10 @@ impl<S: AsRef<str>> FromIterator<S> for Scopes {
 
 impl From<&str> for Scopes {
     fn from(text: &str) -> Self {
-        let mut scopes = text.split(' ').enumerate();
-        let clean =
-            scopes.all(|(nth, scope)| !scope.is_empty() && !text.split(' ').take(nth).any(|known| known == scope));
+        let scopes = || text.as_bytes().split(|byte| *byte == b' ');
+        let clean = scopes()
+            .enumerate()
+            .all(|(nth, scope)| !scope.is_empty() && !scopes().take(nth).any(|known| known == scope));
         if clean { Self(text.into()) } else { [text].into_iter().collect() }
     }
 }
