@@ -28,6 +28,7 @@ pub(crate) fn works() -> Vec<Work<'static>> {
         client_id: "1234567890-demo.apps.googleusercontent.com".into(),
         token_endpoint: server.token().unwrap().as_str().into(),
     };
+    assert_eq!(ours().url, floor(&known, [7; 32]).url);
     vec![Work::new("grantflow", ours), Work::new("floor", move || floor(&known, [7; 32]))]
 }
 
@@ -55,8 +56,9 @@ struct Made {
 fn floor(known: &Known, seed: [u8; 32]) -> Made {
     let seed = Zeroizing::new(seed);
     let draw = |nth: u32, label: &str| {
-        let hash = Sha256::new().chain_update(*seed).chain_update(nth.to_be_bytes()).chain_update(label).finalize();
-        let bytes: Zeroizing<[u8; 32]> = Zeroizing::new(hash.into());
+        let hash = Sha256::new().chain_update(*seed).chain_update(nth.to_be_bytes());
+        let hash = hash.chain_update([0, label.len() as u8]).chain_update(label);
+        let bytes: Zeroizing<[u8; 32]> = Zeroizing::new(hash.finalize().into());
         Zeroizing::new(URL_SAFE_NO_PAD.encode(*bytes))
     };
     let (code_verifier, state, nonce) = (draw(0, "pkce verifier"), draw(1, "state"), draw(2, "nonce"));
