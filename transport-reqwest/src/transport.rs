@@ -59,8 +59,10 @@ impl Transport {
     pub async fn run<M: Machine>(&self, machine: M) -> Result<M::Output, Error> {
         let run = driver::drive(self, machine);
         #[cfg(feature = "tracing")]
-        let run =
-            tracing::Instrument::instrument(run, tracing::debug_span!("machine", name = std::any::type_name::<M>()));
+        let run = tracing::Instrument::instrument(
+            run,
+            tracing::debug_span!("grantflow", machine = std::any::type_name::<M>()),
+        );
         run.await
     }
 
