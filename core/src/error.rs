@@ -154,7 +154,17 @@ impl ServerError {
     }
 
     fn advice(&self) -> Option<Advice> {
+        let says = |begin: &str| self.error_description.as_deref().is_some_and(|text| text.starts_with(begin));
         Some(match &*self.error {
+            // Google tells what is wrong with an assertion by its words alone.
+            "invalid_grant" if says("Invalid JWT: Token must be a short-lived token") => Advice::SetClock,
+            "invalid_grant"
+                if ["Invalid JWT", "Invalid grant: account not found", "Invalid email", "Not a valid email"]
+                    .into_iter()
+                    .any(says) =>
+            {
+                Advice::FixConfiguration
+            }
             _ if self.is_transient() => Advice::TryLater,
             "invalid_grant"
             | "access_denied"
@@ -333,6 +343,8 @@ impl Error {
     /// the words to a length that can be shown.
     pub(crate) fn strike_out(mut self, secrets: &[crate::Secret]) -> Self {
         let strike = |text: &mut String| {
+            // A character that is not shown could stand in the middle of a secret.
+            *text = printable(text, usize::MAX);
             for secret in secrets.iter().map(crate::Secret::expose) {
                 // Shorter ones are no secrets, and would strike out half of any text.
                 if secret.len() >= 4 && text.contains(secret) {

@@ -150,6 +150,19 @@ impl Request {
         }
     }
 
+    /// Adds a header that is no secret.
+    pub(crate) fn header(mut self, name: &'static str, value: &'static str) -> Self {
+        self.headers.insert(http::HeaderName::from_static(name), HeaderValue::from_static(value));
+        self
+    }
+
+    /// Shows a bearer token (RFC 6750, section 2.1).
+    pub(crate) fn bearer(mut self, token: &crate::Token) -> Result<Self, Error> {
+        self.headers.insert(AUTHORIZATION, token.authorization()?.clone());
+        self.keep_secret(token.access_token());
+        Ok(self)
+    }
+
     fn header_value(mut self, name: http::HeaderName, value: &str) -> Self {
         match HeaderValue::from_str(value) {
             Ok(mut value) => {
@@ -164,6 +177,11 @@ impl Request {
     pub(crate) fn fail(mut self, error: Error) -> Self {
         self.error.get_or_insert(error);
         self
+    }
+
+    /// What must not be shown, should the server send it back.
+    pub(crate) fn secrets(&self) -> &[Secret] {
+        &self.secrets
     }
 
     fn keep_secret(&mut self, text: &str) {

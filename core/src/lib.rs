@@ -33,6 +33,7 @@ mod server;
 pub mod source;
 mod time;
 mod token;
+mod userinfo;
 
 pub use authorize::{Authorization, AuthorizationRequest, PendingAuthorization};
 pub use challenge::Challenge;
@@ -47,3 +48,4 @@ pub use secret::Secret;
 pub use server::{Discovery, Endpoint, Issuer, ServerMetadata};
 pub use time::Timestamp;
 pub use token::{Deviation, Deviations, Rotation, Scopes, Token, TokenType};
+pub use userinfo::UserInfo;

@@ -102,6 +102,19 @@ impl Endpoint {
         Ok(Self { address: url.as_str().into(), local: is_loopback(&url) })
     }
 
+    /// An address of the metadata server, which has no TLS: whoever names another host answers for it.
+    pub(crate) fn metadata_server(address: &str) -> Result<Self, Error> {
+        let wrong = || Error::config("the metadata server's host is no host, with a port or without");
+        // Only a host and a port may stand between `http://` and the next slash.
+        let authority = address.strip_prefix("http://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+        if authority.is_empty() || !authority.bytes().all(legal) {
+            return Err(wrong());
+        }
+        let url = Url::parse(address).map_err(|e| wrong().with_source(e))?;
+        Ok(Self { address: url.as_str().into(), local: true })
+    }
+
     /// The address, in its normal form.
     pub fn as_str(&self) -> &str {
         &self.address

@@ -58,7 +58,7 @@ impl ClientSecrets {
 
     /// A machine that reads the file at this path, by the rules of [`from_json`](Self::from_json).
     pub fn read(path: impl Into<PathBuf>) -> ReadClientSecrets {
-        ReadClientSecrets { path: path.into(), asked: false, any_server: false }
+        ReadClientSecrets { path: path.into(), state: State::Ready, any_server: false }
     }
 
     fn parse(json: &[u8], any_server: bool) -> Result<Self, Error> {
@@ -132,13 +132,20 @@ fn server(auth_uri: &str, token_uri: &str) -> Result<ServerMetadata, Error> {
 /// Reads a client file.
 ///
 /// ```text
-/// ─Start─▶ ReadFile ─File─▶ parsed
+/// Ready ─Start─▶ Asked ─File─▶ Ended (parsed)
 /// ```
 #[derive(Debug)]
 pub struct ReadClientSecrets {
     path: PathBuf,
-    asked: bool,
+    state: State,
     any_server: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Ready,
+    Asked,
+    Ended,
 }
 
 impl ReadClientSecrets {
@@ -153,11 +160,13 @@ impl Machine for ReadClientSecrets {
     type Output = ClientSecrets;
 
     fn resume(&mut self, _: &mut Cx, reply: Reply) -> Step<ClientSecrets> {
-        if !std::mem::replace(&mut self.asked, true) {
-            return match reply {
-                Reply::Start => Step::Do(Effect::ReadFile { path: self.path.clone(), max: file::MAX }),
-                _ => Step::Done(Err(Error::misuse("reading a client file"))),
-            };
+        match (std::mem::replace(&mut self.state, State::Ended), &reply) {
+            (State::Ready, Reply::Start) => {
+                self.state = State::Asked;
+                return Step::Do(Effect::ReadFile { path: self.path.clone(), max: file::MAX });
+            }
+            (State::Asked, _) => {}
+            _ => return Step::Done(Err(Error::misuse("reading a client file"))),
         }
         let here = |error: Error| Error::new(error.kind(), format!("{}", self.path.display())).with_source(error);
         Step::Done(match reply {

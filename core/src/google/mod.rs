@@ -3,21 +3,39 @@
 
 mod authorized_user;
 mod client_secrets;
+mod default;
+mod detect;
 mod file;
+mod metadata;
 pub mod scopes;
 mod service_account;
+mod token_info;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub use authorized_user::AuthorizedUser;
 pub use client_secrets::{ClientKind, ClientSecrets, ReadClientSecrets};
+pub use default::{DefaultCredentials, Found, GoogleCredential, Looked};
+pub use metadata::MetadataServer;
 pub use service_account::ServiceAccount;
+pub use token_info::TokenInfo;
 
 use crate::exchange::Received;
+use crate::source::Credential;
 use crate::{Error, ErrorKind, Timestamp, Token};
 
 /// The universe that nearly everything is in.
 const DEFAULT_UNIVERSE: &str = "googleapis.com";
+
+/// An API key, as a credential: it goes into the header `x-goog-api-key`, for APIs that take one.
+///
+/// # Errors
+///
+/// If no header can carry it.
+pub fn api_key(key: &str) -> Result<Credential, Error> {
+    let header = HeaderName::from_static("x-goog-api-key");
+    Ok(Credential::fixed(Token::in_header(header, key, Timestamp::default())?))
+}
 
 /// The header that says which project's quota a request counts against.
 fn quota_header(project: Option<&str>) -> HeaderMap {

@@ -56,6 +56,8 @@ pub enum TokenType {
     Bearer,
     /// With a proof of a key (RFC 9449).
     DPoP,
+    /// By itself, in a header of this name, as an API key.
+    Header(http::HeaderName),
     /// In a way this crate does not know.
     Other(Box<str>),
 }
@@ -84,6 +86,30 @@ impl Token {
     /// [`ErrorKind::InvalidResponse`] if no header can carry it.
     pub fn bearer(access_token: &str, issued_at: Timestamp, expires_at: Option<Timestamp>) -> Result<Self, Error> {
         Ok(Self { expires_at, ..Self::new(access_token, TokenType::Bearer, issued_at)? })
+    }
+
+    /// A key that goes into a header of its own, such as `x-goog-api-key`, and never ends.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidResponse`] if no header can carry it.
+    pub fn in_header(name: http::HeaderName, key: &str, issued_at: Timestamp) -> Result<Self, Error> {
+        Self::new(key, TokenType::Header(name), issued_at)
+    }
+
+    /// Puts the token where requests carry it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TokenType`] if it takes more than a header.
+    pub fn apply(&self, headers: &mut http::HeaderMap) -> Result<(), Error> {
+        let name = match &self.token_type {
+            TokenType::Bearer => http::header::AUTHORIZATION,
+            TokenType::Header(name) => name.clone(),
+            _ => return Err(Error::new(ErrorKind::TokenType, "this access token needs more than a header")),
+        };
+        headers.insert(name, self.header.clone());
+        Ok(())
     }
 
     /// Says when to get the next one, where its source knows better than the general rule: before that

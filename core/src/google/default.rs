@@ -1,0 +1,350 @@
+//! The search for application default credentials (AIP-4110).
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::detect::{self, Detection, Environment};
+use super::file::{self, File};
+use super::{AuthorizedUser, MetadataServer, ServiceAccount};
+use crate::machine::{Effect, Os, Platform, ask};
+use crate::source::{GrantState, Mint, TokenSource, Want};
+use crate::{Cx, Error, ErrorKind, Exchange, Machine, Reply, Step};
+
+/// A credential of Google's, of any kind.
+#[non_exhaustive]
+#[allow(clippy::large_enum_variant, reason = "a program has one or two of them")]
+#[derive(Clone, Debug)]
+pub enum GoogleCredential {
+    /// The key of a service account.
+    ServiceAccount(ServiceAccount),
+    /// A user who signed in.
+    AuthorizedUser(AuthorizedUser),
+    /// The account that this machine runs as.
+    MetadataServer(MetadataServer),
+}
+
+impl GoogleCredential {
+    /// Reads a credential file of whatever type it says it is. Whoever wrote the file chooses what happens:
+    /// where it comes from elsewhere, demand its type with [`ServiceAccount::from_json`] or
+    /// [`AuthorizedUser::from_json`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`], with the name of the member that is missing or wrong.
+    pub fn from_json_of_any_type(json: impl AsRef<[u8]>) -> Result<Self, Error> {
+        Self::parse(&File::parse("the credential file", json.as_ref())?, false)
+    }
+
+    fn parse(file: &File<'_>, any_server: bool) -> Result<Self, Error> {
+        let found = file.need("type")?;
+        match found {
+            "service_account" => ServiceAccount::parse(file, any_server).map(Self::ServiceAccount),
+            "authorized_user" => AuthorizedUser::parse(file, any_server).map(Self::AuthorizedUser),
+            "external_account"
+            | "external_account_authorized_user"
+            | "impersonated_service_account"
+            | "gdch_service_account" => Err(file.wrong(
+                "type",
+                &format!("is {found}, which is not supported yet; a service_account or an authorized_user is"),
+            )),
+            _ => Err(file.wrong("type", "is unknown; service_account and authorized_user are understood")),
+        }
+    }
+
+    /// What kind it is, in the words of its file.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::ServiceAccount(_) => "service_account",
+            Self::AuthorizedUser(_) => "authorized_user",
+            Self::MetadataServer(_) => "metadata server",
+        }
+    }
+
+    fn source(&self) -> &dyn TokenSource {
+        match self {
+            Self::ServiceAccount(source) => source,
+            Self::AuthorizedUser(source) => source,
+            Self::MetadataServer(source) => source,
+        }
+    }
+
+    fn with_quota_project(self, project: &str) -> Self {
+        match self {
+            Self::ServiceAccount(source) => Self::ServiceAccount(source.quota_project(project)),
+            Self::AuthorizedUser(source) => Self::AuthorizedUser(source.quota_project(project)),
+            Self::MetadataServer(source) => Self::MetadataServer(source.quota_project(project)),
+        }
+    }
+}
+
+impl TokenSource for GoogleCredential {
+    fn mint(&self, want: &Want, state: &GrantState) -> Mint {
+        self.source().mint(want, state)
+    }
+    fn first_state(&self) -> GrantState {
+        self.source().first_state()
+    }
+    fn request_headers(&self) -> http::HeaderMap {
+        self.source().request_headers()
+    }
+    fn may_change(&self, state: &GrantState) -> bool {
+        self.source().may_change(state)
+    }
+}
+
+/// What the search found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The credential.
+    pub credential: GoogleCredential,
+    /// The project to work in, if anything names one.
+    pub project_id: Option<String>,
+    /// Every place that was looked at, in order, the last one being where it was.
+    pub looked: Vec<Looked>,
+}
+
+/// One place that was looked at.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    /// Which place.
+    pub place: String,
+    /// What was there, or why it was passed over.
+    pub result: String,
+}
+
+impl fmt::Display for Looked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.result)
+    }
+}
+
+/// The variables that the search itself looks at.
+const VARIABLES: [&str; 6] = [
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "CLOUDSDK_CONFIG",
+    "APPDATA",
+    "GOOGLE_CLOUD_PROJECT",
+    "GCLOUD_PROJECT",
+    "GOOGLE_CLOUD_QUOTA_PROJECT",
+];
+
+/// Searches for application default credentials, in Google's order: the file that
+/// `GOOGLE_APPLICATION_CREDENTIALS` names, the file that `gcloud auth application-default login` writes,
+/// the metadata server.
+///
+/// A place that is named, or there, and wrong ends the search with an error: nobody should work with other
+/// credentials than they think. If there are none, the error lists every place and why it was passed over.
+///
+/// ```text
+/// Variables ─▶ File ─▶ Detect ─▶ Project ─▶ done
+///               └────────────────▲
+/// ```
+pub struct DefaultCredentials {
+    platform: Platform,
+    any_server: bool,
+    environment: Environment,
+    looked: Vec<Looked>,
+    credential: Option<GoogleCredential>,
+    project_id: Option<String>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// The variable with this number was asked for.
+    Variables(usize),
+    File {
+        place: String,
+        path: PathBuf,
+        named: bool,
+        asked: bool,
+    },
+    Detect(Box<Detection>),
+    Project(Box<Exchange<String>>),
+    Ended,
+}
+
+impl DefaultCredentials {
+    /// Searches on this kind of system.
+    pub fn new(platform: Platform) -> Self {
+        Self {
+            platform,
+            any_server: false,
+            environment: Environment::default(),
+            looked: Vec::new(),
+            credential: None,
+            project_id: None,
+            stage: Stage::Variables(0),
+        }
+    }
+
+    /// Follows whatever token endpoint a file names: only where nobody else can write those files.
+    pub fn with_any_server(mut self) -> Self {
+        self.any_server = true;
+        self
+    }
+
+    fn look(&mut self, place: impl Into<String>, result: impl Into<String>) {
+        self.looked.push(Looked { place: place.into(), result: result.into() });
+    }
+
+    /// What `gcloud auth application-default login` writes, as a path or a reason why there is none.
+    fn well_known_file(&self) -> Result<PathBuf, &'static str> {
+        const NAME: &str = "application_default_credentials.json";
+        if let Some(directory) = self.environment.get("CLOUDSDK_CONFIG") {
+            return Ok(PathBuf::from(directory).join(NAME));
+        }
+        if self.platform.os == Os::Windows {
+            let data = self.environment.get("APPDATA").ok_or("APPDATA is not set")?;
+            return Ok(PathBuf::from(data).join("gcloud").join(NAME));
+        }
+        let home = self.platform.home.as_ref().ok_or("the home directory is not known")?;
+        Ok(home.join(".config").join("gcloud").join(NAME))
+    }
+
+    /// After the variables: the file that is named, or the one that gcloud writes.
+    fn first_file(&mut self) -> Stage {
+        if let Some(path) = self.environment.get("GOOGLE_APPLICATION_CREDENTIALS") {
+            let path = PathBuf::from(path);
+            let place = format!("GOOGLE_APPLICATION_CREDENTIALS={}", path.display());
+            return Stage::File { place, path, named: true, asked: false };
+        }
+        self.look("GOOGLE_APPLICATION_CREDENTIALS", "not set");
+        match self.well_known_file() {
+            Ok(path) => {
+                let place = format!("gcloud's {}", path.display());
+                Stage::File { place, path, named: false, asked: false }
+            }
+            Err(why) => {
+                self.look("gcloud's application_default_credentials.json", why);
+                self.detection()
+            }
+        }
+    }
+
+    fn detection(&self) -> Stage {
+        Stage::Detect(Box::new(Detection::new(self.environment.clone(), self.platform.os)))
+    }
+
+    fn file(&mut self, place: String, named: bool, reply: Reply) -> Result<Stage, Error> {
+        let here = |error: Error| Error::new(error.kind(), place.clone()).with_source(error);
+        match reply {
+            Reply::File(content) => {
+                let content = zeroize::Zeroizing::new(content);
+                let file = File::parse("the credential file", &content).map_err(here)?;
+                let credential = GoogleCredential::parse(&file, self.any_server).map_err(here)?;
+                self.project_id = file.text("project_id").ok().flatten().map(str::to_owned);
+                self.look(place, credential.kind());
+                self.credential = Some(credential);
+                Ok(Stage::Ended)
+            }
+            Reply::Missing if named => Err(here(Error::new(ErrorKind::File, "there is no such file"))),
+            Reply::Refused if named => Err(here(Error::refused("ReadFile"))),
+            Reply::Failed(failure) => Err(here(failure.into())),
+            Reply::Missing => {
+                self.look(place, "there is no such file");
+                Ok(self.detection())
+            }
+            Reply::Refused => {
+                self.look(place, "the driver reads no files");
+                Ok(self.detection())
+            }
+            _ => Err(Error::misuse("the search for credentials")),
+        }
+    }
+
+    fn detected(&mut self, found: detect::Detected) -> Result<Stage, Error> {
+        self.look("the metadata server", &*found.because);
+        let server = found.server.ok_or_else(|| self.nothing())?;
+        let project = server.project_id()?;
+        self.credential = Some(GoogleCredential::MetadataServer(server));
+        Ok(if self.named_project().is_some() { Stage::Ended } else { Stage::Project(Box::new(project)) })
+    }
+
+    fn named_project(&self) -> Option<&str> {
+        ["GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT"].into_iter().find_map(|name| self.environment.text(name))
+    }
+
+    fn nothing(&self) -> Error {
+        let looked: Vec<_> = self.looked.iter().map(|looked| format!("\n  - {looked}")).collect();
+        Error::config(format!(
+            "no Google credentials were found. Places looked at:{}\nRun `gcloud auth application-default login`, or set \
+             GOOGLE_APPLICATION_CREDENTIALS to the path of a key file",
+            looked.concat()
+        ))
+    }
+
+    fn finish(&mut self) -> Step<Found> {
+        let Some(credential) = self.credential.take() else {
+            return Step::Done(Err(Error::misuse("the search for credentials")));
+        };
+        let credential = match self.environment.text("GOOGLE_CLOUD_QUOTA_PROJECT") {
+            Some(project) => credential.with_quota_project(project),
+            None => credential,
+        };
+        let project_id = self.named_project().map(str::to_owned).or(self.project_id.take());
+        Step::Done(Ok(Found { credential, project_id, looked: std::mem::take(&mut self.looked) }))
+    }
+
+    /// Takes the reply for one variable and asks for the next.
+    fn variable(&mut self, nth: usize, reply: Reply) -> Option<Effect> {
+        let mut names = VARIABLES.into_iter().chain(detect::VARIABLES);
+        if let Reply::Env(value) = reply
+            && let Some(name) = nth.checked_sub(1).and_then(|last| names.clone().nth(last))
+        {
+            self.environment.set(name, value);
+        }
+        let next = names.nth(nth)?;
+        self.stage = Stage::Variables(nth.saturating_add(1));
+        Some(Effect::Env(next))
+    }
+}
+
+impl Machine for DefaultCredentials {
+    type Output = Found;
+
+    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Found> {
+        loop {
+            let next = match &mut self.stage {
+                Stage::Variables(nth) => {
+                    let nth = *nth;
+                    match self.variable(nth, std::mem::take(&mut reply)) {
+                        Some(effect) => return Step::Do(effect),
+                        None => Ok(self.first_file()),
+                    }
+                }
+                Stage::File { path, asked: asked @ false, .. } => {
+                    *asked = true;
+                    return Step::Do(Effect::ReadFile { path: path.clone(), max: file::MAX });
+                }
+                Stage::File { place, named, .. } => {
+                    let (place, named) = (std::mem::take(place), *named);
+                    self.file(place, named, std::mem::take(&mut reply))
+                }
+                Stage::Detect(detection) => match ask!(&mut **detection, cx, reply) {
+                    Ok(found) => self.detected(found),
+                    Err(error) => Err(error),
+                },
+                Stage::Project(exchange) => {
+                    // A machine need not belong to a project that it may know.
+                    self.project_id = ask!(&mut **exchange, cx, reply).ok();
+                    Ok(Stage::Ended)
+                }
+                Stage::Ended => return self.finish(),
+            };
+            match next {
+                Ok(stage) => self.stage = stage,
+                Err(error) => {
+                    self.stage = Stage::Ended;
+                    self.credential = None;
+                    return Step::Done(Err(error.during("looking for Google's default credentials", None)));
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for DefaultCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DefaultCredentials").field("looked", &self.looked).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,142 @@
+//! Whether this machine is one of Google Cloud's: by what its environment says, by its firmware, and by asking.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::metadata::{MetadataServer, ping};
+use crate::machine::{Effect, Os, ask};
+use crate::{Cx, Error, Exchange, Machine, Reply, Step};
+
+/// How long nobody may answer: on a laptop, nobody does.
+const PATIENCE: Duration = Duration::from_millis(600);
+/// The address by which the server is found without a name server.
+const IP: &str = "169.254.169.254";
+/// What the firmware of Google's machines calls itself.
+const PRODUCT_NAME: &str = "/sys/class/dmi/id/product_name";
+
+/// Environment variables that were asked for; `None` for those not set.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Environment(BTreeMap<&'static str, Option<OsString>>);
+
+impl Environment {
+    pub(super) fn set(&mut self, name: &'static str, value: Option<OsString>) {
+        self.0.insert(name, value);
+    }
+
+    /// A variable that is set and not empty.
+    pub(super) fn get(&self, name: &str) -> Option<&OsString> {
+        self.0.get(name)?.as_ref().filter(|value| !value.is_empty())
+    }
+
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.get(name)?.to_str()
+    }
+}
+
+/// The variables that detection looks at.
+pub(super) const VARIABLES: [&str; 6] =
+    ["GCE_METADATA_HOST", "NO_GCE_CHECK", "METADATA_SERVER_DETECTION", "K_SERVICE", "FUNCTION_NAME", "CLOUD_RUN_JOB"];
+
+/// What was found.
+pub(super) struct Detected {
+    pub(super) server: Option<MetadataServer>,
+    /// By which sign.
+    pub(super) because: String,
+}
+
+/// Looks for the metadata server.
+///
+/// ```text
+/// variables ─▶ firmware (not on Windows) ─▶ ping ─▶ done
+///     └────────────┴────▶ done, as soon as one of them tells
+/// ```
+pub(super) struct Detection {
+    environment: Environment,
+    os: Os,
+    stage: Stage,
+}
+
+enum Stage {
+    Begin,
+    Firmware,
+    Ping(Box<Exchange<()>>),
+}
+
+impl Detection {
+    pub(super) fn new(environment: Environment, os: Os) -> Self {
+        Self { environment, os, stage: Stage::Begin }
+    }
+
+    /// What the environment tells: where the server is, that there is none, or nothing.
+    fn by_variables(&self) -> Option<Result<Detected, Error>> {
+        let text = |name| self.environment.text(name);
+        let found = |server, because: String| Some(Ok(Detected { server: Some(server), because }));
+        let none = |because: &str| Some(Ok(Detected { server: None, because: because.to_owned() }));
+        if let Some(host) = text("GCE_METADATA_HOST") {
+            return match MetadataServer::new().host(host) {
+                Ok(server) => found(server, "GCE_METADATA_HOST names it".into()),
+                Err(error) => Some(Err(Error::config("GCE_METADATA_HOST is no host").with_source(error))),
+            };
+        }
+        if text("NO_GCE_CHECK").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+            return none("NO_GCE_CHECK is set");
+        }
+        match text("METADATA_SERVER_DETECTION") {
+            Some("assume-present") => return found(MetadataServer::new(), "METADATA_SERVER_DETECTION says so".into()),
+            Some("none") => return none("METADATA_SERVER_DETECTION says none"),
+            _ => {}
+        }
+        let serverless =
+            ["K_SERVICE", "FUNCTION_NAME", "CLOUD_RUN_JOB"].into_iter().find(|name| text(name).is_some())?;
+        found(MetadataServer::new(), format!("{serverless} is set, as on Cloud Run"))
+    }
+
+    fn ping(&self) -> Result<Stage, Error> {
+        Ok(Stage::Ping(Box::new(ping(IP, PATIENCE)?)))
+    }
+}
+
+impl Machine for Detection {
+    type Output = Detected;
+
+    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Detected> {
+        loop {
+            let next = match &mut self.stage {
+                Stage::Begin => match self.by_variables() {
+                    Some(told) => return Step::Done(told),
+                    None if self.os == Os::Unix && self.environment.text(VARIABLES[2]) != Some("ping-only") => {
+                        self.stage = Stage::Firmware;
+                        return Step::Do(Effect::ReadFile { path: PathBuf::from(PRODUCT_NAME), max: 4096 });
+                    }
+                    None => self.ping(),
+                },
+                Stage::Firmware => match std::mem::take(&mut reply) {
+                    Reply::File(name) if name.starts_with(b"Google") => {
+                        let because = format!("{PRODUCT_NAME} says Google");
+                        return Step::Done(Ok(Detected { server: Some(MetadataServer::new()), because }));
+                    }
+                    _ if self.environment.text(VARIABLES[2]) == Some("bios-only") => {
+                        let because = "the firmware is not Google's".to_owned();
+                        return Step::Done(Ok(Detected { server: None, because }));
+                    }
+                    _ => self.ping(),
+                },
+                Stage::Ping(exchange) => {
+                    return Step::Done(Ok(match ask!(&mut **exchange, cx, reply) {
+                        Ok(()) => Detected {
+                            server: Some(MetadataServer::new()),
+                            because: format!("{IP} answers as it does"),
+                        },
+                        Err(error) => Detected { server: None, because: format!("it does not answer: {error}") },
+                    }));
+                }
+            };
+            match next {
+                Ok(stage) => self.stage = stage,
+                Err(error) => return Step::Done(Err(error)),
+            }
+        }
+    }
+}

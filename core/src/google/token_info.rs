@@ -1,0 +1,83 @@
+//! What Google says of a token (`tokeninfo`). For debugging: Google may throttle it.
+
+use std::time::Duration;
+
+use crate::exchange::Request;
+use crate::jose::Claims;
+use crate::machine::Repeat;
+use crate::server::Endpoint;
+use crate::{Error, ErrorKind, Exchange, Scopes, Secret, Timestamp};
+
+const ENDPOINT: &str = "https://oauth2.googleapis.com/tokeninfo";
+
+/// What Google says of an access token or an ID token that is good.
+#[derive(Clone, Debug)]
+pub struct TokenInfo {
+    claims: Claims,
+    expires_at: Option<Timestamp>,
+}
+
+impl TokenInfo {
+    /// A machine that asks about an access token. One that is not good gives an error of kind
+    /// [`ErrorKind::Server`] with the code `invalid_token`.
+    pub fn of_access_token(token: &Secret) -> Result<Exchange<Self>, Error> {
+        Self::of("access_token", token, ENDPOINT)
+    }
+
+    /// A machine that asks about an ID token of Google's.
+    pub fn of_id_token(token: &Secret) -> Result<Exchange<Self>, Error> {
+        Self::of("id_token", token, ENDPOINT)
+    }
+
+    /// As the other two, at another address: `kind` is `access_token` or `id_token`.
+    pub fn at(endpoint: &str, kind: &'static str, token: &Secret) -> Result<Exchange<Self>, Error> {
+        Self::of(kind, token, endpoint)
+    }
+
+    /// The token goes in the body: addresses are logged.
+    fn of(kind: &'static str, token: &Secret, endpoint: &str) -> Result<Exchange<Self>, Error> {
+        let request = Request::post("asking about the token", &Endpoint::new(endpoint)?).repeat(Repeat::Freely);
+        Ok(request.secret(kind, token).exchange(|received| {
+            let claims: Claims = serde_json::from_slice(received.response.body())
+                .map_err(|_| Error::new(ErrorKind::InvalidResponse, "the answer is no JSON object"))?;
+            let seconds = |name| claims.str(name).map_or_else(|| claims.get(name)?.as_u64(), |text| text.parse().ok());
+            let expires_at = match (seconds("exp"), seconds("expires_in")) {
+                (Some(exp), _) => i64::try_from(exp).ok().map(Timestamp::from_unix),
+                (None, Some(left)) => Some(received.sent + Duration::from_secs(left)),
+                (None, None) => None,
+            };
+            Ok(Self { claims, expires_at })
+        }))
+    }
+
+    /// All that was said. Numbers and truth values are texts here.
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// For which client the token is (`aud`).
+    pub fn audience(&self) -> Option<&str> {
+        self.claims.str("aud").or_else(|| self.claims.str("audience"))
+    }
+
+    /// What it is good for.
+    pub fn scopes(&self) -> Scopes {
+        self.claims.str("scope").map(Scopes::from).unwrap_or_default()
+    }
+
+    /// When it ends.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
+    }
+
+    /// The user (`sub`).
+    pub fn subject(&self) -> Option<&str> {
+        self.claims.str("sub").or_else(|| self.claims.str("user_id"))
+    }
+
+    /// The user's address, if it is verified.
+    pub fn verified_email(&self) -> Option<&str> {
+        let verified = self.claims.bool("email_verified").or_else(|| self.claims.bool("verified_email"));
+        self.claims.str("email").filter(|_| verified == Some(true))
+    }
+}
