@@ -1,0 +1,165 @@
+//! Both adapters against a real server: everything a program does from its first sign-in to the end.
+//! `tests/interop/run` starts the server and this. It ends with an error at the first thing that is wrong.
+
+use std::error::Error as StdError;
+use std::process::Command;
+
+use grantflow::{
+    Advice, Client, ClientAuthentication, Discovery, Error, ErrorKind, InstalledApp, Issuer, Machine, Revocation,
+    Rotation, Scopes, ServerMetadata, Timestamp, Token, TokenRequest,
+};
+
+type Done = Result<(), Box<dyn StdError>>;
+
+/// What both adapters can do, blocking.
+trait Adapter {
+    fn run<M: Machine + Send>(&self, machine: M) -> Result<M::Output, Error>
+    where
+        M::Output: Send;
+    fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error>;
+    fn now(&self) -> Timestamp;
+}
+
+impl Adapter for grantflow_ureq::Transport {
+    fn run<M: Machine + Send>(&self, machine: M) -> Result<M::Output, Error>
+    where
+        M::Output: Send,
+    {
+        self.run(machine)
+    }
+    fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error> {
+        self.sign_in(app)
+    }
+    fn now(&self) -> Timestamp {
+        self.now().wall
+    }
+}
+
+struct Async(grantflow_reqwest::Transport, tokio::runtime::Runtime);
+
+impl Adapter for Async {
+    fn run<M: Machine + Send>(&self, machine: M) -> Result<M::Output, Error>
+    where
+        M::Output: Send,
+    {
+        self.1.block_on(self.0.run(machine))
+    }
+    fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error> {
+        self.1.block_on(self.0.sign_in(app))
+    }
+    fn now(&self) -> Timestamp {
+        self.0.now().wall
+    }
+}
+
+fn main() -> Done {
+    let issuer = Issuer::new(std::env::args().nth(1).ok_or("usage: interop ISSUER")?)?;
+    let blocking = grantflow_ureq::Transport::new()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let asynchronous = Async(grantflow_reqwest::Transport::new()?, runtime);
+    println!("grantflow-ureq");
+    suite(&blocking, &issuer)?;
+    println!("grantflow-reqwest");
+    suite(&asynchronous, &issuer)
+}
+
+fn suite(adapter: &impl Adapter, issuer: &Issuer) -> Done {
+    let server = adapter.run(Discovery::new(issuer))?;
+    promises_iss(&server)?;
+    let client = Client::new("native-app").registered_at(issuer.clone());
+    let app = app(&server, &client);
+
+    let token = adapter.sign_in(&app.clone().login_hint("alice"))?;
+    signed_in(adapter, &token, issuer)?;
+    step("signed in: code, PKCE, iss, nonce, ID token");
+
+    let [second, third] = refresh_twice(adapter, &server, &client, &token)?;
+    step("refreshed twice, each refresh token good for one use");
+
+    let secret = third.refresh_token().ok_or("no refresh token")?;
+    adapter.run(Revocation::new(&server, &client, secret)?.token_type_hint("refresh_token").exchange())?;
+    refused(adapter.run(TokenRequest::refresh(&server, &client, &third)?.exchange()))?;
+    adapter.run(Revocation::new(&server, &client, secret)?.exchange())?;
+    step("revoked: refused afterwards, and revoking again does no harm");
+
+    let token = adapter.sign_in(&app.clone().login_hint("bob"))?;
+    let rotated = adapter.run(TokenRequest::refresh(&server, &client, &token)?.exchange())?;
+    refused(adapter.run(TokenRequest::refresh(&server, &client, &token)?.exchange()))?;
+    refused(adapter.run(TokenRequest::refresh(&server, &client, &rotated)?.exchange()))?;
+    check(second.id_token().is_some_and(|id_token| id_token.subject() == "alice"), "alice stays alice")?;
+    step("a used refresh token, used again, ends the whole grant");
+
+    let error = adapter.sign_in(&app.login_hint("nobody")).expect_err("the person said no");
+    check(error.kind() == ErrorKind::Authorization, "the server's own error comes out")?;
+    check(error.server().is_some_and(|server| server.error() == "access_denied"), "and says which one it is")?;
+    step("a person who says no");
+
+    let batch = Client::new("batch")
+        .authentication(ClientAuthentication::client_secret_basic("a secret of: letters+signs %20/~"));
+    let token = adapter.run(TokenRequest::client_credentials(&server, &batch)?.scopes("read").exchange())?;
+    check(token.scopes() == &Scopes::from("read") && token.refresh_token().is_none(), "a token for the client")?;
+    let wrong = Client::new("batch").authentication(ClientAuthentication::client_secret_basic("wrong"));
+    let error = adapter.run(TokenRequest::client_credentials(&server, &wrong)?.exchange()).expect_err("a wrong secret");
+    check(error.server().is_some_and(|server| server.error() == "invalid_client"), "invalid_client")?;
+    step("client credentials, with a right and a wrong secret");
+    Ok(())
+}
+
+/// The loopback application, with curl for a browser: it follows redirects and keeps cookies.
+fn app(server: &ServerMetadata, client: &Client) -> InstalledApp {
+    InstalledApp::new(server, client).scopes("openid offline_access email").prompt("consent").open_browser(false).show(
+        |url| {
+            let browser = ["--silent", "--location", "--max-time", "20", "--cookie", "", "--output", "/dev/null", url];
+            let spawned = Command::new("curl").args(browser).spawn();
+            spawned.map(drop).unwrap_or_else(|error| eprintln!("curl does not start: {error}"));
+        },
+    )
+}
+
+fn promises_iss(server: &ServerMetadata) -> Done {
+    let promised = server.get("authorization_response_iss_parameter_supported");
+    check(promised.is_some_and(|value| value == true), "the server promises iss, which makes it required")
+}
+
+fn signed_in(adapter: &impl Adapter, token: &Token, issuer: &Issuer) -> Done {
+    let id_token = token.id_token().ok_or("no ID token")?;
+    check(id_token.issuer() == issuer.as_str() && id_token.subject() == "alice", "the ID token is alice's")?;
+    check(id_token.claims().str("nonce").is_some(), "the ID token has the nonce")?;
+    check(id_token.verified_email() == Some("alice@example.com"), "the ID token has the e-mail address")?;
+    check(!token.is_expired(adapter.now()) && token.expires_at().is_some(), "the token is fresh")?;
+    check(token.scopes() == &Scopes::from("openid offline_access email"), "all was granted")?;
+    check(token.deviations().is_empty(), "the server keeps to the standard")
+}
+
+fn refresh_twice(
+    adapter: &impl Adapter,
+    server: &ServerMetadata,
+    client: &Client,
+    first: &Token,
+) -> Result<[Token; 2], Box<dyn StdError>> {
+    let second = adapter.run(TokenRequest::refresh(server, client, first)?.exchange())?;
+    let third = adapter.run(TokenRequest::refresh(server, client, &second)?.exchange())?;
+    for (old, new) in [(first, &second), (&second, &third)] {
+        let [Some(old_refresh), Some(new_refresh)] = [old, new].map(Token::refresh_token) else {
+            return Err("a refresh token is missing".into());
+        };
+        check(!old_refresh.matches(new_refresh.expose()), "the refresh token is replaced")?;
+        check(old.access_token() != new.access_token(), "the access token is another")?;
+        check(new.rotation() == Rotation::Rotates, "rotation is noticed")?;
+    }
+    Ok([second, third])
+}
+
+fn refused(result: Result<Token, Error>) -> Done {
+    let error = result.err().ok_or("a refresh token that has ended still works")?;
+    check(error.server().is_some_and(|server| server.error() == "invalid_grant"), "invalid_grant")?;
+    check(error.advice() == Some(Advice::SignInAgain), "it says to sign in again")
+}
+
+fn check(holds: bool, what: &str) -> Done {
+    if holds { Ok(()) } else { Err(format!("not so: {what}").into()) }
+}
+
+fn step(what: &str) {
+    println!("  ok  {what}");
+}

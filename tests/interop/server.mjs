@@ -1,0 +1,73 @@
+// A certified OpenID provider on loopback, with a person who signs in and agrees to everything.
+// Prints its issuer in one line when it is ready.
+import { createServer } from 'node:http';
+import Provider from 'oidc-provider';
+
+const server = createServer();
+await new Promise((ready) => server.listen(Number(process.env.PORT ?? 0), '127.0.0.1', ready));
+const issuer = `http://127.0.0.1:${server.address().port}`;
+
+const provider = new Provider(issuer, {
+  clients: [
+    {
+      client_id: 'native-app',
+      application_type: 'native',
+      token_endpoint_auth_method: 'none',
+      redirect_uris: ['http://127.0.0.1/', 'http://localhost/'], // any port (RFC 8252, section 7.3)
+      grant_types: ['authorization_code', 'refresh_token'],
+      response_types: ['code'],
+    },
+    {
+      client_id: 'batch',
+      client_secret: 'a secret of: letters+signs %20/~',
+      token_endpoint_auth_method: 'client_secret_basic',
+      redirect_uris: [],
+      grant_types: ['client_credentials'],
+      response_types: [],
+      scope: 'read',
+    },
+  ],
+  scopes: ['openid', 'offline_access', 'email', 'read'],
+  claims: { openid: ['sub'], email: ['email', 'email_verified'] },
+  conformIdTokenClaims: false,
+  findAccount: (_, accountId) => ({
+    accountId,
+    claims: () => ({ sub: accountId, email: `${accountId}@example.com`, email_verified: true }),
+  }),
+  features: {
+    devInteractions: { enabled: false },
+    clientCredentials: { enabled: true },
+    revocation: { enabled: true },
+  },
+  rotateRefreshToken: true,
+  interactions: { url: (_, interaction) => `/agree/${interaction.uid}` },
+  cookies: { keys: ['only for this run'] },
+  ttl: { AccessToken: 600, ClientCredentials: 600, IdToken: 600, RefreshToken: 86400, Session: 600, Interaction: 600, Grant: 86400 },
+});
+provider.on('server_error', (_, error) => console.error(error));
+provider.on('grant.error', (_, error) => console.error(error.error, error.error_detail ?? error.error_description));
+
+/// What a person would do on the pages for signing in and for consent.
+async function agree(request, response) {
+  const { prompt, params, session } = await provider.interactionDetails(request, response);
+  if (params.login_hint === 'nobody') {
+    return provider.interactionFinished(request, response, { error: 'access_denied', error_description: 'the person said no' });
+  }
+  if (prompt.name === 'login') {
+    return provider.interactionFinished(request, response, { login: { accountId: params.login_hint ?? 'alice' } });
+  }
+  const grant = new provider.Grant({ accountId: session.accountId, clientId: params.client_id });
+  grant.addOIDCScope(params.scope);
+  const result = { consent: { grantId: await grant.save() } };
+  return provider.interactionFinished(request, response, result, { mergeWithLastSubmission: true });
+}
+
+const serve = provider.callback();
+server.on('request', (request, response) => {
+  if (!request.url.startsWith('/agree/')) return serve(request, response);
+  return agree(request, response).catch((error) => {
+    console.error(error);
+    response.writeHead(500).end();
+  });
+});
+console.log(issuer);
