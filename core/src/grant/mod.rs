@@ -94,6 +94,10 @@ impl TokenRequest {
         self,
     ) -> (Request, impl Fn(crate::exchange::Received<'_>) -> Result<Token, Error> + Send + 'static) {
         let Self { request, asked } = self;
-        (request, move |received: crate::exchange::Received<'_>| asked.parse(received))
+        let secrets = request.secrets().to_vec();
+        let parse = move |received: crate::exchange::Received<'_>| {
+            asked.parse(received).map_err(|error| error.strike_out(&secrets))
+        };
+        (request, parse)
     }
 }
