@@ -11,10 +11,12 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod canary;
 pub mod demo;
 pub mod front;
 mod http1;
 pub mod person;
+pub mod prop;
 pub mod server;
 pub mod world;
 

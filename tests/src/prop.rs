@@ -1,0 +1,373 @@
+//! What must hold for any bytes: nothing panics, nothing leaks, everything ends. Property tests and fuzz
+//! targets call these.
+//!
+//! Some bytes stand for more than themselves, so that inputs get far: see [`splice`].
+
+use std::time::Duration;
+
+use grantflow::exchange::Received;
+use grantflow::google::ClientSecrets;
+use grantflow::loopback::{Heard, Receiver, openable};
+use grantflow::machine::FailureKind;
+use grantflow::source::{Credential, TokenSource, Want};
+use grantflow::{
+    AuthorizationRequest, Client, ClientAuthentication, Cx, Deviation, Deviations, Discovery, Effect, ErrorKind,
+    Failure, InstalledApp, Issuer, Machine, Now, PendingAuthorization, Reply, Revocation, Secret, ServerMetadata, Step,
+    Timestamp, TokenRequest,
+};
+use http::{Method, Response, StatusCode};
+
+use crate::canary::{hidden, hidden_in_debug, hidden_in_error, shapes};
+
+/// The secret that everything here holds and nothing may show.
+pub const CANARY: &str = "c4n4ry-S3cret/+=";
+/// The same as the password of Basic for the client `app`, in base64.
+const BASIC: &str = "YXBwOmM0bjRyeS1TM2NyZXQlMkYlMkIlM0Q=";
+/// The most steps that any machine may take.
+const STEPS: usize = 64;
+
+const NOW: Timestamp = Timestamp::from_unix(1_795_176_000);
+
+fn cx() -> Cx {
+    Cx::new(Now { wall: NOW, mono: Duration::from_secs(1000) }, [7; 32])
+}
+
+fn server() -> ServerMetadata {
+    let issuer = Issuer::new("https://as.example").expect("an issuer");
+    let endpoint = |server: Result<ServerMetadata, _>| server.expect("an endpoint");
+    let server = endpoint(ServerMetadata::new(issuer).authorization_endpoint("https://as.example/authorize"));
+    let server = endpoint(server.token_endpoint("https://as.example/token"));
+    endpoint(server.revocation_endpoint("https://as.example/revoke"))
+}
+
+fn client(way: u8) -> Client {
+    Client::new("app").authentication(match way % 3 {
+        0 => ClientAuthentication::none(),
+        1 => ClientAuthentication::client_secret_basic(CANARY),
+        _ => ClientAuthentication::client_secret_post(CANARY),
+    })
+}
+
+/// Puts the secret where byte 1 stands, the same form-encoded for 2, as Basic for 3, `with` for 4.
+pub fn splice(data: &[u8], with: &str) -> Vec<u8> {
+    let encoded: String = url::form_urlencoded::byte_serialize(CANARY.as_bytes()).collect();
+    let mut spliced = Vec::with_capacity(data.len() + 64);
+    for byte in data {
+        match byte {
+            1 => spliced.extend_from_slice(CANARY.as_bytes()),
+            2 => spliced.extend_from_slice(encoded.as_bytes()),
+            3 => spliced.extend_from_slice(BASIC.as_bytes()),
+            4 => spliced.extend_from_slice(with.as_bytes()),
+            byte => spliced.push(*byte),
+        }
+    }
+    spliced
+}
+
+/// A token endpoint's answer: the first byte chooses how it calls itself and what is tolerated, the rest
+/// is the body.
+pub fn token_answer(data: &[u8]) {
+    let Some((&choice, body)) = data.split_first() else { return };
+    let mut response = Response::new(splice(body, ""));
+    let types = ["application/json", "text/plain", "application/x-www-form-urlencoded", ""];
+    if let Ok(value) = types[usize::from(choice) % 4].parse() {
+        response.headers_mut().insert("content-type", value);
+    }
+    let lenient = [Deviation::FormBody, Deviation::ZeroMeansNever, Deviation::OddTokenType, Deviation::NoIdToken]
+        .into_iter()
+        .fold(Deviations::TOLERATED, Deviations::with);
+    let tolerated = [Deviations::NONE, Deviations::TOLERATED, lenient][usize::from(choice / 4) % 3];
+    let server = server().tolerate(tolerated);
+    let request = TokenRequest::refresh_token(&server, &client(choice), &Secret::from(CANARY)).expect("a request");
+    let (_, parse) = request.into_parts();
+    match parse(Received { response: &response, sent: NOW, now: NOW }) {
+        Ok(token) => {
+            assert!(!token.access_token().is_empty() && token.access_token().bytes().all(|b| matches!(b, 0x20..=0x7e)));
+            assert!(token.expires_at().is_none_or(|end| end >= NOW), "nothing ends before it began");
+            assert!(token.refresh_token().is_some(), "there was one before");
+            assert!(tolerated != Deviations::NONE || token.deviations().is_empty());
+            let _ = format!("{token:?}");
+        }
+        Err(error) => hidden_in_error(&error, &[CANARY]),
+    }
+}
+
+/// The URL that an authorization request of [`prop`](self) makes, and what it remembers.
+fn pending() -> (String, PendingAuthorization) {
+    let request = AuthorizationRequest::new(&server(), &client(1), "http://127.0.0.1:50123/").scopes("openid");
+    let authorization = request.code_verifier("verifier-c4n4ry".repeat(3)).start(&mut cx()).expect("a URL");
+    (authorization.url, authorization.pending)
+}
+
+fn query_value(url: &str, name: &str) -> String {
+    let (_, query) = url.split_once('?').unwrap_or_default();
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned()).unwrap_or_default()
+}
+
+/// What came to the redirect URI. Byte 4 is the right `state`.
+pub fn redirect(data: &[u8]) {
+    let (url, pending) = pending();
+    let state = query_value(&url, "state");
+    let text = String::from_utf8_lossy(&splice(data, &state)).into_owned();
+    match pending.receive(&text, NOW) {
+        Ok(code) => {
+            assert!(text.contains(&state), "believed without the state: {text:?}");
+            hidden_in_debug("a code", &code, &[CANARY]);
+        }
+        Err(error) => {
+            let known = [ErrorKind::InvalidRedirect, ErrorKind::Authorization];
+            assert!(known.contains(&error.kind()), "{error:?}");
+            assert!(error.kind() != ErrorKind::Authorization || text.contains(&state), "a stranger's error: {text:?}");
+            hidden_in_error(&error, &[&state, &"verifier-c4n4ry".repeat(3)]);
+        }
+    }
+}
+
+/// Bytes of a connection to the loopback receiver. Byte 4 is the right `state`, byte 5 the right head.
+pub fn loopback_request(data: &[u8]) {
+    let app = || InstalledApp::new(&server(), &client(0)).start(50123, &mut cx()).expect("a receiver");
+    let receiver: Receiver = app();
+    let state = query_value(receiver.url(), "state");
+    let mut bytes = Vec::new();
+    for part in splice(data, &state).split_inclusive(|byte| *byte == 5) {
+        match part.split_last() {
+            Some((5, before)) => {
+                bytes.extend_from_slice(before);
+                bytes.extend_from_slice(b" HTTP/1.1\r\nHost: 127.0.0.1:50123\r\n\r\n");
+            }
+            _ => bytes.extend_from_slice(part),
+        }
+    }
+    let mut over = false;
+    // However the bytes come in pieces.
+    for end in [bytes.len() / 3, bytes.len() / 2, bytes.len().saturating_sub(1), bytes.len()] {
+        let mut receiver = app();
+        let page = match receiver.hear(&bytes[..end], NOW) {
+            Heard::More => {
+                assert!(end < 16 * 1024, "it reads on for ever");
+                assert!(!over, "what was judged is not open again");
+                continue;
+            }
+            Heard::Reply(page) => page,
+            Heard::Answered(page) => {
+                assert!(String::from_utf8_lossy(&bytes).contains(&state), "believed without the state");
+                page
+            }
+        };
+        over = true;
+        let page = String::from_utf8(page).expect("a page is UTF-8");
+        hidden("the page", &page, &[&state]);
+        assert!(page.is_empty() || page.starts_with("HTTP/1.1 "), "{page}");
+        assert!(!page.contains("<script") && !page.to_ascii_lowercase().contains("\nlocation:"), "{page}");
+    }
+}
+
+/// A metadata document. Byte 4 is the right issuer.
+pub fn metadata(data: &[u8]) {
+    let issuer = Issuer::new("https://as.example").expect("an issuer");
+    match ServerMetadata::from_json(&splice(data, issuer.as_str()), &issuer) {
+        Err(error) => assert!(matches!(error.kind(), ErrorKind::InvalidResponse | ErrorKind::Issuer), "{error:?}"),
+        Ok(server) => {
+            assert_eq!(server.issuer(), &issuer);
+            for endpoint in [server.authorization(), server.token(), server.revocation()].into_iter().flatten() {
+                let address = endpoint.as_str();
+                assert!(address.starts_with("https://") || address.starts_with("http://"), "{address}");
+                assert!(address.bytes().all(|byte| matches!(byte, 0x21..=0x7e)), "{address:?}");
+            }
+            let request = AuthorizationRequest::new(&server, &client(0), "http://127.0.0.1:50123/").scopes("openid");
+            if let Ok(authorization) = request.start(&mut cx()) {
+                let _ = openable(&authorization.url);
+                assert!(authorization.url.contains("code_challenge_method=S256"));
+            }
+        }
+    }
+}
+
+/// A client file of Google's.
+pub fn client_file(data: &[u8]) {
+    let file = splice(data, "https://oauth2.googleapis.com/token");
+    match ClientSecrets::from_json(&file) {
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Config);
+            hidden_in_error(&error, &[CANARY]);
+        }
+        Ok(secrets) => {
+            assert!(!secrets.client().id().is_empty());
+            for endpoint in [secrets.server().authorization(), secrets.server().token()].into_iter().flatten() {
+                let host = endpoint.as_str().split('/').nth(2).unwrap_or_default();
+                assert!(host.ends_with(".googleapis.com") || host == "accounts.google.com", "{host}");
+            }
+            let _ = format!("{secrets:?}");
+        }
+    }
+    let _ = ClientSecrets::from_json_with_any_server(&file).map(|secrets| format!("{secrets:?}"));
+}
+
+/// Any replies to any machine: the first byte chooses the machine, the rest makes the replies.
+pub fn any_replies(data: &[u8]) {
+    let mut source = Source(data);
+    let (server, choice, way) = (server(), source.byte(), source.byte());
+    let (client, secret) = (client(way), Secret::from(CANARY));
+    let issuer = server.issuer().clone();
+    let exchange = |request: Result<TokenRequest, grantflow::Error>| request.map(TokenRequest::exchange);
+    match choice % 10 {
+        0 => {
+            let (url, pending) = pending();
+            let redirect = format!("?code={}&state={}", "c4n4ry-S3cret%2F%2B%3D", query_value(&url, "state"));
+            let client = Client::new("app").authentication(ClientAuthentication::client_secret_post(CANARY));
+            feed(exchange(pending.finish(&client, &redirect, NOW)), source);
+        }
+        1 => feed(exchange(TokenRequest::refresh_token(&server, &client, &secret)), source),
+        2 => {
+            let server = server.refresh_token_rotation(grantflow::Rotation::Never);
+            feed(exchange(TokenRequest::refresh_token(&server, &client, &secret)), source);
+        }
+        3 => feed(exchange(TokenRequest::client_credentials(&server, &self::client(way | 1))), source),
+        4 => feed(exchange(TokenRequest::password(&server, &client, "user", CANARY)), source),
+        5 => feed(Revocation::new(&server, &client, &secret).map(Revocation::exchange), source),
+        6 => feed(Ok(Discovery::new(&issuer)), source),
+        7 => feed(Ok(ClientSecrets::read("/etc/client_secret.json")), source),
+        8 => {
+            let credential = Credential::refresh_token(issuer, &client, secret);
+            feed(Ok(credential.mint(&Want::access_token("a"), &credential.first_state())), source);
+        }
+        _ => {
+            let credential = Credential::password(issuer, &client, "user", CANARY);
+            feed(Ok(credential.mint(&Want::access_token("a"), &credential.first_state())), source);
+        }
+    }
+}
+
+fn feed<M: Machine>(machine: Result<M, grantflow::Error>, mut source: Source<'_>) {
+    let Ok(mut machine) = machine else { return };
+    let (mut reply, mut now) = (Reply::Start, Now { wall: NOW, mono: Duration::from_secs(1000) });
+    if source.byte() == 255 {
+        reply = source.reply();
+    }
+    for _ in 0..STEPS {
+        let mut cx = Cx::new(now, [source.byte(); 32]);
+        match machine.resume(&mut cx, reply) {
+            Step::Do(effect) => {
+                hidden_in_debug("an effect", &effect, &[CANARY]);
+                if let Effect::Sleep(time) = &effect {
+                    assert!(*time < Duration::from_secs(30), "longer than the whole exchange may take");
+                    now.mono += *time;
+                }
+                now.mono += Duration::from_millis(u64::from(source.byte()) * 50);
+                // The wall clock may go where it likes.
+                now.wall = Timestamp::from_unix(NOW.as_unix() + i64::from(source.byte()) * 100 - 12_800);
+                reply = source.reply_to(&effect);
+                hidden_in_debug("a reply", &reply, &[CANARY]);
+            }
+            Step::Done(result) => {
+                if let Err(error) = result {
+                    hidden_in_error(&error, &[CANARY]);
+                }
+                let again = machine.resume(&mut Cx::new(now, [0; 32]), source.reply());
+                let misuse = matches!(&again, Step::Done(Err(error)) if error.kind() == ErrorKind::Misuse);
+                assert!(misuse, "a call after the end");
+                return;
+            }
+        }
+    }
+    panic!("no end after {STEPS} steps");
+}
+
+/// Bytes to decide by; zeros when they are used up.
+#[derive(Clone, Copy)]
+struct Source<'a>(&'a [u8]);
+
+/// Bodies that get further than random bytes do. Byte 1 to 3 as in [`splice`].
+const BODIES: [&str; 12] = [
+    "",
+    r#"{"access_token":"t","token_type":"Bearer","expires_in":3600,"refresh_token":"r","scope":"a"}"#,
+    r#"{"access_token":"t","token_type":"Bearer","id_token":"eyJhbGciOiJSUzI1NiJ9.e30.c2ln"}"#,
+    "{\"error\":\"invalid_grant\",\"error_description\":\"bad \u{1} \u{2} \u{3}\",\"error_uri\":\"https://x/?\u{2}\"}",
+    "{\"error\":\"\u{1}\",\"error_description\":\"\u{1}\u{1}\"}",
+    "{\"error\":{\"message\":\"\u{1}\",\"type\":\"\u{2}\"}}",
+    "error=\u{2}&error_description=\u{2}",
+    r#"{"issuer":"https://as.example","token_endpoint":"https://as.example/token","authorization_endpoint":"https://as.example/a"}"#,
+    "{\"issuer\":\"https://as.example\",\"token_endpoint\":\"javascript:\u{1}\"}",
+    "{\"installed\":{\"client_id\":\"x\",\"client_secret\":\"\u{1}\",\"auth_uri\":\"https://accounts.google.com/a\",\"token_uri\":\"https://oauth2.googleapis.com/token\"}}",
+    "{\"installed\":{\"client_id\":\"\u{1}\",\"client_secret\":\"\u{1}\",\"auth_uri\":\"http://x/?\u{1}\"}}",
+    "<html>\u{1}",
+];
+
+impl Source<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    fn bytes(&mut self) -> Vec<u8> {
+        let choice = usize::from(self.byte());
+        if let Some(body) = BODIES.get(choice) {
+            return splice(body.as_bytes(), "");
+        }
+        let length = (choice - BODIES.len()).min(self.0.len());
+        let (taken, rest) = self.0.split_at(length);
+        self.0 = rest;
+        splice(taken, "")
+    }
+
+    /// A reply that fits the effect, mostly.
+    fn reply_to(&mut self, effect: &Effect) -> Reply {
+        match (self.byte(), effect) {
+            (0..32, Effect::Http(_)) => Reply::Slept,
+            (0..32, _) => self.reply(),
+            (32..40, _) => Reply::Refused,
+            (40..80, _) => Reply::Failed(self.failure()),
+            // A server that was told no secret has none to send back.
+            (_, Effect::Http(call)) if call.request.method() == Method::GET => {
+                let mut response = self.response();
+                let body = String::from_utf8_lossy(response.body()).into_owned();
+                *response.body_mut() = shapes(CANARY).iter().fold(body, |body, shape| body.replace(shape, "x")).into();
+                Reply::Http(response)
+            }
+            (_, Effect::Http(_)) => Reply::Http(self.response()),
+            (_, Effect::Sleep(_)) => Reply::Slept,
+            (_, Effect::ReadFile { .. }) => Reply::File(self.bytes()),
+            _ => Reply::Refused,
+        }
+    }
+
+    fn reply(&mut self) -> Reply {
+        match self.byte() % 8 {
+            0 => Reply::Refused,
+            1 => Reply::Start,
+            2 => Reply::Http(self.response()),
+            3 => Reply::Slept,
+            4 => Reply::Env(Some(CANARY.into())),
+            5 => Reply::File(self.bytes()),
+            6 => Reply::Missing,
+            _ => Reply::Failed(self.failure()),
+        }
+    }
+
+    fn failure(&mut self) -> Failure {
+        use FailureKind::*;
+        let kinds = [Connect, Tls, Broken, Timeout, TooLarge, Forbidden, File, Other];
+        let kind = kinds[usize::from(self.byte()) % kinds.len()];
+        if self.byte() < 128 { Failure::not_sent(kind, "x") } else { Failure::maybe_sent(kind, "x") }
+    }
+
+    fn response(&mut self) -> Response<Vec<u8>> {
+        const STATUSES: [u16; 14] = [200, 201, 204, 301, 307, 400, 401, 403, 404, 408, 429, 500, 503, 999];
+        let status = STATUSES[usize::from(self.byte()) % STATUSES.len()];
+        let types = ["application/json", "application/x-www-form-urlencoded", "text/html", ""];
+        let content_type = types[usize::from(self.byte()) % types.len()];
+        let waits = ["", "", "0", "5", "29", "99999999999", "Fri, 20 Nov 2026 12:00:09 GMT", "x"];
+        let retry_after = waits[usize::from(self.byte()) % waits.len()];
+        let mut response = Response::new(self.bytes());
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+        for (name, value) in [("content-type", content_type), ("retry-after", retry_after), ("location", "https://x/")]
+        {
+            if let Ok(value) = value.parse() {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
+}

@@ -1,0 +1,244 @@
+//! Weeks in the life of a program with many tokens, in a second, and the same each time from its seed.
+//!
+//! The cell, the grant's queue and the machines that mint are the real ones. The managers around them, the
+//! callers, the servers, the network and the clocks are models. After every event the rules of
+//! [`oracle`](self) are checked:
+//!
+//! 1. There are never two refreshes in flight for one want of one credential.
+//! 2. A rotating refresh token is not sent again when it may have been used, but for one recovery attempt.
+//! 3. No expired, rejected or foreign token is handed out, by the wall clock of that moment.
+//! 4. A valid token is never withheld.
+//! 5. Nobody waits without a refresh in flight.
+//! 6. While it fails, a want is minted again only after its pause, and a mint makes few requests.
+//! 7. When the trouble is over, every want is served again within a bound, and then nobody waits.
+//!
+//! ```
+//! let report = grantflow_tests::simulation::run(1).unwrap();
+//! assert!(report.events > 20_000);
+//! ```
+
+mod account;
+mod caller;
+mod clock;
+mod log;
+mod manager;
+mod network;
+mod oracle;
+mod rng;
+mod weather;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use account::Account;
+use caller::Caller;
+use clock::Clock;
+use log::Log;
+use manager::{Credentials, Run, Slot};
+use network::{Trouble, Wire};
+use rng::Rng;
+use weather::{Pace, Season, Weather};
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// The simulation is over when both have passed.
+const EVENTS: u64 = 20_000;
+const TIME: Duration = Duration::from_secs(14 * 86_400);
+
+/// How a seed went that broke no rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// How many things happened.
+    pub events: u64,
+    /// How much time passed.
+    pub time: Duration,
+    /// A digest of everything that happened, in order.
+    pub digest: u64,
+    /// How many tokens callers were given.
+    pub served: u64,
+    /// How many callers were told of a failure.
+    pub failed: u64,
+    /// How many callers had to wait.
+    pub waited: u64,
+    /// How many refreshes began.
+    pub refreshes: u64,
+    /// How many requests were sent.
+    pub requests: u64,
+    /// How many refresh tokens were given up as lost.
+    pub lost: u64,
+    /// How many of those the server would still have taken.
+    pub lost_though_alive: u64,
+    /// The longest time from the end of all trouble until a want was served.
+    pub recovery: Duration,
+}
+
+/// A rule was broken.
+pub struct Broken {
+    /// The seed; it leads here every time.
+    pub seed: u64,
+    /// Which rule, and how.
+    pub why: String,
+    /// What had happened last.
+    pub last: Vec<String>,
+    /// What had happened until then.
+    pub report: Report,
+}
+
+impl fmt::Debug for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.last {
+            writeln!(f, "{line}")?;
+        }
+        writeln!(f, "seed {} broke a rule at event {}: {}", self.seed, self.report.events, self.why)?;
+        write!(f, "again: cargo run --release -p grantflow-tests --example simulate -- --seed {}", self.seed)
+    }
+}
+
+/// Runs one seed to its end, or until a rule is broken.
+///
+/// # Errors
+///
+/// The rule, and what led there.
+pub fn run(seed: u64) -> Result<Report, Box<Broken>> {
+    let mut sim = Sim::new(seed);
+    sim.begin();
+    while sim.broken.is_none() && sim.season != Season::Over {
+        let Some((at, event)) = sim.clock.next() else { break };
+        sim.happen(at, event);
+        sim.check();
+    }
+    if sim.season != Season::Over {
+        sim.breaks("everything stands still".to_owned());
+    }
+    sim.report.time = sim.clock.truth;
+    sim.report.digest = sim.log.digest();
+    match sim.broken {
+        None => Ok(sim.report),
+        Some(why) => Err(Box::new(Broken { seed, why, last: sim.log.last(), report: sim.report })),
+    }
+}
+
+/// What can happen.
+#[derive(Debug)]
+enum Event {
+    /// A caller goes on, unless the number says that it was cancelled in between.
+    Caller(usize, u32),
+    /// A caller is dropped while it waits.
+    Cancel(usize, u32),
+    /// A refresh that has its turn begins.
+    Begin(u64),
+    /// A refresh has slept.
+    Slept(u64),
+    /// A refresh is torn off.
+    Abandon(u64),
+    /// A call has taken all the time that it may.
+    TimeOut { run: u64, wire: u64 },
+    /// A request reaches its server.
+    Arrive(u64),
+    /// The answer is back, or the failure.
+    Answer(u64),
+    /// The background refresher looks, unless the number says that it was told otherwise.
+    Refresher(u32),
+    /// Something changes in the world.
+    Weather(Weather),
+}
+
+struct Sim {
+    rng: Rng,
+    clock: Clock,
+    log: Log,
+    accounts: Vec<Account>,
+    credentials: Vec<Credentials>,
+    slots: Vec<Slot>,
+    callers: Vec<Caller>,
+    runs: BTreeMap<u64, Run>,
+    wires: BTreeMap<u64, Wire>,
+    ids: u64,
+    refresher: u32,
+    refresher_wakes: Duration,
+    pace: Pace,
+    season: Season,
+    season_began: Duration,
+    /// When a clock last jumped or the machine last slept.
+    jumped: Duration,
+    report: Report,
+    broken: Option<String>,
+}
+
+impl Sim {
+    fn new(seed: u64) -> Self {
+        let mut sim = Self {
+            rng: Rng::new(seed),
+            clock: Clock { mono: Duration::from_secs(1000), ..Clock::default() },
+            log: Log::default(),
+            accounts: Vec::new(),
+            credentials: Vec::new(),
+            slots: Vec::new(),
+            callers: Vec::new(),
+            runs: BTreeMap::new(),
+            wires: BTreeMap::new(),
+            ids: 0,
+            refresher: 0,
+            refresher_wakes: Duration::MAX,
+            pace: Pace::Work,
+            season: Season::Storm,
+            season_began: Duration::ZERO,
+            jumped: Duration::ZERO,
+            report: Report::default(),
+            broken: None,
+        };
+        for _ in 0..3 + sim.rng.below(4) {
+            sim.add_credential();
+        }
+        for _ in 0..6 + sim.rng.below(18) {
+            sim.callers.push(Caller::default());
+        }
+        sim
+    }
+
+    fn begin(&mut self) {
+        for caller in 0..self.callers.len() {
+            self.think(caller);
+        }
+        self.forecast();
+        self.wake_refresher_in(Duration::from_secs(30));
+    }
+
+    fn happen(&mut self, at: Duration, event: Event) {
+        if !matches!(event, Event::Refresher(_)) {
+            self.report.events += 1;
+        }
+        match event {
+            Event::Caller(caller, nonce) => self.go_on(caller, nonce),
+            Event::Cancel(caller, nonce) => self.cancel(caller, nonce),
+            Event::Begin(run) => self.begin_run(run),
+            Event::Slept(run) => self.resume(run, grantflow::Reply::Slept),
+            Event::Abandon(run) => self.abandon(run),
+            Event::TimeOut { run, wire } => self.time_out(run, wire),
+            Event::Arrive(wire) => self.arrive(at, wire),
+            Event::Answer(wire) => self.deliver(at, wire),
+            Event::Refresher(nonce) => self.refresh_in_background(nonce),
+            Event::Weather(weather) => self.change(weather),
+        }
+    }
+
+    fn id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+
+    fn note(&mut self, what: &'static str, a: usize, b: u64) {
+        self.log.note(self.report.events, self.clock.now(), what, a, b);
+    }
+
+    /// A rule is broken. The first counts.
+    fn breaks(&mut self, why: String) {
+        self.broken.get_or_insert(why);
+    }
+
+    fn require(&mut self, holds: bool, why: impl FnOnce() -> String) {
+        if !holds {
+            self.breaks(why());
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Property tests: the bodies of the fuzz targets, on inputs made by a seeded generator from good ones.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use grantflow_tests::prop;
+
+/// A small generator (xorshift64*): the same seed gives the same inputs on every machine.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next()).unwrap() % end.max(1)
+    }
+
+    /// A good input with a few bytes changed, cut, doubled or put in; sometimes only noise.
+    fn spoil(&mut self, good: &[u8]) -> Vec<u8> {
+        const WORDS: [&[u8]; 16] = [
+            b"\x01", b"\x02", b"\x03", b"\x04", b"\x05", b"\"", b"\\", b"{", b"[", b"null", b"&", b"=", b"%00",
+            b"\r\n", b"\xff", b"e309",
+        ];
+        if self.below(8) == 0 {
+            return (0..self.below(200)).map(|_| self.next() as u8).collect();
+        }
+        let mut bytes = good.to_vec();
+        for _ in 0..self.below(4) {
+            let (at, other) = (self.below(bytes.len()), self.below(bytes.len()));
+            match self.below(5) {
+                0 if !bytes.is_empty() => bytes[at] = self.next() as u8,
+                1 => drop(bytes.splice(at..at, WORDS[self.below(WORDS.len())].iter().copied())),
+                2 => drop(bytes.drain(at.min(other)..at.max(other))),
+                3 => bytes.truncate(at.max(1)),
+                _ => {
+                    let part = bytes[at.min(other)..at.max(other)].to_vec();
+                    drop(bytes.splice(at..at, part));
+                }
+            }
+        }
+        bytes
+    }
+}
+
+/// Feeds a body with good inputs, and with many that were good once.
+fn hold(body: fn(&[u8]), seed: u64, good: &[&[u8]], rounds: usize) {
+    let mut random = Random(seed);
+    for input in good {
+        body(input);
+    }
+    for round in 0..rounds {
+        let input = random.spoil(good[round % good.len()]);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| body(&input))) {
+            eprintln!("with the input {:?}", input.escape_ascii().to_string());
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn no_token_answer_panics_or_leaks() {
+    hold(
+        prop::token_answer,
+        1,
+        &[
+            b"\x04{\"access_token\":\"t\",\"token_type\":\"Bearer\",\"expires_in\":3600,\"refresh_token\":\"r\"}",
+            b"\x05{\"access_token\":\"\x01\",\"scope\":[\"a\",\"\x01\"],\"expires_in\":\"60\",\"x\":{\"y\":[1,null]}}",
+            b"\x0aaccess_token=\x02&token_type=bearer&scope=a%2Cb&expires_in=0",
+            b"\x04{\"error\":\"invalid_grant\",\"error_description\":\"\x01 \x02 \x03\",\"error_uri\":\"https://x/\x02\"}",
+            b"\x04{\"ok\":false,\"error\":{\"message\":\"\x01\",\"code\":1}}",
+        ],
+        5_000,
+    );
+}
+
+#[test]
+fn no_redirect_panics_leaks_or_is_believed_without_the_state() {
+    hold(
+        prop::redirect,
+        2,
+        &[
+            b"http://127.0.0.1:50123/?code=abc&state=\x04&iss=https%3A%2F%2Fas.example",
+            b"code=abc&state=\x04",
+            b"?error=access_denied&error_description=\x04+no&state=\x04#fragment",
+            b"?code=a&code=b&state=\x04",
+        ],
+        5_000,
+    );
+}
+
+#[test]
+fn no_request_to_the_loopback_receiver_panics_leaks_or_is_believed_without_the_state() {
+    hold(
+        prop::loopback_request,
+        3,
+        &[
+            b"GET /?code=abc&state=\x04\x05",
+            b"GET /?error=%3Cscript%3E&error_description=%3Cscript%3E&state=\x04\x05",
+            b"HEAD /favicon.ico\x05",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+            b"GET http://127.0.0.1:50123/?code=a&state=\x04 HTTP/1.1\r\nHost: 127.0.0.1:50123\r\nOrigin: null\r\n\r\n",
+        ],
+        2_000,
+    );
+}
+
+#[test]
+fn no_metadata_panics_or_leads_astray() {
+    hold(
+        prop::metadata,
+        4,
+        &[
+            b"{\"issuer\":\"\x04\",\"authorization_endpoint\":\"\x04/a?b=c\",\"token_endpoint\":\"http://[::1]:1/t\"}",
+            b"{\"issuer\":\"\x04\",\"revocation_endpoint\":null,\"code_challenge_methods_supported\":[\"S256\",1]}",
+            b"{\"issuer\":\"\x04\",\"authorization_endpoint\":\"javascript:alert(1)\"}",
+        ],
+        4_000,
+    );
+}
+
+#[test]
+fn no_client_file_panics_or_leaks() {
+    hold(
+        prop::client_file,
+        5,
+        &[
+            b"{\"installed\":{\"client_id\":\"x\",\"client_secret\":\"\x01\",\"token_uri\":\"\x04\",\
+              \"auth_uri\":\"https://accounts.google.com/o/oauth2/auth\",\"redirect_uris\":[\"http://localhost\"]}}",
+            b"{\"web\":{\"client_id\":\"x\",\"client_secret\":\"\x01\",\"token_uri\":\"https://x.example/\x02\",\
+              \"auth_uri\":\"https://x.example/\"}}",
+            b"{\"type\":\"service_account\",\"private_key\":\"\x01\"}",
+        ],
+        4_000,
+    );
+}
+
+#[test]
+fn whatever_the_replies_every_machine_ends_and_says_no_secret() {
+    // Machine, client, start; then seed, time, clock, reply, status, type, wait, body for each step.
+    let good: Vec<Vec<u8>> = (0..10)
+        .map(|machine| {
+            let answer = |status, body| [9, 1, 128, 200, status, 0, 0, body];
+            [&[machine, machine, 0][..], &answer(12, 0), &[9, 1, 128, 200], &answer(0, 1), &answer(5, 3)].concat()
+        })
+        .collect();
+    let good: Vec<&[u8]> = good.iter().map(Vec::as_slice).collect();
+    hold(prop::any_replies, 6, &good, 10_000);
+    let mut random = Random(7);
+    for _ in 0..10_000 {
+        let noise: Vec<u8> = (0..random.below(400)).map(|_| random.next() as u8).collect();
+        prop::any_replies(&noise);
+    }
+}
