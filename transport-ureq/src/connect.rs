@@ -30,9 +30,9 @@ pub(crate) fn connector(tls: Option<Arc<ClientConfig>>, watch: Arc<Watch>) -> im
 /// What is to be known of one call while it is under way.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    pub(crate) target: Uri,
-    pub(crate) start_before: Option<Timestamp>,
-    pub(crate) cancel: Cancel,
+    target: Uri,
+    start_before: Option<Timestamp>,
+    cancel: Cancel,
     wrote: AtomicBool,
 }
 

@@ -118,7 +118,7 @@ impl<'a> Waiting<'a> {
         while let Some(line) = self.terminal.as_mut().and_then(Terminal::line) {
             match self.receiver.paste(&line, now.wall) {
                 Ok(()) => return Ok(true),
-                Err(error) => print(&format!("This cannot be used: {error}.\nPaste the whole address:")),
+                Err(_) => print("This is not the address that this sign-in ended at. Paste the whole address:"),
             }
         }
         Ok(self.open.serve(&mut self.receiver, now, perform))

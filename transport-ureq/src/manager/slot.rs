@@ -1,0 +1,309 @@
+//! The holder of one token of one want: [`Slot`].
+//!
+//! A fresh token is read without a lock. All else goes through the cell under a lock that is never held while
+//! anything is fetched. What waiters need exists only while a flight is under way, and is made under that
+//! lock: whoever ends the flight takes it out under the same lock, so that no wake-up is lost.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::Duration;
+
+use grantflow::cell::{Acquired, Issued, Ticket, TokenCell};
+use grantflow::source::Want;
+use grantflow::{Error, ErrorKind, Now, Timestamp, Token};
+
+use super::flight::{Credential, Job};
+use super::sync::{AtomicBool, AtomicI64, Condvar, Mutex, MutexGuard, lock, wait};
+use super::token_ref::{Shown, TokenRef};
+
+/// How often one call begins again: each time a token came and ended before it could be used.
+const ROUNDS: u32 = 8;
+
+pub(crate) struct Slot {
+    pub(crate) want: Want,
+    pub(crate) home: Arc<Credential>,
+    shown: Shown,
+    /// Until when (milliseconds on the wall clock) whoever likes may take what is shown. A token is shown
+    /// before its time is, and its time is taken back before the token is.
+    until: AtomicI64,
+    /// Whether the token was used since it was had.
+    used: AtomicBool,
+    state: Mutex<State>,
+}
+
+struct State {
+    cell: TokenCell,
+    /// The end of the flight under way, if somebody waits for it.
+    landing: Option<Arc<Condvar>>,
+    /// How often everything was forgotten.
+    epoch: u32,
+    closed: Option<Closed>,
+    timer: Timer,
+}
+
+/// When the worker is to look after a slot, on the worker's clock; none if it is zero.
+pub(crate) type Timer = u64;
+
+/// Why a slot hands out nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closed {
+    ShutDown,
+    Removed,
+}
+
+impl Closed {
+    pub(crate) fn error(self) -> Error {
+        match self {
+            Self::ShutDown => Error::new(ErrorKind::Cancelled, "the token manager was shut down"),
+            Self::Removed => Error::new(ErrorKind::Config, "the credential was removed from its pool"),
+        }
+    }
+}
+
+/// What is known of a slot at a moment.
+pub(crate) struct Seen {
+    pub(crate) valid: Option<Arc<Issued>>,
+    pub(crate) error: Option<Error>,
+    pub(crate) next_refresh: Option<Duration>,
+    pub(crate) refreshing: bool,
+}
+
+impl Slot {
+    pub(crate) fn new(home: &Arc<Credential>, want: Want) -> Arc<Self> {
+        Arc::new(Self {
+            want,
+            home: home.clone(),
+            shown: Shown::default(),
+            until: AtomicI64::new(i64::MIN),
+            used: AtomicBool::new(false),
+            state: Mutex::new(State {
+                cell: home.shared.cell(),
+                landing: None,
+                epoch: 0,
+                closed: None,
+                timer: 0,
+            }),
+        })
+    }
+
+    /// The token, if it is fresh.
+    #[inline]
+    pub(crate) fn fresh(&self, wall: Timestamp) -> Option<TokenRef> {
+        if wall.as_unix_millis() >= self.until.load(Acquire) {
+            return None;
+        }
+        let token = TokenRef::of(&self.shown)?;
+        // A write would take the line away from the other readers.
+        if !self.used.load(Relaxed) {
+            self.used.store(true, Relaxed);
+        }
+        Some(token)
+    }
+
+    /// The token, by whatever it takes.
+    pub(crate) fn token(self: &Arc<Self>) -> Result<TokenRef, Error> {
+        let mut state = lock(&self.state);
+        for _ in 0..ROUNDS {
+            if let Some(closed) = state.closed {
+                return Err(closed.error());
+            }
+            match state.cell.acquire(self.home.shared.now()) {
+                Acquired::Fresh(token) | Acquired::Due(token, None) => return Ok(self.take(token)),
+                Acquired::Due(token, Some(ticket)) if self.home.shared.background() => {
+                    let job = Job::new(self, ticket, state.epoch);
+                    drop(state);
+                    job.behind();
+                    return Ok(self.take(token));
+                }
+                Acquired::Due(_, Some(ticket)) | Acquired::Refresh(ticket) => {
+                    let job = Job::new(self, ticket, state.epoch);
+                    drop(state);
+                    job.here();
+                    state = lock(&self.state);
+                }
+                Acquired::Wait => state = self.land(state),
+                Acquired::Failed(error) => return Err(error),
+            }
+        }
+        Err(Error::new(ErrorKind::InvalidResponse, "each new token had ended before it could be used"))
+    }
+
+    /// A new token, whatever is held.
+    pub(crate) fn force(self: &Arc<Self>) -> Result<TokenRef, Error> {
+        let mut state = lock(&self.state);
+        if let Some(closed) = state.closed {
+            return Err(closed.error());
+        }
+        let before = state.cell.held().map(|held| held.generation);
+        match state.cell.force() {
+            None => state = self.land(state),
+            Some(ticket) => {
+                let job = Job::new(self, ticket, state.epoch);
+                drop(state);
+                job.here();
+                state = lock(&self.state);
+            }
+        }
+        match (state.closed, state.cell.held(), state.cell.error()) {
+            (Some(closed), ..) => Err(closed.error()),
+            (_, Some(held), _) if before.is_none_or(|before| held.generation > before) => Ok(self.take(held.clone())),
+            (_, _, Some(error)) => Err(error.clone()),
+            (_, _, None) => Err(Error::new(ErrorKind::Cancelled, "the refresh was given up")),
+        }
+    }
+
+    /// Takes note that a server refused this token; see [`TokenCell::reject`].
+    pub(crate) fn reject(&self, issued: &Arc<Issued>) -> bool {
+        let mut state = lock(&self.state);
+        // What is not held, or no longer, says nothing about what is.
+        if !state.cell.held().is_some_and(|held| Arc::ptr_eq(held, issued)) {
+            return true;
+        }
+        let another = state.cell.reject(issued.generation, self.home.shared.now());
+        if another {
+            self.until.store(i64::MIN, Release);
+        }
+        another
+    }
+
+    pub(crate) fn see(&self, now: Now) -> Seen {
+        let state = lock(&self.state);
+        Seen {
+            valid: state.cell.valid(now),
+            error: state.cell.error().cloned(),
+            next_refresh: state.cell.next_wake(now),
+            refreshing: state.cell.is_refreshing(),
+        }
+    }
+
+    /// Whether a token is held that is still good.
+    pub(crate) fn is_valid(&self, now: Now) -> bool {
+        lock(&self.state).cell.valid(now).is_some()
+    }
+
+    /// Whether what a flight of this epoch brings is still wanted.
+    pub(crate) fn awaits(&self, epoch: u32) -> bool {
+        let state = lock(&self.state);
+        state.closed.is_none() && state.epoch == epoch
+    }
+
+    /// Takes what came of a flight, shows it and wakes whoever waits. What came of one from before a
+    /// [`clear`](Self::clear) is ignored.
+    pub(crate) fn settle(self: &Arc<Self>, ticket: Ticket, now: Now, result: Result<Token, Error>) {
+        let shared = &self.home.shared;
+        let mut state = lock(&self.state);
+        let flying = state.cell.is_refreshing();
+        state.cell.settle(ticket, now, result);
+        if !flying || state.cell.is_refreshing() {
+            return;
+        }
+        let came = match (state.cell.error(), state.cell.held()) {
+            (None, Some(held)) => Ok(held.clone()),
+            (Some(error), _) => Err(error.clone()),
+            (None, None) => return,
+        };
+        if state.closed.is_some() {
+            state.cell.clear();
+        } else {
+            if let Ok(issued) = &came {
+                self.show(issued, state.cell.due().0);
+            }
+            if let Some(time) = state.cell.next_wake(now).filter(|_| shared.background()) {
+                shared.arm(self, &mut state.timer, time);
+            }
+        }
+        state.landed();
+        drop(state);
+        shared.tell(self, came);
+    }
+
+    /// Takes back a ticket of which nothing came.
+    pub(crate) fn abandon(&self, ticket: Ticket) {
+        let mut state = lock(&self.state);
+        state.cell.abandon(ticket);
+        if !state.cell.is_refreshing() {
+            state.landed();
+        }
+    }
+
+    /// Forgets everything, since the credential is another one.
+    pub(crate) fn clear(&self) {
+        let mut state = lock(&self.state);
+        self.forget(&mut state);
+        state.cell.clear();
+        state.landed();
+    }
+
+    /// Hands out nothing from now on. A flight under way still tells what it brought.
+    pub(crate) fn close(&self, why: Closed) {
+        let mut state = lock(&self.state);
+        state.closed.get_or_insert(why);
+        self.forget(&mut state);
+        if !state.cell.is_refreshing() {
+            state.cell.clear();
+        }
+        state.landed();
+    }
+
+    /// Looks whether it is time for a refresh, on behalf of the timer that was set to this moment. What
+    /// nobody used since it was had is left to end.
+    pub(crate) fn tend(self: &Arc<Self>, timer: Timer) {
+        let shared = &self.home.shared;
+        let now = shared.now();
+        let mut state = lock(&self.state);
+        if state.timer == timer {
+            state.timer = 0;
+        }
+        if state.closed.is_some() || !self.used.load(Relaxed) {
+            return;
+        }
+        match state.cell.next_wake(now) {
+            None => {}
+            Some(Duration::ZERO) => {
+                if let Acquired::Due(_, Some(ticket)) = state.cell.acquire(now) {
+                    let job = Job::new(self, ticket, state.epoch);
+                    drop(state);
+                    job.behind();
+                }
+            }
+            Some(time) => shared.arm(self, &mut state.timer, time),
+        }
+    }
+
+    fn take(&self, token: Arc<Issued>) -> TokenRef {
+        self.used.store(true, Relaxed);
+        token.into()
+    }
+
+    fn show(&self, issued: &Arc<Issued>, due: Timestamp) {
+        let until = issued.token.expires_at().map_or(due, |end| end.min(due));
+        self.used.store(false, Relaxed);
+        self.shown.store(Some(issued.clone()));
+        self.until.store(until.as_unix_millis(), Release);
+    }
+
+    fn forget(&self, state: &mut State) {
+        state.epoch = state.epoch.wrapping_add(1);
+        self.until.store(i64::MIN, Release);
+        self.shown.store(None);
+        self.home.shared.disarm(self, &mut state.timer);
+    }
+
+    /// Waits for the end of the flight under way.
+    fn land<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let landing = state.landing.get_or_insert_default().clone();
+        while state.landing.as_ref().is_some_and(|current| Arc::ptr_eq(current, &landing)) {
+            state = wait(&landing, state);
+        }
+        state
+    }
+}
+
+impl State {
+    /// Wakes whoever waits: each acquires again.
+    fn landed(&mut self) {
+        if let Some(landing) = self.landing.take() {
+            landing.notify_all();
+        }
+    }
+}
