@@ -31,7 +31,7 @@ const USER_AGENT: &str = concat!("grantflow-reqwest/", env!("CARGO_PKG_VERSION")
 /// ```
 #[must_use = "build() makes the transport"]
 pub struct Builder {
-    http: Option<Box<dyn Fn() -> ClientBuilder>>,
+    http: Option<Box<dyn Fn() -> ClientBuilder + Send>>,
     proxy: Option<Proxy>,
     connect_timeout: Duration,
     roots: Roots,
@@ -58,7 +58,7 @@ impl Builder {
     /// Begins with what this makes: a local address, a DNS resolver, keep-alive. It is called once for each
     /// of the few clients inside. Redirects, retries, TLS, decompression and the connect timeout are this
     /// crate's all the same, as is the proxy of calls to this machine.
-    pub fn http(mut self, builder: impl Fn() -> ClientBuilder + 'static) -> Self {
+    pub fn http(mut self, builder: impl Fn() -> ClientBuilder + Send + 'static) -> Self {
         self.http = Some(Box::new(builder));
         self
     }

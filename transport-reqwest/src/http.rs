@@ -19,7 +19,7 @@ use crate::Transport;
 use crate::transport::wall;
 
 /// The most room to make for a body before its bytes are there.
-const ROOM: usize = 64 * 1024;
+const ROOM: usize = 32 * 1024;
 
 /// Makes the call. Dropping the future closes its connection.
 pub(crate) async fn send(transport: &Transport, mut call: Call) -> Result<http::Response<Vec<u8>>, Failure> {
@@ -64,20 +64,22 @@ pub(crate) async fn send(transport: &Transport, mut call: Call) -> Result<http::
 
 /// Reads the answer; `None` if its body is larger than `max`.
 async fn receive(mut answer: reqwest::Response, max: usize) -> Result<Option<http::Response<Vec<u8>>>, reqwest::Error> {
-    let announced = answer.content_length().map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
-    if announced > max {
+    let announced = answer.content_length().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    if announced.is_some_and(|length| length > max) {
         return Ok(None);
     }
-    let mut response = http::Response::new(Vec::with_capacity(announced.min(ROOM)));
+    // Growth would leave copies behind.
+    let mut body = Zeroizing::new(Vec::with_capacity(announced.unwrap_or(max).min(ROOM)));
+    while let Some(chunk) = answer.chunk().await? {
+        if chunk.len() > max - body.len() {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let mut response = http::Response::new(mem::take(&mut *body));
     *response.status_mut() = answer.status();
     *response.version_mut() = answer.version();
     *response.headers_mut() = mem::take(answer.headers_mut());
-    while let Some(chunk) = answer.chunk().await? {
-        if chunk.len() > max.saturating_sub(response.body().len()) {
-            return Ok(None);
-        }
-        response.body_mut().extend_from_slice(&chunk);
-    }
     Ok(Some(response))
 }
 

@@ -84,7 +84,7 @@ fn input() -> io::Result<impl Read + Send> {
     Ok(Bytes(bytes))
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use std::fs::File;
     use std::io::Write as _;

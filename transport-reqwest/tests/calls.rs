@@ -79,8 +79,11 @@ fn http(status: &str, headers: &str, body: &str) -> String {
 
 #[tokio::test]
 async fn a_request_and_its_answer_arrive_as_they_are() {
-    let server = Server::new(&http("400 Bad Request", "content-encoding: gzip\r\n", "no gzip"), false).await;
-    let response = run(call(&server.address, |_| ())).await.unwrap();
+    let headers = "content-encoding: gzip\r\nset-cookie: a=b\r\n";
+    let server = Server::new(&http("400 Bad Request", headers, "no gzip"), false).await;
+    let transport = Transport::new().unwrap();
+    run_with(&transport, call(&server.address, |_| ())).await.unwrap();
+    let response = run_with(&transport, call(&server.address, |_| ())).await.unwrap();
     assert_eq!(response.status(), 400);
     assert_eq!(response.headers()["content-encoding"], "gzip");
     assert_eq!(response.body(), b"no gzip");

@@ -1,0 +1,76 @@
+//! How managers and pools are adjusted.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use grantflow::source::{TokenSource, Want};
+
+use super::change::Callback;
+use super::hub::{Hub, Options};
+use super::{Change, TokenManager, TokenPool};
+use crate::Transport;
+
+/// A [`TokenManager`] or [`TokenPool`] to be adjusted.
+#[must_use = "build() makes the manager, build_pool() a pool"]
+pub struct ManagerBuilder {
+    transport: Transport,
+    options: Options,
+    on_change: Option<Callback>,
+}
+
+impl ManagerBuilder {
+    pub(super) fn new(transport: &Transport) -> Self {
+        let options = Options { margin: None, background: true, max_wants: None };
+        Self { transport: transport.clone(), options, on_change: None }
+    }
+
+    /// Refreshes tokens this long before their end, but never before half of their life. Unless told, it is
+    /// a quarter of their life, and 5 minutes at the most. Where a source says itself when to refresh, that
+    /// counts.
+    pub fn margin(mut self, margin: Duration) -> Self {
+        self.options.margin = Some(margin);
+        self
+    }
+
+    /// Whether tokens that are in use are refreshed before anybody asks for them; on unless told. A token
+    /// that nobody asked for since it was fetched is left to end.
+    pub fn background_refresh(mut self, on: bool) -> Self {
+        self.options.background = on;
+        self
+    }
+
+    /// Shows every new token and every failure to `callback`, after it has come into effect. It should be
+    /// quick: it runs on the task of the refresh. Should it panic, that changes nothing.
+    pub fn on_change(mut self, callback: impl Fn(&Change) + Send + Sync + 'static) -> Self {
+        self.on_change = Some(Box::new(callback));
+        self
+    }
+
+    /// Lets a pool hold at most so many wants, one at least: of those that were not used for the longest
+    /// time, the oldest is forgotten. A want that a manager holds, or that somebody waits for, is kept.
+    pub fn max_wants(mut self, max: usize) -> Self {
+        self.options.max_wants = Some(max.max(1));
+        self
+    }
+
+    /// A manager of one want of one credential.
+    pub fn build(self, source: impl TokenSource + 'static, want: Want) -> TokenManager {
+        TokenManager::alone(self.hub(), Arc::new(source), want)
+    }
+
+    /// A pool, empty yet.
+    pub fn build_pool(self) -> TokenPool {
+        TokenPool::of(self.hub())
+    }
+
+    fn hub(self) -> Hub {
+        Hub::new(self.transport, self.options, self.on_change)
+    }
+}
+
+impl fmt::Debug for ManagerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManagerBuilder").field("options", &self.options).finish_non_exhaustive()
+    }
+}

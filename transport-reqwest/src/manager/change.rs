@@ -1,0 +1,114 @@
+//! What is told of the life of tokens.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+
+use grantflow::cell::Issued;
+use grantflow::source::Want;
+use grantflow::{Error, Timestamp};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::lock;
+
+/// How many changes are kept for a subscriber that is slow.
+const KEPT: usize = 64;
+
+pub(super) type Callback = Box<dyn Fn(&Change) + Send + Sync>;
+
+/// A new token, or a failure to get one.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The credential's name in its pool; empty if there is no pool.
+    pub credential: Arc<str>,
+    /// What was wanted.
+    pub want: Want,
+    /// What came of it.
+    pub outcome: Result<Arc<Issued>, Error>,
+}
+
+/// How a want's token is doing.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// The end of the token that is held; `None` if there is none, or if the server did not say.
+    pub expires_at: Option<Timestamp>,
+    /// The last failure, if nothing succeeded since.
+    pub last_error: Option<Error>,
+    /// When the token that is held is refreshed next, if it is in use.
+    pub next_refresh: Option<Timestamp>,
+    /// Whether a refresh is under way.
+    pub refreshing: bool,
+}
+
+/// Tells changes as they happen: see [`TokenManager::subscribe`](super::TokenManager::subscribe).
+pub struct Changes(Option<broadcast::Receiver<Change>>);
+
+impl Changes {
+    /// The next change; `None` at the end of the manager. Whoever falls more than 64 changes behind misses
+    /// the oldest.
+    pub async fn next(&mut self) -> Option<Change> {
+        loop {
+            match self.0.as_mut()?.recv().await {
+                Ok(change) => return Some(change),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => self.0 = None,
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changes").finish_non_exhaustive()
+    }
+}
+
+/// Those who want to know.
+pub(super) struct Watchers {
+    callback: Option<Callback>,
+    /// Made for the first subscriber.
+    channel: Mutex<Channel>,
+}
+
+enum Channel {
+    None,
+    Open(broadcast::Sender<Change>),
+    Closed,
+}
+
+impl Watchers {
+    pub(super) fn new(callback: Option<Callback>) -> Self {
+        Self { callback, channel: Mutex::new(Channel::None) }
+    }
+
+    pub(super) fn subscribe(&self) -> Changes {
+        let mut channel = lock(&self.channel);
+        Changes(match &*channel {
+            Channel::Closed => None,
+            Channel::Open(sender) => Some(sender.subscribe()),
+            Channel::None => {
+                let (sender, receiver) = broadcast::channel(KEPT);
+                *channel = Channel::Open(sender);
+                Some(receiver)
+            }
+        })
+    }
+
+    pub(super) fn tell(&self, change: Change) {
+        if let Some(callback) = &self.callback {
+            // Its panic has been reported by the hook; what it broke is its own.
+            let _ = catch_unwind(AssertUnwindSafe(|| callback(&change)));
+        }
+        if let Channel::Open(sender) = &*lock(&self.channel) {
+            // Nobody may be listening any more.
+            let _ = sender.send(change);
+        }
+    }
+
+    pub(super) fn close(&self) {
+        *lock(&self.channel) = Channel::Closed;
+    }
+}

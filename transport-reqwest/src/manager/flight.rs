@@ -1,0 +1,165 @@
+//! One refresh under way, and the turns of those that use one credential.
+
+use std::sync::{Arc, Mutex};
+
+use grantflow::cell::Ticket;
+use grantflow::source::{Grant, GrantState, Outcome, TokenSource, Turn};
+use grantflow::{Error, ErrorKind, Token};
+use tokio::sync::oneshot;
+
+use super::hub::Hub;
+use super::lock;
+use super::slot::Slot;
+
+/// A credential in use.
+pub(super) struct Origin {
+    pub(super) name: Arc<str>,
+    pub(super) hub: Arc<Hub>,
+    grant: Mutex<Grant<oneshot::Sender<MyTurn>>>,
+}
+
+impl Origin {
+    pub(super) fn new(hub: Arc<Hub>, name: Arc<str>, source: Arc<dyn TokenSource>) -> Arc<Self> {
+        Arc::new(Self { name, hub, grant: Mutex::new(Grant::new(source)) })
+    }
+
+    pub(super) fn state(&self) -> GrantState {
+        lock(&self.grant).state().clone()
+    }
+
+    pub(super) fn replace(&self, source: Arc<dyn TokenSource>) {
+        lock(&self.grant).replace(source);
+    }
+
+    /// Waits for the right to mint.
+    async fn turn(self: &Arc<Self>) -> Option<MyTurn> {
+        let (sender, receiver) = oneshot::channel();
+        let begun = lock(&self.grant).begin(sender);
+        match begun {
+            Some(turn) => Some(MyTurn::new(self, turn.split().1)),
+            None => receiver.await.ok(),
+        }
+    }
+
+    /// Ends a turn, and gives the next one to the first in the queue who still wants it.
+    fn finish(self: &Arc<Self>, turn: Turn<()>, outcome: Outcome<'_>) {
+        let wall = self.hub.transport.now().wall;
+        let mut next = lock(&self.grant).finish(turn, wall, outcome);
+        while let Some(turn) = next.take() {
+            let (job, turn) = turn.split();
+            if let Err(mut unwanted) = job.send(MyTurn::new(self, turn))
+                && let Some(turn) = unwanted.turn.take()
+            {
+                next = lock(&self.grant).finish(turn, wall, Outcome::Failed(&unused()));
+            }
+        }
+    }
+}
+
+/// Why a turn ended that nobody used: nothing was sent.
+fn unused() -> Error {
+    Error::new(ErrorKind::Cancelled, "the refresh did not begin")
+}
+
+/// The right to mint with a credential, which goes back whatever happens.
+struct MyTurn {
+    origin: Arc<Origin>,
+    turn: Option<Turn<()>>,
+    /// Whether the machine runs.
+    begun: bool,
+    /// Whether it uses a refresh token that changes.
+    rotating: bool,
+}
+
+impl MyTurn {
+    fn new(origin: &Arc<Origin>, turn: Turn<()>) -> Self {
+        Self { origin: origin.clone(), turn: Some(turn), begun: false, rotating: false }
+    }
+
+    /// Mints for a slot. `None` if that did not begin, since all is different by now.
+    async fn mint(mut self, slot: &Slot) -> Option<Result<Token, Error>> {
+        let hub = self.origin.hub.clone();
+        if hub.is_closed() {
+            return None;
+        }
+        let now = hub.transport.now();
+        let still_valid = slot.lock().cell.valid(now).is_some();
+        let machine = {
+            let grant = lock(&self.origin.grant);
+            self.rotating = grant.is_busy() && grant.state().refresh_token().is_some();
+            grant.mint(self.turn.as_ref()?, &slot.want, now.wall, still_valid)
+        };
+        if self.rotating {
+            hub.rotating.send_modify(|count| *count += 1);
+        }
+        let machine = match machine {
+            Ok(machine) => machine,
+            Err(error) if error.kind() == ErrorKind::Cancelled => return None,
+            Err(error) => return Some(Err(error)),
+        };
+        self.begun = true;
+        Some(match hub.transport.run(machine).await {
+            Ok(mut minted) => {
+                self.end(Outcome::Minted(&mut minted));
+                Ok(minted.token)
+            }
+            Err(error) => {
+                self.end(Outcome::Failed(&error));
+                Err(error)
+            }
+        })
+    }
+
+    fn end(&mut self, outcome: Outcome<'_>) {
+        if let Some(turn) = self.turn.take() {
+            self.origin.finish(turn, outcome);
+        }
+    }
+}
+
+impl Drop for MyTurn {
+    fn drop(&mut self) {
+        if self.begun {
+            self.end(Outcome::Abandoned);
+        } else {
+            self.end(Outcome::Failed(&unused()));
+        }
+        if self.rotating {
+            self.origin.hub.rotating.send_modify(|count| *count = count.saturating_sub(1));
+        }
+    }
+}
+
+/// A refresh: it holds the slot's ticket, which goes back whatever happens.
+pub(super) struct Flight {
+    slot: Arc<Slot>,
+    ticket: Option<Ticket>,
+}
+
+impl Flight {
+    pub(super) fn new(slot: Arc<Slot>, ticket: Ticket) -> Self {
+        Self { slot, ticket: Some(ticket) }
+    }
+
+    pub(super) async fn run(mut self) {
+        let Some(turn) = self.slot.origin.turn().await else { return };
+        // What the grant learned is in place before the token is handed out.
+        if let Some(result) = turn.mint(&self.slot).await
+            && let Some(ticket) = self.ticket.take()
+        {
+            self.slot.settle(ticket, result);
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket.take() else { return };
+        if std::thread::panicking() {
+            // Trying again at once would only panic again.
+            self.slot.settle(ticket, Err(Error::new(ErrorKind::Misuse, "the credential's source panicked")));
+        } else {
+            self.slot.abandon(ticket);
+        }
+    }
+}
