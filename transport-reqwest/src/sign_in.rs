@@ -176,7 +176,7 @@ impl Waiting<'_> {
         while let Some(line) = self.terminal.as_mut().and_then(Terminal::line) {
             match receiver.paste(&line, self.transport.now().wall) {
                 Ok(()) => return true,
-                Err(error) => print(&format!("This cannot be used: {error}. Paste the whole address:")),
+                Err(_) => print("This is not the address that this sign-in ended at. Paste the whole address:"),
             }
         }
         false
