@@ -46,6 +46,7 @@ mod builder;
 mod driver;
 mod file;
 mod http;
+mod manager;
 mod sign_in;
 mod terminal;
 mod tls;
@@ -53,5 +54,6 @@ mod transport;
 
 pub use builder::Builder;
 pub use grantflow;
+pub use manager::{Change, Changes, ManagerBuilder, Status, TokenManager, TokenPool, TokenRef};
 pub use reqwest;
 pub use transport::Transport;

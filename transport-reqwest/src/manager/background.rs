@@ -1,0 +1,127 @@
+//! When which want is due, and the one task that sees to it.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use grantflow::Now;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use super::hub::Hub;
+use super::lock;
+use super::slot::{Slot, millis};
+
+/// The longest sleep. A jump of the wall clock, or a suspend, is noticed then.
+const LOOK: Duration = Duration::from_secs(30);
+/// By how many milliseconds one clock must leave the other to count as a jump.
+const JUMP: u64 = 1000;
+
+/// The wants that wait to be refreshed, each at most once. The task runs only while there are any.
+#[derive(Default)]
+pub(super) struct Timetable {
+    inner: Mutex<Inner>,
+    sooner: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// By the monotonic clock in milliseconds, and by address.
+    entries: BTreeMap<(NonZeroU64, usize), Weak<Slot>>,
+    task: Option<AbortHandle>,
+    closed: bool,
+}
+
+fn address(slot: &Slot) -> usize {
+    std::ptr::from_ref(slot).addr()
+}
+
+impl Timetable {
+    /// Moves a slot, whose place is `place`, to the moment `at`.
+    pub(super) fn set(&self, slot: &Arc<Slot>, place: &mut Option<NonZeroU64>, at: Option<Duration>) {
+        let at = at.map(millis);
+        if *place == at {
+            return;
+        }
+        self.remove(slot, place);
+        let Some(at) = at else { return };
+        let mut inner = lock(&self.inner);
+        if inner.closed {
+            return;
+        }
+        *place = Some(at);
+        inner.entries.insert((at, address(slot)), Arc::downgrade(slot));
+        if inner.task.as_ref().is_none_or(AbortHandle::is_finished) {
+            inner.task = Handle::try_current().ok().map(|runtime| {
+                // In a runtime that is shutting down, it ends at once, and the next `set` tries again.
+                runtime.spawn(run(slot.origin.hub.clone())).abort_handle()
+            });
+        } else if inner.entries.first_key_value().is_some_and(|(first, _)| first.0 == at) {
+            self.sooner.notify_one();
+        }
+    }
+
+    pub(super) fn remove(&self, slot: &Slot, place: &mut Option<NonZeroU64>) {
+        if let Some(at) = place.take() {
+            lock(&self.inner).entries.remove(&(at, address(slot)));
+        }
+    }
+
+    /// Ends the task.
+    pub(super) fn close(&self) {
+        let mut inner = lock(&self.inner);
+        inner.closed = true;
+        inner.entries.clear();
+        if let Some(task) = inner.task.take() {
+            task.abort();
+        }
+    }
+
+    /// How long until the next is due; `None` if there is none, which ends the task.
+    fn wait(&self, now: Duration) -> Option<Duration> {
+        let mut inner = lock(&self.inner);
+        let Some((first, _)) = inner.entries.first_key_value() else {
+            inner.task = None;
+            return None;
+        };
+        Some(Duration::from_millis(first.0.get()).saturating_sub(now))
+    }
+
+    /// Takes out what is due.
+    fn due(&self, now: Duration) -> Vec<(NonZeroU64, Arc<Slot>)> {
+        let mut inner = lock(&self.inner);
+        let later = inner.entries.split_off(&(millis(now), 0));
+        let due = std::mem::replace(&mut inner.entries, later);
+        drop(inner);
+        due.into_iter().filter_map(|((at, _), slot)| Some((at, slot.upgrade()?))).collect()
+    }
+
+    fn all(&self) -> Vec<Arc<Slot>> {
+        lock(&self.inner).entries.values().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// The task.
+async fn run(hub: Arc<Hub>) {
+    let table = &hub.timetable;
+    let mut ahead = wall_ahead(hub.transport.now());
+    while let Some(wait) = table.wait(hub.transport.now().mono) {
+        // Either is a reason to look.
+        let _ = tokio::time::timeout(wait.min(LOOK), table.sooner.notified()).await;
+        let now = hub.transport.now();
+        if wall_ahead(now).abs_diff(ahead) > JUMP {
+            ahead = wall_ahead(now);
+            table.all().iter().for_each(Slot::reschedule);
+        }
+        for (at, slot) in table.due(now.mono) {
+            slot.refresh_in_background(at);
+        }
+    }
+}
+
+/// How far the wall clock is ahead of the monotonic one, in milliseconds.
+fn wall_ahead(now: Now) -> i64 {
+    now.wall.as_unix_millis().saturating_sub(i64::try_from(now.mono.as_millis()).unwrap_or(i64::MAX))
+}

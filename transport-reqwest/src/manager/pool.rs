@@ -1,0 +1,128 @@
+//! Many wants of many credentials.
+
+use std::fmt;
+use std::sync::Arc;
+
+use grantflow::Error;
+use grantflow::source::{GrantState, TokenSource, Want};
+
+use super::hub::{Handle, Hub};
+use super::{Changes, ManagerBuilder, TokenManager, TokenRef};
+use crate::Transport;
+
+/// Holds tokens of many credentials, which go by name, and of any want. No two wants share a token, and
+/// wants of one credential take turns where that is needed. Otherwise each is what a [`TokenManager`] is,
+/// and one task refreshes them all. Cheap to clone.
+///
+/// ```
+/// use grantflow::source::{Credential, Want};
+/// use grantflow::{Client, Issuer};
+/// use grantflow_reqwest::{TokenPool, Transport};
+///
+/// let pool = TokenPool::new(&Transport::new()?);
+/// let issuer = Issuer::new("https://as.example")?;
+/// pool.add("alice", Credential::refresh_token(issuer, &Client::new("desk"), "her refresh token"))?;
+///
+/// # async fn handler(pool: TokenPool) -> Result<(), grantflow::Error> {
+/// let token = pool.token("alice", &Want::access_token("read")).await?;
+/// # let _ = token;
+/// # Ok(())
+/// # }
+/// # Ok::<(), grantflow::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct TokenPool(Arc<Handle>);
+
+impl TokenPool {
+    /// A pool with the defaults, without bounds.
+    pub fn new(transport: &Transport) -> Self {
+        ManagerBuilder::new(transport).build_pool()
+    }
+
+    pub(super) fn of(hub: Hub) -> Self {
+        Self(Arc::new(Handle(Arc::new(hub))))
+    }
+
+    /// Adds a credential.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`Config`](grantflow::ErrorKind::Config) if there is one of this name.
+    pub fn add(&self, name: &str, source: impl TokenSource + 'static) -> Result<(), Error> {
+        self.0.0.add(name, Arc::new(source))
+    }
+
+    /// Forgets a credential and all its tokens; its managers have no more. Says whether there was one.
+    pub fn remove(&self, name: &str) -> bool {
+        self.0.0.remove(name)
+    }
+
+    /// Puts another credential in place of one, as after a new sign-in: see [`TokenManager::replace`].
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`Config`](grantflow::ErrorKind::Config) if there is none of this name.
+    pub fn replace(&self, name: &str, source: impl TokenSource + 'static) -> Result<(), Error> {
+        let origin = self.0.0.origin(name)?;
+        self.0.0.replace(&origin, Arc::new(source));
+        Ok(())
+    }
+
+    /// A manager of one want. As long as it lives, the want is not forgotten.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`Config`](grantflow::ErrorKind::Config) if there is no such credential.
+    pub fn manager(&self, name: &str, want: Want) -> Result<TokenManager, Error> {
+        let slot = self.0.0.slot(name, want)?;
+        Ok(TokenManager { slot, handle: self.0.clone(), pooled: true })
+    }
+
+    /// A token: see [`TokenManager::token`].
+    ///
+    /// # Errors
+    ///
+    /// As there, and of kind [`Config`](grantflow::ErrorKind::Config) if there is no such credential.
+    pub async fn token(&self, name: &str, want: &Want) -> Result<TokenRef, Error> {
+        match self.0.0.find(name, want)? {
+            Ok(token) => Ok(token),
+            Err(slot) => slot.get().await,
+        }
+    }
+
+    /// How many wants it holds.
+    pub fn len(&self) -> usize {
+        self.0.0.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Tells every new token and every failure from now on.
+    pub fn subscribe(&self) -> Changes {
+        self.0.0.subscribe()
+    }
+
+    /// What changes as a credential is used: whoever keeps its refresh token must keep the newest.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`Config`](grantflow::ErrorKind::Config) if there is no such credential.
+    pub fn grant_state(&self, name: &str) -> Result<GrantState, Error> {
+        self.0.0.state(name)
+    }
+
+    /// Ends the pool and all its managers: see [`TokenManager::shutdown`].
+    pub async fn shutdown(&self) {
+        self.0.0.close();
+        self.0.0.settled().await;
+    }
+}
+
+impl fmt::Debug for TokenPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenPool").field("wants", &self.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,383 @@
+//! One want: its cell behind a lock, and what readers see without it.
+
+use std::fmt;
+use std::num::NonZeroU64;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use arc_swap::{ArcSwapOption, Guard};
+use grantflow::cell::{Acquired, Issued, Ticket, TokenCell};
+use grantflow::source::Want;
+use grantflow::{Error, ErrorKind, Now, Timestamp, Token};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::flight::{Flight, Origin};
+use super::{Change, Status, lock};
+use crate::transport::wall;
+
+/// Used since it was fetched: the background refreshes it.
+const IN_USE: u8 = 1;
+/// Used since the pool last looked for something to forget.
+const SEEN: u8 = 2;
+/// How often a caller begins again after a refresh that was given up.
+const ROUNDS: usize = 16;
+/// No token: due before all time.
+const NOTHING: i64 = i64::MIN;
+
+/// A token, borrowed from its manager: reading it copies nothing. It stays as it is when the manager gets
+/// another.
+pub struct TokenRef(Guard<Option<Arc<Issued>>>);
+
+impl TokenRef {
+    /// Its place in the sequence of its manager's tokens.
+    pub fn generation(&self) -> u64 {
+        self.issued().generation
+    }
+
+    fn of(guard: Guard<Option<Arc<Issued>>>) -> Option<Self> {
+        guard.is_some().then(|| Self(guard))
+    }
+
+    fn issued(&self) -> &Arc<Issued> {
+        self.0.as_ref().expect("there is none without a token: see `of`")
+    }
+}
+
+impl From<Arc<Issued>> for TokenRef {
+    fn from(issued: Arc<Issued>) -> Self {
+        Self(Guard::from_inner(Some(issued)))
+    }
+}
+
+impl Clone for TokenRef {
+    fn clone(&self) -> Self {
+        self.issued().clone().into()
+    }
+}
+
+impl Deref for TokenRef {
+    type Target = Token;
+    fn deref(&self) -> &Token {
+        &self.issued().token
+    }
+}
+
+impl fmt::Debug for TokenRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+/// Why a slot has no more tokens.
+#[derive(Clone, Copy)]
+pub(super) enum Ended {
+    Removed,
+    ShutDown,
+}
+
+impl From<Ended> for Error {
+    fn from(ended: Ended) -> Self {
+        Self::new(
+            ErrorKind::Cancelled,
+            match ended {
+                Ended::Removed => "the credential was removed from its pool",
+                Ended::ShutDown => "the token manager was shut down",
+            },
+        )
+    }
+}
+
+/// One want of one credential.
+pub(super) struct Slot {
+    published: ArcSwapOption<Issued>,
+    /// Until when, in milliseconds since 1970, `published` is handed out without asking the cell. It is
+    /// written after `published` and read before it, so it is never of a later token.
+    due: AtomicI64,
+    marks: AtomicU8,
+    state: Mutex<State>,
+    pub(super) want: Want,
+    pub(super) origin: Arc<Origin>,
+}
+
+pub(super) struct State {
+    pub(super) cell: TokenCell,
+    /// Of those who wait for the refresh under way. It ends with it, and tells a failure.
+    waiters: Option<watch::Sender<Option<Error>>>,
+    /// Where it stands in the timetable.
+    pub(super) wake_at: Option<NonZeroU64>,
+    pub(super) ended: Option<Ended>,
+}
+
+impl State {
+    fn wait(&mut self) -> watch::Receiver<Option<Error>> {
+        self.waiters.get_or_insert_with(|| watch::channel(None).0).subscribe()
+    }
+}
+
+/// Waits for the refresh under way; a failure, if it came to one.
+async fn outcome(mut refresh: watch::Receiver<Option<Error>>) -> Option<Error> {
+    // An error here is the end without a message.
+    let _ = refresh.changed().await;
+    refresh.borrow().clone()
+}
+
+impl Slot {
+    pub(super) fn new(origin: Arc<Origin>, want: Want) -> Self {
+        let hub = &origin.hub;
+        let cell = TokenCell::new(hub.salt());
+        let cell = hub.options.margin.into_iter().fold(cell, TokenCell::margin);
+        Self {
+            published: ArcSwapOption::empty(),
+            due: AtomicI64::new(NOTHING),
+            marks: AtomicU8::new(SEEN),
+            state: Mutex::new(State { cell, waiters: None, wake_at: None, ended: None }),
+            want,
+            origin,
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// The fast path.
+    #[inline]
+    pub(super) fn fresh(&self) -> Option<TokenRef> {
+        if wall().as_unix_millis() >= self.due.load(Ordering::Acquire) {
+            return None;
+        }
+        self.mark();
+        TokenRef::of(self.published.load())
+    }
+
+    /// The slow path.
+    pub(super) async fn get(self: &Arc<Self>) -> Result<TokenRef, Error> {
+        let mut failed = None;
+        for _ in 0..ROUNDS {
+            let refresh = {
+                let mut state = self.open()?;
+                self.mark();
+                let (ticket, issued) = match state.cell.acquire(self.now()) {
+                    Acquired::Fresh(issued) | Acquired::Due(issued, None) => return Ok(issued.into()),
+                    Acquired::Due(issued, Some(ticket)) => (Some(ticket), Some(issued)),
+                    Acquired::Wait => (None, None),
+                    Acquired::Failed(error) => return Err(error),
+                    Acquired::Refresh(ticket) => {
+                        // Whoever has waited for a failure is told it, and does not try again.
+                        if let Some(error) = failed {
+                            state.cell.abandon(ticket);
+                            return Err(error);
+                        }
+                        (Some(ticket), None)
+                    }
+                };
+                // Nobody waits for a token that is good still.
+                let refresh = issued.is_none().then(|| state.wait());
+                drop(state);
+                let begun = ticket.map_or(Ok(()), |ticket| self.launch(ticket));
+                match (issued, refresh) {
+                    (Some(issued), _) => return Ok(issued.into()),
+                    (None, refresh) => begun.map(|()| refresh)?,
+                }
+            };
+            if let Some(refresh) = refresh {
+                failed = outcome(refresh).await;
+            }
+        }
+        Err(given_up())
+    }
+
+    pub(super) async fn force(self: &Arc<Self>) -> Result<TokenRef, Error> {
+        let mut before = None;
+        for _ in 0..ROUNDS {
+            let (ticket, refresh) = {
+                let mut state = self.open()?;
+                let held = state.cell.held().map_or(0, |held| held.generation);
+                before.get_or_insert(held);
+                (state.cell.force(), state.wait())
+            };
+            ticket.map_or(Ok(()), |ticket| self.launch(ticket))?;
+            if let Some(error) = outcome(refresh).await {
+                return Err(error);
+            }
+            self.mark();
+            let valid = self.open()?.cell.valid(self.now());
+            if let Some(issued) = valid.filter(|issued| Some(issued.generation) > before) {
+                return Ok(issued.into());
+            }
+        }
+        Err(given_up())
+    }
+
+    pub(super) fn reject(&self, generation: u64) -> bool {
+        let mut state = self.lock();
+        let another = state.cell.reject(generation, self.now());
+        if state.cell.valid(self.now()).is_none() {
+            self.due.store(NOTHING, Ordering::Release);
+        }
+        another
+    }
+
+    /// Takes what came of a refresh.
+    pub(super) fn settle(self: &Arc<Self>, ticket: Ticket, result: Result<Token, Error>) {
+        let now = self.now();
+        let (outcome, waiters) = {
+            let mut state = self.lock();
+            let expected = state.cell.is_refreshing();
+            state.cell.settle(ticket, now, result);
+            if !expected || state.cell.is_refreshing() {
+                // The ticket was of another credential, or of none any more.
+                return;
+            }
+            let outcome = match (state.cell.error(), state.cell.held()) {
+                (None, Some(issued)) => {
+                    self.marks.fetch_and(!IN_USE, Ordering::Relaxed);
+                    self.publish(Some(issued.clone()), state.cell.due().0);
+                    Ok(issued.clone())
+                }
+                (None, None) => return,
+                (Some(error), _) => Err(error.clone()),
+            };
+            self.schedule(&mut state, now);
+            (outcome, state.waiters.take())
+        };
+        if let (Err(error), Some(waiters)) = (&outcome, &waiters) {
+            waiters.send_replace(Some(error.clone()));
+        }
+        drop(waiters);
+        let (credential, want) = (self.origin.name.clone(), self.want.clone());
+        self.origin.hub.watchers.tell(Change { credential, want, outcome });
+    }
+
+    /// Takes a ticket back. Whoever waits begins again.
+    pub(super) fn abandon(&self, ticket: Ticket) {
+        let waiters = {
+            let mut state = self.lock();
+            state.cell.abandon(ticket);
+            if state.cell.is_refreshing() { None } else { state.waiters.take() }
+        };
+        drop(waiters);
+    }
+
+    /// Forgets what is held, as when the credential is another one.
+    pub(super) fn clear(&self) {
+        let mut state = self.lock();
+        state.cell.clear();
+        self.publish(None, Timestamp::from_unix_millis(NOTHING));
+        self.origin.hub.timetable.remove(self, &mut state.wake_at);
+        let waiters = state.waiters.take();
+        drop(state);
+        drop(waiters);
+    }
+
+    /// No more tokens. Whoever waits is told.
+    pub(super) fn end(&self, why: Ended) {
+        self.lock().ended.get_or_insert(why);
+        self.clear();
+    }
+
+    /// Its turn in the timetable, which was at `at`.
+    pub(super) fn refresh_in_background(self: &Arc<Self>, at: NonZeroU64) {
+        let now = self.now();
+        let mut state = self.lock();
+        if state.wake_at == Some(at) {
+            state.wake_at = None;
+        }
+        if state.ended.is_some() {
+            return;
+        }
+        match state.cell.acquire(now) {
+            Acquired::Due(_, Some(ticket)) if self.marks.load(Ordering::Relaxed) & IN_USE != 0 => {
+                drop(state);
+                // Without a runtime, the next caller does it.
+                let _ = self.launch(ticket);
+            }
+            // Nobody uses it, or it ended in a suspend and whoever needs one comes.
+            Acquired::Due(_, Some(ticket)) | Acquired::Refresh(ticket) => state.cell.abandon(ticket),
+            Acquired::Fresh(_) | Acquired::Due(_, None) => self.schedule(&mut state, now),
+            Acquired::Wait | Acquired::Failed(_) => {}
+        }
+    }
+
+    /// Takes another look at the clocks.
+    pub(super) fn reschedule(self: &Arc<Self>) {
+        let mut state = self.lock();
+        self.schedule(&mut state, self.now());
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let now = self.now();
+        let state = self.lock();
+        let wake = state.cell.next_wake(now).filter(|_| self.origin.hub.options.background);
+        Status {
+            expires_at: state.cell.held().and_then(|held| held.token.expires_at()),
+            last_error: state.cell.error().cloned(),
+            next_refresh: wake.map(|wait| now.wall + wait),
+            refreshing: state.cell.is_refreshing(),
+        }
+    }
+
+    /// Whether it was used since this was asked last.
+    pub(super) fn take_seen(&self) -> bool {
+        self.marks.fetch_and(!SEEN, Ordering::Relaxed) & SEEN != 0
+    }
+
+    fn mark(&self) {
+        // Readers share the line as long as it does not change.
+        if self.marks.load(Ordering::Relaxed) != IN_USE | SEEN {
+            self.marks.store(IN_USE | SEEN, Ordering::Relaxed);
+        }
+    }
+
+    fn now(&self) -> Now {
+        self.origin.hub.transport.now()
+    }
+
+    fn open(&self) -> Result<MutexGuard<'_, State>, Error> {
+        let state = self.lock();
+        match state.ended {
+            Some(ended) => Err(ended.into()),
+            None => Ok(state),
+        }
+    }
+
+    /// Begins a refresh as a task. Nothing may be locked: in a runtime that ends, the task ends here.
+    fn launch(self: &Arc<Self>, ticket: Ticket) -> Result<(), Error> {
+        let flight = Flight::new(self.clone(), ticket);
+        let runtime = Handle::try_current()
+            .map_err(|_| Error::new(ErrorKind::Misuse, "a token must be fetched, and there is no tokio runtime"))?;
+        runtime.spawn(flight.run());
+        Ok(())
+    }
+
+    fn publish(&self, issued: Option<Arc<Issued>>, due: Timestamp) {
+        self.published.store(issued);
+        self.due.store(due.as_unix_millis(), Ordering::Release);
+    }
+
+    fn schedule(self: &Arc<Self>, state: &mut State, now: Now) {
+        let hub = &self.origin.hub;
+        let at = state.cell.next_wake(now).filter(|_| hub.options.background && state.ended.is_none());
+        hub.timetable.set(self, &mut state.wake_at, at.map(|wait| now.mono.saturating_add(wait)));
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut wake_at = lock(&self.state).wake_at.take();
+        self.origin.hub.timetable.remove(self, &mut wake_at);
+    }
+}
+
+fn given_up() -> Error {
+    Error::new(ErrorKind::Cancelled, "the refresh was given up again and again: is the runtime shutting down?")
+}
+
+/// For the timetable: milliseconds, rounded up, never 0.
+pub(super) fn millis(time: Duration) -> NonZeroU64 {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    NonZeroU64::MIN.saturating_add(millis)
+}
