@@ -73,6 +73,10 @@ pub enum ErrorKind {
     GrantLost,
     /// A token cannot be used in this way, such as in a header for bearer tokens.
     TokenType,
+    /// A store of grants cannot be read or written, or what lies in it is not what it should be.
+    Store,
+    /// Nobody has signed in yet.
+    NotSignedIn,
     /// A file is missing or cannot be read.
     File,
     /// No connection of a browser could be received: see the source.
@@ -215,7 +219,9 @@ impl Error {
             ErrorKind::Config | ErrorKind::Issuer | ErrorKind::File => Some(Advice::FixConfiguration),
             ErrorKind::Timeout => Some(Advice::TryLater),
             ErrorKind::InvalidResponse => Some(Advice::AskProvider),
-            ErrorKind::InvalidRedirect | ErrorKind::Expired | ErrorKind::GrantLost => Some(Advice::SignInAgain),
+            ErrorKind::InvalidRedirect | ErrorKind::Expired | ErrorKind::GrantLost | ErrorKind::NotSignedIn => {
+                Some(Advice::SignInAgain)
+            }
             _ => None,
         };
         Self(Arc::new(Inner {
@@ -339,6 +345,13 @@ impl Error {
         self
     }
 
+    /// Says in which file or other place it happened.
+    pub(crate) fn within(mut self, place: impl fmt::Display) -> Self {
+        let inner = self.edit();
+        inner.message = format!("{place}: {}", inner.message).into();
+        self
+    }
+
     /// Strikes secrets out of the server's words, should it have sent ours back, and only then cuts
     /// the words to a length that can be shown.
     pub(crate) fn strike_out(mut self, secrets: &[crate::Secret]) -> Self {
@@ -375,18 +388,20 @@ impl Error {
     }
 }
 
-/// An address as it may be shown: without user information, query and fragment.
+/// An address as it may be shown: without user information, query, fragment and control characters.
 pub(crate) fn without_query(address: &str) -> String {
     let end = address.find(['?', '#']).unwrap_or(address.len());
     let shown = address.get(..end).unwrap_or_default();
-    match shown.split_once("://") {
+    let shown = match shown.split_once("://") {
         Some((scheme, rest)) => {
             let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             let host = authority.rsplit('@').next().unwrap_or_default();
             format!("{scheme}://{host}{path}")
         }
         None => shown.to_owned(),
-    }
+    };
+    // It may be a server's text, which could steer a terminal.
+    printable(&shown, MAX_TEXT)
 }
 
 /// A server's text as it may be shown: control and direction-changing characters removed, at most
@@ -410,6 +425,7 @@ impl From<Failure> for Error {
             FailureKind::TooLarge => ErrorKind::InvalidResponse,
             FailureKind::Forbidden => ErrorKind::Config,
             FailureKind::File => ErrorKind::File,
+            FailureKind::Store => ErrorKind::Store,
             _ => ErrorKind::Transport,
         };
         let mut error = Self::new(kind, failure.to_string());
@@ -465,6 +481,7 @@ mod tests {
             ("https://user:pw@as.example/token?a=b#c", "https://as.example/token"),
             ("https://as.example?x", "https://as.example"),
             ("as.example/x?y", "as.example/x"),
+            ("https://as.example/\x1b]0;x\x07y", "https://as.example/]0;xy"),
             ("", ""),
         ] {
             assert_eq!(without_query(address), shown);

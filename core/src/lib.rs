@@ -31,6 +31,7 @@ mod revoke;
 mod secret;
 mod server;
 pub mod source;
+pub mod store;
 mod time;
 mod token;
 mod userinfo;

@@ -47,6 +47,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::store::{StoreOp, StoreReply};
 use crate::{Error, ErrorKind, Timestamp};
 
 /// A conversation with the outside, as a state machine without any input or output of its own.
@@ -105,6 +106,8 @@ pub enum Effect {
         /// The most bytes it may have; a larger one is a failure of kind [`FailureKind::TooLarge`].
         max: usize,
     },
+    /// Do this at the store that the run is bound to. Reply: [`Reply::Store`] or [`Reply::Failed`].
+    Store(StoreOp),
 }
 
 impl Effect {
@@ -115,6 +118,7 @@ impl Effect {
             Self::Sleep(_) => "Sleep",
             Self::Env(_) => "Env",
             Self::ReadFile { .. } => "ReadFile",
+            Self::Store(_) => "Store",
         }
     }
 }
@@ -136,6 +140,8 @@ pub enum Reply {
     File(Vec<u8>),
     /// There is no such file.
     Missing,
+    /// What the store says.
+    Store(StoreReply),
     /// It was tried and failed.
     Failed(Failure),
     /// This driver does not carry out such effects.
@@ -152,6 +158,7 @@ impl Reply {
             Self::Env(_) => "Env",
             Self::File(_) => "File",
             Self::Missing => "Missing",
+            Self::Store(_) => "Store",
             Self::Failed(_) => "Failed",
             Self::Refused => "Refused",
         }
@@ -167,6 +174,7 @@ impl fmt::Debug for Reply {
             }
             Self::Env(value) => write!(f, "Env({})", if value.is_some() { "set" } else { "unset" }),
             Self::File(content) => write!(f, "File({} bytes)", content.len()),
+            Self::Store(reply) => f.debug_tuple("Store").field(reply).finish(),
             Self::Failed(failure) => f.debug_tuple("Failed").field(failure).finish(),
             Self::Start | Self::Slept | Self::Missing | Self::Refused => f.write_str(self.name()),
         }
@@ -349,6 +357,8 @@ pub enum FailureKind {
     Forbidden,
     /// A file cannot be read.
     File,
+    /// A store cannot be read or written, or refuses to for safety.
+    Store,
     /// Anything else.
     Other,
 }
@@ -394,6 +404,7 @@ impl fmt::Display for Failure {
             FailureKind::TooLarge => "the content is larger than allowed",
             FailureKind::Forbidden => "the request's own rules forbid it",
             FailureKind::File => "the file cannot be read",
+            FailureKind::Store => "the store failed",
             FailureKind::Other => "it failed",
         };
         write!(f, "{what}: {}", self.source)

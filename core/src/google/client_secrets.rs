@@ -168,7 +168,7 @@ impl Machine for ReadClientSecrets {
             (State::Asked, _) => {}
             _ => return Step::Done(Err(Error::misuse("reading a client file"))),
         }
-        let here = |error: Error| Error::new(error.kind(), format!("{}", self.path.display())).with_source(error);
+        let here = |error: Error| error.within(self.path.display());
         Step::Done(match reply {
             Reply::File(content) => {
                 let content = zeroize::Zeroizing::new(content);

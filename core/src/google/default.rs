@@ -226,7 +226,7 @@ impl DefaultCredentials {
     }
 
     fn file(&mut self, place: String, named: bool, reply: Reply) -> Result<Stage, Error> {
-        let here = |error: Error| Error::new(error.kind(), place.clone()).with_source(error);
+        let here = |error: Error| error.within(&place);
         match reply {
             Reply::File(content) => {
                 let content = zeroize::Zeroizing::new(content);

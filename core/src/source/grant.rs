@@ -156,5 +156,6 @@ impl<J> std::fmt::Debug for Grant<J> {
 
 /// Whether no further try can help until a person does something.
 pub(crate) fn is_final(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Server | ErrorKind::GrantLost) && error.advice() == Some(Advice::SignInAgain)
+    matches!(error.kind(), ErrorKind::Server | ErrorKind::GrantLost | ErrorKind::NotSignedIn)
+        && error.advice() == Some(Advice::SignInAgain)
 }

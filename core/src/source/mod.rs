@@ -8,6 +8,7 @@ mod want;
 use std::fmt;
 
 use crate::machine::Machine;
+use crate::store::Remembered;
 use crate::{Error, Rotation, Scopes, Secret, ServerMetadata, Timestamp, Token};
 
 pub use credential::{Credential, Server};
@@ -93,6 +94,8 @@ pub struct GrantState {
     pub(crate) metadata: Option<(ServerMetadata, Timestamp)>,
     /// A refresh that nobody knows the outcome of.
     pub(crate) uncertain: Option<Uncertain>,
+    /// Of a grant in a store.
+    pub(crate) remembered: Remembered,
 }
 
 /// A use of a refresh token after which nobody knows whether it is still good.
@@ -116,6 +119,12 @@ impl GrantState {
     /// What is known of the server's habit with refresh tokens.
     pub fn rotation(&self) -> Rotation {
         self.rotation
+    }
+
+    /// Why what was got last could not be saved in the store, if so. It is in use, and it is tried again to
+    /// save it.
+    pub fn save_error(&self) -> Option<&Error> {
+        self.remembered.error()
     }
 }
 

@@ -35,6 +35,17 @@ pub enum WantKind {
     SelfSigned,
 }
 
+impl WantKind {
+    /// A name that stays the same in all versions.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::AccessToken => "access_token",
+            Self::IdToken => "id_token",
+            Self::SelfSigned => "self_signed",
+        }
+    }
+}
+
 impl Want {
     /// An access token with these scopes; with none, what the credential has by itself.
     pub fn access_token(scopes: impl Into<Scopes>) -> Self {
@@ -83,6 +94,10 @@ impl Want {
     /// The scopes, sorted.
     pub fn scopes(&self) -> Scopes {
         Scopes::from(&*self.scopes)
+    }
+
+    pub(crate) fn scopes_text(&self) -> &str {
+        &self.scopes
     }
 
     /// See [`account`](Self::account).

@@ -125,6 +125,14 @@ impl Token {
         self
     }
 
+    /// Says which grant it is of, where no answer did.
+    pub(crate) fn with_grant(mut self, refresh_token: &Secret, rotation: Rotation) -> Self {
+        let rest = self.rest();
+        rest.refresh_token = Some(refresh_token.clone());
+        rest.rotation = rotation;
+        self
+    }
+
     /// See [`with_refresh_after`](Self::with_refresh_after).
     pub fn refresh_after(&self) -> Option<Timestamp> {
         self.rest.as_ref()?.refresh_after

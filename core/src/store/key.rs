@@ -1,0 +1,79 @@
+//! Under which name a grant lies in a store.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{Client, Issuer};
+
+/// Where a grant lies: its issuer, its client, and the caller's label for the account.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RecordKey {
+    issuer: Issuer,
+    client_id: String,
+    label: String,
+}
+
+impl RecordKey {
+    /// The grant of this client at this server, for the account that the caller calls `label`.
+    pub fn new(issuer: &Issuer, client: &Client, label: &str) -> Self {
+        Self { issuer: issuer.clone(), client_id: client.id().to_owned(), label: label.to_owned() }
+    }
+
+    /// The caller's label.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// A name of 64 hexadecimal digits, which is safe in a file system and the same on every machine.
+    pub fn name(&self) -> String {
+        let mut digest = Sha256::new();
+        for part in [self.issuer.as_str(), &self.client_id, &self.label] {
+            // The length in front keeps the parts apart.
+            digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            digest.update(part);
+        }
+        digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The key beside this one that keeps two processes from asking the same person to sign in.
+    #[must_use]
+    pub fn for_sign_in(&self) -> Self {
+        Self { label: format!("{}\n(sign-in)", self.label), ..self.clone() }
+    }
+}
+
+impl fmt::Display for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |text| crate::error::printable(text, 100);
+        write!(f, "{:?} of {} at {}", shown(&self.label), shown(&self.client_id), self.issuer)
+    }
+}
+
+impl fmt::Debug for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RecordKey({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_keys_share_a_name_and_no_name_leaves_its_folder() {
+        let issuer = Issuer::new("https://as.example").unwrap();
+        let key = |client: &str, label: &str| RecordKey::new(&issuer, &Client::new(client), label);
+        let labels = ["", "a", "ab", "../../x", "CON", "a\0b", &"x".repeat(300), "a\n(sign-in)"];
+        let mut names: Vec<_> = labels.iter().map(|label| key("c", label).name()).collect();
+        names.extend([key("ca", "").name(), key("c", "a").for_sign_in().for_sign_in().name()]);
+        for name in &names {
+            assert!(name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}");
+        }
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

@@ -1,0 +1,134 @@
+//! Grants kept in a store, which several processes and machines may share: the effects of a store
+//! ([`StoreOp`]), what lies in it ([`Stored`]), and the machines that work on it.
+//!
+//! A store is six calls on one key: load, save by compare-and-set on the version, delete by the same, lease,
+//! release. A lease keeps others away while a refresh token is used; the version keeps a late holder of a
+//! lease from overwriting what is newer.
+
+mod key;
+mod record;
+mod save;
+mod shared;
+
+use std::fmt;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::{Error, ErrorKind, Timestamp};
+
+pub use key::RecordKey;
+pub use save::{DeleteGrant, LoadGrant, SaveGrant, SavedGrant};
+pub(crate) use shared::Remembered;
+pub use shared::SharedGrant;
+
+/// The most bytes of a record.
+pub const MAX_RECORD: usize = 256 * 1024;
+
+/// What a machine asks of a store.
+#[non_exhaustive]
+#[derive(Debug)]
+pub enum StoreOp {
+    /// Read what lies under the key. Reply: [`StoreReply::Loaded`].
+    Load {
+        /// Where.
+        key: RecordKey,
+    },
+    /// Write under the key, if what lies there still has this version; `None`: if nothing lies there. What is
+    /// written must be durable before the reply. Reply: [`StoreReply::Saved`] or [`StoreReply::Conflict`].
+    Save {
+        /// Where.
+        key: RecordKey,
+        /// The version that must lie there.
+        expected: Option<u64>,
+        /// What to write.
+        stored: Stored,
+    },
+    /// Delete what lies under the key, if it has this version. Reply: [`StoreReply::Saved`] or
+    /// [`StoreReply::Conflict`].
+    Delete {
+        /// Where.
+        key: RecordKey,
+        /// The version that must lie there.
+        expected: u64,
+    },
+    /// Try, without waiting, to be the only one who works on the key. The driver holds the lease until
+    /// [`Release`](Self::Release) or the end of the run, however that comes. Reply: [`StoreReply::Leased`]
+    /// or [`StoreReply::Busy`].
+    Lease {
+        /// Where.
+        key: RecordKey,
+        /// How long the lease must hold at least, where leases end by themselves.
+        time: Duration,
+    },
+    /// Give the lease back. Reply: [`StoreReply::Released`].
+    Release {
+        /// Where.
+        key: RecordKey,
+    },
+}
+
+/// What a store says.
+#[non_exhaustive]
+#[derive(Debug)]
+pub enum StoreReply {
+    /// What lies there, if anything does.
+    Loaded(Option<Stored>),
+    /// It was written, or deleted.
+    Saved,
+    /// Another version lies there; nothing was changed.
+    Conflict,
+    /// The lease is ours, until this moment if it ends by itself.
+    Leased(Option<Timestamp>),
+    /// Somebody else has the lease.
+    Busy,
+    /// The lease is given back.
+    Released,
+}
+
+/// What lies under a key: some bytes, and a version that grows with each write.
+#[derive(Clone)]
+pub struct Stored {
+    /// The version: higher than that of everything written before under this key.
+    pub version: u64,
+    /// The bytes. They hold secrets.
+    pub value: Zeroizing<Vec<u8>>,
+}
+
+impl Stored {
+    /// Version and bytes as one text, for stores that have room for one only, such as files.
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        let head = format!("{HEAD}{}\n", self.version);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(head.len().saturating_add(self.value.len())));
+        bytes.extend_from_slice(head.as_bytes());
+        bytes.extend_from_slice(&self.value);
+        bytes
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) made.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`] if it is anything else: torn, of a later format, or not ours.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let wrong = |why: &'static str| Error::new(ErrorKind::Store, why);
+        if bytes.len() > MAX_RECORD {
+            return Err(wrong("the record is larger than 256 KiB"));
+        }
+        let rest = bytes.strip_prefix(HEAD.as_bytes()).ok_or_else(|| wrong("this is no record of grantflow"))?;
+        let end = rest.iter().position(|&byte| byte == b'\n').ok_or_else(|| wrong("the record is torn"))?;
+        let (version, value) = rest.split_at_checked(end).unwrap_or((rest, &[]));
+        let version = std::str::from_utf8(version).ok().and_then(|text| text.parse().ok());
+        let version = version.ok_or_else(|| wrong("the record's version is no number"))?;
+        Ok(Self { version, value: Zeroizing::new(value.get(1..).unwrap_or_default().to_vec()) })
+    }
+}
+
+/// How a record in one piece begins; behind it stands the version.
+const HEAD: &str = "grantflow record 1 version ";
+
+impl fmt::Debug for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stored(version {}, {} bytes)", self.version, self.value.len())
+    }
+}

@@ -1,0 +1,151 @@
+//! What a stored grant holds.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::{RecordKey, Stored};
+use crate::secret::stored;
+use crate::source::Want;
+use crate::{Error, ErrorKind, Rotation, Scopes, Secret, Timestamp, Token};
+
+/// The most wants whose tokens are kept.
+const MAX_TOKENS: usize = 16;
+
+/// A grant as it lies in a store.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) key: RecordKey,
+    #[serde(with = "stored")]
+    pub(super) refresh_token: Secret,
+    pub(super) scopes: Scopes,
+    pub(super) rotation: Rotation,
+    /// The thumbprint of the key that the tokens are bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) key_binding: Option<String>,
+    /// A use of the refresh token that was begun and not seen to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) intent: Option<Intent>,
+    /// The newest token of each want, by the want's name.
+    #[serde(default)]
+    tokens: BTreeMap<String, Kept>,
+}
+
+/// What is written before a refresh token is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Intent {
+    /// How many uses have been begun.
+    pub(super) attempts: u32,
+    /// When the first of them was.
+    pub(super) since: Timestamp,
+    /// When the last of them is over at the latest.
+    pub(super) deadline: Timestamp,
+}
+
+/// An access token that others may use too.
+#[derive(Clone, Serialize, Deserialize)]
+struct Kept {
+    #[serde(with = "stored")]
+    access_token: Secret,
+    issued_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    scopes: Scopes,
+    /// The version of the record that it came with.
+    version: u64,
+}
+
+impl Record {
+    /// The record of a grant that a person has just given.
+    pub(super) fn of(key: RecordKey, want: &Want, token: &Token, version: u64) -> Result<Self, Error> {
+        let refresh_token = token.refresh_token().ok_or_else(|| {
+            Error::config("there is no refresh token to keep: ask for offline access when the user signs in")
+        })?;
+        let mut record = Self {
+            key,
+            refresh_token: refresh_token.clone(),
+            scopes: token.scopes().clone(),
+            rotation: token.rotation(),
+            key_binding: None,
+            intent: None,
+            tokens: BTreeMap::new(),
+        };
+        record.keep(want, token, version);
+        Ok(record)
+    }
+
+    /// Takes over what a refresh brought. The use of the refresh token has ended.
+    pub(super) fn refreshed(&mut self, want: &Want, token: &Token, version: u64) {
+        if let Some(refresh_token) = token.refresh_token() {
+            self.refresh_token = refresh_token.clone();
+        }
+        self.rotation = token.rotation();
+        self.intent = None;
+        self.keep(want, token, version);
+    }
+
+    fn keep(&mut self, want: &Want, token: &Token, version: u64) {
+        // Only what goes into a header as it is can be kept.
+        if token.authorization().is_err() {
+            return;
+        }
+        let kept = Kept {
+            access_token: token.access_token().into(),
+            issued_at: token.issued_at(),
+            expires_at: token.expires_at(),
+            scopes: token.scopes().clone(),
+            version,
+        };
+        self.tokens.insert(name(want), kept);
+        while self.tokens.len() > MAX_TOKENS {
+            let oldest = self.tokens.iter().min_by_key(|(_, kept)| kept.version).map(|(name, _)| name.clone());
+            oldest.and_then(|name| self.tokens.remove(&name));
+        }
+    }
+
+    /// The token of a want, if it has not ended, and the version that it came with.
+    pub(super) fn token(&self, want: &Want, now: Timestamp) -> Option<(Token, u64)> {
+        let kept = self.tokens.get(&name(want))?;
+        let token = Token::bearer(kept.access_token.expose(), kept.issued_at, kept.expires_at).ok()?;
+        let token = token.with_scopes(kept.scopes.clone()).with_grant(&self.refresh_token, self.rotation);
+        (!token.is_expired(now)).then_some((token, kept.version))
+    }
+
+    /// Reads what lies in a store, and checks that it is this grant.
+    pub(super) fn read(stored: &Stored, key: &RecordKey) -> Result<Self, Error> {
+        let wrong = |why: String| Error::new(ErrorKind::Store, format!("the stored grant {key} {why}"));
+        let record: Self = serde_json::from_slice(&stored.value)
+            .map_err(|e| wrong(format!("cannot be read (line {}, column {})", e.line(), e.column())))?;
+        if record.key != *key {
+            return Err(wrong(format!("is another one: {}", record.key)));
+        }
+        if record.key_binding.is_some() {
+            return Err(wrong("is bound to a key, which is not here".to_owned()));
+        }
+        Ok(record)
+    }
+
+    pub(super) fn write(&self, version: u64) -> Result<Stored, Error> {
+        let mut value = Zeroizing::new(Vec::with_capacity(8 * 1024));
+        match serde_json::to_writer(&mut *value, self) {
+            Ok(()) => Ok(Stored { version, value }),
+            Err(error) => {
+                value.zeroize();
+                Err(Error::new(ErrorKind::Store, "the grant cannot be written").with_source(error))
+            }
+        }
+    }
+}
+
+/// A want as a text, the same in every process.
+pub(super) fn name(want: &Want) -> String {
+    let parts = [
+        Some(want.kind().name()),
+        Some(want.scopes_text()),
+        want.wanted_account(),
+        want.wanted_subject(),
+        want.wanted_audience(),
+        want.wanted_resource(),
+    ];
+    serde_json::Value::from_iter(parts).to_string()
+}

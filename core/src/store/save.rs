@@ -1,0 +1,209 @@
+//! Keeping, looking up and deleting a grant.
+
+use std::time::Duration;
+
+use super::record::Record;
+use super::{RecordKey, StoreOp, StoreReply, Stored};
+use crate::machine::Effect;
+use crate::source::Want;
+use crate::{Cx, Error, ErrorKind, Machine, Now, Reply, Rotation, Scopes, Secret, Step, Timestamp, Token};
+
+/// How long a lease must hold for a load and a save.
+const LEASE: Duration = Duration::from_secs(20);
+/// How long to wait for others who use the grant.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// How long between two tries to get a lease.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A grant as it was found in a store.
+#[derive(Clone, Debug)]
+pub struct SavedGrant {
+    /// The refresh token.
+    pub refresh_token: Secret,
+    /// What was granted.
+    pub scopes: Scopes,
+    /// What is known of the server's habit with refresh tokens.
+    pub rotation: Rotation,
+    /// The newest access token of the want, if it has not ended.
+    pub token: Option<Token>,
+}
+
+/// Looks a grant up. Nothing there is `None`; something unreadable is an error.
+#[derive(Debug)]
+pub struct LoadGrant {
+    key: RecordKey,
+    want: Want,
+    asked: bool,
+}
+
+impl LoadGrant {
+    /// The grant under this key, and its newest token for this want.
+    pub fn new(key: RecordKey, want: Want) -> Self {
+        Self { key, want, asked: false }
+    }
+}
+
+impl Machine for LoadGrant {
+    type Output = Option<SavedGrant>;
+
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Self::Output> {
+        if !std::mem::replace(&mut self.asked, true) {
+            return Step::Do(Effect::Store(StoreOp::Load { key: self.key.clone() }));
+        }
+        Step::Done(match reply {
+            Reply::Store(StoreReply::Loaded(None)) => Ok(None),
+            Reply::Store(StoreReply::Loaded(Some(found))) => self.read(&found, cx.now().wall).map(Some),
+            Reply::Failed(failure) => Err(failure.into()),
+            Reply::Refused => Err(Error::refused("Store")),
+            _ => Err(Error::misuse("loading a grant")),
+        })
+    }
+}
+
+impl LoadGrant {
+    fn read(&self, found: &Stored, now: Timestamp) -> Result<SavedGrant, Error> {
+        let record = Record::read(found, &self.key)?;
+        let token = record.token(&self.want, now).map(|(token, _)| token);
+        let Record { refresh_token, scopes, rotation, .. } = record;
+        Ok(SavedGrant { refresh_token, scopes, rotation, token })
+    }
+}
+
+/// Keeps the grant that came with a token, in place of whatever lay there.
+#[derive(Debug)]
+pub struct SaveGrant(Leased);
+
+impl SaveGrant {
+    /// Keeps the refresh token that came with `token`, and `token` itself for this want.
+    pub fn new(key: RecordKey, want: Want, token: &Token) -> Self {
+        Self(Leased::new(key, Work::Save { want, token: token.clone() }))
+    }
+}
+
+impl Machine for SaveGrant {
+    type Output = ();
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<()> {
+        self.0.resume(cx, reply)
+    }
+}
+
+/// Deletes a grant. Nothing there is no error.
+#[derive(Debug)]
+pub struct DeleteGrant(Leased);
+
+impl DeleteGrant {
+    /// Deletes what lies under this key.
+    pub fn new(key: RecordKey) -> Self {
+        Self(Leased::new(key, Work::Delete))
+    }
+}
+
+impl Machine for DeleteGrant {
+    type Output = ();
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<()> {
+        self.0.resume(cx, reply)
+    }
+}
+
+/// One change of a record under a lease.
+///
+/// ```text
+/// Begin ─▶ Lease ─▶ Load ─▶ Change ─▶ Release ─▶ done
+///            ▲ │ busy  ▲        │ conflict
+///            Wait      └────────┘
+/// ```
+#[derive(Debug)]
+struct Leased {
+    key: RecordKey,
+    work: Work,
+    stage: Stage,
+    until: Duration,
+    result: Result<(), Error>,
+}
+
+#[derive(Debug)]
+enum Work {
+    Save { want: Want, token: Token },
+    Delete,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Begin,
+    Wait,
+    Lease,
+    Load,
+    Change,
+    Release,
+    Ended,
+}
+
+impl Leased {
+    fn new(key: RecordKey, work: Work) -> Self {
+        Self { key, work, stage: Stage::Begin, until: Duration::ZERO, result: Ok(()) }
+    }
+
+    fn ask(&mut self, stage: Stage, op: StoreOp) -> Step<()> {
+        self.stage = stage;
+        Step::Do(Effect::Store(op))
+    }
+
+    fn release(&mut self, result: Result<(), Error>) -> Step<()> {
+        self.result = result;
+        let op = StoreOp::Release { key: self.key.clone() };
+        self.ask(Stage::Release, op)
+    }
+
+    fn lease(&mut self) -> Step<()> {
+        let op = StoreOp::Lease { key: self.key.clone(), time: LEASE };
+        self.ask(Stage::Lease, op)
+    }
+
+    fn change(&self, found: Option<Stored>) -> Result<Option<StoreOp>, Error> {
+        let key = self.key.clone();
+        Ok(match (&self.work, found) {
+            (Work::Delete, None) => None,
+            (Work::Delete, Some(found)) => Some(StoreOp::Delete { key, expected: found.version }),
+            (Work::Save { want, token }, found) => {
+                let expected = found.map(|found| found.version);
+                let version = expected.unwrap_or(0).saturating_add(1);
+                let stored = Record::of(key.clone(), want, token, version)?.write(version)?;
+                Some(StoreOp::Save { key, expected, stored })
+            }
+        })
+    }
+
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<()> {
+        let Now { mono, .. } = cx.now();
+        match (std::mem::replace(&mut self.stage, Stage::Ended), reply) {
+            (Stage::Begin, Reply::Start) => {
+                self.until = mono.saturating_add(PATIENCE);
+                self.lease()
+            }
+            (Stage::Wait, Reply::Slept) => self.lease(),
+            (Stage::Lease, Reply::Store(StoreReply::Busy)) if mono < self.until => {
+                self.stage = Stage::Wait;
+                Step::Do(Effect::Sleep(PAUSE))
+            }
+            (Stage::Lease, Reply::Store(StoreReply::Busy)) | (Stage::Wait, _) => {
+                Step::Done(Err(Error::new(ErrorKind::Timeout, "another process works on this grant and does not end")))
+            }
+            (Stage::Lease, Reply::Store(StoreReply::Leased(_)))
+            | (Stage::Change, Reply::Store(StoreReply::Conflict)) => {
+                let op = StoreOp::Load { key: self.key.clone() };
+                self.ask(Stage::Load, op)
+            }
+            (Stage::Load, Reply::Store(StoreReply::Loaded(found))) => match self.change(found) {
+                Ok(Some(op)) => self.ask(Stage::Change, op),
+                Ok(None) => self.release(Ok(())),
+                Err(error) => self.release(Err(error)),
+            },
+            (Stage::Change, Reply::Store(StoreReply::Saved)) => self.release(Ok(())),
+            (Stage::Load | Stage::Change, Reply::Failed(failure)) => self.release(Err(failure.into())),
+            (Stage::Release, _) => Step::Done(std::mem::replace(&mut self.result, Ok(()))),
+            (_, Reply::Failed(failure)) => Step::Done(Err(failure.into())),
+            (_, Reply::Refused) => Step::Done(Err(Error::refused("Store"))),
+            _ => Step::Done(Err(Error::misuse("keeping a grant"))),
+        }
+    }
+}
