@@ -277,7 +277,8 @@ impl TokenCell {
             (None, None) => return NEVER,
         };
         let left = token.expires_at().map_or(Duration::MAX, |end| end.since(now.wall));
-        let wait = in_time.max(SOONEST.max(left.min(MARGIN).mul_f64(0.25)));
+        // Not after the end either: until it is due it is handed out unasked.
+        let wait = in_time.max(SOONEST.max(left.min(MARGIN).mul_f64(0.25))).min(left);
         Due { wall: now.wall + wait, mono: now.mono.saturating_add(wait) }
     }
 
