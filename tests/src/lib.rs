@@ -14,12 +14,15 @@
 pub mod canary;
 pub mod demo;
 pub mod front;
+pub mod google;
 mod http1;
 pub mod person;
 pub mod prop;
 pub mod server;
+pub mod simulation;
 pub mod world;
 
 pub use front::Front;
+pub use google::Google;
 pub use server::{Fault, Place, Registered, Server};
 pub use world::World;

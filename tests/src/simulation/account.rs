@@ -23,9 +23,15 @@ pub(super) enum Kind {
     DiscoveredClient,
     Password,
     /// Refresh tokens that are replaced at each use; whether that is known beforehand.
-    Rotating { grace: Duration, known: bool, discovered: bool },
+    Rotating {
+        grace: Duration,
+        known: bool,
+        discovered: bool,
+    },
     /// A refresh token that stays; whether that is known beforehand.
-    Staying { known: bool },
+    Staying {
+        known: bool,
+    },
     /// Hands out the same token again until 5 minutes before its end, as Google's metadata server.
     Metadata,
 }
@@ -54,6 +60,8 @@ pub(super) struct Account {
     pub(super) lifetime: Option<u64>,
     /// Whether the person took back what they allowed, or a refresh token was used twice.
     pub(super) revoked: bool,
+    /// Whether its refresh token was given up as lost.
+    pub(super) lost: bool,
     refresh_tokens: BTreeMap<String, Refresh>,
     access_tokens: Vec<Access>,
     /// The metadata server's token of each scope.
@@ -82,6 +90,7 @@ impl Account {
             kind,
             lifetime,
             revoked: false,
+            lost: false,
             refresh_tokens: BTreeMap::new(),
             access_tokens: Vec::new(),
             same: BTreeMap::new(),
@@ -105,9 +114,7 @@ impl Account {
             Kind::DiscoveredClient => Credential::client_credentials(issuer, &client),
             Kind::Password => Credential::password(server, &client, "alice", "wonderland"),
             Kind::Rotating { discovered: true, .. } => Credential::refresh_token(issuer, &client, first),
-            Kind::Rotating { known: true, .. } => {
-                Credential::refresh_token(knows(Rotation::Rotates), &client, first)
-            }
+            Kind::Rotating { known: true, .. } => Credential::refresh_token(knows(Rotation::Rotates), &client, first),
             Kind::Staying { known: true } => Credential::refresh_token(knows(Rotation::Never), &client, first),
             Kind::Rotating { .. } | Kind::Staying { .. } => Credential::refresh_token(server, &client, first),
             Kind::Metadata => return Arc::new(MetadataServer(origin)),
@@ -119,9 +126,10 @@ impl Account {
         if request.uri().path().contains("/.well-known/") {
             let origin = format!("https://a{}.example", self.name);
             let [authorize, token] = ["authorize", "token"].map(|path| format!("{origin}/{path}"));
-            return json(200, format!(
-                r#"{{"issuer":"{origin}","authorization_endpoint":"{authorize}","token_endpoint":"{token}"}}"#
-            ));
+            return json(
+                200,
+                format!(r#"{{"issuer":"{origin}","authorization_endpoint":"{authorize}","token_endpoint":"{token}"}}"#),
+            );
         }
         let get = |name: &str| param(request, name).unwrap_or_default();
         let what = format!("{}-{}", get("scope").replace(' ', "+"), get("audience"));
@@ -192,7 +200,8 @@ impl Account {
     pub(super) fn is_alive(&self, token: &str, at: Duration) -> bool {
         let Kind::Rotating { grace, .. } = self.kind else { return !self.revoked };
         let replaced = self.refresh_tokens.get(token).map(|record| record.replaced);
-        !self.revoked && replaced.is_some_and(|at_| at_.is_none_or(|at_| !grace.is_zero() && at.saturating_sub(at_) <= grace))
+        !self.revoked
+            && replaced.is_some_and(|at_| at_.is_none_or(|at_| !grace.is_zero() && at.saturating_sub(at_) <= grace))
     }
 
     fn access(&self, token: &str) -> Option<&Access> {

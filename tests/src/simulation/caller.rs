@@ -47,7 +47,7 @@ impl Sim {
         match std::mem::take(&mut self.callers[caller].state) {
             State::Thinking => {
                 let slot = self.next_slot();
-                if self.season == Season::Storm && self.rng.next() % 200 == 0 {
+                if self.season == Season::Storm && self.rng.one_in(200) {
                     self.note("caller {a} forces a refresh of slot {b}", caller, slot as u64);
                     self.force(caller, slot);
                     return self.wait(caller, slot, false);
@@ -79,6 +79,7 @@ impl Sim {
             Asked::Waits => {
                 self.note("caller {a} waits for slot {b}", caller, slot as u64);
                 self.report.waited += 1;
+                self.judge_wait(slot);
                 self.wait(caller, slot, again);
             }
             Asked::Failed => {
@@ -92,14 +93,19 @@ impl Sim {
 
     fn wait(&mut self, caller: usize, slot: usize, again: bool) {
         self.callers[caller].state = State::Waiting { slot, again };
-        // A mint that ends at once has woken all waiters already; whoever came too late for that asks again.
-        if !self.slots[slot].waiters.contains(&caller) {
-            return self.wake(caller, slot);
-        }
         if self.season == Season::Storm && self.rng.chance(5) {
             let patience = self.rng.time(Duration::from_millis(1), Duration::from_secs(5));
             self.callers[caller].nonce += 1;
             self.clock.after(patience, Event::Cancel(caller, self.callers[caller].nonce));
+        }
+    }
+
+    /// Whoever is doing something else comes back to work.
+    pub(super) fn rouse(&mut self) {
+        for caller in 0..self.callers.len() {
+            if matches!(self.callers[caller].state, State::Thinking) {
+                self.think(caller);
+            }
         }
     }
 

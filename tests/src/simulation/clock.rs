@@ -9,7 +9,7 @@ use grantflow::{Now, Timestamp};
 
 use super::Event;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Clock {
     /// Since the beginning.
     pub(super) truth: Duration,
@@ -32,6 +32,19 @@ struct Entry {
 
 /// 2026-11-20T12:00:00Z
 const BEGIN: i64 = 1_795_176_000_000;
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self {
+            truth: Duration::ZERO,
+            mono: Duration::from_secs(1000),
+            offset: 0,
+            timers: BinaryHeap::new(),
+            outside: BinaryHeap::new(),
+            entries: 0,
+        }
+    }
+}
 
 impl Clock {
     pub(super) fn now(&self) -> Now {

@@ -39,6 +39,8 @@ pub(super) struct Slot {
     pub(super) credential: usize,
     pub(super) want: Want,
     pub(super) cell: TokenCell,
+    /// Its margin in seconds, if it is not the usual one.
+    pub(super) margin: Option<u64>,
     /// What callers read without a lock.
     published: Option<Published>,
     /// Whether somebody has used the token since it was minted.
@@ -111,6 +113,7 @@ impl Sim {
                 credential,
                 known: Known::new(prefix(account, &want)),
                 want,
+                margin,
                 cell: margin.into_iter().fold(cell, |cell, margin| cell.margin(Duration::from_secs(margin))),
                 published: None,
                 used: false,
@@ -214,7 +217,7 @@ impl Sim {
         self.runs.insert(run, task);
         let soon = Duration::from_micros(self.rng.next() % 2000);
         self.clock.after(soon, Event::Begin(run));
-        if self.season == super::Season::Storm && self.rng.next() % 500 == 0 {
+        if self.season == super::Season::Storm && self.rng.one_in(500) {
             self.clock.after(soon / 2, Event::Abandon(run));
         }
     }
@@ -228,8 +231,8 @@ impl Sim {
             return self.end_run(id, Err(error));
         }
         let now = self.clock.now();
-        let valid = slot.cell.held().is_some_and(|held| !held.token.is_expired(now.wall));
-        match credential.grant.mint(&slot.want, now.wall, valid) {
+        let valid = slot.cell.valid(now).is_some();
+        match credential.grant.mint(&run.turn, &slot.want, now.wall, valid) {
             Ok(mint) => {
                 run.mint = Some(mint);
                 self.resume(id, Reply::Start);

@@ -36,7 +36,7 @@ use caller::Caller;
 use clock::Clock;
 use log::Log;
 use manager::{Credentials, Run, Slot};
-use network::{Trouble, Wire};
+use network::Wire;
 use rng::Rng;
 use weather::{Pace, Season, Weather};
 
@@ -68,8 +68,28 @@ pub struct Report {
     pub lost: u64,
     /// How many of those the server would still have taken.
     pub lost_though_alive: u64,
+    /// How many of those had not been used twice in a way that may have used them up.
+    pub lost_though_unsent: u64,
     /// The longest time from the end of all trouble until a want was served.
     pub recovery: Duration,
+}
+
+impl Report {
+    /// Adds up; of times to recover the longest counts.
+    pub fn add(&mut self, other: &Self) {
+        self.events += other.events;
+        self.time += other.time;
+        self.digest ^= other.digest;
+        self.served += other.served;
+        self.failed += other.failed;
+        self.waited += other.waited;
+        self.refreshes += other.refreshes;
+        self.requests += other.requests;
+        self.lost += other.lost;
+        self.lost_though_alive += other.lost_though_alive;
+        self.lost_though_unsent += other.lost_though_unsent;
+        self.recovery = self.recovery.max(other.recovery);
+    }
 }
 
 /// A rule was broken.
@@ -90,7 +110,7 @@ impl fmt::Debug for Broken {
             writeln!(f, "{line}")?;
         }
         writeln!(f, "seed {} broke a rule at event {}: {}", self.seed, self.report.events, self.why)?;
-        write!(f, "again: cargo run --release -p grantflow-tests --example simulate -- --seed {}", self.seed)
+        write!(f, "again: cargo run --release -p grantflow-tests --bin simulate -- --seed {}", self.seed)
     }
 }
 
@@ -159,6 +179,8 @@ struct Sim {
     pace: Pace,
     season: Season,
     season_began: Duration,
+    /// Which slot is used next, once all trouble is over.
+    turn: usize,
     /// When a clock last jumped or the machine last slept.
     jumped: Duration,
     report: Report,
@@ -169,7 +191,7 @@ impl Sim {
     fn new(seed: u64) -> Self {
         let mut sim = Self {
             rng: Rng::new(seed),
-            clock: Clock { mono: Duration::from_secs(1000), ..Clock::default() },
+            clock: Clock::default(),
             log: Log::default(),
             accounts: Vec::new(),
             credentials: Vec::new(),
@@ -183,6 +205,7 @@ impl Sim {
             pace: Pace::Work,
             season: Season::Storm,
             season_began: Duration::ZERO,
+            turn: 0,
             jumped: Duration::ZERO,
             report: Report::default(),
             broken: None,
@@ -205,9 +228,13 @@ impl Sim {
     }
 
     fn happen(&mut self, at: Duration, event: Event) {
-        if !matches!(event, Event::Refresher(_)) {
-            self.report.events += 1;
-        }
+        // Neither what is only looked at nor what comes too late to matter counts.
+        let counts = match &event {
+            Event::Refresher(_) => false,
+            Event::TimeOut { run, wire } => self.runs.get(run).is_some_and(|run| run.wire == Some(*wire)),
+            _ => true,
+        };
+        self.report.events += u64::from(counts);
         match event {
             Event::Caller(caller, nonce) => self.go_on(caller, nonce),
             Event::Cancel(caller, nonce) => self.cancel(caller, nonce),

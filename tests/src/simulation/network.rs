@@ -14,7 +14,10 @@ use super::{Event, Sim};
 pub(super) enum Trouble {
     Calm,
     /// Too busy, and how long to wait.
-    Busy { status: u16, retry_after: Option<u64> },
+    Busy {
+        status: u16,
+        retry_after: Option<u64>,
+    },
     /// An error of its own, before or after it has acted.
     Internal,
     Unreachable,
@@ -46,8 +49,14 @@ enum Fate {
     LostBefore,
     LostAfter,
     /// Nothing comes back, not even a failure.
-    Silence { acted: bool },
-    Status { status: u16, retry_after: Option<u64>, acted: bool },
+    Silence {
+        acted: bool,
+    },
+    Status {
+        status: u16,
+        retry_after: Option<u64>,
+        acted: bool,
+    },
     /// The connection breaks in the middle of the answer.
     Broken,
     /// Half of the answer looks like all of it.
@@ -94,7 +103,7 @@ impl Sim {
             self.clock.outside(there + back, Event::Answer(wire));
         }
         self.clock.after(call.timeout, Event::TimeOut { run, wire });
-        if self.season == super::Season::Storm && self.rng.chance(1) {
+        if self.season == super::Season::Storm && self.rng.one_in(100) {
             let wait = self.rng.time(Duration::from_millis(1), Duration::from_secs(2));
             self.clock.after(wait, Event::Abandon(run));
         }
@@ -176,7 +185,7 @@ impl Sim {
         if let (Reply::Http(response), Some(token)) = (&reply, &wire.refresh_token)
             && matches!(response.status().as_u16(), 400 | 429 | 503)
         {
-            self.refresh_token_was_refused(wire.account, token);
+            self.refresh_token_was_refused(wire.run, wire.account, token);
         }
         if let Some(run) = self.runs.get_mut(&wire.run) {
             run.wire = None;

@@ -27,6 +27,10 @@ impl Rng {
         self.next() % 100 < percent
     }
 
+    pub(super) fn one_in(&mut self, times: u64) -> bool {
+        self.next().is_multiple_of(times)
+    }
+
     pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())]
     }

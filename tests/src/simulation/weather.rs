@@ -96,9 +96,9 @@ impl Sim {
             Weather::Revoke => (HOUR, DAY),
             Weather::Withdraw | Weather::Replace => (HOUR, 6 * DAY),
             Weather::Pace => match self.pace {
-                Pace::Busy => (10 * SECOND, 2 * MINUTE),
-                Pace::Work => (5 * MINUTE, 2 * HOUR),
-                _ => (HOUR, DAY),
+                Pace::Busy => (5 * SECOND, 40 * SECOND),
+                Pace::Work => (MINUTE, HOUR / 2),
+                _ => (HOUR, 2 * DAY),
             },
             _ => return,
         };
@@ -199,7 +199,11 @@ impl Sim {
     fn suspend(&mut self) {
         let time = self.rng.time(MINUTE, 16 * HOUR);
         let stands = self.rng.chance(50);
-        self.note("the machine sleeps for {b} s; the monotonic clock goes on: {a}", usize::from(!stands), time.as_secs());
+        self.note(
+            "the machine sleeps for {b} s; the monotonic clock goes on: {a}",
+            usize::from(!stands),
+            time.as_secs(),
+        );
         self.clock.truth += time;
         if !stands {
             self.clock.mono += time;
@@ -208,7 +212,6 @@ impl Sim {
     }
 
     fn next_season(&mut self) {
-        self.season_began = self.clock.truth;
         match self.season {
             Season::Storm => {
                 self.season = Season::Quiet;
@@ -231,6 +234,7 @@ impl Sim {
             }
             Season::Steady | Season::Over => self.season = Season::Over,
         }
+        self.season_began = self.clock.truth;
     }
 
     fn sign_in(&mut self, credential: usize) {
@@ -264,6 +268,10 @@ impl Sim {
     pub(super) fn is_comfortable(&self, slot: usize) -> bool {
         let credential = &self.credentials[self.slots[slot].credential];
         let account = &self.accounts[credential.account];
-        credential.background && account.kind != Kind::Metadata && account.lifetime.is_none_or(|life| life >= 300)
+        let margin = self.slots[slot].margin.is_none_or(|margin| margin >= 60);
+        credential.background
+            && margin
+            && account.kind != Kind::Metadata
+            && account.lifetime.is_none_or(|life| life >= 300)
     }
 }
