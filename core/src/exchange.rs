@@ -242,6 +242,7 @@ impl Request {
             start_before: None,
             deadline: Duration::ZERO,
             tries: 0,
+            most: TRIES,
             state: State::Ready,
         }
     }
@@ -327,6 +328,7 @@ pub struct Exchange<T> {
     start_before: Option<Timestamp>,
     deadline: Duration,
     tries: u32,
+    most: u32,
     state: State,
 }
 
@@ -383,6 +385,12 @@ impl<T> Exchange<T> {
         self
     }
 
+    /// Sends its request once, whatever comes of it.
+    pub(crate) fn once(mut self) -> Self {
+        self.most = 1;
+        self
+    }
+
     /// Never begins to send at or after this moment: it ends with an error of kind
     /// [`ErrorKind::Timeout`] instead.
     pub fn start_before(mut self, moment: Timestamp) -> Self {
@@ -427,7 +435,7 @@ impl<T> Exchange<T> {
         if !allowed {
             return self.end(Err(error.uncertain()));
         }
-        if !error.is_transient() || self.tries >= TRIES {
+        if !error.is_transient() || self.tries >= self.most {
             return self.end(Err(error));
         }
         // Half of the pause is fixed and half is random, so that many clients do not return in step.

@@ -42,6 +42,7 @@ pub use client::{Client, ClientAuthentication};
 pub use error::{Advice, Error, ErrorKind, ServerError};
 pub use exchange::Exchange;
 pub use grant::TokenRequest;
+pub use grant::device::{DeviceAuthorization, DeviceCode, DevicePolling};
 pub use loopback::InstalledApp;
 pub use machine::{Call, Cx, Effect, Event, Failure, Machine, Now, Reply, Step};
 pub use revoke::Revocation;
