@@ -52,6 +52,7 @@ mod connect;
 mod driver;
 mod fetch;
 mod limit;
+mod manager;
 mod sign_in;
 mod terminal;
 mod tls;
@@ -59,5 +60,6 @@ mod transport;
 
 pub use grantflow;
 pub use limit::{Cancel, Limit};
+pub use manager::{Change, Changes, ManagerBuilder, Status, TokenManager, TokenPool, TokenRef};
 pub use transport::{Builder, Transport};
 pub use ureq;

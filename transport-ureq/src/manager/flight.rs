@@ -13,34 +13,9 @@ use super::sync::{Condvar, Mutex, lock, wait};
 
 /// A credential in use, with all that its wants share.
 pub(crate) struct Credential {
-    /// Its name in a pool.
-    pub(crate) name: Option<Arc<str>>,
+    /// Its name in a pool; empty outside.
+    pub(crate) name: Arc<str>,
     pub(crate) shared: Arc<Shared>,
-    line: Mutex<Arc<Line>>,
-}
-
-impl Credential {
-    pub(crate) fn new(shared: &Arc<Shared>, name: Option<Arc<str>>, source: impl TokenSource + 'static) -> Arc<Self> {
-        Arc::new(Self { name, shared: shared.clone(), line: Mutex::new(Line::new(source)) })
-    }
-
-    /// Puts another in its place. Flights under way end in the line in which they began, and what they learn
-    /// stays there. Its slots are to be cleared next.
-    pub(crate) fn replace(&self, source: impl TokenSource + 'static) {
-        *lock(&self.line) = Line::new(source);
-    }
-
-    pub(crate) fn state(&self) -> GrantState {
-        lock(&self.line().queue).grant.state().clone()
-    }
-
-    pub(crate) fn line(&self) -> Arc<Line> {
-        lock(&self.line).clone()
-    }
-}
-
-/// Where the jobs of a credential line up.
-pub(crate) struct Line {
     pub(crate) queue: Mutex<Queue>,
     /// A flight counted in [`Queue::delicate`] is over.
     pub(crate) over: Condvar,
@@ -52,26 +27,42 @@ pub(crate) struct Queue {
     pub(crate) delicate: u32,
 }
 
-impl Line {
-    fn new(source: impl TokenSource + 'static) -> Arc<Self> {
+impl Credential {
+    pub(crate) fn new(shared: &Arc<Shared>, name: Arc<str>, source: impl TokenSource + 'static) -> Arc<Self> {
         let grant = Grant::new(Arc::new(Calm(source)));
-        Arc::new(Self { queue: Mutex::new(Queue { grant, delicate: 0 }), over: Condvar::new() })
+        let queue = Mutex::new(Queue { grant, delicate: 0 });
+        Arc::new(Self { name, shared: shared.clone(), queue, over: Condvar::new() })
     }
 
-    fn enter(self: &Arc<Self>) -> Option<Delicate> {
-        let mut queue = lock(&self.queue);
-        let delicate = queue.grant.is_busy() && queue.grant.state().refresh_token().is_some();
-        queue.delicate += u32::from(delicate);
-        delicate.then(|| Delicate(self.clone()))
+    /// Puts another in its place. Its slots are to be cleared next.
+    pub(crate) fn replace(&self, source: impl TokenSource + 'static) {
+        lock(&self.queue).grant.replace(Arc::new(Calm(source)));
+    }
+
+    pub(crate) fn state(&self) -> GrantState {
+        lock(&self.queue).grant.state().clone()
+    }
+
+    fn finish(&self, turn: Turn<()>, outcome: Outcome<'_>) -> Option<Turn<Job>> {
+        lock(&self.queue).grant.finish(turn, self.shared.now().wall, outcome)
     }
 }
 
-/// Counts a flight in [`Queue::delicate`], to its very end.
-struct Delicate(Arc<Line>);
+/// Counts a flight in [`Queue::delicate`], if it is one, to its very end.
+struct Delicate<'a>(&'a Credential, u32);
 
-impl Drop for Delicate {
+impl<'a> Delicate<'a> {
+    fn enter(credential: &'a Credential) -> Self {
+        let mut queue = lock(&credential.queue);
+        let one = u32::from(queue.grant.is_busy() && queue.grant.state().refresh_token().is_some());
+        queue.delicate += one;
+        Self(credential, one)
+    }
+}
+
+impl Drop for Delicate<'_> {
     fn drop(&mut self) {
-        lock(&self.0.queue).delicate -= 1;
+        lock(&self.0.queue).delicate -= self.1;
         self.0.over.notify_all();
     }
 }
@@ -92,21 +83,21 @@ impl Job {
 
     /// Does it on this thread, once it has its turn.
     pub(crate) fn here(mut self) {
-        let line = self.slot.home.line();
         let mailbox = Arc::new(Mailbox::default());
         self.waiting = Some(mailbox.clone());
-        let begun = lock(&line.queue).grant.begin(self);
-        let turn = begun.unwrap_or_else(|| mailbox.take());
-        Task { line, turn }.run();
+        Task(self.begin().unwrap_or_else(|| mailbox.take())).run();
     }
 
     /// Has it done in the background, once it has its turn.
     pub(crate) fn behind(self) {
-        let line = self.slot.home.line();
-        let begun = lock(&line.queue).grant.begin(self);
-        if let Some(turn) = begun {
-            Task { line, turn }.dispatch();
+        if let Some(turn) = self.begin() {
+            Task(turn).dispatch();
         }
+    }
+
+    fn begin(self) -> Option<Turn<Self>> {
+        let home = self.slot.home.clone();
+        lock(&home.queue).grant.begin(self)
     }
 }
 
@@ -132,46 +123,39 @@ impl Mailbox {
     }
 
     fn take(&self) -> Turn<Job> {
-        let mut slot = lock(&self.turn);
+        let mut place = lock(&self.turn);
         loop {
-            match slot.take() {
+            match place.take() {
                 Some(turn) => return turn,
-                None => slot = wait(&self.put, slot),
+                None => place = wait(&self.put, place),
             }
         }
     }
 }
 
 /// A job whose turn it is.
-pub(crate) struct Task {
-    line: Arc<Line>,
-    turn: Turn<Job>,
-}
+pub(crate) struct Task(Turn<Job>);
 
 impl Task {
     /// Does it, on this thread.
     pub(crate) fn run(self) {
-        let Self { line, turn } = self;
-        let (mut job, turn) = turn.split();
+        let (mut job, turn) = self.0.split();
         let slot = job.slot.clone();
-        let shared = &slot.home.shared;
         // Counted first, looked second: whoever closes the slot first and counts second misses none.
-        let _delicate = line.enter();
+        let _delicate = Delicate::enter(&slot.home);
         let wanted = slot.awaits(job.epoch);
-        let mut result = if wanted { mint(&line, &slot) } else { Err(Some(given_up())) };
-        let now = shared.now();
+        let mut result = if wanted { mint(&slot, &turn) } else { Err(Some(given_up())) };
         let outcome = match &mut result {
             Ok(minted) => Outcome::Minted(minted),
             Err(Some(error)) => Outcome::Failed(error),
             Err(None) => Outcome::Abandoned,
         };
-        let next = lock(&line.queue).grant.finish(turn, now.wall, outcome);
-        if let Some(turn) = next {
-            Self { line: line.clone(), turn }.dispatch();
+        if let Some(next) = slot.home.finish(turn, outcome) {
+            Self(next).dispatch();
         }
         if let Some(ticket) = job.ticket.take_if(|_| wanted) {
             let result = result.map(|minted| minted.token).map_err(|error| error.unwrap_or_else(panicked));
-            slot.settle(ticket, now, result);
+            slot.settle(ticket, result);
         }
     }
 
@@ -180,28 +164,28 @@ impl Task {
     fn dispatch(self) {
         let mut task = self;
         loop {
-            if let Some(mailbox) = task.turn.job.waiting.take() {
-                return mailbox.put(task.turn);
+            if let Some(mailbox) = task.0.job.waiting.take() {
+                return mailbox.put(task.0);
             }
-            let shared = task.turn.job.slot.home.shared.clone();
-            let Err(Self { line, turn }) = shared.later(task) else { return };
+            let home = task.0.job.slot.home.clone();
+            let Err(Self(turn)) = home.shared.later(task) else { return };
             let (job, turn) = turn.split();
-            let next = lock(&line.queue).grant.finish(turn, shared.now().wall, Outcome::Failed(&given_up()));
+            let next = home.finish(turn, Outcome::Failed(&given_up()));
             drop(job);
             match next {
-                Some(turn) => task = Self { line, turn },
+                Some(turn) => task = Self(turn),
                 None => return,
             }
         }
     }
 }
 
-/// Mints; `None` is a panic in the middle.
-fn mint(line: &Line, slot: &Slot) -> Result<Minted, Option<Error>> {
+/// Mints; the error `None` is a panic in the middle.
+fn mint(slot: &Slot, turn: &Turn<()>) -> Result<Minted, Option<Error>> {
     let shared = &slot.home.shared;
     let now = shared.now();
     let valid = slot.is_valid(now);
-    let machine = lock(&line.queue).grant.mint(&slot.want, now.wall, valid)?;
+    let machine = lock(&slot.home.queue).grant.mint(turn, &slot.want, now.wall, valid)?;
     catch_unwind(AssertUnwindSafe(|| shared.run(machine))).map_err(|_| None)?.map_err(Some)
 }
 

@@ -13,7 +13,7 @@ use grantflow::source::Want;
 use grantflow::{Error, ErrorKind, Now, Timestamp, Token};
 
 use super::flight::{Credential, Job};
-use super::sync::{AtomicBool, AtomicI64, Condvar, Mutex, MutexGuard, lock, wait};
+use super::sync::{AtomicBool, AtomicI64, AtomicU64, Condvar, Mutex, MutexGuard, lock, wait};
 use super::token_ref::{Shown, TokenRef};
 
 /// How often one call begins again: each time a token came and ended before it could be used.
@@ -28,6 +28,8 @@ pub(crate) struct Slot {
     until: AtomicI64,
     /// Whether the token was used since it was had.
     used: AtomicBool,
+    /// When it was last asked for, on the clock of a pool that is bounded.
+    pub(crate) asked: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -62,7 +64,7 @@ impl Closed {
 
 /// What is known of a slot at a moment.
 pub(crate) struct Seen {
-    pub(crate) valid: Option<Arc<Issued>>,
+    pub(crate) held: Option<Arc<Issued>>,
     pub(crate) error: Option<Error>,
     pub(crate) next_refresh: Option<Duration>,
     pub(crate) refreshing: bool,
@@ -76,13 +78,8 @@ impl Slot {
             shown: Shown::default(),
             until: AtomicI64::new(i64::MIN),
             used: AtomicBool::new(false),
-            state: Mutex::new(State {
-                cell: home.shared.cell(),
-                landing: None,
-                epoch: 0,
-                closed: None,
-                timer: 0,
-            }),
+            asked: AtomicU64::new(0),
+            state: Mutex::new(State { cell: home.shared.cell(), landing: None, epoch: 0, closed: None, timer: 0 }),
         })
     }
 
@@ -169,7 +166,7 @@ impl Slot {
     pub(crate) fn see(&self, now: Now) -> Seen {
         let state = lock(&self.state);
         Seen {
-            valid: state.cell.valid(now),
+            held: state.cell.held().cloned(),
             error: state.cell.error().cloned(),
             next_refresh: state.cell.next_wake(now),
             refreshing: state.cell.is_refreshing(),
@@ -189,8 +186,9 @@ impl Slot {
 
     /// Takes what came of a flight, shows it and wakes whoever waits. What came of one from before a
     /// [`clear`](Self::clear) is ignored.
-    pub(crate) fn settle(self: &Arc<Self>, ticket: Ticket, now: Now, result: Result<Token, Error>) {
+    pub(crate) fn settle(self: &Arc<Self>, ticket: Ticket, result: Result<Token, Error>) {
         let shared = &self.home.shared;
+        let now = shared.now();
         let mut state = lock(&self.state);
         let flying = state.cell.is_refreshing();
         state.cell.settle(ticket, now, result);
@@ -221,9 +219,13 @@ impl Slot {
     pub(crate) fn abandon(&self, ticket: Ticket) {
         let mut state = lock(&self.state);
         state.cell.abandon(ticket);
-        if !state.cell.is_refreshing() {
-            state.landed();
+        if state.cell.is_refreshing() {
+            return;
         }
+        if state.closed.is_some() {
+            state.cell.clear();
+        }
+        state.landed();
     }
 
     /// Forgets everything, since the credential is another one.

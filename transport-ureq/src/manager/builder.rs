@@ -1,0 +1,80 @@
+//! [`ManagerBuilder`].
+
+use std::fmt;
+use std::time::Duration;
+
+use grantflow::source::{TokenSource, Want};
+
+use super::flight::Credential;
+use super::pool::TokenPool;
+use super::shared::{Change, Settings, Shared};
+use super::slot::Slot;
+use super::token_manager::TokenManager;
+use crate::Transport;
+
+/// Configures a [`TokenManager`] or a [`TokenPool`].
+pub struct ManagerBuilder {
+    transport: Transport,
+    settings: Settings,
+    max_wants: Option<usize>,
+}
+
+impl ManagerBuilder {
+    pub(crate) fn new(transport: &Transport) -> Self {
+        Self { transport: transport.clone(), settings: Settings::default(), max_wants: None }
+    }
+
+    /// Makes tokens due this long before they end, but never before half of their life. Unless told, it is a
+    /// quarter of their life, and 5 minutes at the most. Where a source knows better, it is left to it.
+    pub fn margin(mut self, margin: Duration) -> Self {
+        self.settings.margin = Some(margin);
+        self
+    }
+
+    /// Whether tokens are refreshed in the background; they are unless told.
+    ///
+    /// One thread for all managers of the process sleeps until a token is due that was used since it was had;
+    /// what nobody uses ends by itself. It starts with the first token and ends with the last manager. A refresh
+    /// gets a thread as long as it takes, 8 of them at a time: so many servers have to be slow at the same time
+    /// before a refresh waits for another credential's. A clock that is set, and a suspend, are noticed within
+    /// half a minute.
+    ///
+    /// Without it there are no threads: the first who asks for a token that is due refreshes it on the spot,
+    /// while all others get the one that is there.
+    pub fn background_refresh(mut self, on: bool) -> Self {
+        self.settings.no_background = !on;
+        self
+    }
+
+    /// Calls this with every new token and every failure, on the thread that fetched it; whoever waited for
+    /// the token does not wait for this. It may panic. May be given several times.
+    pub fn on_change(mut self, callback: impl Fn(&Change) + Send + Sync + 'static) -> Self {
+        self.settings.callbacks.push(Box::new(callback));
+        self
+    }
+
+    /// The most wants that a pool holds; a manager has just one. When there are more, those that nobody asked
+    /// for the longest are forgotten, a few at a time, but none that a [`TokenManager`] stands for.
+    pub fn max_wants(mut self, most: usize) -> Self {
+        self.max_wants = Some(most);
+        self
+    }
+
+    /// A manager of one want. Nothing is fetched yet.
+    pub fn build(self, source: impl TokenSource + 'static, want: Want) -> TokenManager {
+        let shared = Shared::new(&self.transport, self.settings);
+        let credential = Credential::new(&shared, "".into(), source);
+        TokenManager::alone(shared, Slot::new(&credential, want))
+    }
+
+    /// A pool without credentials yet.
+    pub fn build_pool(self) -> TokenPool {
+        TokenPool::made(Shared::new(&self.transport, self.settings), self.max_wants)
+    }
+}
+
+impl fmt::Debug for ManagerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManagerBuilder").finish_non_exhaustive()
+    }
+}

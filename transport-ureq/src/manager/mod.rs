@@ -1,0 +1,25 @@
+//! The life of a token for blocking programs: [`TokenManager`] and [`TokenPool`].
+//!
+//! ```text
+//! TokenManager ─┐                                 Change ─▶ callbacks, receivers
+//! TokenPool ────┴▶ Slot: the cell, who waits ─▶ Job ─▶ Credential: one rotating mint at a time ─▶ Transport
+//!                    ▲                                                   │
+//!                    └── Worker: one timer, a few threads that mint ◀────┘
+//! ```
+
+mod builder;
+mod flight;
+mod handle;
+mod pool;
+mod shared;
+mod slot;
+mod sync;
+mod token_manager;
+mod token_ref;
+mod worker;
+
+pub use builder::ManagerBuilder;
+pub use pool::TokenPool;
+pub use shared::{Change, Changes};
+pub use token_manager::{Status, TokenManager};
+pub use token_ref::TokenRef;

@@ -1,0 +1,199 @@
+//! What all slots of a manager or pool share: [`Shared`].
+
+use std::cell::Cell;
+use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use grantflow::cell::{Issued, TokenCell};
+use grantflow::source::{Mint, Minted, Want};
+use grantflow::{Error, Now};
+
+use super::flight::Task;
+use super::slot::{Slot, Timer};
+use super::sync::{Mutex, lock};
+use super::worker::Worker;
+use crate::Transport;
+
+thread_local! {
+    /// Whether this thread is inside of a callback.
+    static TELLING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A new token, or a failure to get one.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The credential's name in its pool; empty if there is no pool.
+    pub credential: Arc<str>,
+    /// What was wanted.
+    pub want: Want,
+    /// What came of it. The refresh token to keep from now on is with the token
+    /// ([`Token::refresh_token`](grantflow::Token::refresh_token)).
+    pub outcome: Result<Arc<Issued>, Error>,
+}
+
+/// Tells changes as they happen: see [`TokenManager::subscribe`](crate::TokenManager::subscribe).
+///
+/// As an iterator it waits for each, and ends with the manager.
+pub struct Changes(Receiver<Change>);
+
+impl Changes {
+    /// The next change, if it comes within this time; zero does not wait.
+    pub fn next_within(&mut self, time: Duration) -> Option<Change> {
+        self.0.recv_timeout(time).ok()
+    }
+}
+
+impl Iterator for Changes {
+    type Item = Change;
+    fn next(&mut self) -> Option<Change> {
+        self.0.recv().ok()
+    }
+}
+
+impl fmt::Debug for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changes").finish_non_exhaustive()
+    }
+}
+
+pub(crate) type Callback = Box<dyn Fn(&Change) + Send + Sync>;
+
+pub(crate) struct Shared {
+    pub(crate) transport: Transport,
+    pub(crate) settings: Settings,
+    listeners: Mutex<Vec<Sender<Change>>>,
+    worker: Mutex<Link>,
+}
+
+#[derive(Default)]
+pub(crate) struct Settings {
+    pub(crate) margin: Option<Duration>,
+    pub(crate) no_background: bool,
+    pub(crate) callbacks: Vec<Callback>,
+}
+
+enum Link {
+    Unused,
+    Used(Arc<Worker>),
+    Left,
+}
+
+impl Shared {
+    pub(crate) fn new(transport: &Transport, settings: Settings) -> Arc<Self> {
+        Arc::new(Self {
+            transport: transport.clone(),
+            settings,
+            listeners: Mutex::default(),
+            worker: Mutex::new(Link::Unused),
+        })
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        self.transport.now()
+    }
+
+    /// An empty cell whose refreshes are spread by a number of its own.
+    pub(crate) fn cell(&self) -> TokenCell {
+        let cell = TokenCell::new(RandomState::new().hash_one(0));
+        match self.settings.margin {
+            Some(margin) => cell.margin(margin),
+            None => cell,
+        }
+    }
+
+    pub(crate) fn run(&self, machine: Mint) -> Result<Minted, Error> {
+        self.transport.run(machine)
+    }
+
+    /// Whether refreshes may go on by themselves.
+    pub(crate) fn background(&self) -> bool {
+        !self.settings.no_background
+    }
+
+    /// Does it in the background; gives it back if that cannot be.
+    #[allow(clippy::result_large_err, reason = "it is given back to be taken apart")]
+    pub(crate) fn later(&self, task: Task) -> Result<(), Task> {
+        match self.worker() {
+            Some(worker) => worker.start(task),
+            None => Err(task),
+        }
+    }
+
+    /// Has the slot tended after this time, and not when it was to be before.
+    pub(crate) fn arm(&self, slot: &Arc<Slot>, timer: &mut Timer, time: Duration) {
+        if let Some(worker) = self.worker() {
+            worker.arm(slot, timer, time);
+        }
+    }
+
+    pub(crate) fn disarm(&self, slot: &Slot, timer: &mut Timer) {
+        if *timer != 0
+            && let Some(worker) = self.worker()
+        {
+            worker.disarm(slot, timer);
+        }
+    }
+
+    /// Tells whoever wants to know what happened to a slot.
+    pub(crate) fn tell(&self, slot: &Slot, outcome: Result<Arc<Issued>, Error>) {
+        let mut listeners = lock(&self.listeners);
+        if self.settings.callbacks.is_empty() && listeners.is_empty() {
+            return;
+        }
+        let change = Change { credential: slot.home.name.clone(), want: slot.want.clone(), outcome };
+        listeners.retain(|listener| listener.send(change.clone()).is_ok());
+        drop(listeners);
+        TELLING.set(true);
+        for callback in &self.settings.callbacks {
+            // The panic's own message has been shown; nothing here depends on what the callback did.
+            let _ = catch_unwind(AssertUnwindSafe(|| callback(&change)));
+        }
+        TELLING.set(false);
+    }
+
+    /// Whether this thread is inside of a callback, which must not wait for what waits for it.
+    pub(crate) fn is_telling() -> bool {
+        TELLING.get()
+    }
+
+    /// Every change from now on.
+    pub(crate) fn subscribe(&self) -> Changes {
+        let (sender, receiver) = channel();
+        let mut listeners = lock(&self.listeners);
+        if !matches!(*lock(&self.worker), Link::Left) {
+            listeners.push(sender);
+        }
+        Changes(receiver)
+    }
+
+    /// Lets go of the worker, and of those who listen.
+    pub(crate) fn leave(&self) {
+        let link = std::mem::replace(&mut *lock(&self.worker), Link::Left);
+        lock(&self.listeners).clear();
+        if let Link::Used(worker) = link {
+            worker.leave();
+        }
+    }
+
+    fn worker(&self) -> Option<Arc<Worker>> {
+        let mut link = lock(&self.worker);
+        if let Link::Unused = *link {
+            *link = Link::Used(Worker::current());
+        }
+        match &*link {
+            Link::Used(worker) => Some(worker.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,231 @@
+//! The background of all managers of a process: [`Worker`].
+//!
+//! One thread sleeps until the next token is due. What is to be refreshed goes to threads that live only as
+//! long as there is something to do, a few at a time, so that one slow server holds up none but its own.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use grantflow::Timestamp;
+
+use super::flight::Task;
+use super::slot::{Slot, Timer};
+use super::sync::{lock, wait};
+use crate::transport::wall;
+
+/// How many refreshes run in the background at the same time.
+const HELPERS: usize = 8;
+/// The longest sleep: a wall clock that was set, or a suspend, is noticed so much later at the latest.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// By how much the wall clock may gain on the other without having been set.
+const STEP: i64 = 100;
+
+static CURRENT: Mutex<Weak<Worker>> = Mutex::new(Weak::new());
+
+/// The timer and the threads that refresh. It ends with its last owner.
+pub(crate) struct Worker {
+    inner: Arc<Inner>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Inner {
+    desk: Mutex<Desk>,
+    wake: Condvar,
+}
+
+struct Desk {
+    ended: bool,
+    clock: Clock,
+    /// By time, and by the slot's address, which is nobody else's while its entry is here.
+    timers: BTreeMap<(Timer, usize), Weak<Slot>>,
+    tasks: VecDeque<Task>,
+    helpers: usize,
+}
+
+impl Worker {
+    /// The one of this process, made now if there is none.
+    pub(crate) fn current() -> Arc<Self> {
+        let mut current = lock(&CURRENT);
+        if let Some(worker) = current.upgrade() {
+            return worker;
+        }
+        let desk = Desk {
+            ended: false,
+            clock: Clock::new(wall(), Instant::now()),
+            timers: BTreeMap::new(),
+            tasks: VecDeque::new(),
+            helpers: 0,
+        };
+        let inner = Arc::new(Inner { desk: Mutex::new(desk), wake: Condvar::new() });
+        let worker = Arc::new(Self { inner, thread: Mutex::new(None) });
+        *current = Arc::downgrade(&worker);
+        worker
+    }
+
+    /// Gives up a share of it. The last one waits until the thread is gone, which must not be done under a
+    /// lock that the thread may want.
+    pub(crate) fn leave(self: Arc<Self>) {
+        let Some(mut last) = Arc::into_inner(self) else { return };
+        let thread = last.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        drop(last);
+        // What the thread tended may have been the last to own a source that has a manager of its own.
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != thread::current().id()) {
+            let _ = thread.join();
+        }
+    }
+
+    /// Sets or moves the timer of a slot.
+    pub(crate) fn arm(&self, slot: &Arc<Slot>, timer: &mut Timer, time: Duration) {
+        let address = Arc::as_ptr(slot).addr();
+        let mut desk = lock(&self.inner.desk);
+        desk.timers.remove(&(*timer, address));
+        // A part of a millisecond is a whole one: too early is for nothing.
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        *timer = desk.clock.tick(wall(), Instant::now()).saturating_add(millis);
+        desk.timers.insert((*timer, address), Arc::downgrade(slot));
+        let first = desk.timers.first_key_value().is_some_and(|(key, _)| *key == (*timer, address));
+        drop(desk);
+        if first {
+            self.inner.wake.notify_all();
+        }
+        let mut thread = lock(&self.thread);
+        if thread.is_none() {
+            let inner = self.inner.clone();
+            // Without a thread, tokens are refreshed when they are asked for; the next timer tries again.
+            *thread = thread::Builder::new().name("grantflow-timer".into()).spawn(move || inner.tend()).ok();
+        }
+    }
+
+    pub(crate) fn disarm(&self, slot: &Slot, timer: &mut Timer) {
+        let address = std::ptr::from_ref(slot).addr();
+        lock(&self.inner.desk).timers.remove(&(std::mem::take(timer), address));
+    }
+
+    /// Has a task done; gives it back if there is no thread for it.
+    #[allow(clippy::result_large_err, reason = "it is given back to be taken apart")]
+    pub(crate) fn start(&self, task: Task) -> Result<(), Task> {
+        let mut desk = lock(&self.inner.desk);
+        desk.tasks.push_back(task);
+        if desk.helpers == HELPERS {
+            return Ok(());
+        }
+        desk.helpers += 1;
+        drop(desk);
+        let inner = self.inner.clone();
+        if thread::Builder::new().name("grantflow-mint".into()).spawn(move || inner.help()).is_ok() {
+            return Ok(());
+        }
+        let mut desk = lock(&self.inner.desk);
+        desk.helpers -= 1;
+        match desk.helpers {
+            0 => desk.tasks.pop_back().map_or(Ok(()), Err),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        lock(&self.inner.desk).ended = true;
+        self.inner.wake.notify_all();
+    }
+}
+
+impl Inner {
+    /// Tends one slot after the other, each at its time.
+    fn tend(&self) {
+        let mut desk = lock(&self.desk);
+        while !desk.ended {
+            let now = desk.clock.tick(wall(), Instant::now());
+            let next = desk.timers.first_key_value().map(|((timer, _), _)| *timer);
+            desk = match next {
+                None => wait(&self.wake, desk),
+                Some(timer) if timer > now => {
+                    let sleep = Duration::from_millis(timer - now).min(LONGEST_SLEEP);
+                    self.wake.wait_timeout(desk, sleep).unwrap_or_else(PoisonError::into_inner).0
+                }
+                Some(timer) => {
+                    let slot = desk.timers.pop_first().and_then(|(_, slot)| slot.upgrade());
+                    drop(desk);
+                    if let Some(slot) = slot {
+                        slot.tend(timer);
+                    }
+                    lock(&self.desk)
+                }
+            };
+        }
+    }
+
+    /// Does tasks as long as there are some.
+    fn help(&self) {
+        loop {
+            let mut desk = lock(&self.desk);
+            let Some(task) = desk.tasks.pop_front() else {
+                desk.helpers -= 1;
+                return;
+            };
+            drop(desk);
+            let _ = catch_unwind(AssertUnwindSafe(|| task.run()));
+        }
+    }
+}
+
+/// Milliseconds that go on as both clocks do: whichever of them gains, this one does. So it goes on while the
+/// machine is suspended, and never back.
+struct Clock {
+    wall: Timestamp,
+    mono: Instant,
+    time: u64,
+}
+
+impl Clock {
+    fn new(wall: Timestamp, mono: Instant) -> Self {
+        Self { wall, mono, time: 1 }
+    }
+
+    fn tick(&mut self, wall: Timestamp, mono: Instant) -> u64 {
+        let millis = mono.saturating_duration_since(self.mono).as_millis();
+        let passed = u64::try_from(millis).unwrap_or(u64::MAX);
+        let shown = wall.as_unix_millis().saturating_sub(self.wall.as_unix_millis());
+        let gained = shown.saturating_sub_unsigned(passed);
+        if passed == 0 && gained <= STEP {
+            return self.time;
+        }
+        self.time = self.time.saturating_add(passed);
+        if gained > STEP {
+            self.time = self.time.saturating_add(gained.unsigned_abs());
+        }
+        // What is left of a millisecond counts at the next tick.
+        (self.wall, self.mono) = (wall, self.mono + Duration::from_millis(passed));
+        self.time
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_goes_on_as_the_one_that_gains_does() {
+        let start = Instant::now();
+        let at = |wall, mono| (Timestamp::from_unix_millis(wall), start + Duration::from_micros(mono));
+        let (wall, mono) = at(0, 0);
+        let mut clock = Clock::new(wall, mono);
+        for (what, wall, mono, time) in [
+            ("nothing", 0, 0, 1),
+            ("half a millisecond", 0, 500, 1),
+            ("the other half", 1, 1_000, 2),
+            ("ten seconds", 10_001, 10_001_000, 10_002),
+            ("a suspend of an hour", 3_610_002, 10_002_000, 3_610_003),
+            ("the clock is set back", 1_000, 10_003_000, 3_610_004),
+            ("a suspend of a minute after that", 61_001, 10_004_000, 3_670_005),
+            ("the clock is slewed a little", 61_052, 10_005_000, 3_670_006),
+        ] {
+            let (wall, mono) = at(wall, mono);
+            assert_eq!(clock.tick(wall, mono), time, "{what}");
+        }
+    }
+}
