@@ -26,3 +26,8 @@ pub use front::Front;
 pub use google::Google;
 pub use server::{Fault, Place, Registered, Server};
 pub use world::World;
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
