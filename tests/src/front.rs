@@ -9,22 +9,40 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use grantflow::{ServerMetadata, Timestamp};
-use http::Response;
+use http::{Request, Response};
 
 use crate::http1::Reader;
-use crate::server::{Place, Server, Wire};
+use crate::server::{Answer, Place, Server, Wire};
+
+/// A pretend server, as a front serves it.
+pub trait Site: Send + 'static {
+    /// Moves it to another origin, such as `http://127.0.0.1:8080`.
+    fn move_to(&mut self, origin: &str);
+
+    /// Takes a request and answers it.
+    fn answer(&mut self, now: Timestamp, request: &Request<Vec<u8>>) -> Answer;
+}
+
+impl Site for Server {
+    fn move_to(&mut self, origin: &str) {
+        Server::move_to(self, origin);
+    }
+    fn answer(&mut self, now: Timestamp, request: &Request<Vec<u8>>) -> Answer {
+        Server::answer(self, now, request)
+    }
+}
 
 /// A pretend server that listens. It stops, and all its connections close, when this is dropped.
 #[derive(Debug)]
-pub struct Front {
+pub struct Front<S: Site = Server> {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<Shared<S>>,
     accepting: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    server: Mutex<Server>,
+struct Shared<S> {
+    server: Mutex<S>,
     stopping: AtomicBool,
     connections: AtomicUsize,
     open: Mutex<BTreeMap<usize, TcpStream>>,
@@ -40,9 +58,9 @@ pub fn wall_clock() -> Timestamp {
     Timestamp::from_unix_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-impl Front {
+impl<S: Site> Front<S> {
     /// Binds to any free port of 127.0.0.1, moves the server there and serves it.
-    pub fn start(mut server: Server) -> io::Result<Self> {
+    pub fn start(mut server: S) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
         server.move_to(&format!("http://{address}"));
@@ -60,23 +78,8 @@ impl Front {
     }
 
     /// The server, to look at or to change. Nothing is answered while this is held.
-    pub fn server(&self) -> MutexGuard<'_, Server> {
+    pub fn server(&self) -> MutexGuard<'_, S> {
         lock(&self.shared.server)
-    }
-
-    /// The issuer, such as `http://127.0.0.1:38123`.
-    pub fn issuer(&self) -> String {
-        self.server().issuer().to_owned()
-    }
-
-    /// What discovery would find, without asking.
-    pub fn metadata(&self) -> ServerMetadata {
-        self.server().metadata()
-    }
-
-    /// The address of one of its places.
-    pub fn url(&self, place: Place) -> String {
-        self.server().address(place)
     }
 
     /// The port it listens on.
@@ -97,7 +100,24 @@ impl Front {
     }
 }
 
-impl Drop for Front {
+impl Front {
+    /// The issuer, such as `http://127.0.0.1:38123`.
+    pub fn issuer(&self) -> String {
+        self.server().issuer().to_owned()
+    }
+
+    /// What discovery would find, without asking.
+    pub fn metadata(&self) -> ServerMetadata {
+        self.server().metadata()
+    }
+
+    /// The address of one of its places.
+    pub fn url(&self, place: Place) -> String {
+        self.server().address(place)
+    }
+}
+
+impl<S: Site> Drop for Front<S> {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         // One connection more wakes the thread that waits for one.
@@ -109,7 +129,7 @@ impl Drop for Front {
     }
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+fn accept<S: Site>(listener: &TcpListener, shared: &Arc<Shared<S>>) {
     let mut serving = Vec::new();
     for stream in listener.incoming() {
         if shared.stopping.load(Ordering::SeqCst) {
@@ -136,7 +156,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 }
 
 /// Answers the requests of one connection, one after another.
-fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
+fn serve<S: Site>(stream: &TcpStream, shared: &Shared<S>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = Reader::new(stream);
     while let Some(request) = reader.request()? {
@@ -180,7 +200,7 @@ fn write(mut stream: &TcpStream, response: &Response<Vec<u8>>, length: usize, bo
 }
 
 /// A body in chunks without an end, until the peer has enough.
-fn endless(mut stream: &TcpStream, shared: &Shared) -> io::Result<()> {
+fn endless<S>(mut stream: &TcpStream, shared: &Shared<S>) -> io::Result<()> {
     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")?;
     let mut chunk = b"1000\r\n".to_vec();
     chunk.resize(chunk.len() + 0x1000, b' ');
@@ -191,7 +211,7 @@ fn endless(mut stream: &TcpStream, shared: &Shared) -> io::Result<()> {
     Ok(())
 }
 
-impl Shared {
+impl<S> Shared<S> {
     /// Waits, but not longer than the front lives.
     fn sleep(&self, time: Duration) -> io::Result<()> {
         let end = Instant::now() + time;

@@ -4,6 +4,7 @@
 //! the machine asked for is on record afterwards.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use grantflow::{
 use http::{Request, Response};
 use sha2::{Digest, Sha256};
 
+use crate::Google;
 use crate::server::{Server, Wire};
 
 /// A machine that goes on for longer than this does not end.
@@ -31,6 +33,10 @@ pub struct World {
     pub refuse: Vec<&'static str>,
     /// Files by their path.
     pub files: BTreeMap<PathBuf, Vec<u8>>,
+    /// Environment variables by their name.
+    pub env: BTreeMap<&'static str, OsString>,
+    /// Google, with the metadata server or whatever stands in its place.
+    pub google: Option<Google>,
     servers: Vec<Server>,
     failures: VecDeque<(Duration, Failure)>,
     seed: u64,
@@ -44,6 +50,10 @@ pub enum Did {
     Http(Box<Sent>),
     /// A pause.
     Sleep(Duration),
+    /// A look at an environment variable.
+    Env(&'static str),
+    /// A look at a file.
+    ReadFile(PathBuf),
     /// Any other effect, by its name.
     Other(&'static str),
 }
@@ -81,6 +91,8 @@ impl World {
             latency: Duration::from_millis(50),
             refuse: Vec::new(),
             files: BTreeMap::new(),
+            env: BTreeMap::new(),
+            google: None,
             servers: Vec::new(),
             failures: VecDeque::new(),
             seed,
@@ -233,20 +245,24 @@ impl World {
                 self.pass(time);
                 Reply::Slept
             }
+            Effect::ReadFile { path, max } => {
+                self.did.push(Did::ReadFile(path.clone()));
+                match self.files.get(&path) {
+                    _ if refused => Reply::Refused,
+                    None => Reply::Missing,
+                    Some(content) if content.len() > max => {
+                        Reply::Failed(Failure::not_sent(FailureKind::TooLarge, "the file is too large"))
+                    }
+                    Some(content) => Reply::File(content.clone()),
+                }
+            }
+            Effect::Env(name) => {
+                self.did.push(Did::Env(name));
+                if refused { Reply::Refused } else { Reply::Env(self.env.get(name).cloned()) }
+            }
             other => {
                 self.did.push(Did::Other(other.name()));
-                match other {
-                    _ if refused => Reply::Refused,
-                    Effect::ReadFile { path, max } => match self.files.get(&path) {
-                        None => Reply::Missing,
-                        Some(content) if content.len() > max => {
-                            Reply::Failed(Failure::not_sent(FailureKind::TooLarge, "the file is too large"))
-                        }
-                        Some(content) => Reply::File(content.clone()),
-                    },
-                    Effect::Env(_) => Reply::Env(None),
-                    _ => Reply::Refused,
-                }
+                Reply::Refused
             }
         }
     }
@@ -264,10 +280,13 @@ impl World {
             return Err(failure);
         }
         let (arrival, latency) = (self.now.wall + self.latency / 2, self.latency);
-        let Some(server) = self.server_at(request) else {
-            return Err(Failure::not_sent(FailureKind::Connect, "nobody listens there"));
+        let answer = match &mut self.google {
+            Some(google) if google.serves(request.uri()) => google.answer(arrival, request),
+            _ => match self.server_at(request) {
+                Some(server) => server.answer(arrival, request),
+                None => return Err(Failure::not_sent(FailureKind::Connect, "nobody listens there")),
+            },
         };
-        let answer = server.answer(arrival, request);
         let broken = || Failure::maybe_sent(FailureKind::Broken, "the connection closed early");
         let large = || Failure::maybe_sent(FailureKind::TooLarge, "the body is larger than allowed");
         let mut time = latency + answer.delay;

@@ -1,0 +1,120 @@
+//! A Google with one of everything, and the files that go with it. The key is for tests only.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use grantflow::{Scopes, Timestamp};
+use serde_json::{Value, json};
+
+use super::{Account, Google, OAuthClient, User};
+
+/// The service account's address.
+pub const SERVICE_ACCOUNT: &str = "svc-demo@demo-project.iam.gserviceaccount.com";
+/// The id of its key.
+pub const KEY_ID: &str = "3f2a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a";
+/// A user.
+pub const ALICE: &str = "alice@example.com";
+/// The client that Alice signed in to.
+pub const CLIENT_ID: &str = "1234567890-demo.apps.googleusercontent.com";
+/// Its secret.
+pub const CLIENT_SECRET: &str = "GOCSPX-demo_secret";
+/// Alice's refresh token.
+pub const REFRESH_TOKEN: &str = "1//0gDemoRefresh/Token-x_y";
+/// An API key.
+pub const API_KEY: &str = "AIzaSyDemo-key_0123456789";
+/// What Alice granted.
+pub const GRANTED: &str = "openid https://www.googleapis.com/auth/userinfo.email \
+                           https://www.googleapis.com/auth/cloud-platform";
+
+fn base64(text: &str) -> Vec<u8> {
+    STANDARD.decode(text.split_whitespace().collect::<String>()).expect("base64")
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let lines: Vec<&str> = (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}
+
+/// The service account's private key, in PKCS#8 as Google writes it.
+pub fn private_key() -> String {
+    pem("PRIVATE KEY", &base64(include_str!("../../data/google/private_key.b64")))
+}
+
+/// The same key in PKCS#1: what PKCS#8 wraps, behind 26 bytes.
+pub fn private_key_pkcs1() -> String {
+    pem("RSA PRIVATE KEY", &base64(include_str!("../../data/google/private_key.b64"))[26..])
+}
+
+/// Another key, which Google does not know.
+pub fn another_private_key() -> String {
+    pem("PRIVATE KEY", &base64(include_str!("../../data/google/another_private_key.b64")))
+}
+
+/// Keys that are not good enough: RSA of 1024 bits, and one for ES256.
+pub fn bad_private_keys() -> [String; 2] {
+    let [short, ec] =
+        [include_str!("../../data/google/short_private_key.b64"), include_str!("../../data/google/ec_private_key.b64")];
+    [pem("PRIVATE KEY", &base64(short)), pem("PRIVATE KEY", &base64(ec))]
+}
+
+/// The public key of the service account, in PKCS#1.
+pub fn public_key() -> Vec<u8> {
+    base64(include_str!("../../data/google/public_key.b64"))
+}
+
+/// The service account's key file, to be changed.
+pub fn service_account_json() -> Value {
+    json!({
+        "type": "service_account",
+        "project_id": "demo-project",
+        "private_key_id": KEY_ID,
+        "private_key": private_key(),
+        "client_email": SERVICE_ACCOUNT,
+        "client_id": "112233445566778899001",
+        "auth_uri": "https://accounts.google.com/o/oauth2/auth",
+        "token_uri": "https://oauth2.googleapis.com/token",
+        "auth_provider_x509_cert_url": "https://www.googleapis.com/oauth2/v1/certs",
+        "client_x509_cert_url":
+            "https://www.googleapis.com/robot/v1/metadata/x509/svc-demo%40demo-project.iam.gserviceaccount.com",
+        "universe_domain": "googleapis.com",
+    })
+}
+
+/// What `gcloud auth application-default login` writes, to be changed.
+pub fn authorized_user_json() -> Value {
+    json!({
+        "type": "authorized_user",
+        "account": "",
+        "client_id": CLIENT_ID,
+        "client_secret": CLIENT_SECRET,
+        "refresh_token": REFRESH_TOKEN,
+        "quota_project_id": "demo-project",
+        "universe_domain": "googleapis.com",
+    })
+}
+
+impl Google {
+    /// A Google that knows the service account, Alice, her client and what she granted.
+    pub fn demo() -> Self {
+        let mut google = Self::new()
+            .account(Account {
+                email: SERVICE_ACCOUNT.into(),
+                number: "112233445566778899001".into(),
+                keys: vec![(KEY_ID.into(), public_key())],
+                delegated: Scopes::from("https://www.googleapis.com/auth/devstorage.read_only"),
+                known_from: Timestamp::default(),
+            })
+            .user(User::new(ALICE, "110000000000000000001"))
+            .client(OAuthClient::new(CLIENT_ID, Some(CLIENT_SECRET), "1234567890"))
+            .grant(REFRESH_TOKEN, CLIENT_ID, ALICE, GRANTED);
+        google.scopes = Scopes::from([
+            GRANTED,
+            "https://www.googleapis.com/auth/userinfo.profile",
+            "https://www.googleapis.com/auth/devstorage.read_only",
+            "https://www.googleapis.com/auth/generative-language.retriever",
+            "https://mail.google.com/",
+        ]);
+        google.projects = vec!["demo-project".into()];
+        google
+    }
+}
