@@ -117,6 +117,7 @@ fn what_may_have_arrived_is_sent_again_only_where_that_does_no_harm() {
             assert_eq!((result.is_ok(), requests), (again, if again { 2 } else { 1 }), "{name}, {what}: {result:?}");
             if let Err(error) = result {
                 assert!(error.is_transient() && error.advice() == Some(Advice::TryLater), "{name}, {what}: {error:?}");
+                assert!(error.is_uncertain(), "{name}, {what}: {error:?}");
             }
         }
     }

@@ -1,0 +1,647 @@
+//! One suite for both adapters, over real sockets: the same machines, the same server, the same answers.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use grantflow::{
+    AuthorizationRequest, Cx, Discovery, Error, ErrorKind, InstalledApp, Issuer, Machine, Revocation, ServerMetadata,
+    Token, TokenRequest,
+};
+use grantflow_tests::canary::{hidden, hidden_in_debug, hidden_in_error};
+use grantflow_tests::demo::{self, batch, client};
+use grantflow_tests::server::{Consent, RefreshTokens};
+use grantflow_tests::{Fault, Front, Place, Server, person};
+
+/// What both adapters can do, in one shape.
+trait Adapter: Sized {
+    /// With the defaults, and someone who is told of every effect and reply.
+    fn watched(watch: impl Fn(String) + Send + Sync + 'static) -> Self;
+    /// With a proxy that is not there.
+    fn with_dead_proxy() -> Self;
+    fn run<M: Machine<Output: Send> + Send>(&self, machine: M) -> Result<M::Output, Error>;
+    fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error>;
+    fn cx(&self) -> Cx;
+
+    fn new() -> Self {
+        Self::watched(|_| {})
+    }
+}
+
+struct Blocking(grantflow_ureq::Transport);
+
+impl Adapter for Blocking {
+    fn watched(watch: impl Fn(String) + Send + Sync + 'static) -> Self {
+        Self(grantflow_ureq::Transport::builder().watch(move |event| watch(format!("{event:?}"))).build().unwrap())
+    }
+    fn with_dead_proxy() -> Self {
+        Self(grantflow_ureq::Transport::builder().proxy("http://127.0.0.1:9").build().unwrap())
+    }
+    fn run<M: Machine<Output: Send> + Send>(&self, machine: M) -> Result<M::Output, Error> {
+        self.0.run(machine)
+    }
+    fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error> {
+        self.0.sign_in(app)
+    }
+    fn cx(&self) -> Cx {
+        self.0.cx().unwrap()
+    }
+}
+
+struct Async(grantflow_reqwest::Transport, tokio::runtime::Runtime);
+
+impl Async {
+    fn on(builder: grantflow_reqwest::Builder) -> Self {
+        Self(builder.build().unwrap(), tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap())
+    }
+}
+
+impl Adapter for Async {
+    fn watched(watch: impl Fn(String) + Send + Sync + 'static) -> Self {
+        Self::on(grantflow_reqwest::Transport::builder().watch(move |event| watch(format!("{event:?}"))))
+    }
+    fn with_dead_proxy() -> Self {
+        Self::on(grantflow_reqwest::Transport::builder().proxy("http://127.0.0.1:9"))
+    }
+    fn run<M: Machine<Output: Send> + Send>(&self, machine: M) -> Result<M::Output, Error> {
+        fn sent<T: Send>(future: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send {
+            future
+        }
+        self.1.block_on(sent(self.0.run(machine)))
+    }
+    fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error> {
+        self.1.block_on(self.0.sign_in(app))
+    }
+    fn cx(&self) -> Cx {
+        self.0.cx().unwrap()
+    }
+}
+
+/// Each function as a test of both adapters.
+macro_rules! suite {
+    ($($name:ident)*) => {
+        mod ureq { $(#[test] fn $name() { super::$name::<super::Blocking>(); })* }
+        mod reqwest { $(#[test] fn $name() { super::$name::<super::Async>(); })* }
+    };
+}
+
+suite! {
+    a_person_signs_in_refreshes_and_revokes
+    clients_and_passwords_get_tokens
+    metadata_is_discovered
+    no_redirect_is_followed
+    bodies_are_cut_at_their_limit_while_they_are_read
+    compression_is_neither_asked_for_nor_undone
+    the_total_time_ends_whatever_drags_on
+    what_surely_was_not_sent_and_what_may_have_been_are_told_apart
+    a_code_whose_answer_is_lost_is_not_sent_again
+    calls_that_must_not_be_repeated_go_on_fresh_connections
+    no_secure_connection_is_told_as_such
+    a_proxy_is_never_used_for_this_machine
+    nothing_that_is_watched_shows_a_secret
+    no_cookie_is_kept
+    the_receiver_survives_whatever_browsers_and_strangers_do
+    the_receiver_survives_more_connections_than_it_holds
+    the_receiver_survives_those_that_never_finish
+    the_receiver_is_reached_from_this_machine_only
+    the_page_tells_success_and_keeps_quiet_about_the_code
+    the_servers_error_is_shown_and_ends_the_sign_in
+    every_redirect_uri_of_an_installed_application_works
+    nobody_signs_in
+    what_the_token_is_for_goes_into_the_token_request
+}
+
+fn app(front: &Front) -> InstalledApp {
+    InstalledApp::new(&front.metadata(), &client()).scopes("openid email read").open_browser(false)
+}
+
+/// A hook that gets the URL and does something in a thread of its own.
+fn meanwhile<T: Send + 'static>(
+    app: InstalledApp,
+    act: impl Fn(String) -> T + Send + Sync + 'static,
+) -> (InstalledApp, mpsc::Receiver<JoinHandle<T>>) {
+    let (sender, receiver) = mpsc::channel();
+    let act = Arc::new(act);
+    let app = app.show(move |url| {
+        let (act, url) = (act.clone(), url.to_owned());
+        sender.send(std::thread::spawn(move || act(url))).unwrap();
+    });
+    (app, receiver)
+}
+
+/// Signs in with a person who does this, and says how both ended.
+fn sign_in<A: Adapter, T: Send + 'static>(
+    adapter: &A,
+    app: InstalledApp,
+    act: impl Fn(String) -> T + Send + Sync + 'static,
+) -> (Result<Token, Error>, T) {
+    let (app, acting) = meanwhile(app, act);
+    let result = adapter.sign_in(&app);
+    (result, acting.recv().unwrap().join().unwrap())
+}
+
+fn value(url: &str, name: &str) -> String {
+    let (_, query) = url.split_once('?').unwrap();
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(key, _)| key == name).expect(name).1.into_owned()
+}
+
+/// Where the receiver listens.
+fn port(url: &str) -> SocketAddr {
+    let uri = url::Url::parse(&value(url, "redirect_uri")).unwrap();
+    uri.socket_addrs(|| None).unwrap()[0]
+}
+
+/// Writes this to a connection of its own and reads whatever comes back.
+fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+// --- flows
+
+fn a_person_signs_in_refreshes_and_revokes<A: Adapter>() {
+    let front = Front::start(Server::demo()).unwrap();
+    front.server().settings.refresh_tokens = RefreshTokens::Rotate { grace: Duration::ZERO };
+    let adapter = A::new();
+    let (token, page) = sign_in(&adapter, app(&front), |url| person::visit(&url).unwrap());
+    let token = token.unwrap();
+    assert_eq!((page.status, token.id_token().unwrap().subject()), (200, "alice"));
+    let resource = |token: &Token| {
+        let request =
+            http::Request::get(front.url(Place::Resource)).header("authorization", token.authorization().unwrap());
+        let now = grantflow_tests::front::wall_clock();
+        match front.server().answer(now, &request.body(Vec::new()).unwrap()).wire {
+            grantflow_tests::server::Wire::Whole(response) => response.status().as_u16(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(resource(&token), 200);
+    let server = front.metadata();
+    let fresh = adapter.run(TokenRequest::refresh(&server, &client(), &token).unwrap().exchange()).unwrap();
+    assert!(!fresh.refresh_token().unwrap().matches(token.refresh_token().unwrap().expose()));
+    assert_eq!(resource(&fresh), 200);
+    let revocation = Revocation::new(&server, &client(), fresh.refresh_token().unwrap()).unwrap();
+    adapter.run(revocation.exchange()).unwrap();
+    assert_eq!(resource(&fresh), 401);
+    let error = adapter.run(TokenRequest::refresh(&server, &client(), &fresh).unwrap().exchange()).unwrap_err();
+    assert_eq!(error.server().unwrap().error(), "invalid_grant");
+}
+
+fn clients_and_passwords_get_tokens<A: Adapter>() {
+    let front = Front::start(Server::demo()).unwrap();
+    let (adapter, server) = (A::new(), front.metadata());
+    let token = adapter.run(TokenRequest::client_credentials(&server, &batch()).unwrap().scopes("read").exchange());
+    assert_eq!(token.unwrap().scopes().as_str(), "read");
+    let request = TokenRequest::password(&server, &client(), "alice", "wonderland").unwrap();
+    assert!(adapter.run(request.exchange()).unwrap().refresh_token().is_some());
+    let seen = front.server().seen()[0].clone();
+    assert!(seen.header("user-agent").is_some_and(|name| name.starts_with("grantflow-")), "{seen:?}");
+    assert_eq!(seen.header("accept"), Some("application/json"));
+    assert_eq!(seen.header("referer"), None);
+}
+
+fn metadata_is_discovered<A: Adapter>() {
+    for issuer in ["https://x.example", "https://x.example/", "https://x.example/a/b"] {
+        let front = Front::start(Server::new(issuer)).unwrap();
+        let issuer = Issuer::new(front.issuer()).unwrap();
+        for openid in [true, false] {
+            front.server().settings.openid_metadata = openid;
+            let found = A::new().run(Discovery::new(&issuer)).unwrap();
+            assert_eq!(found.token().unwrap().as_str(), front.url(Place::Token));
+        }
+        let other = Issuer::new(format!("{}/other", issuer.as_str().trim_end_matches('/'))).unwrap();
+        assert_eq!(A::new().run(Discovery::openid(&other)).unwrap_err().status(), Some(404));
+    }
+}
+
+// --- hostile servers
+
+fn client_credentials<A: Adapter>(adapter: &A, server: &ServerMetadata) -> Result<Token, Error> {
+    let request = TokenRequest::client_credentials(server, &batch()).unwrap();
+    adapter.run(request.exchange().total_time(Duration::from_secs(5)))
+}
+
+fn no_redirect_is_followed<A: Adapter>() {
+    let (front, other) = (Front::start(Server::demo()).unwrap(), Front::start(Server::demo()).unwrap());
+    let adapter = A::new();
+    for status in [301, 302, 303, 307, 308] {
+        for location in [other.url(Place::Token), front.url(Place::Token), "/token".into()] {
+            front.server().fail(Place::Token, Fault::status(status, "").header("location", &location));
+            let error = client_credentials(&adapter, &front.metadata()).unwrap_err();
+            assert_eq!((error.kind(), error.status()), (ErrorKind::InvalidResponse, Some(status)));
+        }
+    }
+    assert_eq!((front.server().seen().len(), other.connections()), (15, 0), "one request for each, and none further");
+    let issuer = Issuer::new(front.issuer()).unwrap();
+    let fault = Fault::status(302, "").header("location", &other.url(Place::OpenIdMetadata));
+    front.server().fail(Place::OpenIdMetadata, fault);
+    assert_eq!(adapter.run(Discovery::new(&issuer)).unwrap_err().kind(), ErrorKind::InvalidResponse);
+    assert_eq!(other.connections(), 0);
+}
+
+fn bodies_are_cut_at_their_limit_while_they_are_read<A: Adapter>() {
+    let front = Front::start(Server::demo()).unwrap();
+    let adapter = A::new();
+    let large = |size: usize| Fault::status(200, &format!("{{\"x\":\"{}\"}}", "x".repeat(size)));
+    for fault in [Fault::Endless, large(1024 * 1024)] {
+        let (began, name) = (Instant::now(), format!("{fault:?}").chars().take(20).collect::<String>());
+        front.server().fail(Place::Token, fault);
+        let error = client_credentials(&adapter, &front.metadata()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidResponse, "{name}: {error}");
+        assert!(!error.is_transient() && began.elapsed() < Duration::from_secs(4), "{name}: {:?}", began.elapsed());
+    }
+    let issuer = Issuer::new(front.issuer()).unwrap();
+    front.server().fail(Place::OpenIdMetadata, large(256 * 1024));
+    assert_eq!(adapter.run(Discovery::new(&issuer)).unwrap_err().kind(), ErrorKind::InvalidResponse);
+    // As much as is allowed is taken.
+    let body =
+        format!("{{\"access_token\":\"t\",\"token_type\":\"Bearer\",\"x\":\"{}\"}}", "x".repeat(1024 * 1024 - 53));
+    assert!(body.len() <= 1024 * 1024 && body.len() > 1024 * 1024 - 10);
+    front.server().fail(Place::Token, Fault::status(200, &body));
+    client_credentials(&adapter, &front.metadata()).unwrap();
+}
+
+fn compression_is_neither_asked_for_nor_undone<A: Adapter>() {
+    let front = Front::start(Server::demo()).unwrap();
+    let mut response = http::Response::new(include_bytes!("../data/bomb.json.gz").to_vec());
+    response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    response.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
+    front.server().fail(Place::Token, Fault::Answer(response));
+    let error = client_credentials(&A::new(), &front.metadata()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidResponse);
+    let seen = front.server().seen()[0].clone();
+    assert!(matches!(seen.header("accept-encoding"), None | Some("identity")), "{:?}", seen.header("accept-encoding"));
+}
+
+fn the_total_time_ends_whatever_drags_on<A: Adapter>() {
+    let front = Front::start(Server::demo()).unwrap();
+    let (adapter, server) = (A::new(), front.metadata());
+    let total = Duration::from_millis(700);
+    for fault in [Fault::Delay(Duration::from_secs(60)), Fault::Drip(Duration::from_millis(100))] {
+        front.server().fail(Place::Token, fault.clone());
+        let machine = TokenRequest::client_credentials(&server, &batch()).unwrap().exchange().total_time(total);
+        let began = Instant::now();
+        let error = adapter.run(machine).unwrap_err();
+        let took = began.elapsed();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{fault:?}: {error:?}");
+        assert!(took >= Duration::from_millis(600) && took < Duration::from_secs(3), "{fault:?}: {took:?}");
+        assert!(error.is_transient());
+    }
+    // A server that takes connections and says nothing at all.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = server.token_endpoint(&format!("http://{}/token", silent.local_addr().unwrap())).unwrap();
+    let machine = TokenRequest::client_credentials(&server, &batch()).unwrap().exchange().total_time(total);
+    assert_eq!(adapter.run(machine).unwrap_err().kind(), ErrorKind::Timeout);
+}
+
+fn what_surely_was_not_sent_and_what_may_have_been_are_told_apart<A: Adapter>() {
+    let front = Front::start(Server::demo()).unwrap();
+    let free = { TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() };
+    let refresh = |server: &ServerMetadata| {
+        TokenRequest::refresh_token(server, &client(), &"some-token".into())
+            .unwrap()
+            .exchange()
+            .total_time(Duration::from_secs(3))
+    };
+    // Nobody listens: not sent, so it is tried again even though it must not arrive twice.
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let adapter = A::watched({
+        let events = events.clone();
+        move |event| events.lock().unwrap().push(event)
+    });
+    let nobody = front.metadata().token_endpoint(&format!("http://{free}/token")).unwrap();
+    let error = adapter.run(refresh(&nobody)).unwrap_err();
+    assert!(error.kind() == ErrorKind::Transport && !error.is_uncertain(), "{error:?}");
+    let tries = events.lock().unwrap().iter().filter(|event| event.contains("POST")).count();
+    assert!(tries > 1, "{tries}");
+    // The connection breaks after the request: it may have arrived, and is not repeated.
+    for fault in [Fault::DropBefore, Fault::DropAfter, Fault::Truncate] {
+        let before = front.server().seen().len();
+        front.server().fail(Place::Token, fault.clone());
+        let error = adapter.run(refresh(&front.metadata())).unwrap_err();
+        assert!(error.kind() == ErrorKind::Transport && error.is_uncertain(), "{fault:?}: {error:?}");
+        assert_eq!(front.server().seen().len() - before, 1, "{fault:?}");
+        // What may arrive twice is repeated.
+        front.server().fail(Place::Token, fault);
+        client_credentials(&adapter, &front.metadata()).unwrap();
+        assert_eq!(front.server().seen().len() - before, 3);
+    }
+}
+
+fn a_code_whose_answer_is_lost_is_not_sent_again<A: Adapter>() {
+    let front = Front::start(Server::demo()).unwrap();
+    let adapter = A::new();
+    let request = AuthorizationRequest::new(&front.metadata(), &client(), demo::REDIRECT).scopes("read");
+    let authorization = request.start(&mut adapter.cx()).unwrap();
+    let redirect = person::answer(&authorization.url).unwrap();
+    front.server().fail(Place::Token, Fault::DropAfter);
+    let now = adapter.cx().now().wall;
+    let error = adapter.run(authorization.pending.finish(&client(), &redirect, now).unwrap().exchange()).unwrap_err();
+    assert_eq!((error.kind(), front.server().seen_at(Place::Token).len()), (ErrorKind::Transport, 1));
+}
+
+fn calls_that_must_not_be_repeated_go_on_fresh_connections<A: Adapter>() {
+    let front = Front::start(Server::demo()).unwrap();
+    let (adapter, server) = (A::new(), front.metadata());
+    let request = TokenRequest::password(&server, &client(), "alice", "wonderland").unwrap();
+    let mut token = adapter.run(request.exchange()).unwrap();
+    for round in 0..5 {
+        // Whatever is pooled goes stale, just before or some time ago.
+        front.hang_up();
+        let before = front.connections();
+        token = adapter.run(TokenRequest::refresh(&server, &client(), &token).unwrap().exchange()).unwrap();
+        assert_eq!(front.connections() - before, 1, "round {round}");
+    }
+}
+
+/// Something that listens and answers whatever comes as a server without TLS does.
+fn cleartext_server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let _ = (&stream).write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            let _ = stream.shutdown(Shutdown::Write);
+            let _ = (&stream).read_to_end(&mut Vec::new());
+        }
+    });
+    address
+}
+
+fn no_secure_connection_is_told_as_such<A: Adapter>() {
+    let server = Server::demo().metadata().token_endpoint(&format!("https://{}/token", cleartext_server())).unwrap();
+    let error = client_credentials(&A::new(), &server).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Transport, "{error:?}");
+    assert!(!error.is_uncertain() && !error.is_transient(), "{error:?}");
+    assert!(error.to_string().contains("no secure connection"), "{error}");
+}
+
+fn a_proxy_is_never_used_for_this_machine<A: Adapter>() {
+    let front = Front::start(Server::demo()).unwrap();
+    client_credentials(&A::with_dead_proxy(), &front.metadata()).unwrap();
+}
+
+/// In a process of its own, since the environment is one for all tests.
+#[test]
+fn a_proxy_that_the_environment_names_is_never_used_for_this_machine() {
+    let names = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "ureq::clients_and_passwords_get_tokens", "reqwest::clients_and_passwords_get_tokens"])
+        .envs(names.map(|name| (name, "http://127.0.0.1:9")))
+        .env_remove("no_proxy")
+        .env_remove("NO_PROXY")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("2 passed"), "{text}");
+}
+
+fn nothing_that_is_watched_shows_a_secret<A: Adapter>() {
+    let front = Front::start(Server::demo().user("bob", "c4n4ry-passw0rd/+")).unwrap();
+    let events = Arc::new(Mutex::new(String::new()));
+    let adapter = A::watched({
+        let events = events.clone();
+        move |event| events.lock().unwrap().push_str(&(event + "\n"))
+    });
+    let server = front.metadata().token_endpoint(&(front.url(Place::Token) + "?k=c4n4ry-k3y")).unwrap();
+    let request =
+        |server: &ServerMetadata| TokenRequest::password(server, &client(), "bob", "c4n4ry-passw0rd/+").unwrap();
+    let token = adapter.run(request(&front.metadata()).exchange()).unwrap();
+    let (access, refresh) = (token.access_token(), token.refresh_token().unwrap().expose());
+    let secrets = [access, refresh, "c4n4ry-passw0rd/+", "c4n4ry-k3y"];
+    adapter.run(TokenRequest::refresh(&front.metadata(), &client(), &token).unwrap().exchange()).unwrap();
+    // The front refuses a query at the token endpoint; a server that is not there comes next.
+    hidden_in_error(&adapter.run(request(&server).exchange()).unwrap_err(), &secrets);
+    let free = { TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() };
+    for address in [format!("http://{free}/token?k=c4n4ry-k3y"), format!("https://{free}/token?k=c4n4ry-k3y")] {
+        let nobody = front.metadata().token_endpoint(&address).unwrap();
+        let machine = request(&nobody).exchange().total_time(Duration::from_millis(300));
+        hidden_in_error(&adapter.run(machine).unwrap_err(), &secrets);
+    }
+    let address = format!("https://{}/token?k=c4n4ry-k3y", cleartext_server());
+    let cleartext = front.metadata().token_endpoint(&address).unwrap();
+    hidden_in_error(&adapter.run(request(&cleartext).exchange()).unwrap_err(), &secrets);
+    for fault in [Fault::Endless, Fault::DropAfter, Fault::Truncate, Fault::html(200)] {
+        front.server().fail(Place::Token, fault);
+        let machine = TokenRequest::refresh(&front.metadata(), &client(), &token).unwrap().exchange();
+        hidden_in_error(&adapter.run(machine).unwrap_err(), &secrets);
+    }
+    let events = events.lock().unwrap();
+    assert!(events.lines().count() > 10 && events.contains("POST http://127.0.0.1"), "{events}");
+    hidden("a watched event", &events, &secrets);
+    hidden_in_debug("a token", &token, &secrets);
+}
+
+fn no_cookie_is_kept<A: Adapter>() {
+    let front = Front::start(Server::demo()).unwrap();
+    let adapter = A::new();
+    let body = r#"{"access_token":"t","token_type":"Bearer"}"#;
+    front.server().fail(Place::Token, Fault::status(200, body).header("set-cookie", "session=1; Path=/"));
+    client_credentials(&adapter, &front.metadata()).unwrap();
+    client_credentials(&adapter, &front.metadata()).unwrap();
+    assert_eq!(front.server().seen()[1].header("cookie"), None);
+}
+
+// --- the loopback receiver
+
+fn the_receiver_survives_whatever_browsers_and_strangers_do<A: Adapter>() {
+    let front = Front::start(Server::demo()).unwrap();
+    let (token, page) = sign_in(&A::new(), app(&front), |url| {
+        let (at, state) = (port(&url), value(&url, "state"));
+        let get = |target: &str| raw(at, format!("GET {target} HTTP/1.1\r\nHost: {at}\r\n\r\n").as_bytes());
+        let with = |head: &str| raw(at, format!("{head}\r\n\r\n").replace("PORT", &at.port().to_string()).as_bytes());
+        let right = format!("/?code=stolen&state={state}");
+        for (case, answer, status) in [
+            ("favicon", get("/favicon.ico"), "404"),
+            ("no query", get("/"), "400"),
+            ("a second tab", get("/?code=x&state=another-tabs-state"), "400"),
+            ("an error with another state", get("/?error=access_denied&state=wrong"), "400"),
+            ("an error without state", get("/?error=access_denied"), "400"),
+            ("state twice", get(&format!("{right}&state={state}")), "400"),
+            ("HEAD", with(&format!("HEAD {right} HTTP/1.1\r\nHost: 127.0.0.1:PORT")), "405"),
+            ("POST", with(&format!("POST {right} HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nContent-Length: 0")), "405"),
+            ("a wrong Host", with(&format!("GET {right} HTTP/1.1\r\nHost: evil.example:PORT")), "421"),
+            ("a Host without port", with(&format!("GET {right} HTTP/1.1\r\nHost: 127.0.0.1")), "421"),
+            ("no Host", with(&format!("GET {right} HTTP/1.1")), "421"),
+            (
+                "two Hosts",
+                with(&format!("GET {right} HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nHost: 127.0.0.1:PORT")),
+                "421",
+            ),
+            (
+                "absolute form",
+                with(&format!("GET http://127.0.0.1:PORT{right} HTTP/1.1\r\nHost: 127.0.0.1:PORT")),
+                "421",
+            ),
+            (
+                "a foreign Origin",
+                with(&format!("GET {right} HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nOrigin: https://evil.example")),
+                "403",
+            ),
+            (
+                "a prefetch",
+                with(&format!("GET {right} HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nSec-Purpose: prefetch")),
+                "503",
+            ),
+            ("garbage", raw(at, b"\0\xff\0\r\n\r\n"), "400"),
+            ("a TLS ClientHello", raw(at, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), ""),
+        ] {
+            assert!(answer.starts_with(if status.is_empty() { "" } else { "HTTP/1.1 " }), "{case}: {answer}");
+            assert_eq!(answer.get(9..12).unwrap_or_default(), status, "{case}");
+            hidden(case, &answer, &[&state, "stolen"]);
+            assert_eq!(case == "HEAD", answer.starts_with("HTTP") && answer.ends_with("\r\n\r\n"), "{case}: {answer}");
+        }
+        drop(TcpStream::connect(at).unwrap());
+        let half = TcpStream::connect(at).unwrap();
+        half.shutdown(Shutdown::Write).unwrap();
+        assert!(TcpListener::bind(at).is_err(), "the port is taken");
+        person::visit(&url).unwrap()
+    });
+    assert_eq!((page.status, token.unwrap().scopes().as_str()), (200, "openid email read"));
+    assert_eq!(front.server().seen_at(Place::Token).len(), 1, "no stolen code was tried");
+}
+
+fn the_receiver_survives_more_connections_than_it_holds<A: Adapter>() {
+    let front = Front::start(Server::demo()).unwrap();
+    let (token, took) = sign_in(&A::new(), app(&front), |url| {
+        let at = port(&url);
+        let idle: Vec<_> = (0..40).map(|_| TcpStream::connect(at).unwrap()).collect();
+        let began = Instant::now();
+        assert_eq!(person::visit(&url).unwrap().status, 200);
+        drop(idle);
+        began.elapsed()
+    });
+    token.unwrap();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+fn the_receiver_survives_those_that_never_finish<A: Adapter>() {
+    let front = Front::start(Server::demo()).unwrap();
+    let (token, ()) = sign_in(&A::new(), app(&front), |url| {
+        let at = port(&url);
+        // One byte at a time.
+        let mut slow: Vec<_> = (0..4).map(|_| TcpStream::connect(at).unwrap()).collect();
+        for byte in b"GET /?code=" {
+            slow.iter_mut().for_each(|stream| stream.write_all(&[*byte]).unwrap());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // A head without end.
+        let answer = raw(at, format!("GET / HTTP/1.1\r\nHost: {at}\r\nX: {}", "x".repeat(20_000)).as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+        let many = "X: y\r\n".repeat(200);
+        let answer = raw(at, format!("GET / HTTP/1.1\r\nHost: {at}\r\n{many}\r\n").as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+        assert_eq!(person::visit(&url).unwrap().status, 200);
+    });
+    token.unwrap();
+}
+
+fn the_receiver_is_reached_from_this_machine_only<A: Adapter>() {
+    // The address that this machine has towards others; nothing is sent to find out.
+    let outside = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect("192.0.2.1:9")?;
+        socket.local_addr()
+    });
+    let front = Front::start(Server::demo()).unwrap();
+    let (token, ()) = sign_in(&A::new(), app(&front), move |url| {
+        let at = port(&url);
+        assert!(at.ip().is_loopback() && at.port() != 0);
+        if let Ok(outside) = outside.as_ref().map(SocketAddr::ip).map_err(|e| e.kind())
+            && !outside.is_loopback()
+        {
+            let elsewhere = SocketAddr::new(outside, at.port());
+            assert!(TcpStream::connect_timeout(&elsewhere, Duration::from_secs(2)).is_err(), "{elsewhere}");
+        }
+        person::visit(&url).unwrap();
+    });
+    token.unwrap();
+}
+
+fn the_page_tells_success_and_keeps_quiet_about_the_code<A: Adapter>() {
+    let front = Front::start(Server::demo()).unwrap();
+    let app = app(&front).success_message("The backup starts <now>.");
+    let (token, (page, url)) = sign_in(&A::new(), app, |url| (person::visit(&url).unwrap(), url));
+    token.unwrap();
+    assert!(page.body.contains("The backup starts &lt;now&gt;."), "{}", page.body);
+    hidden("the page", &page.body, &[&value(&url, "state"), &value(&page.url, "code")]);
+    assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
+    assert_eq!(page.header("cache-control"), Some("no-store"));
+    assert!(page.header("content-security-policy").is_some_and(|policy| policy.contains("default-src 'none'")));
+    for word in ["<script", "src=", "http:", "https:", "@import"] {
+        assert!(!page.body.contains(word), "{word}");
+    }
+}
+
+fn the_servers_error_is_shown_and_ends_the_sign_in<A: Adapter>() {
+    let front =
+        Front::start(Server::demo().with(|settings| settings.consent = Consent::Deny("access_denied"))).unwrap();
+    let (result, page) = sign_in(&A::new(), app(&front), |url| person::visit(&url).unwrap());
+    let error = result.unwrap_err();
+    assert_eq!((error.kind(), error.server().unwrap().error()), (ErrorKind::Authorization, "access_denied"));
+    assert!(page.body.contains("access_denied") && page.body.contains("the user said no"), "{}", page.body);
+    let (result, page) = sign_in(&A::new(), app(&front), |url| {
+        let iss = url::form_urlencoded::byte_serialize(url.split("/authorize").next().unwrap().as_bytes())
+            .collect::<String>();
+        let state = value(&url, "state");
+        let target = format!("/?error=x&error_description=%3Cscript%3Ealert(1)%3C/script%3E&state={state}&iss={iss}");
+        person::visit(&format!("http://{}{target}", port(&url))).unwrap()
+    });
+    assert_eq!(result.unwrap_err().server().unwrap().error(), "x");
+    assert!(!page.body.contains("<script") && page.body.contains("&lt;script"), "{}", page.body);
+}
+
+fn every_redirect_uri_of_an_installed_application_works<A: Adapter>() {
+    let front = Front::start(Server::demo()).unwrap();
+    let free = { TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() };
+    let mut cases: Vec<(InstalledApp, String)> = vec![
+        (app(&front), "http://127.0.0.1:PORT/".into()),
+        (app(&front).trailing_slash(false), "http://127.0.0.1:PORT".into()),
+        (app(&front).path("/callback"), "http://127.0.0.1:PORT/callback".into()),
+        (app(&front).host("localhost"), "http://localhost:PORT/".into()),
+        (app(&front).port(free), format!("http://127.0.0.1:{free}/")),
+    ];
+    if TcpListener::bind("[::1]:0").is_ok() {
+        cases.push((app(&front).host("[::1]"), "http://[::1]:PORT/".into()));
+    }
+    for (app, expected) in cases {
+        let (token, url) = sign_in(&A::new(), app, |url| {
+            person::visit(&url).unwrap();
+            url
+        });
+        token.unwrap();
+        let uri = value(&url, "redirect_uri");
+        assert_eq!(uri, expected.replace("PORT", &port(&url).port().to_string()));
+        let sent = front.server().seen_at(Place::Token).last().unwrap().param("redirect_uri");
+        assert_eq!(sent.as_deref(), Some(&*uri), "the same in both legs");
+    }
+}
+
+fn nobody_signs_in<A: Adapter>() {
+    let front = Front::start(Server::demo()).unwrap();
+    let began = Instant::now();
+    let (result, at) = sign_in(&A::new(), app(&front).timeout(Duration::from_millis(300)), |url| port(&url));
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::Timeout);
+    assert!(began.elapsed() >= Duration::from_millis(250) && began.elapsed() < Duration::from_secs(5));
+    assert!(TcpStream::connect(at).is_err(), "nobody listens any more");
+    // A port that is taken is told, not waited for.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let app = app(&front).port(taken.local_addr().unwrap().port()).show(|_| panic!("there is nothing to show"));
+    assert_eq!(A::new().sign_in(&app).unwrap_err().kind(), ErrorKind::Loopback);
+}
+
+fn what_the_token_is_for_goes_into_the_token_request<A: Adapter>() {
+    let front = Front::start(Server::demo()).unwrap();
+    let app = app(&front).token_audience("https://api.example").login_hint("bob").prompt("consent");
+    let (token, _) = sign_in(&A::new(), app, |url| person::visit(&url).unwrap());
+    assert_eq!(token.unwrap().id_token().unwrap().subject(), "bob");
+    let server = front.server();
+    assert_eq!(server.seen_at(Place::Token)[0].param("audience").as_deref(), Some("https://api.example"));
+    assert_eq!(server.seen_at(Place::Authorize)[0].param("prompt").as_deref(), Some("consent"));
+}
