@@ -1,7 +1,7 @@
 //! User credentials: the file that `gcloud auth application-default login` writes, and the `token.json` of
 //! Google's Python library.
 
-use super::file::File;
+use super::file::{File, ReadFile};
 use super::{DEFAULT_UNIVERSE, quota_header};
 use crate::source::{Credential, GrantState, Mint, TokenSource, Want};
 use crate::{Client, ClientAuthentication, Error, Scopes, Secret, ServerMetadata, Timestamp, Token};
@@ -28,12 +28,21 @@ impl AuthorizedUser {
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the name of the member that is missing or wrong.
     pub fn from_json(json: impl AsRef<[u8]>) -> Result<Self, Error> {
-        Self::parse(&File::parse("the credential file", json.as_ref())?, false)
+        Self::parse_json(json.as_ref(), false)
     }
 
     /// Reads the same, and follows its `token_uri` wherever it leads: only for a file that you trust.
     pub fn from_json_with_any_server(json: impl AsRef<[u8]>) -> Result<Self, Error> {
-        Self::parse(&File::parse("the credential file", json.as_ref())?, true)
+        Self::parse_json(json.as_ref(), true)
+    }
+
+    /// A machine that reads the file at this path, by the rules of [`from_json`](Self::from_json).
+    pub fn read(path: impl Into<std::path::PathBuf>) -> ReadFile<Self> {
+        ReadFile::new(path, Self::parse_json)
+    }
+
+    fn parse_json(json: &[u8], any_server: bool) -> Result<Self, Error> {
+        Self::parse(&File::parse("the credential file", json)?, any_server)
     }
 
     /// The credentials of a user who has just signed in, to be written with [`to_json`](Self::to_json).

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::file::{self, File, is_google};
-use crate::machine::{Effect, Machine, Reply, Step};
+use super::file::{File, ReadFile, is_google};
 use crate::server::Issuer;
-use crate::{Client, ClientAuthentication, Cx, Error, ErrorKind, ServerMetadata};
+use crate::{Client, ClientAuthentication, Error, ServerMetadata};
 
 /// What a client file says: who the client is, and which server it belongs to.
 ///
@@ -57,8 +56,8 @@ impl ClientSecrets {
     }
 
     /// A machine that reads the file at this path, by the rules of [`from_json`](Self::from_json).
-    pub fn read(path: impl Into<PathBuf>) -> ReadClientSecrets {
-        ReadClientSecrets { path: path.into(), state: State::Ready, any_server: false }
+    pub fn read(path: impl Into<PathBuf>) -> ReadFile<Self> {
+        ReadFile::new(path, Self::parse)
     }
 
     fn parse(json: &[u8], any_server: bool) -> Result<Self, Error> {
@@ -127,57 +126,4 @@ fn server(auth_uri: &str, token_uri: &str) -> Result<ServerMetadata, Error> {
         ServerMetadata::new(Issuer::of_origin(auth_uri)?)
     };
     server.authorization_endpoint(auth_uri)?.token_endpoint(token_uri)
-}
-
-/// Reads a client file.
-///
-/// ```text
-/// Ready ─Start─▶ Asked ─File─▶ Ended (parsed)
-/// ```
-#[derive(Debug)]
-pub struct ReadClientSecrets {
-    path: PathBuf,
-    state: State,
-    any_server: bool,
-}
-
-#[derive(Debug)]
-enum State {
-    Ready,
-    Asked,
-    Ended,
-}
-
-impl ReadClientSecrets {
-    /// Takes whatever server the file names: see [`ClientSecrets::from_json_with_any_server`].
-    pub fn with_any_server(mut self) -> Self {
-        self.any_server = true;
-        self
-    }
-}
-
-impl Machine for ReadClientSecrets {
-    type Output = ClientSecrets;
-
-    fn resume(&mut self, _: &mut Cx, reply: Reply) -> Step<ClientSecrets> {
-        match (std::mem::replace(&mut self.state, State::Ended), &reply) {
-            (State::Ready, Reply::Start) => {
-                self.state = State::Asked;
-                return Step::Do(Effect::ReadFile { path: self.path.clone(), max: file::MAX });
-            }
-            (State::Asked, _) => {}
-            _ => return Step::Done(Err(Error::misuse("reading a client file"))),
-        }
-        let here = |error: Error| error.within(self.path.display());
-        Step::Done(match reply {
-            Reply::File(content) => {
-                let content = zeroize::Zeroizing::new(content);
-                ClientSecrets::parse(&content, self.any_server).map_err(here)
-            }
-            Reply::Missing => Err(here(Error::new(ErrorKind::File, "there is no such file"))),
-            Reply::Failed(failure) => Err(here(failure.into())),
-            Reply::Refused => Err(Error::refused("ReadFile")),
-            _ => Err(Error::misuse("reading a client file")),
-        })
-    }
 }

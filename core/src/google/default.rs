@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::detect::{self, Detection, Environment};
-use super::file::{self, File};
+use super::file::{self, File, ReadFile};
 use super::{AuthorizedUser, MetadataServer, ServiceAccount};
 use crate::machine::{Effect, Os, Platform, ask};
 use crate::source::{GrantState, Mint, TokenSource, Want};
@@ -32,7 +32,17 @@ impl GoogleCredential {
     ///
     /// [`ErrorKind::Config`], with the name of the member that is missing or wrong.
     pub fn from_json_of_any_type(json: impl AsRef<[u8]>) -> Result<Self, Error> {
-        Self::parse(&File::parse("the credential file", json.as_ref())?, false)
+        Self::parse_json(json.as_ref(), false)
+    }
+
+    /// A machine that reads the file at this path, by the rules of
+    /// [`from_json_of_any_type`](Self::from_json_of_any_type).
+    pub fn read(path: impl Into<PathBuf>) -> ReadFile<Self> {
+        ReadFile::new(path, Self::parse_json)
+    }
+
+    fn parse_json(json: &[u8], any_server: bool) -> Result<Self, Error> {
+        Self::parse(&File::parse("the credential file", json)?, any_server)
     }
 
     fn parse(file: &File<'_>, any_server: bool) -> Result<Self, Error> {

@@ -1,17 +1,81 @@
 //! Reading credential files: every member checked, every error naming the member.
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 use url::Url;
 
 use crate::server::{Endpoint, Issuer};
-use crate::{Error, Scopes, ServerMetadata};
+use crate::{Cx, Effect, Error, ErrorKind, Machine, Reply, Scopes, ServerMetadata, Step};
 
 /// The most bytes of a file.
 pub(super) const MAX: usize = 64 * 1024;
 /// The hosts that Google's own files name.
 const GOOGLE: [&str; 3] = ["accounts.google.com", "oauth2.googleapis.com", "www.googleapis.com"];
+
+/// A machine that reads one of Google's files: a client file, a key, a user's credentials.
+///
+/// ```text
+/// Ready ─Start─▶ Asked ─File─▶ Ended (parsed)
+/// ```
+pub struct ReadFile<T> {
+    path: PathBuf,
+    state: State,
+    any_server: bool,
+    parse: fn(&[u8], bool) -> Result<T, Error>,
+}
+
+enum State {
+    Ready,
+    Asked,
+    Ended,
+}
+
+impl<T> ReadFile<T> {
+    pub(super) fn new(path: impl Into<PathBuf>, parse: fn(&[u8], bool) -> Result<T, Error>) -> Self {
+        Self { path: path.into(), state: State::Ready, any_server: false, parse }
+    }
+
+    /// Takes whatever server the file names. Only for files that nobody else can write: such a server is sent
+    /// secrets.
+    pub fn with_any_server(mut self) -> Self {
+        self.any_server = true;
+        self
+    }
+}
+
+impl<T> Machine for ReadFile<T> {
+    type Output = T;
+
+    fn resume(&mut self, _: &mut Cx, reply: Reply) -> Step<T> {
+        match (std::mem::replace(&mut self.state, State::Ended), &reply) {
+            (State::Ready, Reply::Start) => {
+                self.state = State::Asked;
+                return Step::Do(Effect::ReadFile { path: self.path.clone(), max: MAX });
+            }
+            (State::Asked, _) => {}
+            _ => return Step::Done(Err(Error::misuse("reading a file"))),
+        }
+        let here = |error: Error| error.within(self.path.display());
+        Step::Done(match reply {
+            Reply::File(content) => {
+                let content = zeroize::Zeroizing::new(content);
+                (self.parse)(&content, self.any_server).map_err(here)
+            }
+            Reply::Missing => Err(here(Error::new(ErrorKind::File, "there is no such file"))),
+            Reply::Failed(failure) => Err(here(failure.into())),
+            Reply::Refused => Err(Error::refused("ReadFile")),
+            _ => Err(Error::misuse("reading a file")),
+        })
+    }
+}
+
+impl<T> std::fmt::Debug for ReadFile<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadFile").field("path", &self.path).finish_non_exhaustive()
+    }
+}
 
 /// The members of a file, or of one of its members.
 pub(super) struct File<'a> {

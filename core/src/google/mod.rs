@@ -14,8 +14,9 @@ mod token_info;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub use authorized_user::AuthorizedUser;
-pub use client_secrets::{ClientKind, ClientSecrets, ReadClientSecrets};
+pub use client_secrets::{ClientKind, ClientSecrets};
 pub use default::{DefaultCredentials, Found, GoogleCredential, Looked};
+pub use file::ReadFile;
 pub use metadata::MetadataServer;
 pub use service_account::ServiceAccount;
 pub use token_info::TokenInfo;

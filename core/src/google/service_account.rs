@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::file::File;
+use super::file::{File, ReadFile};
 use super::{DEFAULT_UNIVERSE, id_token_of, quota_header};
 use crate::crypto::{Signer, SigningKey};
 use crate::jose::{JwtSigner, SignJwt};
@@ -51,13 +51,22 @@ impl ServiceAccount {
     ///
     /// [`ErrorKind::Config`], with the name of the member that is missing or wrong.
     pub fn from_json(json: impl AsRef<[u8]>) -> Result<Self, Error> {
-        Self::parse(&File::parse("the key file", json.as_ref())?, false)
+        Self::parse_json(json.as_ref(), false)
     }
 
     /// Reads a key file, whatever token endpoint it names: only for a file that you trust. It gets signed
     /// assertions, which are good for that server alone.
     pub fn from_json_with_any_server(json: impl AsRef<[u8]>) -> Result<Self, Error> {
-        Self::parse(&File::parse("the key file", json.as_ref())?, true)
+        Self::parse_json(json.as_ref(), true)
+    }
+
+    /// A machine that reads the file at this path, by the rules of [`from_json`](Self::from_json).
+    pub fn read(path: impl Into<std::path::PathBuf>) -> ReadFile<Self> {
+        ReadFile::new(path, Self::parse_json)
+    }
+
+    fn parse_json(json: &[u8], any_server: bool) -> Result<Self, Error> {
+        Self::parse(&File::parse("the key file", json)?, any_server)
     }
 
     /// An account whose key is somewhere else: `signer` signs for `email`.
