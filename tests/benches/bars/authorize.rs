@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use crate::harness::Work;
 
-const REDIRECT_URI: &str = "http://127.0.0.1:53682/";
-const SCOPES: &str = "openid email profile";
+pub(crate) const REDIRECT_URI: &str = "http://127.0.0.1:53682/";
+pub(crate) const SCOPES: &str = "openid email profile";
 
 pub(crate) fn works() -> Vec<Work<'static>> {
     let server = ServerMetadata::google();

@@ -20,7 +20,7 @@ fn answer(body: Value) -> Response<Vec<u8>> {
 }
 
 /// As a sign-in's answer, less the ID token.
-fn body() -> Value {
+pub(crate) fn body() -> Value {
     json!({
         "access_token": format!("ya29.{}", "aB3-_x9Z".repeat(127)),
         "token_type": "Bearer",
@@ -72,7 +72,7 @@ pub(crate) fn with_id_token() -> Vec<Work<'static>> {
     vec![Work::new("grantflow", move || ours(&response)), Work::new("floor", move || floor(&copy))]
 }
 
-fn id_token(nonce: &str) -> String {
+pub(crate) fn id_token(nonce: &str) -> String {
     let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let header = part(json!({"alg": "RS256", "kid": "55c188a83546fc188e515766ef7c3b4fbb6ab7b6", "typ": "JWT"}));
     let claims = part(json!({

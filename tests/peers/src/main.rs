@@ -1,0 +1,85 @@
+//! grantflow beside `oauth2` and `openidconnect`, with the harness and the work of the benches:
+//! `cargo run --release` in this folder.
+
+#[path = "../../benches/bars/authorize.rs"]
+mod authorize;
+#[path = "../../benches/bars/harness.rs"]
+mod harness;
+#[path = "../../benches/bars/token_answer.rs"]
+mod token_answer;
+
+use grantflow::{AuthorizationRequest, Client, Cx, Now, ServerMetadata};
+use harness::{Work, measure, table};
+use oauth2::basic::{BasicClient, BasicTokenResponse};
+use oauth2::{AuthUrl, ClientId, CsrfToken, PkceCodeChallenge, RedirectUrl, Scope};
+use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreJsonWebKeySet, CoreTokenResponse};
+use openidconnect::{IssuerUrl, Nonce};
+
+const AUTH_URL: &str = "https://accounts.google.com/o/oauth2/v2/auth";
+const CLIENT_ID: &str = "1234567890-demo.apps.googleusercontent.com";
+
+fn main() {
+    let [grantflow, floor] = pair(authorize::works());
+    let works = vec![grantflow, with_system_entropy(), oauth2_url(), openidconnect_url(), floor];
+    println!("{}", table("authorization URL", &measure(works)));
+
+    let body = token_answer::body();
+    let [grantflow, floor] = pair(token_answer::plain());
+    println!("{}", table("token answer", &measure(answers(grantflow, &body.to_string(), floor))));
+
+    let mut body = token_answer::body();
+    body["id_token"] = token_answer::id_token("n-0S6_WzA2Mj").into();
+    let [grantflow, floor] = pair(token_answer::with_id_token());
+    println!("{}", table("token answer with ID token", &measure(answers(grantflow, &body.to_string(), floor))));
+    println!(
+        "grantflow checks the ID token's claims; oauth2 leaves it out, openidconnect only parses it. The peers'\n\
+         entropy is a generator in the process; grantflow's first line has its 32 bytes given, the second asks the system."
+    );
+}
+
+fn pair(works: Vec<Work<'static>>) -> [Work<'static>; 2] {
+    works.try_into().unwrap_or_else(|_| panic!("grantflow and its floor"))
+}
+
+fn with_system_entropy() -> Work<'static> {
+    let (server, client) = (ServerMetadata::google(), Client::new(CLIENT_ID));
+    Work::new("grantflow, system entropy", move || {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).unwrap();
+        let request = AuthorizationRequest::new(&server, &client, authorize::REDIRECT_URI).scopes(authorize::SCOPES);
+        request.start(&mut Cx::new(Now::default(), seed)).unwrap()
+    })
+}
+
+fn oauth2_url() -> Work<'static> {
+    let client = BasicClient::new(ClientId::new(CLIENT_ID.into()))
+        .set_auth_uri(AuthUrl::new(AUTH_URL.into()).unwrap())
+        .set_redirect_uri(RedirectUrl::new(authorize::REDIRECT_URI.into()).unwrap());
+    Work::new("oauth2 (no nonce)", move || {
+        let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
+        let scopes = authorize::SCOPES.split(' ').map(|scope| Scope::new(scope.into()));
+        let request = client.authorize_url(CsrfToken::new_random).add_scopes(scopes);
+        (request.set_pkce_challenge(challenge).url(), verifier)
+    })
+}
+
+fn openidconnect_url() -> Work<'static> {
+    let issuer = IssuerUrl::new("https://accounts.google.com".into()).unwrap();
+    let client = CoreClient::new(ClientId::new(CLIENT_ID.into()), issuer, CoreJsonWebKeySet::new(Vec::new()))
+        .set_auth_uri(AuthUrl::new(AUTH_URL.into()).unwrap())
+        .set_redirect_uri(RedirectUrl::new(authorize::REDIRECT_URI.into()).unwrap());
+    Work::new("openidconnect", move || {
+        let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
+        // It adds `openid` by itself.
+        let scopes = authorize::SCOPES.split(' ').skip(1).map(|scope| Scope::new(scope.into()));
+        let flow = CoreAuthenticationFlow::AuthorizationCode;
+        let request = client.authorize_url(flow, CsrfToken::new_random, Nonce::new_random).add_scopes(scopes);
+        (request.set_pkce_challenge(challenge).url(), verifier)
+    })
+}
+
+fn answers<'a>(grantflow: Work<'a>, body: &'a str, floor: Work<'a>) -> Vec<Work<'a>> {
+    let oauth2 = || serde_json::from_slice::<BasicTokenResponse>(body.as_bytes()).unwrap();
+    let openidconnect = || serde_json::from_slice::<CoreTokenResponse>(body.as_bytes()).unwrap();
+    vec![grantflow, Work::new("oauth2", oauth2), Work::new("openidconnect", openidconnect), floor]
+}
