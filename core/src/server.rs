@@ -170,7 +170,7 @@ fn checked_url(what: &str, text: &str) -> Result<Url, Error> {
 }
 
 /// Whether a host is this machine by name or address.
-fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(ip)) => ip.is_loopback(),

@@ -42,9 +42,10 @@ pub use app::InstalledApp;
 pub use connections::{Connections, Io};
 pub use receiver::{Heard, Receiver};
 
-use url::{Host, Url};
+use url::Url;
 
 use crate::Error;
+use crate::server::is_loopback;
 
 /// Checks an address before it goes to a browser: https, or http on a loopback host; only characters
 /// that an address is made of, no quote among them, and no user name.
@@ -71,14 +72,4 @@ pub fn openable(url: &str) -> Result<(), Error> {
         return wrong("it holds a user name or password");
     }
     Ok(())
-}
-
-/// Whether an address leads to this machine.
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
-    }
 }
