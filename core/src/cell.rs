@@ -168,11 +168,11 @@ impl TokenCell {
         if generation < self.generation {
             return true;
         }
+        if generation == self.generation && self.rejected {
+            return true;
+        }
         if generation > self.generation || now.mono < self.rejectable {
             return false;
-        }
-        if self.rejected {
-            return true;
         }
         // Rejections long apart have nothing to do with one another.
         if now.mono.saturating_sub(self.rejectable) > LONGEST_PAUSE {
