@@ -67,17 +67,15 @@ struct MyTurn {
     turn: Option<Turn<()>>,
     /// Whether the machine runs.
     begun: bool,
-    /// Whether it uses a refresh token that changes.
-    rotating: bool,
 }
 
 impl MyTurn {
     fn new(origin: &Arc<Origin>, turn: Turn<()>) -> Self {
-        Self { origin: origin.clone(), turn: Some(turn), begun: false, rotating: false }
+        Self { origin: origin.clone(), turn: Some(turn), begun: false }
     }
 
     /// Mints for a slot. `None` if that did not begin, since all is different by now.
-    async fn mint(mut self, slot: &Slot) -> Option<Result<Token, Error>> {
+    async fn mint(mut self, slot: &Slot, rotating: &mut Option<Rotating>) -> Option<Result<Token, Error>> {
         let hub = self.origin.hub.clone();
         if hub.is_closed() {
             return None;
@@ -86,12 +84,11 @@ impl MyTurn {
         let still_valid = slot.lock().cell.valid(now).is_some();
         let machine = {
             let grant = lock(&self.origin.grant);
-            self.rotating = grant.is_busy() && grant.state().refresh_token().is_some();
+            if grant.is_busy() && grant.state().refresh_token().is_some() {
+                *rotating = Some(Rotating::new(&hub));
+            }
             grant.mint(self.turn.as_ref()?, &slot.want, now.wall, still_valid)
         };
-        if self.rotating {
-            hub.rotating.send_modify(|count| *count += 1);
-        }
         let machine = match machine {
             Ok(machine) => machine,
             Err(error) if error.kind() == ErrorKind::Cancelled => return None,
@@ -124,9 +121,22 @@ impl Drop for MyTurn {
         } else {
             self.end(Outcome::Failed(&unused()));
         }
-        if self.rotating {
-            self.origin.hub.rotating.send_modify(|count| *count = count.saturating_sub(1));
-        }
+    }
+}
+
+/// A use of a refresh token that changes, from its beginning until its outcome is known to all.
+struct Rotating(Arc<Hub>);
+
+impl Rotating {
+    fn new(hub: &Arc<Hub>) -> Self {
+        hub.rotating.send_modify(|count| *count = count.saturating_add(1));
+        Self(hub.clone())
+    }
+}
+
+impl Drop for Rotating {
+    fn drop(&mut self) {
+        self.0.rotating.send_modify(|count| *count = count.saturating_sub(1));
     }
 }
 
@@ -134,17 +144,18 @@ impl Drop for MyTurn {
 pub(super) struct Flight {
     slot: Arc<Slot>,
     ticket: Option<Ticket>,
+    rotating: Option<Rotating>,
 }
 
 impl Flight {
     pub(super) fn new(slot: Arc<Slot>, ticket: Ticket) -> Self {
-        Self { slot, ticket: Some(ticket) }
+        Self { slot, ticket: Some(ticket), rotating: None }
     }
 
     pub(super) async fn run(mut self) {
         let Some(turn) = self.slot.origin.turn().await else { return };
         // What the grant learned is in place before the token is handed out.
-        if let Some(result) = turn.mint(&self.slot).await
+        if let Some(result) = turn.mint(&self.slot, &mut self.rotating).await
             && let Some(ticket) = self.ticket.take()
         {
             self.slot.settle(ticket, result);

@@ -157,35 +157,29 @@ impl Slot {
     pub(super) async fn get(self: &Arc<Self>) -> Result<TokenRef, Error> {
         let mut failed = None;
         for _ in 0..ROUNDS {
-            let refresh = {
+            let (ticket, refresh) = {
                 let mut state = self.open()?;
                 self.mark();
-                let (ticket, issued) = match state.cell.acquire(self.now()) {
-                    Acquired::Fresh(issued) | Acquired::Due(issued, None) => return Ok(issued.into()),
-                    Acquired::Due(issued, Some(ticket)) => (Some(ticket), Some(issued)),
-                    Acquired::Wait => (None, None),
-                    Acquired::Failed(error) => return Err(error),
-                    Acquired::Refresh(ticket) => {
-                        // Whoever has waited for a failure is told it, and does not try again.
-                        if let Some(error) = failed {
-                            state.cell.abandon(ticket);
-                            return Err(error);
-                        }
-                        (Some(ticket), None)
+                match (state.cell.acquire(self.now()), failed) {
+                    (Acquired::Fresh(issued) | Acquired::Due(issued, None), _) => return Ok(issued.into()),
+                    (Acquired::Due(issued, Some(ticket)), _) => {
+                        drop(state);
+                        // Without a runtime there is still the token.
+                        let _ = self.launch(ticket);
+                        return Ok(issued.into());
                     }
-                };
-                // Nobody waits for a token that is good still.
-                let refresh = issued.is_none().then(|| state.wait());
-                drop(state);
-                let begun = ticket.map_or(Ok(()), |ticket| self.launch(ticket));
-                match (issued, refresh) {
-                    (Some(issued), _) => return Ok(issued.into()),
-                    (None, refresh) => begun.map(|()| refresh)?,
+                    (Acquired::Failed(error), _) => return Err(error),
+                    (Acquired::Refresh(ticket), Some(error)) => {
+                        // Whoever has waited for a failure is told it, and does not try again.
+                        state.cell.abandon(ticket);
+                        return Err(error);
+                    }
+                    (Acquired::Refresh(ticket), None) => (Some(ticket), state.wait()),
+                    (Acquired::Wait, _) => (None, state.wait()),
                 }
             };
-            if let Some(refresh) = refresh {
-                failed = outcome(refresh).await;
-            }
+            ticket.map_or(Ok(()), |ticket| self.launch(ticket))?;
+            failed = outcome(refresh).await;
         }
         Err(given_up())
     }
@@ -226,6 +220,12 @@ impl Slot {
         let now = self.now();
         let (outcome, waiters) = {
             let mut state = self.lock();
+            if let (Some(_), Ok(token)) = (state.ended, &result) {
+                // Nobody gets it, but whoever keeps refresh tokens must hear of it.
+                let issued = Issued { token: token.clone(), generation: 0 };
+                drop(state);
+                return self.tell(Ok(Arc::new(issued)));
+            }
             let expected = state.cell.is_refreshing();
             state.cell.settle(ticket, now, result);
             if !expected || state.cell.is_refreshing() {
@@ -248,6 +248,10 @@ impl Slot {
             waiters.send_replace(Some(error.clone()));
         }
         drop(waiters);
+        self.tell(outcome);
+    }
+
+    fn tell(&self, outcome: Result<Arc<Issued>, Error>) {
         let (credential, want) = (self.origin.name.clone(), self.want.clone());
         self.origin.hub.watchers.tell(Change { credential, want, outcome });
     }
