@@ -124,6 +124,11 @@ pub struct ServerError {
 }
 
 impl ServerError {
+    /// For servers that mean this and do not say it.
+    pub(crate) fn invalid_token() -> Self {
+        Self { error: "invalid_token".into(), error_description: None, error_uri: None, error_subtype: None }
+    }
+
     /// The code, such as `invalid_grant`.
     pub fn error(&self) -> &str {
         &self.error

@@ -49,7 +49,7 @@ pub(super) struct Detected {
 /// Looks for the metadata server.
 ///
 /// ```text
-/// variables ─▶ firmware (not on Windows) ─▶ ping ─▶ done
+/// variables ─▶ firmware (Linux) ─▶ ping ─▶ done
 ///     └────────────┴────▶ done, as soon as one of them tells
 /// ```
 pub(super) struct Detection {
@@ -93,6 +93,11 @@ impl Detection {
         found(MetadataServer::new(), format!("{serverless} is set, as on Cloud Run"))
     }
 
+    fn not_by_firmware(&self) -> Step<Detected> {
+        let because = "the firmware does not say that this is Google's, and nobody may be asked".to_owned();
+        Step::Done(Ok(Detected { server: None, because }))
+    }
+
     fn ping(&self) -> Result<Stage, Error> {
         Ok(Stage::Ping(Box::new(ping(IP, PATIENCE)?)))
     }
@@ -106,20 +111,22 @@ impl Machine for Detection {
             let next = match &mut self.stage {
                 Stage::Begin => match self.by_variables() {
                     Some(told) => return Step::Done(told),
-                    None if self.os == Os::Unix && self.environment.text(VARIABLES[2]) != Some("ping-only") => {
-                        self.stage = Stage::Firmware;
-                        return Step::Do(Effect::ReadFile { path: PathBuf::from(PRODUCT_NAME), max: 4096 });
-                    }
-                    None => self.ping(),
+                    None => match (self.environment.text("METADATA_SERVER_DETECTION"), self.os) {
+                        (Some("bios-only"), Os::MacOs | Os::Windows) => return self.not_by_firmware(),
+                        (Some("ping-only"), _) | (_, Os::MacOs | Os::Windows) => self.ping(),
+                        (_, Os::Unix) => {
+                            self.stage = Stage::Firmware;
+                            return Step::Do(Effect::ReadFile { path: PathBuf::from(PRODUCT_NAME), max: 4096 });
+                        }
+                    },
                 },
                 Stage::Firmware => match std::mem::take(&mut reply) {
                     Reply::File(name) if name.starts_with(b"Google") => {
                         let because = format!("{PRODUCT_NAME} says Google");
                         return Step::Done(Ok(Detected { server: Some(MetadataServer::new()), because }));
                     }
-                    _ if self.environment.text(VARIABLES[2]) == Some("bios-only") => {
-                        let because = "the firmware is not Google's".to_owned();
-                        return Step::Done(Ok(Detected { server: None, because }));
+                    _ if self.environment.text("METADATA_SERVER_DETECTION") == Some("bios-only") => {
+                        return self.not_by_firmware();
                     }
                     _ => self.ping(),
                 },

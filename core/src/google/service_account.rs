@@ -12,7 +12,8 @@ use crate::jose::{JwtSigner, SignJwt};
 use crate::machine::ask;
 use crate::source::{GrantState, Mint, Minted, TokenSource, Want, WantKind, cannot};
 use crate::{
-    Cx, Error, ErrorKind, Exchange, Machine, Reply, Secret, ServerMetadata, Step, Timestamp, Token, TokenRequest,
+    Advice, Cx, Error, ErrorKind, Exchange, Machine, Reply, Secret, ServerMetadata, Step, Timestamp, Token,
+    TokenRequest,
 };
 
 /// How long an assertion and what is signed for oneself is good for; Google takes no longer.
@@ -89,13 +90,18 @@ impl ServiceAccount {
             Some(key_id) => key.with_key_id(key_id),
             None => key,
         };
+        let universe_domain = file.text("universe_domain")?.unwrap_or(DEFAULT_UNIVERSE).to_owned();
         Ok(Self(Arc::new(Inner {
             email: file.need("client_email")?.to_owned(),
-            server: file.token_server(any_server)?,
+            server: match &*universe_domain {
+                DEFAULT_UNIVERSE => file.token_server(any_server)?,
+                // Nothing is ever sent to the token endpoint that a file of another universe names.
+                _ => ServerMetadata::google(),
+            },
             jwt: JwtSigner::new(Arc::new(key)),
             project_id: file.text("project_id")?.map(str::to_owned),
             quota_project: file.text("quota_project_id")?.map(str::to_owned),
-            universe_domain: file.text("universe_domain")?.unwrap_or(DEFAULT_UNIVERSE).to_owned(),
+            universe_domain,
         })))
     }
 
@@ -264,7 +270,11 @@ impl Machine for AssertionMint {
                 }
                 Stage::Exchange(exchange) => {
                     let result = ask!(exchange, cx, reply);
-                    return Step::Done(result.map(Minted::from));
+                    return Step::Done(result.map(Minted::from).map_err(|error| match error.advice() {
+                        // Nobody signs in for a service account.
+                        Some(Advice::SignInAgain) => error.with_advice(Advice::FixConfiguration),
+                        _ => error,
+                    }));
                 }
             };
             match next {

@@ -6,7 +6,7 @@ use crate::exchange::Request;
 use crate::jose::Claims;
 use crate::machine::Repeat;
 use crate::server::Endpoint;
-use crate::{Error, ErrorKind, Exchange, Scopes, Secret, Timestamp};
+use crate::{Error, ErrorKind, Exchange, Scopes, Secret, ServerError, Timestamp};
 
 const ENDPOINT: &str = "https://oauth2.googleapis.com/tokeninfo";
 
@@ -37,7 +37,7 @@ impl TokenInfo {
     /// The token goes in the body: addresses are logged.
     fn of(kind: &'static str, token: &Secret, endpoint: &str) -> Result<Exchange<Self>, Error> {
         let request = Request::post("asking about the token", &Endpoint::new(endpoint)?).repeat(Repeat::Freely);
-        Ok(request.secret(kind, token).exchange(|received| {
+        let exchange = request.secret(kind, token).exchange(|received| {
             let claims: Claims = serde_json::from_slice(received.response.body())
                 .map_err(|_| Error::new(ErrorKind::InvalidResponse, "the answer is no JSON object"))?;
             let seconds = |name| claims.str(name).map_or_else(|| claims.get(name)?.as_u64(), |text| text.parse().ok());
@@ -47,6 +47,13 @@ impl TokenInfo {
                 (None, None) => None,
             };
             Ok(Self { claims, expires_at })
+        });
+        Ok(exchange.rescue(|error| match (error.status(), error.server()) {
+            // It was seen to answer so without a code.
+            (Some(400), None) => Err(Error::from_server(ErrorKind::Server, ServerError::invalid_token())
+                .with_status(400)
+                .during("asking about the token", None)),
+            _ => Err(error),
         }))
     }
 
