@@ -1,11 +1,13 @@
 //! A Google with one of everything, and the files that go with it. The key is for tests only.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use grantflow::{Scopes, Timestamp};
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use grantflow::source::{TokenSource, Want};
+use grantflow::{Error, Scopes, Timestamp, Token};
 use serde_json::{Value, json};
 
 use super::{Account, Google, OAuthClient, User};
+use crate::World;
 
 /// The service account's address.
 pub const SERVICE_ACCOUNT: &str = "svc-demo@demo-project.iam.gserviceaccount.com";
@@ -117,4 +119,38 @@ impl Google {
         google.projects = vec!["demo-project".into()];
         google
     }
+}
+
+/// A world with that Google in it.
+pub fn world() -> World {
+    let mut world = World::default();
+    world.google = Some(Google::demo());
+    world
+}
+
+impl World {
+    /// The Google that is in it.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn google(&mut self) -> &mut Google {
+        self.google.as_mut().expect("a world with Google")
+    }
+
+    /// Mints one token of a source that was never used before.
+    pub fn mint(&mut self, source: &dyn TokenSource, want: &Want) -> Result<Token, Error> {
+        self.run(source.mint(want, &source.first_state())).map(|minted| minted.token)
+    }
+}
+
+/// Header and claims of a JWT.
+///
+/// # Panics
+///
+/// If it is none.
+pub fn jwt_parts(jwt: &str) -> (Value, Value) {
+    let mut parts = jwt.split('.').take(2).map(|part| URL_SAFE_NO_PAD.decode(part).expect("base64url"));
+    let mut object = || serde_json::from_slice(&parts.next().expect("a part")).expect("JSON");
+    (object(), object())
 }
