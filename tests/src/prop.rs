@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use grantflow::exchange::Received;
-use grantflow::google::ClientSecrets;
+use grantflow::google::{ClientSecrets, DefaultCredentials, MetadataServer, TokenInfo};
 use grantflow::loopback::{Heard, Receiver, openable};
-use grantflow::machine::FailureKind;
+use grantflow::machine::{FailureKind, Os, Platform};
 use grantflow::source::{Credential, TokenSource, Want};
+use grantflow::store::{RecordKey, SharedGrant, StoreReply, Stored};
 use grantflow::{
     AuthorizationRequest, Client, ClientAuthentication, Cx, Deviation, Deviations, Discovery, Effect, ErrorKind,
     Failure, InstalledApp, Issuer, Machine, Now, PendingAuthorization, Reply, Revocation, Secret, ServerMetadata, Step,
@@ -222,7 +223,7 @@ pub fn any_replies(data: &[u8]) {
     let (client, secret) = (client(way), Secret::from(CANARY));
     let issuer = server.issuer().clone();
     let exchange = |request: Result<TokenRequest, grantflow::Error>| request.map(TokenRequest::exchange);
-    match choice % 10 {
+    match choice % 14 {
         0 => {
             let (url, pending) = pending();
             let redirect = format!("?code={}&state={}", "c4n4ry-S3cret%2F%2B%3D", query_value(&url, "state"));
@@ -243,9 +244,22 @@ pub fn any_replies(data: &[u8]) {
             let credential = Credential::refresh_token(issuer, &client, secret);
             feed(Ok(credential.mint(&Want::access_token("a"), &credential.first_state())), source);
         }
-        _ => {
+        9 => {
             let credential = Credential::password(issuer, &client, "user", CANARY);
             feed(Ok(credential.mint(&Want::access_token("a"), &credential.first_state())), source);
+        }
+        10 => {
+            let platform = Platform { os: Os::Unix, home: Some("/home/user".into()) };
+            feed(Ok(DefaultCredentials::new(platform)), source);
+        }
+        11 => {
+            let server = MetadataServer::new();
+            feed(Ok(server.mint(&Want::access_token("a"), &server.first_state())), source);
+        }
+        12 => feed(TokenInfo::of_access_token(&secret), source),
+        _ => {
+            let grant = SharedGrant::new(RecordKey::new(&issuer, &client, "user"), issuer, &client);
+            feed(Ok(grant.mint(&Want::access_token("a"), &grant.first_state())), source);
         }
     }
 }
@@ -290,7 +304,7 @@ fn feed<M: Machine>(machine: Result<M, grantflow::Error>, mut source: Source<'_>
 struct Source<'a>(&'a [u8]);
 
 /// Bodies that get further than random bytes do. Byte 1 to 3 as in [`splice`].
-const BODIES: [&str; 12] = [
+const BODIES: [&str; 14] = [
     "",
     r#"{"access_token":"t","token_type":"Bearer","expires_in":3600,"refresh_token":"r","scope":"a"}"#,
     r#"{"access_token":"t","token_type":"Bearer","id_token":"eyJhbGciOiJSUzI1NiJ9.e30.c2ln"}"#,
@@ -303,6 +317,8 @@ const BODIES: [&str; 12] = [
     "{\"installed\":{\"client_id\":\"x\",\"client_secret\":\"\u{1}\",\"auth_uri\":\"https://accounts.google.com/a\",\"token_uri\":\"https://oauth2.googleapis.com/token\"}}",
     "{\"installed\":{\"client_id\":\"\u{1}\",\"client_secret\":\"\u{1}\",\"auth_uri\":\"http://x/?\u{1}\"}}",
     "<html>\u{1}",
+    "{\"type\":\"authorized_user\",\"client_id\":\"x\",\"client_secret\":\"\u{1}\",\"refresh_token\":\"\u{1}\"}",
+    "grantflow record 1 version 1\n{\"refresh_token\":\"\u{1}\"}",
 ];
 
 impl Source<'_> {
@@ -340,6 +356,8 @@ impl Source<'_> {
             (_, Effect::Http(_)) => Reply::Http(self.response()),
             (_, Effect::Sleep(_)) => Reply::Slept,
             (_, Effect::ReadFile { .. }) => Reply::File(self.bytes()),
+            (_, Effect::Env(_)) => Reply::Env(Some("/etc/some-file.json".into()).filter(|_| self.byte() < 128)),
+            (_, Effect::Store(_)) => Reply::Store(self.store_reply()),
             _ => Reply::Refused,
         }
     }
@@ -350,10 +368,22 @@ impl Source<'_> {
             1 => Reply::Start,
             2 => Reply::Http(self.response()),
             3 => Reply::Slept,
-            4 => Reply::Env(Some(CANARY.into())),
+            4 => Reply::Env(Some("some value".into())),
             5 => Reply::File(self.bytes()),
             6 => Reply::Missing,
             _ => Reply::Failed(self.failure()),
+        }
+    }
+
+    fn store_reply(&mut self) -> StoreReply {
+        match self.byte() % 8 {
+            0 => StoreReply::Loaded(None),
+            1 => StoreReply::Loaded(Stored::from_bytes(&self.bytes()).ok()),
+            2 | 3 => StoreReply::Leased(None),
+            4 => StoreReply::Busy,
+            5 => StoreReply::Conflict,
+            6 => StoreReply::Released,
+            _ => StoreReply::Saved,
         }
     }
 

@@ -141,7 +141,7 @@ fn no_client_file_panics_or_leaks() {
 #[test]
 fn whatever_the_replies_every_machine_ends_and_says_no_secret() {
     // Machine, client, start; then seed, time, clock, reply, status, type, wait, body for each step.
-    let good: Vec<Vec<u8>> = (0..10)
+    let good: Vec<Vec<u8>> = (0..14)
         .map(|machine| {
             let answer = |status, body| [9, 1, 128, 200, status, 0, 0, body];
             [&[machine, machine, 0][..], &answer(12, 0), &[9, 1, 128, 200], &answer(0, 1), &answer(5, 3)].concat()
