@@ -1,0 +1,67 @@
+//! Locks on files, which their holder's death frees.
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use grantflow::Failure;
+use grantflow::machine::FailureKind;
+
+use super::private;
+use crate::memory::Leases;
+
+/// How long to wait for others who change a record.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What keeps two from working on one record.
+#[derive(Clone, Debug)]
+pub(super) enum Locks {
+    /// Locks on files.
+    Files,
+    /// Nothing between processes: a table of leases, and a turn for whoever makes a change.
+    Threads(Leases, Arc<Mutex<()>>),
+}
+
+/// A file locked by us alone.
+pub(super) struct Locked(File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Closing it does the same, but not while a child of another thread has it open for a moment.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Locks the file, if nobody else has it locked.
+pub(super) fn try_lock(path: &Path) -> Result<Option<Locked>, Failure> {
+    let file = private::open_lock(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Locked(file))),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => {
+            let why = format!(
+                "files cannot be locked here ({error}): choose another directory, or FileStore::without_locks if \
+                 only one process uses it"
+            );
+            Err(private::failed(path, why))
+        }
+    }
+}
+
+/// Locks the file, and waits a little for those who have it locked.
+pub(super) fn lock_soon(path: &Path) -> Result<Locked, Failure> {
+    let end = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(locked) = try_lock(path)? {
+            return Ok(locked);
+        }
+        if Instant::now() >= end {
+            let why = format!("{}: another process changes this grant and does not come to an end", path.display());
+            return Err(Failure::not_sent(FailureKind::Timeout, why));
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,121 @@
+//! Where the grants of [`grantflow`] are kept, so that the next time nobody is asked to sign in, and so that
+//! many processes share one refresh token without using it twice.
+//!
+//! An adapter's `run_with(&store, machine)` binds a run to one of these stores:
+//!
+//! | store | shared by | keeps away others until |
+//! |---|---|---|
+//! | [`MemoryStore`] | the threads of a process | the lease is given back |
+//! | [`FileStore`] | the processes of a user on one machine | the process ends |
+//!
+//! Your own is four methods: see [`Store`], and try it with [`conformance::check`].
+//!
+//! ```
+//! use grantflow::{Client, Issuer};
+//! use grantflow::store::{RecordKey, Stored};
+//! use grantflow_store::{MemoryStore, Store as _};
+//!
+//! let store = MemoryStore::new();
+//! let key = RecordKey::new(&Issuer::new("https://as.example")?, &Client::new("my-app"), "alice");
+//! let stored = Stored { version: 1, value: b"a grant".to_vec().into() };
+//! assert!(store.save(&key, None, &stored)?);
+//! assert!(!store.save(&key, None, &stored)?, "something lies there already");
+//! # Ok::<(), grantflow::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod conformance;
+mod file;
+mod memory;
+mod perform;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use grantflow::store::{RecordKey, Stored};
+use grantflow::{Failure, Timestamp};
+
+pub use file::{FileStore, read_private, write_private};
+pub use grantflow;
+pub use memory::MemoryStore;
+pub use perform::{Held, perform};
+
+/// A place where grants are kept, for blocking programs. Good for any number of threads at once.
+///
+/// A change is made only if the version that the caller has seen still lies there, whoever else changes it,
+/// with a lease or without. A lease keeps others from beginning; the version keeps those who were late from
+/// overwriting what is newer.
+pub trait Store: Send + Sync {
+    /// What lies under the key, if anything does.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read or is not what was written. That is not the same as nothing: it is never
+    /// overwritten unseen.
+    fn load(&self, key: &RecordKey) -> Result<Option<Stored>, Failure>;
+
+    /// Writes under the key if this version lies there, or if nothing does and `expected` is `None`. Then it is
+    /// `true`, and what was written stays, even if the power fails. `false`: nothing was changed.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written, or nobody knows whether it was.
+    fn save(&self, key: &RecordKey, expected: Option<u64>, stored: &Stored) -> Result<bool, Failure>;
+
+    /// Deletes what lies under the key if it has this version; otherwise `false`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be deleted, or nobody knows whether it was.
+    fn delete(&self, key: &RecordKey, expected: u64) -> Result<bool, Failure>;
+
+    /// Tries, without waiting, to be the only one who works on the key; `None` if somebody else does. Where
+    /// leases end by themselves, this one does not before `time` has passed.
+    ///
+    /// # Errors
+    ///
+    /// If nobody can know whether somebody else works on it.
+    fn try_lease(&self, key: &RecordKey, time: Duration) -> Result<Option<Lease>, Failure>;
+}
+
+impl<S: Store + ?Sized> Store for Arc<S> {
+    fn load(&self, key: &RecordKey) -> Result<Option<Stored>, Failure> {
+        (**self).load(key)
+    }
+    fn save(&self, key: &RecordKey, expected: Option<u64>, stored: &Stored) -> Result<bool, Failure> {
+        (**self).save(key, expected, stored)
+    }
+    fn delete(&self, key: &RecordKey, expected: u64) -> Result<bool, Failure> {
+        (**self).delete(key, expected)
+    }
+    fn try_lease(&self, key: &RecordKey, time: Duration) -> Result<Option<Lease>, Failure> {
+        (**self).try_lease(key, time)
+    }
+}
+
+/// The right to be the only one who works on a key. Dropping it gives it back.
+#[must_use = "a lease is given back when it is dropped"]
+pub struct Lease {
+    until: Option<Timestamp>,
+    _guard: Box<dyn Send>,
+}
+
+impl Lease {
+    /// A lease that ends by itself at this moment, if there is one, and that dropping `guard` gives back.
+    pub fn new(until: Option<Timestamp>, guard: impl Send + 'static) -> Self {
+        Self { until, _guard: Box::new(guard) }
+    }
+
+    /// When it ends by itself, if it does.
+    pub fn until(&self) -> Option<Timestamp> {
+        self.until
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("until", &self.until).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,86 @@
+//! Grants kept in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use grantflow::Failure;
+use grantflow::store::{RecordKey, Stored};
+
+use crate::{Lease, Store};
+
+/// Keeps grants in memory, for the threads of one process. Clones share what it keeps.
+#[derive(Clone, Default)]
+pub struct MemoryStore {
+    records: Arc<Mutex<BTreeMap<RecordKey, Stored>>>,
+    leases: Leases,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Changes what lies under a key if it has this version.
+    fn change(&self, key: &RecordKey, expected: Option<u64>, to: Option<&Stored>) -> bool {
+        let mut records = lock(&self.records);
+        let same = records.get(key).map(|found| found.version) == expected;
+        if same {
+            match to {
+                Some(stored) => records.insert(key.clone(), stored.clone()),
+                None => records.remove(key),
+            };
+        }
+        same
+    }
+}
+
+impl Store for MemoryStore {
+    fn load(&self, key: &RecordKey) -> Result<Option<Stored>, Failure> {
+        Ok(lock(&self.records).get(key).cloned())
+    }
+    fn save(&self, key: &RecordKey, expected: Option<u64>, stored: &Stored) -> Result<bool, Failure> {
+        Ok(self.change(key, expected, Some(stored)))
+    }
+    fn delete(&self, key: &RecordKey, expected: u64) -> Result<bool, Failure> {
+        Ok(self.change(key, Some(expected), None))
+    }
+    fn try_lease(&self, key: &RecordKey, _: Duration) -> Result<Option<Lease>, Failure> {
+        Ok(self.leases.take(key))
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whoever panicked held it for one whole change of a map.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Leases among the threads of one process.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Leases(Arc<Mutex<BTreeSet<RecordKey>>>);
+
+impl Leases {
+    pub(crate) fn take(&self, key: &RecordKey) -> Option<Lease> {
+        let guard = || Taken { leases: self.clone(), key: key.clone() };
+        lock(&self.0).insert(key.clone()).then(|| Lease::new(None, guard()))
+    }
+}
+
+struct Taken {
+    leases: Leases,
+    key: RecordKey,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        lock(&self.leases.0).remove(&self.key);
+    }
+}
