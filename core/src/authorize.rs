@@ -51,7 +51,7 @@ const MAX_REDIRECT: usize = 64 * 1024;
 /// // Send the user to `authorization.url`, keep `authorization.pending` in their session.
 /// # Ok::<(), grantflow::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AuthorizationRequest {
     server: ServerMetadata,
     client: Client,
@@ -65,13 +65,36 @@ pub struct AuthorizationRequest {
     error: Option<Error>,
 }
 
+/// Shows of the extra parameters only the names: a hint says who the user is.
+impl fmt::Debug for AuthorizationRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let extras: Vec<_> = self.extras.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("AuthorizationRequest")
+            .field("server", &self.server)
+            .field("client", &self.client)
+            .field("redirect_uri", &self.redirect_uri)
+            .field("scopes", &self.scopes)
+            .field("extras", &extras)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A URL for the user's browser and the memory that belongs to it.
-#[derive(Debug)]
 pub struct Authorization {
     /// Where to send the user. It holds no secret, but says who is asked for what: it is not for logs.
     pub url: String,
     /// What the answer is checked against.
     pub pending: PendingAuthorization,
+}
+
+/// Shows the URL without its query.
+impl fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authorization")
+            .field("url", &crate::error::without_query(&self.url))
+            .field("pending", &self.pending)
+            .finish()
+    }
 }
 
 impl AuthorizationRequest {
