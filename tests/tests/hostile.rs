@@ -535,12 +535,14 @@ fn no_public_type_shows_a_secret() {
     shown("a context", &world.cx());
 
     let request = AuthorizationRequest::new(&server, &client, REDIRECT).scopes("openid").code_verifier(&*verifier);
+    let request = request.login_hint("c4n4ry-h1nt").extra("id_token_hint", access);
     shown("an authorization request", &request);
+    hidden_in_debug("an authorization request", &request, &["c4n4ry-h1nt"]);
     let authorization = request.start(&mut world.cx()).unwrap();
-    hidden("the URL", &authorization.url, &secrets);
+    hidden("the URL", &authorization.url, &[client_secret, password, refresh, &verifier, code]);
     let state = value(&authorization.url, "state").unwrap();
     let nonce = value(&authorization.url, "nonce").unwrap();
-    hidden_in_debug("a pending authorization", &authorization.pending, &[&*verifier, &*state, &*nonce]);
+    hidden_in_debug("an authorization", &authorization, &[&*verifier, &*state, &*nonce, "c4n4ry-h1nt"]);
     let redirect = format!("code={code}&state={state}&iss=https%3A%2F%2Fas.example");
     shown("a code", &authorization.pending.receive(&redirect, world.now.wall).unwrap());
     let request = authorization.pending.finish(&client, &redirect, world.now.wall).unwrap();
