@@ -24,6 +24,7 @@
 //!
 //! # Features
 //!
+//! - `store` (default): [`Transport::with_store`], for grants that outlive the program.
 //! - `tracing`: a span `grantflow` for each machine, and in it an event for each effect and reply, at the
 //!   level `debug` and without any secret.
 //! - `bundled-roots`: [`Builder::bundled_roots`], for hosts that have no root certificates of their own.
@@ -54,6 +55,8 @@ mod transport;
 
 pub use builder::Builder;
 pub use grantflow;
+#[cfg(feature = "store")]
+pub use grantflow_store;
 pub use manager::{Change, Changes, ManagerBuilder, Status, TokenManager, TokenPool, TokenRef};
 pub use reqwest;
 pub use transport::Transport;

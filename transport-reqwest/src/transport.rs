@@ -14,7 +14,7 @@ use crate::{Builder, driver};
 ///
 /// A program runs machines with [`run`](Self::run), within a tokio runtime that has I/O and time enabled.
 #[derive(Clone)]
-pub struct Transport(Arc<Inner>);
+pub struct Transport(Arc<Inner>, #[cfg(feature = "store")] Option<Arc<dyn grantflow_store::Store>>);
 
 struct Inner {
     clients: Clients,
@@ -51,7 +51,12 @@ impl Transport {
     }
 
     pub(crate) fn with(clients: Clients, watch: Option<Watch>) -> Self {
-        Self(Arc::new(Inner { clients, watch, origin: Instant::now() }))
+        let inner = Arc::new(Inner { clients, watch, origin: Instant::now() });
+        Self(
+            inner,
+            #[cfg(feature = "store")]
+            None,
+        )
     }
 
     /// Runs a machine to its end. The future is `Send` if the machine is. It may be dropped at any moment:
@@ -64,6 +69,33 @@ impl Transport {
             tracing::debug_span!("grantflow", machine = std::any::type_name::<M>()),
         );
         run.await
+    }
+
+    /// This transport, bound to a store: machines that work on grants in one can be run on it, and what a
+    /// [`TokenManager`](crate::TokenManager) on it mints. The store works on tokio's threads for blocking work;
+    /// the leases of a run are given back however it ends.
+    #[cfg(feature = "store")]
+    pub fn with_store(&self, store: Arc<dyn grantflow_store::Store>) -> Self {
+        Self(self.0.clone(), Some(store))
+    }
+
+    /// Runs a machine to its end, with a store: [`with_store`](Self::with_store) and [`run`](Self::run).
+    ///
+    /// # Errors
+    ///
+    /// Those of the machine.
+    #[cfg(feature = "store")]
+    pub async fn run_with<M: Machine>(
+        &self,
+        store: &Arc<dyn grantflow_store::Store>,
+        machine: M,
+    ) -> Result<M::Output, Error> {
+        self.with_store(store.clone()).run(machine).await
+    }
+
+    #[cfg(feature = "store")]
+    pub(crate) fn store(&self) -> Option<Arc<dyn grantflow_store::Store>> {
+        self.1.clone()
     }
 
     /// A fresh context for one call of core: both clocks, and entropy from the system.

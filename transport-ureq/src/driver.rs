@@ -15,6 +15,8 @@ const LARGE: usize = 1 << 20;
 pub(crate) fn drive<M: Machine>(transport: &Transport, mut machine: M, limit: &Limit) -> Result<M::Output, Error> {
     #[cfg(feature = "tracing")]
     let _span = tracing::debug_span!("grantflow", machine = std::any::type_name::<M>()).entered();
+    #[cfg(feature = "store")]
+    let mut held = grantflow_store::Held::new();
     let mut reply = Reply::Start;
     loop {
         // Most steps need no randomness: only one that does ends without it.
@@ -27,7 +29,14 @@ pub(crate) fn drive<M: Machine>(transport: &Transport, mut machine: M, limit: &L
             return Err(error);
         }
         transport.tell(Event::Effect(&effect));
-        reply = carry_out(transport, effect, limit);
+        reply = match effect {
+            #[cfg(feature = "store")]
+            Effect::Store(op) => match transport.store() {
+                Some(store) => grantflow_store::perform(store, &mut held, op),
+                None => Reply::Refused,
+            },
+            effect => carry_out(transport, effect, limit),
+        };
         transport.tell(Event::Reply(&reply));
         // An answer that came in time is handed on, whatever happened meanwhile.
         if matches!(reply, Reply::Failed(_) | Reply::Slept)

@@ -42,6 +42,7 @@
 //!
 //! # Features
 //!
+//! - `store` (default): [`Transport::with_store`], for grants that outlive the program.
 //! - `bundled-roots`: `Builder::bundled_roots`, for systems without root certificates.
 //! - `tracing`: a span for each machine, an event for each effect and reply, at level debug. They hold no
 //!   secret.
@@ -59,6 +60,8 @@ mod tls;
 mod transport;
 
 pub use grantflow;
+#[cfg(feature = "store")]
+pub use grantflow_store;
 pub use limit::{Cancel, Limit};
 pub use manager::{Change, Changes, ManagerBuilder, Status, TokenManager, TokenPool, TokenRef};
 pub use transport::{Builder, Transport};

@@ -27,7 +27,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Each HTTP call goes on a connection of its own, TLS sessions are resumed. Redirects are never
 /// followed, cookies never kept.
 #[derive(Clone)]
-pub struct Transport(Arc<Inner>);
+pub struct Transport(Arc<Inner>, #[cfg(feature = "store")] Option<Arc<dyn grantflow_store::Store>>);
 
 struct Inner {
     settings: Settings,
@@ -76,6 +76,32 @@ impl Transport {
     /// under way at that moment may have reached its server.
     pub fn run_until<M: Machine>(&self, machine: M, limit: &Limit) -> Result<M::Output, Error> {
         drive(self, machine, limit)
+    }
+
+    /// This transport, bound to a store: machines that work on grants in one can be run on it, and what a
+    /// [`TokenManager`](crate::TokenManager) on it mints. The leases of a run are given back however it ends.
+    #[cfg(feature = "store")]
+    pub fn with_store(&self, store: Arc<dyn grantflow_store::Store>) -> Self {
+        Self(self.0.clone(), Some(store))
+    }
+
+    /// Drives a machine to its end, with a store: [`with_store`](Self::with_store) and [`run`](Self::run).
+    ///
+    /// # Errors
+    ///
+    /// Those of the machine.
+    #[cfg(feature = "store")]
+    pub fn run_with<M: Machine>(
+        &self,
+        store: &Arc<dyn grantflow_store::Store>,
+        machine: M,
+    ) -> Result<M::Output, Error> {
+        self.with_store(store.clone()).run(machine)
+    }
+
+    #[cfg(feature = "store")]
+    pub(crate) fn store(&self) -> Option<&dyn grantflow_store::Store> {
+        self.1.as_deref()
     }
 
     /// A fresh context, for what needs the time and randomness outside of a machine, such as
@@ -239,7 +265,7 @@ impl Builder {
             Err(error) => Err(wrong(format!("the root certificate: {error}"))),
         };
         let extra = self.pem.iter().map(pem).collect::<Result<Vec<_>, _>>()?.concat();
-        Ok(Transport(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             settings: Settings {
                 connect_timeout: self
                     .connect_timeout
@@ -257,7 +283,12 @@ impl Builder {
             tls: OnceLock::new(),
             watch: self.watch,
             origin: Instant::now(),
-        })))
+        });
+        Ok(Transport(
+            inner,
+            #[cfg(feature = "store")]
+            None,
+        ))
     }
 }
 

@@ -103,6 +103,10 @@ impl<J> Grant<J> {
         if turn.epoch == self.epoch {
             self.learn(&turn, now, outcome);
         }
+        // The end of a former credential's turn, or of one beside others, is not the end of whoever is busy.
+        if self.busy && self.source.may_change(&self.state) {
+            return None;
+        }
         let job = self.queue.pop_front()?;
         self.begin(job)
     }
@@ -144,7 +148,7 @@ impl<J> Grant<J> {
 
     /// Whether a mint is under way that could lose a refresh token if it were torn off.
     pub fn is_busy(&self) -> bool {
-        self.busy
+        self.busy && (self.state.refresh_token.is_some() || self.state.remembered.stored)
     }
 }
 

@@ -45,6 +45,8 @@ struct Inner {
 /// What a process remembers of a stored grant between two mints.
 #[derive(Clone, Default)]
 pub(crate) struct Remembered {
+    /// Whether the grant lies in a store at all.
+    pub(crate) stored: bool,
     /// The version of the token that was handed out last, by want: to be asked again means that it will not do.
     handed: BTreeMap<String, u64>,
     /// What could not be saved, with the version that it replaces, and why.
@@ -82,6 +84,11 @@ impl TokenSource for SharedGrant {
             current: None,
             result: None,
         })
+    }
+
+    fn first_state(&self) -> GrantState {
+        let remembered = Remembered { stored: true, ..Remembered::default() };
+        GrantState { remembered, ..GrantState::default() }
     }
 
     fn may_change(&self, _: &GrantState) -> bool {

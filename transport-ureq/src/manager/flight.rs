@@ -143,18 +143,22 @@ impl Task {
         let slot = job.slot.clone();
         // Counted first, looked second: whoever closes the slot first and counts second misses none.
         let _delicate = Delicate::enter(&slot.home);
-        let wanted = slot.awaits(job.epoch);
-        let mut result = if wanted { mint(&slot, &turn) } else { Err(Some(given_up())) };
+        let mut result = if slot.awaits(job.epoch) { mint(&slot, &turn) } else { Err(Why::GivenUp(given_up())) };
         let outcome = match &mut result {
             Ok(minted) => Outcome::Minted(minted),
-            Err(Some(error)) => Outcome::Failed(error),
-            Err(None) => Outcome::Abandoned,
+            Err(Why::GivenUp(error) | Why::Failed(error)) => Outcome::Failed(error),
+            Err(Why::Panicked) => Outcome::Abandoned,
         };
         if let Some(next) = slot.home.finish(turn, outcome) {
             Self(next).dispatch();
         }
-        if let Some(ticket) = job.ticket.take_if(|_| wanted) {
-            let result = result.map(|minted| minted.token).map_err(|error| error.unwrap_or_else(panicked));
+        let result = match result {
+            Ok(minted) => Ok(minted.token),
+            Err(Why::Failed(error)) => Err(error),
+            Err(Why::Panicked) => Err(panicked()),
+            Err(Why::GivenUp(_)) => return,
+        };
+        if let Some(ticket) = job.ticket.take() {
             slot.settle(ticket, result);
         }
     }
@@ -180,13 +184,25 @@ impl Task {
     }
 }
 
-/// Mints; the error `None` is a panic in the middle.
-fn mint(slot: &Slot, turn: &Turn<()>) -> Result<Minted, Option<Error>> {
+/// Why there is no token.
+enum Why {
+    /// Nobody wants it any more, or the credential is another one since.
+    GivenUp(Error),
+    Failed(Error),
+    Panicked,
+}
+
+fn mint(slot: &Slot, turn: &Turn<()>) -> Result<Minted, Why> {
     let shared = &slot.home.shared;
     let now = shared.now();
     let valid = slot.is_valid(now);
-    let machine = lock(&slot.home.queue).grant.mint(turn, &slot.want, now.wall, valid)?;
-    catch_unwind(AssertUnwindSafe(|| shared.run(machine))).map_err(|_| None)?.map_err(Some)
+    let machine = lock(&slot.home.queue).grant.mint(turn, &slot.want, now.wall, valid);
+    let machine = machine.map_err(|error| match error.kind() {
+        ErrorKind::Cancelled => Why::GivenUp(error),
+        _ => Why::Failed(error),
+    })?;
+    let result = catch_unwind(AssertUnwindSafe(|| shared.run(machine)));
+    result.map_err(|_| Why::Panicked)?.map_err(Why::Failed)
 }
 
 fn given_up() -> Error {
