@@ -54,7 +54,7 @@ struct Delicate<'a>(&'a Credential, u32);
 impl<'a> Delicate<'a> {
     fn enter(credential: &'a Credential) -> Self {
         let mut queue = lock(&credential.queue);
-        let one = u32::from(queue.grant.is_busy() && queue.grant.state().refresh_token().is_some());
+        let one = u32::from(queue.grant.is_delicate());
         queue.delicate += one;
         Self(credential, one)
     }

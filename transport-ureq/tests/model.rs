@@ -1,0 +1,413 @@
+//! Slots and flights under a scheduler that tries thousands of interleavings. A lost wake-up, or anybody who
+//! waits for nothing, is a deadlock, which it reports with the schedule that led to it.
+//!
+//! The very files of the crate are compiled here, on other locks and with a virtual world outside.
+
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use grantflow::source::{Credential as Source, Want};
+use grantflow::{Error, ErrorKind, TokenRequest};
+use grantflow_tests::demo::batch;
+use grantflow_tests::server::RefreshTokens;
+use grantflow_tests::{Fault, Place, Server, World};
+use grantflow_ureq::grantflow;
+use shuttle::rand::{Rng as _, thread_rng};
+use shuttle::scheduler::{PctScheduler, RandomScheduler};
+use shuttle::{Runner, thread};
+
+use flight::Credential;
+use shared::Shared;
+use slot::{Closed, Slot};
+use token_ref::TokenRef;
+
+#[allow(dead_code, reason = "the crate uses all of it")]
+#[path = "../src/manager/flight.rs"]
+mod flight;
+#[allow(dead_code, reason = "the crate uses all of it")]
+#[path = "../src/manager/slot.rs"]
+mod slot;
+
+mod sync {
+    use std::sync::PoisonError;
+
+    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+    pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
+
+    pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+mod token_ref {
+    use std::sync::Arc;
+
+    use grantflow_ureq::grantflow::cell::Issued;
+
+    use super::sync::{Mutex, lock};
+
+    #[derive(Default)]
+    pub(crate) struct Shown(Mutex<Option<Arc<Issued>>>);
+
+    impl Shown {
+        pub(crate) fn store(&self, issued: Option<Arc<Issued>>) {
+            *lock(&self.0) = issued;
+        }
+    }
+
+    pub(crate) struct TokenRef(pub(crate) Arc<Issued>);
+
+    impl TokenRef {
+        pub(crate) fn of(shown: &Shown) -> Option<Self> {
+            lock(&shown.0).clone().map(Self)
+        }
+    }
+
+    impl From<Arc<Issued>> for TokenRef {
+        fn from(issued: Arc<Issued>) -> Self {
+            Self(issued)
+        }
+    }
+}
+
+mod shared {
+    use super::*;
+    use flight::Task;
+    use grantflow::Now;
+    use grantflow::cell::{Issued, TokenCell};
+    use grantflow::source::{Mint, Minted};
+    use slot::Timer;
+
+    /// The outside: a world of its own for each schedule. Its own locks are no points to switch at.
+    pub(crate) struct Shared {
+        pub(crate) world: std::sync::Mutex<World>,
+        pub(crate) background: bool,
+        /// Whether there are no threads for the background.
+        pub(crate) no_threads: bool,
+        /// How many of the next mints panic before they reach the server.
+        pub(crate) panics: AtomicUsize,
+        /// How many mints are under way, and were at the same time at the most.
+        pub(crate) flying: AtomicUsize,
+        pub(crate) most_flying: AtomicUsize,
+        /// How many changes were told.
+        pub(crate) told: AtomicUsize,
+        /// While closed, no mint comes back.
+        pub(crate) gate: sync::Mutex<bool>,
+        pub(crate) opened: sync::Condvar,
+    }
+
+    impl Shared {
+        pub(crate) fn now(&self) -> Now {
+            self.world.lock().unwrap().now
+        }
+
+        pub(crate) fn cell(&self) -> TokenCell {
+            TokenCell::new(7).margin(Duration::from_secs(600))
+        }
+
+        pub(crate) fn background(&self) -> bool {
+            self.background
+        }
+
+        pub(crate) fn run(&self, machine: Mint) -> Result<Minted, Error> {
+            let flying = self.flying.fetch_add(1, SeqCst) + 1;
+            self.most_flying.fetch_max(flying, SeqCst);
+            thread::yield_now();
+            let mut open = sync::lock(&self.gate);
+            while !*open {
+                open = sync::wait(&self.opened, open);
+            }
+            drop(open);
+            if self.panics.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() {
+                self.flying.fetch_sub(1, SeqCst);
+                // Without the hook, and its message in each of thousands of schedules.
+                resume_unwind(Box::new("a mint panics, as this test wants it to"));
+            }
+            let result = self.world.lock().unwrap().run(machine);
+            thread::yield_now();
+            self.flying.fetch_sub(1, SeqCst);
+            result
+        }
+
+        #[allow(clippy::result_large_err, reason = "as in the crate")]
+        pub(crate) fn later(&self, task: Task) -> Result<(), Task> {
+            if self.no_threads {
+                return Err(task);
+            }
+            thread::spawn(move || task.run());
+            Ok(())
+        }
+
+        pub(crate) fn arm(&self, _: &Arc<Slot>, timer: &mut Timer, _: Duration) {
+            *timer = 1;
+        }
+
+        pub(crate) fn disarm(&self, _: &Slot, timer: &mut Timer) {
+            *timer = 0;
+        }
+
+        pub(crate) fn tell(&self, _: &Slot, _: Result<Arc<Issued>, Error>) {
+            self.told.fetch_add(1, SeqCst);
+        }
+    }
+}
+
+/// A world with one server and what refers to it.
+struct Scene {
+    shared: Arc<Shared>,
+    home: Arc<Credential>,
+}
+
+impl Scene {
+    /// With a credential that can be used in parallel.
+    fn plain() -> Self {
+        Self::new(|world| Source::client_credentials(world.server().metadata(), &batch()), |_| {})
+    }
+
+    /// With a refresh token that is good for one use; a second ends the grant.
+    fn rotating(change: impl FnOnce(&mut Shared)) -> Self {
+        Self::new(rotating, change)
+    }
+
+    fn new(source: impl FnOnce(&mut World) -> Source, change: impl FnOnce(&mut Shared)) -> Self {
+        let mut world = World::with(Server::demo());
+        let source = source(&mut world);
+        let mut shared = Shared {
+            world: world.into(),
+            background: true,
+            no_threads: false,
+            panics: AtomicUsize::new(0),
+            flying: AtomicUsize::new(0),
+            most_flying: AtomicUsize::new(0),
+            told: AtomicUsize::new(0),
+            gate: sync::Mutex::new(true),
+            opened: sync::Condvar::new(),
+        };
+        change(&mut shared);
+        let shared = Arc::new(shared);
+        let home = Credential::new(&shared, "".into(), source);
+        Self { shared, home }
+    }
+
+    fn slot(&self, scopes: &str) -> Arc<Slot> {
+        Slot::new(&self.home, Want::access_token(scopes))
+    }
+
+    fn ask(&self, slot: &Arc<Slot>) -> Result<TokenRef, Error> {
+        let now = self.shared.now();
+        let token = slot.fresh(now.wall).map_or_else(|| slot.token(), Ok)?;
+        assert!(!token.0.token.is_expired(now.wall), "a token that has ended");
+        Ok(token)
+    }
+
+    fn world<T>(&self, act: impl FnOnce(&mut World) -> T) -> T {
+        act(&mut self.shared.world.lock().unwrap())
+    }
+
+    fn pass(&self, seconds: u64) {
+        self.world(|world| world.pass(Duration::from_secs(seconds)));
+    }
+
+    fn fail(&self, fault: Fault) {
+        self.world(|world| world.server().fail(Place::Token, fault));
+    }
+
+    fn requests(&self) -> usize {
+        self.world(|world| world.server().seen_at(Place::Token).len())
+    }
+
+    fn set_gate(&self, open: bool) {
+        *sync::lock(&self.shared.gate) = open;
+        self.shared.opened.notify_all();
+    }
+
+    fn most_flying(&self) -> usize {
+        self.shared.most_flying.load(SeqCst)
+    }
+}
+
+fn rotating(world: &mut World) -> Source {
+    world.server().settings.refresh_tokens = RefreshTokens::Rotate { grace: Duration::ZERO };
+    let (server, client) = (world.server().metadata(), batch());
+    let request = TokenRequest::password(&server, &client, "alice", "wonderland").unwrap();
+    let token = world.run(request.scopes("read write").exchange()).unwrap();
+    Source::signed_in(server, &client, &token).unwrap()
+}
+
+fn refusal() -> Fault {
+    Fault::status(400, r#"{"error":"invalid_client"}"#)
+}
+
+/// Tries so many schedules at random, and as many in which few threads overtake; with `SCHEDULES=n`, n times
+/// as many.
+fn try_schedules(count: usize, scene: fn()) {
+    let count = count * std::env::var("SCHEDULES").map_or(1, |times| times.parse().unwrap());
+    let mut config = shuttle::Config::new();
+    config.silence_warnings = true;
+    Runner::new(RandomScheduler::new(count), config.clone()).run(scene);
+    Runner::new(PctScheduler::new(3, count), config).run(scene);
+}
+
+/// Does this on so many threads at the same time.
+fn together<T: Send + 'static>(threads: usize, act: impl Fn(usize) -> T + Send + Sync + 'static) -> Vec<T> {
+    let act = Arc::new(act);
+    let spawn = |nth| {
+        let act = act.clone();
+        thread::spawn(move || act(nth))
+    };
+    let running: Vec<_> = (0..threads).map(spawn).collect();
+    running.into_iter().map(|thread| thread.join().unwrap()).collect()
+}
+
+#[test]
+fn without_a_token_one_fetches_and_all_have_what_came_of_it() {
+    try_schedules(400, || {
+        let scene = Arc::new(Scene::plain());
+        let slot = scene.slot("read");
+        let kind = match thread_rng().gen_range(0..3) {
+            0 => None,
+            1 => {
+                scene.fail(refusal());
+                Some(ErrorKind::Server)
+            }
+            _ => {
+                scene.shared.panics.store(1, SeqCst);
+                Some(ErrorKind::Misuse)
+            }
+        };
+        let asked = slot.clone();
+        let inside = scene.clone();
+        let results = together(4, move |_| inside.ask(&asked).map(|token| token.0.generation));
+        for result in results {
+            assert_eq!(result.as_ref().err().map(Error::kind), kind);
+            assert_eq!(result.unwrap_or(1), 1);
+        }
+        assert_eq!((scene.most_flying(), scene.shared.told.load(SeqCst)), (1, 1));
+        // Whatever it was, it goes on afterwards.
+        scene.pass(2);
+        scene.ask(&slot).unwrap();
+    });
+}
+
+#[test]
+fn while_a_due_token_is_refreshed_nobody_waits() {
+    try_schedules(400, || {
+        let scene = Arc::new(Scene::plain());
+        let slot = scene.slot("read");
+        scene.ask(&slot).unwrap();
+        scene.pass(3_200);
+        // Nothing comes back before all have been served: whoever waited would wait for ever.
+        scene.set_gate(false);
+        let (inside, asked) = (scene.clone(), slot.clone());
+        together(4, move |_| assert_eq!(inside.ask(&asked).unwrap().0.generation, 1));
+        scene.set_gate(true);
+        while slot.see(scene.shared.now()).refreshing {
+            thread::yield_now();
+        }
+        assert_eq!(scene.ask(&slot).unwrap().0.generation, 2);
+        assert_eq!((scene.requests(), scene.most_flying()), (2, 1));
+    });
+}
+
+#[test]
+fn wants_of_a_rotating_grant_take_turns() {
+    try_schedules(400, || {
+        let scene = Arc::new(Scene::rotating(|_| {}));
+        let slots = ["read", "write"].map(|scopes| scene.slot(scopes));
+        let inside = scene.clone();
+        together(4, move |nth| {
+            let slot = &slots[nth % 2];
+            if nth == 3 { drop(slot.force().unwrap()) } else { drop(inside.ask(slot).unwrap()) }
+        });
+        assert_eq!(scene.most_flying(), 1);
+        // The server would have ended the grant at a refresh token that it saw before.
+        let used = scene.requests() - 1;
+        assert!((2..=3).contains(&used), "{used}");
+    });
+}
+
+#[test]
+fn whatever_fails_in_whatever_order_nobody_is_left_waiting() {
+    try_schedules(800, || {
+        let lucky = |one_in: u32| thread_rng().gen_ratio(1, one_in);
+        let (background, no_threads, panics) = (lucky(2), lucky(3), thread_rng().gen_range(0..2));
+        let scene = Arc::new(Scene::rotating(|shared| {
+            (shared.background, shared.no_threads) = (background, no_threads);
+            shared.panics = AtomicUsize::new(panics);
+        }));
+        if lucky(2) {
+            scene.fail(refusal());
+        }
+        let slots = ["read", "write"].map(|scopes| scene.slot(scopes));
+        let (inside, asked) = (scene.clone(), slots.clone());
+        together(3, move |_| {
+            for _ in 0..3 {
+                let slot = &asked[thread_rng().gen_range(0..2)];
+                match thread_rng().gen_range(0..5) {
+                    0 => drop(slot.force()),
+                    1 => drop(inside.ask(slot).map(|token| slot.reject(&token.0))),
+                    // Tokens are due after 50 minutes, and end after 60.
+                    2 => inside.pass(thread_rng().gen_range(0..4_000)),
+                    3 => slot.tend(1),
+                    _ => drop(inside.ask(slot)),
+                }
+            }
+        });
+        assert!(scene.most_flying() <= 1);
+        // The failure may still be to come. Once that is over, everyone is served, by tokens that the server takes.
+        slots.iter().for_each(|slot| drop(scene.ask(slot)));
+        scene.pass(120);
+        for slot in &slots {
+            let token = scene.ask(slot).unwrap_or_else(|error| panic!("{error}"));
+            assert!(scene.world(|world| {
+                let now = world.now.wall;
+                world.server().accepts(token.0.token.access_token(), now)
+            }));
+        }
+    });
+}
+
+#[test]
+fn closing_and_replacing_leave_nobody_waiting_and_nothing_behind() {
+    try_schedules(800, || {
+        let scene = Arc::new(Scene::rotating(|_| {}));
+        let slots = ["read", "write"].map(|scopes| scene.slot(scopes));
+        let another = scene.world(rotating);
+        let replace = thread_rng().gen_ratio(1, 2);
+        let (inside, asked) = (scene.clone(), slots.clone());
+        let results = together(4, move |nth| {
+            if nth < 3 {
+                return inside.ask(&asked[nth % 2]).map(drop);
+            }
+            if replace {
+                inside.home.replace(another.clone());
+                asked.iter().for_each(|slot| slot.clear());
+            } else {
+                asked.iter().for_each(|slot| slot.close(Closed::ShutDown));
+                // Whoever counts now, misses no exchange that will still reach the server.
+                let before = inside.requests();
+                if sync::lock(&inside.home.queue).delicate == 0 {
+                    (0..5).for_each(|_| thread::yield_now());
+                    assert_eq!(inside.requests(), before);
+                }
+            }
+            Ok(())
+        });
+        let errors = results.into_iter().filter_map(Result::err);
+        if replace {
+            assert_eq!(errors.map(|error| error.kind()).collect::<Vec<_>>(), []);
+            slots.iter().for_each(|slot| assert!(scene.ask(slot).is_ok() && slot.force().is_ok()));
+        } else {
+            errors.for_each(|error| assert_eq!(error.kind(), ErrorKind::Cancelled));
+            slots.iter().for_each(|slot| assert!(scene.ask(slot).is_err()));
+            assert!(slots.iter().all(|slot| slot.see(scene.shared.now()).held.is_none()));
+        }
+    });
+}
