@@ -146,8 +146,13 @@ impl<J> Grant<J> {
         &self.state
     }
 
-    /// Whether a mint is under way that could lose a refresh token if it were torn off.
+    /// Whether a mint is under way that others must wait for.
     pub fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// Whether a mint is under way that could lose a refresh token if it were torn off.
+    pub fn is_delicate(&self) -> bool {
         self.busy && (self.state.refresh_token.is_some() || self.state.remembered.stored)
     }
 }

@@ -84,7 +84,7 @@ impl MyTurn {
         let still_valid = slot.lock().cell.valid(now).is_some();
         let machine = {
             let grant = lock(&self.origin.grant);
-            if grant.is_busy() && grant.state().refresh_token().is_some() {
+            if grant.is_delicate() {
                 *rotating = Some(Rotating::new(&hub));
             }
             grant.mint(self.turn.as_ref()?, &slot.want, now.wall, still_valid)
