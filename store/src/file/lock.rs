@@ -51,7 +51,11 @@ pub(super) fn try_lock(path: &Path) -> Result<Option<Locked>, Failure> {
 
 /// Locks the file, and waits a little for those who have it locked.
 pub(super) fn lock_soon(path: &Path) -> Result<Locked, Failure> {
-    let end = Instant::now() + PATIENCE;
+    lock_within(path, PATIENCE)
+}
+
+fn lock_within(path: &Path, time: Duration) -> Result<Locked, Failure> {
+    let end = Instant::now() + time;
     let mut pause = Duration::from_millis(1);
     loop {
         if let Some(locked) = try_lock(path)? {
@@ -63,5 +67,22 @@ pub(super) fn lock_soon(path: &Path) -> Result<Locked, Failure> {
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_holds_a_lock_for_ever_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let held = try_lock(&path).unwrap().unwrap();
+        let short = Duration::from_millis(30);
+        let failure = lock_within(&path, short).err().unwrap();
+        assert!(failure.kind() == FailureKind::Timeout && failure.to_string().contains("another process"));
+        drop(held);
+        assert!(lock_within(&path, short).is_ok());
     }
 }
