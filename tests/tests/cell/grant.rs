@@ -1,0 +1,317 @@
+//! The grant: the order of its mints, and what becomes of a refresh token whose answer was lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use grantflow::machine::FailureKind;
+use grantflow::source::{Credential, Grant, Minted, Outcome, TokenSource, Turn, Want};
+use grantflow::{Error, ErrorKind, Failure, Issuer, Rotation, Secret, ServerMetadata};
+use grantflow_tests::server::{Alter, RefreshTokens};
+use grantflow_tests::{Fault, Place, Server, World, demo};
+
+use super::{SECOND, secs};
+
+/// A world with a person who has signed in, at a server that replaces refresh tokens.
+fn world() -> (World, Arc<dyn TokenSource>) {
+    let rotate = RefreshTokens::Rotate { grace: 30 * SECOND };
+    let mut world = World::with(Server::demo().with(|settings| settings.refresh_tokens = rotate));
+    let token = demo::signed_in(&mut world, "read write");
+    let credential = Credential::signed_in(world.server().metadata(), &demo::client(), &token).unwrap();
+    (world, Arc::new(credential))
+}
+
+fn client_credentials(server: impl Into<grantflow::source::Server>) -> Arc<dyn TokenSource> {
+    Arc::new(Credential::client_credentials(server, &demo::batch()))
+}
+
+/// What a turn gives to its want, with `still_valid`.
+fn mint(world: &mut World, grant: &Grant<u32>, turn: &Turn<()>, still_valid: bool) -> Result<Minted, Error> {
+    let machine = grant.mint(turn, &Want::access_token("read"), world.now.wall, still_valid)?;
+    world.run(machine)
+}
+
+/// Takes a turn, mints and ends the turn.
+fn refresh(world: &mut World, grant: &mut Grant<u32>, still_valid: bool) -> Result<Minted, Error> {
+    let (_, turn) = grant.begin(0).expect("nobody else has the turn").split();
+    let mut result = mint(world, grant, &turn, still_valid);
+    let outcome = match &mut result {
+        Ok(minted) => Outcome::Minted(minted),
+        Err(error) => Outcome::Failed(error),
+    };
+    assert!(grant.finish(turn, world.now.wall, outcome).is_none());
+    result
+}
+
+fn jobs(turns: impl IntoIterator<Item = Option<Turn<u32>>>) -> Vec<Option<u32>> {
+    turns.into_iter().map(|turn| turn.map(|turn| turn.job)).collect()
+}
+
+fn refresh_token(grant: &Grant<u32>) -> String {
+    grant.state().refresh_token().map(Secret::expose).unwrap_or_default().to_owned()
+}
+
+const LOST: fn() -> Failure = || Failure::maybe_sent(FailureKind::Broken, "the connection broke");
+
+#[test]
+fn mints_that_may_change_the_grant_take_turns_in_the_order_in_which_they_came() {
+    let (world, source) = world();
+    let mut grant = Grant::new(source);
+    let mut turn = grant.begin(0).unwrap();
+    assert_eq!(jobs((1..10).map(|job| grant.begin(job))), [None; 9]);
+    for next in 1..10 {
+        assert!(grant.is_busy());
+        let error = Error::new(ErrorKind::Timeout, "no answer");
+        turn = grant.finish(turn.split().1, world.now.wall, Outcome::Failed(&error)).unwrap();
+        assert_eq!(turn.job, next);
+    }
+    let error = Error::new(ErrorKind::Timeout, "no answer");
+    assert!(grant.finish(turn.split().1, world.now.wall, Outcome::Failed(&error)).is_none());
+    assert!(!grant.is_busy());
+}
+
+#[test]
+fn only_what_may_change_a_grant_is_kept_apart() {
+    let issuer = Issuer::new("https://as.example").unwrap();
+    let known = ServerMetadata::new(issuer.clone()).token_endpoint("https://as.example/token").unwrap();
+    let with = |server: ServerMetadata| -> Arc<dyn TokenSource> {
+        Arc::new(Credential::refresh_token(server, &demo::client(), "rt"))
+    };
+    let habit = |rotation| known.clone().refresh_token_rotation(rotation);
+    for (what, source, apart) in [
+        ("client credentials", client_credentials(known.clone()), false),
+        ("client credentials, to be discovered", client_credentials(issuer), true),
+        ("a refresh token of unknown habit", with(known.clone()), true),
+        ("a refresh token that is replaced", with(habit(Rotation::Rotates)), true),
+        ("a refresh token that stays", with(habit(Rotation::Never)), false),
+    ] {
+        let mut grant = Grant::new(source);
+        let turn = grant.begin(1);
+        assert!(turn.is_some(), "{what}");
+        assert_eq!((grant.begin(2).is_none(), grant.is_busy()), (apart, apart), "{what}");
+    }
+}
+
+#[test]
+fn two_wants_of_one_grant_never_send_the_same_refresh_token() {
+    let (mut world, source) = world();
+    let mut grant = Grant::new(source);
+    let mut turn = grant.begin(0).unwrap();
+    assert_eq!(jobs((1..5).map(|job| grant.begin(job))), [None; 4]);
+    loop {
+        let (job, this) = turn.split();
+        let want = Want::access_token(if job % 2 == 0 { "read" } else { "write" });
+        let machine = grant.mint(&this, &want, world.now.wall, false).unwrap();
+        let mut minted = world.run(machine).unwrap();
+        assert_eq!(minted.token.scopes(), &want.scopes());
+        let next = grant.finish(this, world.now.wall, Outcome::Minted(&mut minted));
+        // The new one is in the grant before anybody has the token.
+        assert!(minted.token.refresh_token().is_some_and(|new| new.matches(&refresh_token(&grant))));
+        let Some(next) = next else { break };
+        turn = next;
+    }
+    let sent = world.server().seen_at(Place::Token).into_iter().filter_map(|seen| seen.param("refresh_token"));
+    let mut sent: Vec<_> = sent.collect();
+    sent.sort_unstable();
+    sent.dedup();
+    assert_eq!(sent.len(), 5);
+}
+
+#[test]
+fn metadata_is_discovered_once_and_then_all_that_waited_get_their_turn() {
+    let mut world = World::with(Server::demo());
+    let mut grant = Grant::new(client_credentials(Issuer::new("https://as.example").unwrap()));
+    let first = grant.begin(0).unwrap();
+    assert_eq!(jobs((1..20).map(|job| grant.begin(job))), [None; 19]);
+    let (mut turns, mut served) = (vec![first], Vec::new());
+    while let Some(turn) = turns.pop() {
+        let (job, turn) = turn.split();
+        let mut minted = mint(&mut world, &grant, &turn, false).unwrap();
+        served.push(job);
+        turns.extend(grant.finish(turn, world.now.wall, Outcome::Minted(&mut minted)));
+    }
+    assert_eq!(served, (0..20).collect::<Vec<_>>());
+    let seen = world.server().seen();
+    assert_eq!(seen.len() - seen.iter().filter(|seen| seen.place == Place::Token).count(), 1);
+}
+
+#[test]
+fn a_lost_answer_is_followed_by_one_try_and_then_by_signing_in_again() {
+    // At once while the server's grace may be open; the server has acted, and forgives.
+    let (mut world, source) = world();
+    let mut grant = Grant::new(source.clone());
+    let first = refresh_token(&grant);
+    world.server().fail(Place::Token, Fault::DropAfter);
+    assert!(refresh(&mut world, &mut grant, true).unwrap_err().is_uncertain());
+    assert_eq!(refresh_token(&grant), first);
+    world.pass(29 * SECOND);
+    refresh(&mut world, &mut grant, true).unwrap();
+    assert_ne!(refresh_token(&grant), first);
+
+    // Later only when there is nothing to lose.
+    let (mut world, source) = self::world();
+    let mut grant = Grant::new(source);
+    world.fail(LOST());
+    assert!(refresh(&mut world, &mut grant, true).unwrap_err().is_uncertain());
+    world.pass(31 * SECOND);
+    let requests = world.sent().len();
+    for _ in 0..10 {
+        let error = refresh(&mut world, &mut grant, true).unwrap_err();
+        assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Timeout, true));
+        world.pass(60 * SECOND);
+    }
+    assert_eq!(world.sent().len(), requests);
+    refresh(&mut world, &mut grant, false).unwrap();
+
+    // It worked: the next loss may be followed by a try again.
+    world.fail(LOST());
+    refresh(&mut world, &mut grant, true).unwrap_err();
+    world.fail(LOST());
+    assert_ne!(refresh(&mut world, &mut grant, false).unwrap_err().kind(), ErrorKind::GrantLost);
+    let (requests, kept) = (world.sent().len(), refresh_token(&grant));
+    for still_valid in [true, false, false] {
+        assert_eq!(refresh(&mut world, &mut grant, still_valid).unwrap_err().kind(), ErrorKind::GrantLost);
+        world.pass(SECOND * 3600);
+    }
+    assert_eq!((world.sent().len(), refresh_token(&grant)), (requests, kept));
+}
+
+#[test]
+fn only_what_may_have_used_up_the_refresh_token_counts() {
+    type Go = fn(&mut World, &mut Grant<u32>);
+    fn failing(world: &mut World, grant: &mut Grant<u32>, failure: Failure) {
+        world.fail(failure.clone());
+        (0..3).for_each(|_| world.fail(failure.clone()));
+        refresh(world, grant, false).unwrap_err();
+    }
+    let ways: [(&str, Go, bool); 5] = [
+        (
+            "no connection",
+            |world, grant| {
+                failing(world, grant, Failure::not_sent(FailureKind::Connect, "nobody answers"));
+            },
+            false,
+        ),
+        (
+            "a refusal",
+            |world, grant| {
+                world.server().fail(Place::Token, Fault::status(400, r#"{"error":"invalid_scope"}"#));
+                refresh(world, grant, false).unwrap_err();
+            },
+            false,
+        ),
+        (
+            "a gateway's error",
+            |world, grant| {
+                world.server().fail(Place::Token, Fault::status(502, ""));
+                refresh(world, grant, false).unwrap_err();
+            },
+            true,
+        ),
+        (
+            "an answer that cannot be read",
+            |world, grant| {
+                world.server().fail(Place::Token, Fault::html(200));
+                refresh(world, grant, false).unwrap_err();
+            },
+            true,
+        ),
+        (
+            "torn off",
+            |world, grant| {
+                let (_, turn) = grant.begin(0).unwrap().split();
+                assert!(grant.finish(turn, world.now.wall, Outcome::Abandoned).is_none());
+            },
+            true,
+        ),
+    ];
+    for (what, go, counts) in ways {
+        let (mut world, source) = world();
+        let mut grant = Grant::new(source);
+        go(&mut world, &mut grant);
+        go(&mut world, &mut grant);
+        let lost = refresh(&mut world, &mut grant, false).is_err_and(|error| error.kind() == ErrorKind::GrantLost);
+        assert_eq!(lost, counts, "{what}");
+        assert!(!grant.is_busy(), "{what}");
+    }
+}
+
+#[test]
+fn a_mint_that_cannot_change_the_grant_leaves_no_doubt_behind() {
+    let known = demo_metadata();
+    let mut grant: Grant<u32> = Grant::new(client_credentials(known));
+    for _ in 0..5 {
+        let (_, turn) = grant.begin(0).unwrap().split();
+        assert!(grant.finish(turn, secs(0).wall, Outcome::Abandoned).is_none());
+    }
+    let (_, turn) = grant.begin(0).unwrap().split();
+    assert!(grant.mint(&turn, &Want::access_token("read"), secs(0).wall, false).is_ok());
+}
+
+fn demo_metadata() -> ServerMetadata {
+    Server::demo().metadata()
+}
+
+#[test]
+fn a_habit_of_replacing_refresh_tokens_is_learned_and_kept() {
+    let (mut world, _) = world();
+    let first = world.sent().len();
+    let token = demo::signed_in(&mut world, "read write");
+    let old = token.refresh_token().unwrap().clone();
+    let credential = Credential::refresh_token(demo_metadata(), &demo::client(), old.expose());
+    let mut grant = Grant::new(Arc::new(credential));
+    assert_eq!(grant.state().rotation(), Rotation::Unknown);
+    refresh(&mut world, &mut grant, false).unwrap();
+    assert_eq!(grant.state().rotation(), Rotation::Rotates);
+    assert!(!old.matches(&refresh_token(&grant)) && world.sent().len() > first);
+    // An answer without a refresh token leaves the one that is there.
+    let kept = refresh_token(&grant);
+    world.server().settings.alter_token = Alter::set("refresh_token", serde_json::Value::Null);
+    refresh(&mut world, &mut grant, false).unwrap();
+    assert_eq!(refresh_token(&grant), kept);
+}
+
+#[test]
+fn a_replaced_credential_neither_waits_for_the_former_nor_learns_from_it() {
+    type End = fn(&mut Grant<u32>, Turn<()>, Minted) -> Option<Turn<u32>>;
+    let ends: [(&str, End); 3] = [
+        ("minted", |grant, turn, mut minted| grant.finish(turn, secs(0).wall, Outcome::Minted(&mut minted))),
+        ("abandoned", |grant, turn, _| grant.finish(turn, secs(0).wall, Outcome::Abandoned)),
+        ("failed", |grant, turn, _| {
+            let error = Error::new(ErrorKind::Transport, "no answer");
+            grant.finish(turn, secs(0).wall, Outcome::Failed(&error))
+        }),
+    ];
+    for (what, end) in ends {
+        let (mut world, source) = world();
+        let mut grant = Grant::new(source);
+        let (_, former) = grant.begin(1).unwrap().split();
+        let minted = mint(&mut world, &grant, &former, false).unwrap();
+
+        let token = demo::signed_in(&mut world, "read");
+        let metadata = demo_metadata();
+        grant.replace(Arc::new(Credential::signed_in(metadata, &demo::client(), &token).unwrap()));
+        let new = token.refresh_token().unwrap();
+        let error = grant.mint(&former, &Want::access_token("read"), world.now.wall, false).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Cancelled, "{what}");
+
+        let current = grant.begin(2).expect("it waits for nobody");
+        assert_eq!(jobs([grant.begin(3), grant.begin(4)]), [None, None], "{what}");
+        // The former's end gives nobody a turn beside the current one, and changes nothing.
+        assert!(end(&mut grant, former, minted).is_none(), "{what}");
+        assert!(grant.is_busy() && new.matches(&refresh_token(&grant)), "{what}");
+        let (_, turn) = current.split();
+        let mut minted = mint(&mut world, &grant, &turn, false).unwrap();
+        let third = grant.finish(turn, world.now.wall, Outcome::Minted(&mut minted)).unwrap();
+        assert_eq!(third.job, 3, "{what}: first come, first served");
+        let error = Error::new(ErrorKind::Transport, "no answer");
+        assert_eq!(jobs([grant.finish(third.split().1, world.now.wall, Outcome::Failed(&error))]), [Some(4)], "{what}");
+    }
+}
+
+#[test]
+fn debug_shows_no_refresh_token() {
+    let (_, source) = world();
+    let grant: Grant<u32> = Grant::new(source);
+    assert!(!format!("{grant:?}").contains(&refresh_token(&grant)));
+    assert!(Duration::ZERO < SECOND && !refresh_token(&grant).is_empty());
+}
