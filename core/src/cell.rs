@@ -191,6 +191,8 @@ impl TokenCell {
         self.rejected = false;
         self.flight = None;
         self.failing = None;
+        self.rejections = 0;
+        self.rejectable = Duration::ZERO;
     }
 
     /// How long until it is time to refresh in the background; `None` if there is nothing to wait for.

@@ -73,7 +73,7 @@ impl Known {
 
     /// Its credential is another one.
     pub(super) fn clear(&mut self, prefix: String) {
-        *self = Self { rejected_at: self.rejected_at, served: self.served, ..Self::new(prefix) };
+        *self = Self { served: self.served, ..Self::new(prefix) };
     }
 
     fn is_valid(&self, now: Timestamp) -> bool {
