@@ -249,7 +249,7 @@ impl DefaultCredentials {
             }
             Reply::Missing if named => Err(here(Error::new(ErrorKind::File, "there is no such file"))),
             Reply::Refused if named => Err(here(Error::refused("ReadFile"))),
-            Reply::Failed(failure) => Err(here(failure.into())),
+            Reply::Failed(failure) => Err(here(file::unreadable(failure))),
             Reply::Missing => {
                 self.look(place, "there is no such file");
                 Ok(self.detection())

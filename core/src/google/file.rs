@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 use url::Url;
 
+use crate::machine::FailureKind;
 use crate::server::{Endpoint, Issuer};
-use crate::{Cx, Effect, Error, ErrorKind, Machine, Reply, Scopes, ServerMetadata, Step};
+use crate::{Cx, Effect, Error, ErrorKind, Failure, Machine, Reply, Scopes, ServerMetadata, Step};
 
 /// The most bytes of a file.
 pub(super) const MAX: usize = 64 * 1024;
@@ -64,10 +65,18 @@ impl<T> Machine for ReadFile<T> {
                 (self.parse)(&content, self.any_server).map_err(here)
             }
             Reply::Missing => Err(here(Error::new(ErrorKind::File, "there is no such file"))),
-            Reply::Failed(failure) => Err(here(failure.into())),
+            Reply::Failed(failure) => Err(here(unreadable(failure))),
             Reply::Refused => Err(Error::refused("ReadFile")),
             _ => Err(Error::misuse("reading a file")),
         })
+    }
+}
+
+/// The error of a file that cannot be read.
+pub(super) fn unreadable(failure: Failure) -> Error {
+    match failure.kind() {
+        FailureKind::TooLarge => Error::new(ErrorKind::File, "the file is larger than 64 KiB"),
+        _ => failure.into(),
     }
 }
 

@@ -45,6 +45,9 @@ impl MetadataServer {
     /// One at another host, with a port or without (`GCE_METADATA_HOST`). It is spoken to in cleartext: name
     /// only a host that is this machine's own.
     pub fn host(mut self, host: &str) -> Result<Self, Error> {
+        if host.contains('/') {
+            return Err(Error::config("the metadata server's host is no host, with a port or without"));
+        }
         Endpoint::metadata_server(&format!("http://{host}/"))?;
         self.host = host.into();
         Ok(self)
