@@ -122,7 +122,8 @@ fn what_is_shared_can_be_sent_to_other_threads() {
     fn sent<T: Send>(_: &T) {}
     let front = front(|_| {});
     let (manager, pool) = (manager(&front), TokenPool::new(&transport()));
-    (shared(&manager), shared(&pool));
+    shared(&manager);
+    shared(&pool);
     let mut request = http::Request::new(());
     sent(&manager.token());
     sent(&manager.authorize(&mut request));
@@ -257,7 +258,8 @@ async fn no_two_wants_of_a_rotating_grant_send_the_same_refresh_token() {
         .into();
     for _ in 0..5 {
         let mut tasks = JoinSet::new();
-        for manager in managers.iter().cloned() {
+        for manager in &managers {
+            let manager = manager.clone();
             tasks.spawn(async move { manager.force_refresh().await.map(drop) });
         }
         tasks.join_all().await.into_iter().collect::<Result<(), _>>().unwrap();
@@ -515,7 +517,8 @@ async fn a_pool_goes_on_as_one_of_its_managers_is_shut_down_until_it_is_shut_dow
     let pool = TokenPool::new(&transport());
     pool.add("own", Own::default()).unwrap();
     let (one, other) = (pool.manager("own", read()).unwrap(), pool.manager("own", Want::default()).unwrap());
-    (one.start().await.unwrap(), other.start().await.unwrap());
+    one.start().await.unwrap();
+    other.start().await.unwrap();
     one.shutdown().await;
     one.token().await.unwrap_err();
     other.token().await.unwrap();

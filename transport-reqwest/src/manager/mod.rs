@@ -33,7 +33,7 @@ pub use slot::TokenRef;
 
 use crate::Transport;
 use hub::{Handle, Hub};
-use slot::{Ended, Slot};
+use slot::{Ended, Fetch, Slot};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -111,14 +111,13 @@ impl TokenManager {
     /// If there is no good token and none can be had: what the last try came to, at once if it is too early
     /// for another. Of kind [`Cancelled`](grantflow::ErrorKind::Cancelled) after the end, and
     /// [`Misuse`](grantflow::ErrorKind::Misuse) if a token must be fetched and there is no tokio runtime.
-    pub async fn token(&self) -> Result<TokenRef, Error> {
-        match self.slot.fresh() {
-            Some(token) => Ok(token),
-            None => self.slot.get().await,
-        }
+    #[inline]
+    pub fn token(&self) -> impl Future<Output = Result<TokenRef, Error>> + Send + '_ {
+        Fetch::new(&self.slot)
     }
 
     /// The token, if it is fresh; never waits, and begins no refresh. For where nothing can be awaited.
+    #[inline]
     pub fn fresh(&self) -> Option<TokenRef> {
         self.slot.fresh()
     }

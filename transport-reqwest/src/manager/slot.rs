@@ -3,8 +3,10 @@
 use std::fmt;
 use std::num::NonZeroU64;
 use std::ops::Deref;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -26,6 +28,36 @@ const SEEN: u8 = 2;
 const ROUNDS: usize = 16;
 /// No token: due before all time.
 const NOTHING: i64 = i64::MIN;
+
+/// Asks a slot for its token: the fast path without the weight of the slow one.
+pub(super) struct Fetch<'a> {
+    slot: &'a Arc<Slot>,
+    slow: Option<Slow<'a>>,
+}
+
+type Slow<'a> = Pin<Box<dyn Future<Output = Result<TokenRef, Error>> + Send + 'a>>;
+
+impl<'a> Fetch<'a> {
+    #[inline]
+    pub(super) fn new(slot: &'a Arc<Slot>) -> Self {
+        Self { slot, slow: None }
+    }
+}
+
+impl Future for Fetch<'_> {
+    type Output = Result<TokenRef, Error>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.slow.is_none()
+            && let Some(token) = self.slot.fresh()
+        {
+            return Poll::Ready(Ok(token));
+        }
+        let slot = self.slot;
+        self.slow.get_or_insert_with(|| Box::pin(slot.get())).as_mut().poll(cx)
+    }
+}
 
 /// A token, borrowed from its manager: reading it copies nothing. It stays as it is when the manager gets
 /// another.
