@@ -6,7 +6,8 @@
 //! | store | shared by | keeps away others until |
 //! |---|---|---|
 //! | [`MemoryStore`] | the threads of a process | the lease is given back |
-//! | [`FileStore`] | the processes of a user on one machine | the process ends |
+//! | [`FileStore`] | the processes of a user on one machine | the lease is given back, or the process ends |
+//! | `RedisStore` (feature `redis`) | any machines | the lease is given back, or has run out |
 //!
 //! Your own is four methods: see [`Store`], and try it with [`conformance::check`].
 //!
@@ -29,6 +30,8 @@ pub mod conformance;
 mod file;
 mod memory;
 mod perform;
+#[cfg(feature = "redis")]
+mod redis_store;
 
 use std::fmt;
 use std::sync::Arc;
@@ -41,6 +44,10 @@ pub use file::{FileStore, read_private, write_private};
 pub use grantflow;
 pub use memory::MemoryStore;
 pub use perform::{Held, perform};
+#[cfg(feature = "redis")]
+pub use redis;
+#[cfg(feature = "redis")]
+pub use redis_store::RedisStore;
 
 /// A place where grants are kept, for blocking programs. Good for any number of threads at once.
 ///

@@ -18,6 +18,8 @@ pub mod google;
 mod http1;
 pub mod person;
 pub mod prop;
+#[cfg(unix)]
+pub mod redis_server;
 pub mod server;
 pub mod simulation;
 pub mod world;

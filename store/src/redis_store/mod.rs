@@ -1,0 +1,160 @@
+//! Grants kept in Redis.
+
+mod blocking;
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use grantflow::machine::FailureKind;
+use grantflow::store::{MAX_RECORD, RecordKey, Stored};
+use grantflow::{Error, ErrorKind, Failure, Timestamp};
+use redis::{Client, Cmd, ErrorKind as Kind, RedisError, ServerErrorKind};
+
+pub use blocking::RedisStore;
+
+/// What a lease lasts at least, in case its holder cannot give it back.
+const SHORTEST_LEASE: Duration = Duration::from_secs(60);
+/// How long to go on trying when Redis is away, such as for a restart.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long between two tries.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Writes version and value if the version is ARGV[1], or if nothing is there and that is empty. A try that is
+/// not the first also counts as done if what is there is what was to be written.
+const SAVE: &str = "
+local found = redis.call('HMGET', KEYS[1], 'version', 'value')
+local same = found[1] == ARGV[1] or (ARGV[1] == '' and redis.call('EXISTS', KEYS[1]) == 0)
+if same then redis.call('HSET', KEYS[1], 'version', ARGV[2], 'value', ARGV[3]) end
+return (same or (ARGV[4] == 'again' and found[1] == ARGV[2] and found[2] == ARGV[3])) and 1 or 0";
+
+/// Deletes if the version is ARGV[1]. A try that is not the first also counts as done if nothing is there.
+const DELETE: &str = "
+local version = redis.call('HGET', KEYS[1], 'version')
+if version == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return (ARGV[2] == 'again' and not version) and 1 or 0";
+
+/// Takes the lease for owner ARGV[1], for ARGV[2] milliseconds. An earlier try may have got it.
+const LEASE: &str = "
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
+return redis.call('GET', KEYS[1]) == ARGV[1] and 1 or 0";
+
+/// Gives the lease of owner ARGV[1] back. It may have ended, and be another's by now.
+const RELEASE: &str = "
+return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0";
+
+/// How to talk to Redis.
+#[derive(Clone)]
+struct Settings {
+    client: Client,
+    prefix: String,
+    connect_timeout: Duration,
+    response_timeout: Duration,
+}
+
+impl Settings {
+    fn open(address: &str) -> Result<Self, Error> {
+        let wrong = |error: RedisError| {
+            // The address may hold a password: it is not shown.
+            Error::new(ErrorKind::Config, format!("the address of Redis cannot be used: {}", error.category()))
+        };
+        Ok(Self::new(Client::open(address).map_err(wrong)?))
+    }
+
+    fn new(client: Client) -> Self {
+        Self {
+            client,
+            prefix: "grantflow:".to_owned(),
+            connect_timeout: Duration::from_secs(3),
+            response_timeout: Duration::from_secs(3),
+        }
+    }
+
+    fn record(&self, key: &RecordKey) -> String {
+        format!("{}{}", self.prefix, key.name())
+    }
+
+    fn load(&self, key: &RecordKey) -> Cmd {
+        let mut command = redis::cmd("HMGET");
+        command.arg(self.record(key)).arg("version").arg("value");
+        command
+    }
+
+    fn save(&self, key: &RecordKey, expected: Option<u64>, stored: &Stored, again: bool) -> Cmd {
+        let mut command = script(SAVE, &self.record(key));
+        command.arg(expected.map(|version| version.to_string()).unwrap_or_default());
+        command.arg(stored.version.to_string()).arg(&stored.value[..]).arg(word(again));
+        command
+    }
+
+    fn delete(&self, key: &RecordKey, expected: u64, again: bool) -> Cmd {
+        let mut command = script(DELETE, &self.record(key));
+        command.arg(expected.to_string()).arg(word(again));
+        command
+    }
+
+    fn ask_lease(&self, key: &RecordKey, time: Duration) -> LeaseAsked {
+        let time = time.max(SHORTEST_LEASE);
+        let name = format!("{}:lease", self.record(key));
+        let random = || RandomState::new().hash_one(std::process::id());
+        let owner = format!("{:016x}{:016x}", random(), random());
+        let mut take = script(LEASE, &name);
+        take.arg(&owner).arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let mut release = script(RELEASE, &name);
+        release.arg(&owner);
+        // Counted from before the first try, it ends here before it ends there.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = Timestamp::from_unix_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+        LeaseAsked { take, release, until: now + time }
+    }
+}
+
+struct LeaseAsked {
+    take: Cmd,
+    release: Cmd,
+    until: Timestamp,
+}
+
+fn script(text: &str, key: &str) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(text).arg(1).arg(key);
+    command
+}
+
+fn word(again: bool) -> &'static str {
+    if again { "again" } else { "" }
+}
+
+/// What came back of [`Settings::load`].
+type Found = (Option<String>, Option<Vec<u8>>);
+
+fn read(key: &RecordKey, found: Found) -> Result<Option<Stored>, Failure> {
+    match found {
+        (None, None) => Ok(None),
+        (Some(version), Some(value)) if version.parse::<u64>().is_ok() && value.len() <= MAX_RECORD => {
+            Ok(Some(Stored { version: version.parse().unwrap_or(0), value: value.into() }))
+        }
+        _ => Err(Failure::not_sent(FailureKind::Store, format!("what Redis has of {key} is no record"))),
+    }
+}
+
+fn check_size(stored: &Stored) -> Result<(), Failure> {
+    let size = stored.value.len();
+    let why = || format!("the record has {size} bytes; no more than {MAX_RECORD} can be kept");
+    if size <= MAX_RECORD { Ok(()) } else { Err(Failure::not_sent(FailureKind::Store, why())) }
+}
+
+/// Whether the same may well succeed in a moment.
+fn is_transient(error: &RedisError) -> bool {
+    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, TryAgain};
+    error.is_io_error() || matches!(error.kind(), Kind::Server(BusyLoading | ClusterDown | MasterDown | TryAgain))
+}
+
+/// What Redis says of an error may hold what was sent: only its code is told.
+fn failure(error: &RedisError) -> Failure {
+    let (kind, what) = match (error.is_io_error(), error.is_timeout()) {
+        (true, true) => (FailureKind::Timeout, "Redis did not answer in time".to_owned()),
+        (true, false) => (FailureKind::Connect, format!("Redis: {error}")),
+        _ => (FailureKind::Store, format!("Redis: {} {}", error.category(), error.code().unwrap_or_default())),
+    };
+    Failure::not_sent(if is_transient(error) && kind == FailureKind::Store { FailureKind::Connect } else { kind }, what)
+}

@@ -1,0 +1,193 @@
+//! Grants in a real Redis, which restarts, hangs and hangs up.
+#![cfg(unix)]
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use grantflow_store::grantflow::machine::FailureKind;
+use grantflow_store::grantflow::store::{MAX_RECORD, RecordKey, Stored};
+use grantflow_store::grantflow::{Client, ErrorKind, Issuer};
+use grantflow_store::{RedisStore, Store as _, conformance};
+use grantflow_tests::redis_server::RedisServer;
+
+const LEASE: Duration = Duration::from_secs(60);
+
+fn key() -> RecordKey {
+    RecordKey::new(&Issuer::new("https://as.example").unwrap(), &Client::new("app"), "alice")
+}
+
+fn stored(version: u64) -> Stored {
+    Stored { version, value: format!("the secret of version {version}").into_bytes().into() }
+}
+
+#[test]
+fn it_keeps_its_promises() {
+    let Some(server) = RedisServer::start() else { return };
+    conformance::check(|| RedisStore::new(&server.address()).unwrap());
+    let store = RedisStore::new(&server.address()).unwrap().prefix("mine:");
+    conformance::check(|| store.clone());
+}
+
+#[test]
+fn a_lease_lasts_as_long_as_asked_and_no_less_than_a_minute_and_ends_by_itself() {
+    let Some(server) = RedisServer::start() else { return };
+    let store = RedisStore::new(&server.address()).unwrap();
+    let name = format!("grantflow:{}:lease", key().name());
+    for (asked, least) in [(1, 60), (60, 60), (300, 300)] {
+        let lease = store.try_lease(&key(), Duration::from_secs(asked)).unwrap().unwrap();
+        let left: u64 = server.ask(&format!("PTTL {name}")).unwrap().trim().trim_start_matches(':').parse().unwrap();
+        assert!(left > least * 1000 - 5000 && left <= least * 1000, "{left}");
+        drop(lease);
+        assert_eq!(server.ask(&format!("EXISTS {name}")).unwrap(), ":0\r\n");
+    }
+    // It ends, and another gets it: what the first gives back then is not its own.
+    let late = store.try_lease(&key(), LEASE).unwrap().unwrap();
+    server.ask(&format!("DEL {name}")).unwrap();
+    let newer = store.try_lease(&key(), LEASE).unwrap().unwrap();
+    drop(late);
+    assert!(store.try_lease(&key(), LEASE).unwrap().is_none(), "a late holder gave back another's lease");
+    drop(newer);
+}
+
+#[test]
+fn what_was_saved_is_there_after_a_restart_and_the_store_connects_anew() {
+    let Some(mut server) = RedisServer::start() else { return };
+    let store = RedisStore::new(&server.address()).unwrap();
+    assert!(store.save(&key(), None, &stored(1)).unwrap());
+    server.begin();
+    assert_eq!(store.load(&key()).unwrap().unwrap().version, 1);
+    server.begin();
+    assert!(store.save(&key(), Some(1), &stored(2)).unwrap());
+    server.ask("CLIENT KILL TYPE normal");
+    assert!(store.try_lease(&key(), LEASE).unwrap().is_some());
+    // Away for a moment in the middle.
+    server.kill();
+    let saving = std::thread::spawn({
+        let store = store.clone();
+        move || store.save(&key(), Some(2), &stored(3))
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    server.begin();
+    assert!(saving.join().unwrap().unwrap());
+    assert_eq!(store.load(&key()).unwrap().unwrap().version, 3);
+}
+
+#[test]
+fn a_server_that_is_away_or_hangs_is_an_error_in_time() {
+    let Some(mut server) = RedisServer::start() else { return };
+    let short = Duration::from_millis(200);
+    let store = RedisStore::new(&server.address()).unwrap().connect_timeout(short).response_timeout(short);
+    assert!(store.save(&key(), None, &stored(1)).unwrap());
+    server.freeze(true);
+    let start = Instant::now();
+    let failure = store.load(&key()).unwrap_err();
+    server.freeze(false);
+    assert_eq!(failure.kind(), FailureKind::Timeout, "{failure}");
+    assert!(start.elapsed() < Duration::from_secs(8));
+    assert!(store.load(&key()).unwrap().is_some());
+    server.kill();
+    let failure = store.save(&key(), Some(1), &stored(2)).unwrap_err();
+    assert!(failure.kind() == FailureKind::Connect && !failure.to_string().contains("secret"), "{failure}");
+}
+
+#[test]
+fn errors_show_no_secret() {
+    let Some(server) = RedisServer::start() else { return };
+    let error = RedisStore::new("http://user:canary@host").unwrap_err();
+    assert!(error.kind() == ErrorKind::Config && !format!("{error:?} {error}").contains("canary"));
+    let address = server.address().replace("redis://", "redis://user:canary@");
+    let store = RedisStore::new(&address).unwrap();
+    let failure = store.load(&key()).unwrap_err();
+    assert!(!format!("{failure:?} {failure} {store:?}").contains("canary"), "{failure:?}");
+    // Redis repeats what it was sent when it does not know the command.
+    let store = RedisStore::new(&server.address()).unwrap();
+    server.ask("ACL SETUSER default -eval");
+    let failure = store.save(&key(), None, &stored(1)).unwrap_err();
+    assert!(!format!("{failure:?} {failure}").contains("secret"), "{failure:?}");
+    assert!(failure.to_string().contains("NOPERM"), "{failure}");
+}
+
+#[test]
+fn what_is_no_record_is_an_error_and_never_overwritten() {
+    let Some(server) = RedisServer::start() else { return };
+    let store = RedisStore::new(&server.address()).unwrap();
+    let name = format!("grantflow:{}", key().name());
+    for command in ["SET NAME x", "HSET NAME version 1", "HSET NAME value x", "HSET NAME version x value y"] {
+        server.ask(&format!("DEL {name}")).unwrap();
+        server.ask(&command.replace("NAME", &name)).unwrap();
+        let failure = store.load(&key()).unwrap_err();
+        assert_eq!(failure.kind(), FailureKind::Store, "{command}: {failure}");
+        assert!(!store.save(&key(), None, &stored(1)).unwrap_or(false), "{command}");
+    }
+    let too_large = Stored { version: 1, value: vec![0; MAX_RECORD + 1].into() };
+    assert!(store.save(&key(), None, &too_large).is_err());
+}
+
+/// A way to Redis that takes requests there, and loses the answers to some.
+fn lossy(port: u16, lose: Arc<dyn Fn(&[u8]) -> bool + Send + Sync>) -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = format!("redis://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let lose = lose.clone();
+            std::thread::spawn(move || -> std::io::Result<()> {
+                let mut redis = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+                let (mut client, mut buffer) = (client, vec![0; 1 << 16]);
+                loop {
+                    let length = client.read(&mut buffer)?;
+                    if length == 0 {
+                        return Ok(());
+                    }
+                    redis.write_all(&buffer[..length])?;
+                    let lost = lose(&buffer[..length]);
+                    let length = redis.read(&mut buffer)?;
+                    if lost {
+                        return client.shutdown(Shutdown::Both);
+                    }
+                    client.write_all(&buffer[..length])?;
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn when_the_answer_is_lost_the_store_finds_out_what_was_done() {
+    let Some(server) = RedisServer::start() else { return };
+    let losses = Arc::new(AtomicU32::new(0));
+    let lose = {
+        let losses = losses.clone();
+        move |request: &[u8]| {
+            let eval = request.windows(4).any(|part| part == b"EVAL");
+            eval && losses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+        }
+    };
+    let store = RedisStore::new(&lossy(server.port(), Arc::new(lose))).unwrap();
+    let direct = RedisStore::new(&server.address()).unwrap();
+    for count in [1, 2] {
+        let lose = || losses.store(count, Ordering::SeqCst);
+        lose();
+        assert!(store.save(&key(), None, &stored(1)).unwrap(), "it was saved, and the answer lost");
+        lose();
+        assert!(store.save(&key(), Some(1), &stored(2)).unwrap());
+        lose();
+        assert!(!store.save(&key(), Some(1), &stored(7)).unwrap(), "it was not saved");
+        lose();
+        let lease = store.try_lease(&key(), LEASE).unwrap().expect("the lease is ours, and the answer lost");
+        assert!(direct.try_lease(&key(), LEASE).unwrap().is_none());
+        lose();
+        assert!(store.try_lease(&key(), LEASE).unwrap().is_none(), "another's lease is not ours");
+        losses.store(0, Ordering::SeqCst);
+        drop(lease);
+        assert!(direct.try_lease(&key(), LEASE).unwrap().is_some());
+        lose();
+        assert!(!store.delete(&key(), 1).unwrap());
+        lose();
+        assert!(store.delete(&key(), 2).unwrap(), "it was deleted, and the answer lost");
+        assert!(direct.load(&key()).unwrap().is_none());
+    }
+}
