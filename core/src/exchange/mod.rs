@@ -1,0 +1,214 @@
+//! The one place where core makes an HTTP request: a [`Request`] value, a parse function, and
+//! [`Exchange`], the machine that carries the one to a server and its answer to the other.
+//!
+//! ```text
+//! Ready ─Start─▶ Sent ─answer─▶ Ended (parsed, or the server's error)
+//!                 │ ▲
+//!         failure │ │ Slept                 only if it may be sent again, within its total time,
+//!                 ▼ │                       and never longer than the server asks to wait
+//!               Waiting ─Refused─▶ Ended (the error that led here)
+//! ```
+
+mod answer;
+mod request;
+
+use std::fmt;
+use std::time::Duration;
+
+use http::Response;
+use zeroize::Zeroize;
+
+pub use request::Request;
+
+pub(crate) use answer::{is_form, media_type, server_error_in};
+pub(crate) use request::{is_reserved, vschar};
+
+use crate::machine::Repeat;
+use crate::{Call, Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Timestamp};
+
+/// The media type of requests with parameters (RFC 6749, appendix B).
+pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
+/// The total time of an exchange, its repetitions included.
+const TOTAL: Duration = Duration::from_secs(30);
+/// How often one exchange sends its request at the most.
+const TRIES: u32 = 4;
+/// The first pause before sending again; it doubles from one to the next.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A successful answer (status 2xx), with the moments that its times are counted from.
+#[derive(Clone, Copy)]
+pub struct Received<'a> {
+    /// The answer. Its body is wiped after parsing.
+    pub response: &'a Response<Vec<u8>>,
+    /// When the request was sent: lifetimes count from here.
+    pub sent: Timestamp,
+    /// When the answer was there.
+    pub now: Timestamp,
+}
+
+impl fmt::Debug for Received<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Received({}, {} bytes)", self.response.status(), self.response.body().len())
+    }
+}
+
+/// One round trip to a server, with whatever it takes: back-off, `Retry-After`, the OAuth error body,
+/// a bound on its total time. Every other machine makes its requests through this one.
+pub struct Exchange<T> {
+    request: Request,
+    parse: Parse<T>,
+    rescue: fn(Error) -> Result<T, Error>,
+    total: Duration,
+    start_before: Option<Timestamp>,
+    deadline: Duration,
+    tries: u32,
+    most: u32,
+    state: State,
+}
+
+type Parse<T> = Box<dyn FnMut(Received<'_>) -> Result<T, Error> + Send>;
+
+enum State {
+    Ready,
+    Sent { at: Timestamp },
+    Waiting { error: Error },
+    Ended,
+}
+
+impl<T> Machine for Exchange<T> {
+    type Output = T;
+
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<T> {
+        match (std::mem::replace(&mut self.state, State::Ended), reply) {
+            (State::Ready, Reply::Start) => {
+                self.deadline = cx.now().mono.saturating_add(self.total);
+                self.send(cx.now())
+            }
+            (State::Sent { at }, Reply::Http(mut response)) => {
+                let result = self.judge(&response, at, cx.now().wall);
+                response.body_mut().zeroize();
+                match result {
+                    Err(error) if error.is_transient() => self.pause(cx, error, true),
+                    // The server did what was asked, and its answer cannot be used.
+                    Err(error) if response.status().is_success() && error.server().is_none() => {
+                        self.end(Err(error.uncertain()))
+                    }
+                    result => self.end(result),
+                }
+            }
+            (State::Sent { .. }, Reply::Failed(failure)) => {
+                let maybe_sent = failure.may_have_been_sent();
+                let error = Error::from(failure);
+                self.pause(cx, if maybe_sent { error.uncertain() } else { error }, maybe_sent)
+            }
+            (State::Sent { .. }, Reply::Refused) => self.end(Err(Error::refused("Http"))),
+            (State::Waiting { error }, Reply::Slept) => match self.deadline.saturating_sub(cx.now().mono) {
+                Duration::ZERO => self.end(Err(error)),
+                _ => self.send(cx.now()),
+            },
+            (State::Waiting { error }, Reply::Refused | Reply::Failed(_)) => self.end(Err(error)),
+            _ => Step::Done(Err(Error::misuse("an exchange"))),
+        }
+    }
+}
+
+impl<T> Exchange<T> {
+    /// The time it may take in all, pauses included; 30 s unless told.
+    pub fn total_time(mut self, time: Duration) -> Self {
+        self.total = time;
+        self
+    }
+
+    /// Sends its request once, whatever comes of it.
+    pub(crate) fn once(mut self) -> Self {
+        self.most = 1;
+        self
+    }
+
+    /// Never begins to send at or after this moment: it ends with an error of kind
+    /// [`ErrorKind::Timeout`] instead.
+    pub fn start_before(mut self, moment: Timestamp) -> Self {
+        self.start_before = Some(moment);
+        self
+    }
+
+    /// The request as a value, for whoever sends it themselves.
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// What to make of an error: some are a success to some requests.
+    pub(crate) fn rescue(mut self, rescue: fn(Error) -> Result<T, Error>) -> Self {
+        self.rescue = rescue;
+        self
+    }
+
+    fn send(&mut self, now: Now) -> Step<T> {
+        if self.start_before.is_some_and(|moment| now.wall >= moment) {
+            return self.end(Err(Error::new(ErrorKind::Timeout, "the time to begin has passed")));
+        }
+        let request = match self.request.to_http() {
+            Ok(request) => request,
+            Err(error) => return self.end(Err(error)),
+        };
+        self.tries = self.tries.saturating_add(1);
+        self.state = State::Sent { at: now.wall };
+        Step::Do(Effect::Http(Call {
+            request,
+            timeout: self.deadline.saturating_sub(now.mono),
+            max_body: self.request.max_body,
+            repeat: self.request.repeat,
+            reach: self.request.endpoint.reach(),
+            start_before: self.start_before,
+        }))
+    }
+
+    /// Waits before the next try, if there may be one; else this error is the end.
+    fn pause(&mut self, cx: &mut Cx, error: Error, maybe_sent: bool) -> Step<T> {
+        let allowed = self.request.repeat == Repeat::Freely || !maybe_sent;
+        if !allowed {
+            return self.end(Err(error.uncertain()));
+        }
+        if !error.is_transient() || self.tries >= self.most {
+            return self.end(Err(error));
+        }
+        // Half of the pause is fixed and half is random, so that many clients do not return in step.
+        let longest = PAUSE.saturating_mul(1 << self.tries.saturating_sub(1).min(8));
+        let random = cx.random::<1>("back-off").map_or(u8::MAX, |[byte]| byte);
+        let pause = longest.mul_f64(0.5 + f64::from(random) / 512.0).max(error.retry_after().unwrap_or_default());
+        if pause >= self.deadline.saturating_sub(cx.now().mono) {
+            return self.end(Err(error));
+        }
+        self.state = State::Waiting { error };
+        Step::Do(Effect::Sleep(pause))
+    }
+
+    fn judge(&mut self, response: &Response<Vec<u8>>, sent: Timestamp, now: Timestamp) -> Result<T, Error> {
+        let status = response.status();
+        if response.body().len() > self.request.max_body {
+            return Err(Error::new(ErrorKind::InvalidResponse, "the answer is larger than allowed"));
+        }
+        if status.is_success() {
+            // The server did what was asked, even if its answer cannot be used, unless it says that it did not.
+            return (self.parse)(Received { response, sent, now }).map_err(|error| {
+                let error = error.with_status(status.as_u16());
+                if error.server().is_some() { error } else { error.uncertain() }
+            });
+        }
+        Err(answer::error_answer(response, now))
+    }
+
+    fn end(&mut self, result: Result<T, Error>) -> Step<T> {
+        let Request { doing, endpoint, secrets, .. } = &self.request;
+        Step::Done(result.or_else(|error| {
+            let error = if self.request.repeat == Repeat::Freely { error.certain() } else { error };
+            (self.rescue)(error.strike_out(secrets).during(doing, Some(endpoint.as_str())))
+        }))
+    }
+}
+
+impl<T> fmt::Debug for Exchange<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange").field("request", &self.request).finish_non_exhaustive()
+    }
+}

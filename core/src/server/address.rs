@@ -1,0 +1,266 @@
+//! Issuers and endpoints: addresses that were looked at before anything is sent to them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use url::{Host, Url};
+
+use crate::Error;
+use crate::machine::Reach;
+
+/// The identifier of an authorization server, such as `https://accounts.google.com`.
+///
+/// Two issuers are the same only if their texts are, character by character: no case is folded,
+/// no slash trimmed, no default port removed (RFC 8414, section 3.3; RFC 9207, section 2.4).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Issuer(Arc<str>);
+
+impl Issuer {
+    /// Takes an https address (http for a loopback one) without user, query and fragment.
+    pub fn new(text: impl Into<Arc<str>>) -> Result<Self, Error> {
+        let text = text.into();
+        let url = checked_url("the issuer", &text)?;
+        if url.query().is_some() || text.contains('?') {
+            return Err(Error::config("the issuer has a query"));
+        }
+        Ok(Self(text))
+    }
+
+    /// The text, as given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// One that is known to be right.
+    pub(super) fn known(text: &'static str) -> Self {
+        Self(text.into())
+    }
+
+    /// The issuer of a server of which only an endpoint is known: its origin.
+    pub(crate) fn of_origin(address: &str) -> Result<Self, Error> {
+        let url = Url::parse(address).map_err(|e| Error::config("it is no absolute address").with_source(e))?;
+        Self::new(url.origin().ascii_serialization())
+    }
+
+    /// The address of its metadata: `suffix` between host and path (RFC 8414, section 3.1).
+    pub(super) fn inserted(&self, suffix: &str) -> Result<Endpoint, Error> {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or(("https", &self.0));
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let path = path.strip_suffix('/').unwrap_or(path);
+        Endpoint::new(&format!("{scheme}://{host}/.well-known/{suffix}{path}"))
+    }
+
+    /// The address of its metadata: `suffix` behind the path (OpenID Connect Discovery, section 4).
+    pub(super) fn appended(&self, suffix: &str) -> Result<Endpoint, Error> {
+        let base = self.0.strip_suffix('/').unwrap_or(&self.0);
+        Endpoint::new(&format!("{base}/.well-known/{suffix}"))
+    }
+}
+
+impl TryFrom<String> for Issuer {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self, Error> {
+        Self::new(text)
+    }
+}
+
+impl From<Issuer> for String {
+    fn from(issuer: Issuer) -> Self {
+        issuer.as_str().to_owned()
+    }
+}
+
+impl fmt::Display for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Issuer({})", self.0)
+    }
+}
+
+/// An address that requests may be sent to: https, or http on a loopback host; without user
+/// information and fragment. A query is kept (RFC 6749, sections 3.1 and 3.2).
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Endpoint {
+    address: Arc<str>,
+    local: bool,
+}
+
+impl Endpoint {
+    /// Checks and takes an address.
+    pub fn new(address: &str) -> Result<Self, Error> {
+        let url = checked_url("the endpoint", address)?;
+        Ok(Self { address: url.as_str().into(), local: is_loopback(&url) })
+    }
+
+    /// One that is known to be right.
+    pub(super) fn known(address: &'static str) -> Self {
+        Self { address: address.into(), local: false }
+    }
+
+    /// An address of the metadata server, which has no TLS: whoever names another host answers for it.
+    pub(crate) fn metadata_server(address: &str) -> Result<Self, Error> {
+        let wrong = || Error::config("the metadata server's host is no host, with a port or without");
+        // Only a host and a port may stand between `http://` and the next slash.
+        let authority = address.strip_prefix("http://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+        if authority.is_empty() || !authority.bytes().all(legal) {
+            return Err(wrong());
+        }
+        let url = Url::parse(address).map_err(|e| wrong().with_source(e))?;
+        Ok(Self { address: url.as_str().into(), local: true })
+    }
+
+    /// The address, in its normal form.
+    pub fn as_str(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn reach(&self) -> Reach {
+        if self.local { Reach::Local } else { Reach::Public }
+    }
+}
+
+impl TryFrom<String> for Endpoint {
+    type Error = Error;
+    fn try_from(address: String) -> Result<Self, Error> {
+        Self::new(&address)
+    }
+}
+
+impl From<Endpoint> for String {
+    fn from(endpoint: Endpoint) -> Self {
+        endpoint.as_str().to_owned()
+    }
+}
+
+/// The address without its query.
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&crate::error::without_query(&self.address))
+    }
+}
+
+fn checked_url(what: &str, text: &str) -> Result<Url, Error> {
+    let wrong = |why: &str| Error::config(format!("{what} {}: {why}", crate::error::without_query(text)));
+    // `Url` would silently drop or mend these.
+    if text.bytes().any(|byte| byte <= b' ' || matches!(byte, b'\\' | b'"' | b'<' | b'>' | 0x7f..)) {
+        return Err(wrong("it holds a space, a backslash, a quote or a character outside of ASCII"));
+    }
+    let url = Url::parse(text).map_err(|e| wrong("it is no absolute address").with_source(e))?;
+    let secure = match url.scheme() {
+        "https" => true,
+        "http" => is_loopback(&url),
+        _ => false,
+    };
+    if !secure || !text.contains("://") {
+        return Err(wrong("it must be https, or http on a loopback address"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong("it holds a user name or password"));
+    }
+    if url.fragment().is_some() {
+        return Err(wrong("it has a fragment"));
+    }
+    Ok(url)
+}
+
+/// Whether a host is this machine by name or address.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ErrorKind, ServerMetadata};
+
+    #[test]
+    fn finds_metadata_where_the_standards_put_it() {
+        for (issuer, oauth, openid) in [
+            ("https://example.com", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"),
+            ("https://example.com/", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"),
+            (
+                "https://example.com/issuer1",
+                "/.well-known/oauth-authorization-server/issuer1",
+                "/issuer1/.well-known/openid-configuration",
+            ),
+            (
+                "https://example.com/a/b/",
+                "/.well-known/oauth-authorization-server/a/b",
+                "/a/b/.well-known/openid-configuration",
+            ),
+        ] {
+            let issuer = Issuer::new(issuer).unwrap();
+            let found = [issuer.inserted("oauth-authorization-server"), issuer.appended("openid-configuration")];
+            let found = found.map(|endpoint| endpoint.unwrap().as_str().replace("https://example.com", ""));
+            assert_eq!(found, [oauth, openid]);
+        }
+        let issuer = Issuer::new("https://example.com:8443/t").unwrap();
+        assert_eq!(
+            issuer.inserted("oauth-authorization-server").unwrap().as_str(),
+            "https://example.com:8443/.well-known/oauth-authorization-server/t"
+        );
+    }
+
+    #[test]
+    fn refuses_addresses_that_lead_elsewhere_than_they_look() {
+        for address in [
+            "http://as.example/token",
+            "ftp://as.example",
+            "file:///etc/passwd",
+            "javascript:alert(1)",
+            "https:/as.example",
+            "https://user@as.example",
+            "https://user:pw@as.example",
+            "https://as.example#x",
+            "https://as.example\\@evil.example",
+            "https://as.exa mple",
+            "https://as.example/\n",
+            "https://as.example/\"",
+            "https://bücher.example",
+            "http://127.0.0.1.evil.example",
+            "http://localhost.evil.example",
+            "a:$(calc)",
+            "-flag",
+            "",
+        ] {
+            assert!(Endpoint::new(address).is_err(), "{address}");
+            assert!(Issuer::new(address).is_err(), "{address}");
+        }
+        for address in ["http://127.0.0.1:8080/t", "http://[::1]/t", "http://localhost:1/t", "https://as.example/t?x=y"]
+        {
+            assert!(Endpoint::new(address).is_ok(), "{address}");
+        }
+        assert!(Issuer::new("https://as.example?x").is_err());
+    }
+
+    #[test]
+    fn metadata_of_another_issuer_is_refused_whole() {
+        let issuer = Issuer::new("https://as.example").unwrap();
+        for named in [
+            "https://as.example/",
+            "HTTPS://as.example",
+            "https://AS.example",
+            "https://as.example:443",
+            "https://%61s.example",
+            "https://evil.example",
+        ] {
+            let json = serde_json::json!({"issuer": named, "token_endpoint": "https://as.example/token"});
+            let error = ServerMetadata::from_json(json.to_string().as_bytes(), &issuer).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Issuer, "{named}");
+        }
+    }
+}
