@@ -1,16 +1,21 @@
 //! Weeks in the life of a program with many tokens, in a second, and the same each time from its seed.
 //!
 //! The cell, the grant's queue and the machines that mint are the real ones. The managers around them, the
-//! callers, the servers, the network and the clocks are models. After every event the rules of
-//! [`oracle`](self) are checked:
+//! callers, the servers, the network and the clocks are models. After every event these rules are checked:
 //!
 //! 1. There are never two refreshes in flight for one want of one credential.
-//! 2. A rotating refresh token is not sent again when it may have been used, but for one recovery attempt.
+//! 2. A rotating refresh token is never sent by two at the same time, and not again when it may have been
+//!    used, but for one recovery attempt: within 30 s, or when there is no valid token.
 //! 3. No expired, rejected or foreign token is handed out, by the wall clock of that moment.
-//! 4. A valid token is never withheld.
-//! 5. Nobody waits without a refresh in flight.
-//! 6. While it fails, a want is minted again only after its pause, and a mint makes few requests.
-//! 7. When the trouble is over, every want is served again within a bound, and then nobody waits.
+//! 4. A valid token is never withheld, and a failure never replaces it.
+//! 5. Nobody waits without a refresh in flight, and no refresh waits for its turn without one that has it.
+//! 6. After the nth failure in a row a want is not minted for 2^(n-1) s, 60 s at the most, less a jitter of up
+//!    to a half, and never before `Retry-After`, of which an hour is honoured; after a final failure not until
+//!    the credential is replaced. What is due is not minted within a second after the last. One mint makes
+//!    8 requests at the most.
+//! 7. When all trouble is over, every want is served within 65 minutes (an honoured `Retry-After` and what a
+//!    try takes); from then on nobody fails, but for a lost grant whose access token ends only then, and nobody
+//!    waits for what is refreshed in the background.
 //!
 //! ```
 //! let report = grantflow_tests::simulation::run(1).unwrap();
