@@ -391,9 +391,9 @@ fn closing_and_replacing_leave_nobody_waiting_and_nothing_behind() {
                 asked.iter().for_each(|slot| slot.clear());
             } else {
                 asked.iter().for_each(|slot| slot.close(Closed::ShutDown));
-                // Whoever counts now, misses no exchange that will still reach the server.
-                let before = inside.requests();
+                // Once nothing delicate is under way, nothing will be.
                 if sync::lock(&inside.home.queue).delicate == 0 {
+                    let before = inside.requests();
                     (0..5).for_each(|_| thread::yield_now());
                     assert_eq!(inside.requests(), before);
                 }
@@ -409,5 +409,62 @@ fn closing_and_replacing_leave_nobody_waiting_and_nothing_behind() {
             slots.iter().for_each(|slot| assert!(scene.ask(slot).is_err()));
             assert!(slots.iter().all(|slot| slot.see(scene.shared.now()).held.is_none()));
         }
+    });
+}
+
+#[test]
+fn whoever_waits_hears_at_once_of_an_end_or_of_another_credential() {
+    try_schedules(200, || {
+        let scene = Arc::new(Scene::plain());
+        let slot = scene.slot("read");
+        // Nothing comes back before the gate is opened.
+        scene.set_gate(false);
+        let flying = |count| {
+            while scene.shared.flying.load(SeqCst) < count {
+                thread::yield_now();
+            }
+        };
+        let forced = slot.clone();
+        let flight = thread::spawn(move || drop(forced.force()));
+        flying(1);
+        let (inside, asked) = (scene.clone(), slot.clone());
+        let waiting = thread::spawn(move || inside.ask(&asked).map(|token| token.0.generation));
+        if thread_rng().gen_ratio(1, 2) {
+            slot.close(Closed::ShutDown);
+            assert_eq!(waiting.join().unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
+            scene.set_gate(true);
+        } else {
+            let another = scene.world(|world| Source::client_credentials(world.server().metadata(), &batch()));
+            scene.home.replace(another);
+            slot.clear();
+            // It has begun a flight of its own.
+            flying(2);
+            scene.set_gate(true);
+            assert_eq!(waiting.join().unwrap().unwrap(), 1);
+        }
+        flight.join().unwrap();
+    });
+}
+
+#[test]
+fn neither_an_ended_nor_a_refused_token_is_handed_out() {
+    try_schedules(400, || {
+        let scene = Arc::new(Scene::plain());
+        let slot = scene.slot("read");
+        let old = scene.ask(&slot).unwrap();
+        let ended = thread_rng().gen_ratio(1, 2);
+        if ended {
+            scene.pass(3_700);
+        }
+        let inside = scene.clone();
+        let generations = together(3, move |_| {
+            if !ended {
+                assert!(slot.reject(&old.0));
+            }
+            // That it has not ended is checked in here.
+            inside.ask(&slot).unwrap().0.generation
+        });
+        assert_eq!(generations, [2, 2, 2]);
+        assert_eq!((scene.requests(), scene.most_flying()), (2, 1));
     });
 }
