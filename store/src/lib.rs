@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | [`MemoryStore`] | the threads of a process | the lease is given back |
 //! | [`FileStore`] | the processes of a user on one machine | the lease is given back, or the process ends |
+//! | `KeyringStore` (feature `keyring`) | the processes of a user on one machine | the same |
 //! | `RedisStore` (feature `redis`) | any machines | the lease is given back, or has run out |
 //!
 //! Your own is four methods: see [`Store`], and try it with [`conformance::check`].
@@ -28,6 +29,8 @@
 
 pub mod conformance;
 mod file;
+#[cfg(feature = "keyring")]
+mod keyring_store;
 mod memory;
 mod perform;
 #[cfg(feature = "redis")]
@@ -42,6 +45,10 @@ use grantflow::{Failure, Timestamp};
 
 pub use file::{FileStore, read_private, write_private};
 pub use grantflow;
+#[cfg(feature = "keyring")]
+pub use keyring_core;
+#[cfg(feature = "keyring")]
+pub use keyring_store::KeyringStore;
 pub use memory::MemoryStore;
 pub use perform::{Held, perform};
 #[cfg(feature = "redis")]

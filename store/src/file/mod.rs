@@ -15,7 +15,6 @@ use std::time::Duration;
 use grantflow::machine::{FailureKind, Os, Platform};
 use grantflow::store::{MAX_RECORD, RecordKey, Stored};
 use grantflow::{Error, ErrorKind, Failure};
-use zeroize::Zeroizing;
 
 use self::lock::{Locks, lock_soon};
 use crate::memory::Leases;
@@ -88,22 +87,40 @@ impl FileStore {
         Stored::from_bytes(&bytes).map(Some).map_err(wrong)
     }
 
-    /// Changes a record if it has this version, while nobody else can change it.
-    fn change(
+    /// Changes a record if it has this version, while nobody else can change it. `change` gets the record.
+    pub(crate) fn change(
         &self,
         key: &RecordKey,
         expected: Option<u64>,
-        change: impl FnOnce(&Path) -> Result<(), Failure>,
+        change: impl FnOnce(Option<&Stored>) -> Result<(), Failure>,
     ) -> Result<bool, Failure> {
+        private::make_directory(&self.directory)?;
         let _turn = match &self.locks {
             Locks::Files => (Some(lock_soon(&self.path(key, "lock"))?), None),
             Locks::Threads(_, turn) => (None, Some(turn.lock().unwrap_or_else(PoisonError::into_inner))),
         };
-        let same = self.read(key)?.map(|found| found.version) == expected;
+        let found = self.read(key)?;
+        let same = found.as_ref().map(|found| found.version) == expected;
         if same {
-            change(&self.path(key, "grant"))?;
+            change(found.as_ref())?;
         }
         Ok(same)
+    }
+
+    /// Replaces a record as a whole. The turn must be ours.
+    pub(crate) fn replace(&self, key: &RecordKey, stored: &Stored) -> Result<(), Failure> {
+        let path = self.path(key, "grant");
+        let new = match self.locks {
+            // The same each time, so that what a killed process left behind does not pile up.
+            Locks::Files => path.with_extension("new"),
+            Locks::Threads(..) => private::beside(&path),
+        };
+        private::replace(&path, &new, &stored.to_bytes())
+    }
+
+    /// Deletes a record. The turn must be ours.
+    pub(crate) fn remove(&self, key: &RecordKey) -> Result<(), Failure> {
+        private::remove(&self.path(key, "grant"))
     }
 }
 
@@ -116,25 +133,16 @@ impl Store for FileStore {
     }
 
     fn save(&self, key: &RecordKey, expected: Option<u64>, stored: &Stored) -> Result<bool, Failure> {
-        let bytes: Zeroizing<Vec<u8>> = stored.to_bytes();
-        if bytes.len() > MAX_RECORD {
-            let why = format!("the record has {} bytes; no more than {MAX_RECORD} can be kept", bytes.len());
+        let size = stored.to_bytes().len();
+        if size > MAX_RECORD {
+            let why = format!("the record has {size} bytes; no more than {MAX_RECORD} can be kept");
             return Err(Failure::not_sent(FailureKind::Store, why));
         }
-        private::make_directory(&self.directory)?;
-        let new = |path: &Path| match self.locks {
-            // The same each time, so that what a killed process left behind does not pile up.
-            Locks::Files => path.with_extension("new"),
-            Locks::Threads(..) => private::beside(path),
-        };
-        self.change(key, expected, |path| private::replace(path, &new(path), &bytes))
+        self.change(key, expected, |_| self.replace(key, stored))
     }
 
     fn delete(&self, key: &RecordKey, expected: u64) -> Result<bool, Failure> {
-        if !private::check_directory(&self.directory)? {
-            return Ok(false);
-        }
-        self.change(key, Some(expected), private::remove)
+        Ok(private::check_directory(&self.directory)? && self.change(key, Some(expected), |_| self.remove(key))?)
     }
 
     fn try_lease(&self, key: &RecordKey, _: Duration) -> Result<Option<Lease>, Failure> {

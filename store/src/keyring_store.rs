@@ -1,0 +1,161 @@
+//! Grants kept in the system's secret service.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use grantflow::machine::FailureKind;
+use grantflow::store::{RecordKey, Stored};
+use grantflow::{Error, ErrorKind, Failure};
+use keyring_core::{CredentialStore, Entry, Error as KeyringError};
+use zeroize::Zeroizing;
+
+use crate::{FileStore, Lease, Store};
+
+/// The most bytes of one entry: Windows takes no more than 2560.
+const ENTRY: usize = if cfg!(windows) { 2048 } else { 256 * 1024 };
+/// How often to look again if a record is replaced while it is read.
+const ROUNDS: u32 = 8;
+
+/// Keeps grants in the system's secret service: the Secret Service on Linux (GNOME Keyring, KWallet), the keychain
+/// on macOS, the credential manager on Windows.
+///
+/// Such services know neither locks nor versions: these are in a [`FileStore`] beside it, whose files hold no
+/// secret. A grant is written as new entries first; then the file is replaced, which names them by the version;
+/// then the old ones are deleted. A process that is killed in between leaves the old grant or the new one, and
+/// maybe entries that nobody names.
+///
+/// There is no way back to plain files: where there is no such service, [`new`](Self::new) says so.
+#[derive(Clone)]
+pub struct KeyringStore {
+    service: String,
+    entries: Arc<CredentialStore>,
+    files: FileStore,
+    entry: usize,
+}
+
+impl KeyringStore {
+    /// The service of this system. Entries are shown to the user as those of `service`, which is the program's
+    /// name; locks and versions are in `files`.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`ErrorKind::Store`] if there is none that can be reached.
+    pub fn new(service: &str, files: FileStore) -> Result<Self, Error> {
+        let unreachable = |error: KeyringError| {
+            let why = format!("there is no secret service to keep grants in: {error}");
+            Error::new(ErrorKind::Store, why).with_source(error)
+        };
+        Ok(Self::with_entries(service, files, system().map_err(unreachable)?))
+    }
+
+    /// Any credential store that fits [`keyring_core`].
+    pub fn with_entries(service: &str, files: FileStore, entries: Arc<CredentialStore>) -> Self {
+        Self { service: service.to_owned(), entries, files, entry: ENTRY }
+    }
+
+    /// The most bytes of one entry, for a service that takes less than the system's; a grant may need several.
+    #[must_use]
+    pub fn entry_size(mut self, bytes: usize) -> Self {
+        self.entry = bytes.max(1);
+        self
+    }
+
+    fn entry(&self, key: &RecordKey, version: u64, part: usize) -> Result<Entry, Failure> {
+        let name = format!("{}.{version}.{part}", key.name());
+        self.entries.build(&self.service, &name, None).map_err(|error| failed(key, &error))
+    }
+
+    /// Deletes what nobody names any more. What cannot be deleted stays, and does no harm.
+    fn forget(&self, key: &RecordKey, version: u64, from: usize) {
+        let delete = |part| self.entry(key, version, part).is_ok_and(|entry| entry.delete_credential().is_ok());
+        let _ = (from..).take_while(|&part| delete(part)).last();
+    }
+}
+
+impl Store for KeyringStore {
+    fn load(&self, key: &RecordKey) -> Result<Option<Stored>, Failure> {
+        let mut last = None;
+        for _ in 0..ROUNDS {
+            let Some(Stored { version, value }) = self.files.load(key)? else { return Ok(None) };
+            let parts = parts(key, &value)?;
+            let read = |part| self.entry(key, version, part)?.get_secret().map_err(|error| failed(key, &error));
+            let mut value = Zeroizing::new(Vec::with_capacity(parts.saturating_mul(self.entry).min(1 << 19)));
+            let result = (0..parts).try_for_each(|part| {
+                value.extend_from_slice(&Zeroizing::new(read(part)?));
+                Ok(())
+            });
+            match result {
+                Ok(()) => return Ok(Some(Stored { version, value })),
+                // Unless it was replaced while we read.
+                Err(failure) if last == Some(version) => return Err(failure),
+                Err(_) => last = Some(version),
+            }
+        }
+        Err(Failure::not_sent(FailureKind::Timeout, format!("the stored grant {key} keeps changing")))
+    }
+
+    fn save(&self, key: &RecordKey, expected: Option<u64>, stored: &Stored) -> Result<bool, Failure> {
+        let mut parts = 0;
+        let saved = self.files.change(key, expected, |_| {
+            for part in stored.value.chunks(self.entry) {
+                let entry = self.entry(key, stored.version, parts)?;
+                entry.set_secret(part).map_err(|error| failed(key, &error))?;
+                parts += 1;
+            }
+            let named = Stored { version: stored.version, value: parts.to_string().into_bytes().into() };
+            self.files.replace(key, &named)?;
+            self.forget(key, stored.version, parts);
+            expected.filter(|&old| old != stored.version).iter().for_each(|&old| self.forget(key, old, 0));
+            Ok(())
+        })?;
+        Ok(saved)
+    }
+
+    fn delete(&self, key: &RecordKey, expected: u64) -> Result<bool, Failure> {
+        if self.files.load(key)?.is_none() {
+            return Ok(false);
+        }
+        self.files.change(key, Some(expected), |_| {
+            self.files.remove(key)?;
+            self.forget(key, expected, 0);
+            Ok(())
+        })
+    }
+
+    fn try_lease(&self, key: &RecordKey, time: Duration) -> Result<Option<Lease>, Failure> {
+        self.files.try_lease(key, time)
+    }
+}
+
+impl fmt::Debug for KeyringStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyringStore").field("service", &self.service).field("files", &self.files).finish()
+    }
+}
+
+/// How many entries the file names.
+fn parts(key: &RecordKey, value: &[u8]) -> Result<usize, Failure> {
+    let parts = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).filter(|&parts| parts <= 1 << 18);
+    parts.ok_or_else(|| Failure::not_sent(FailureKind::Store, format!("the file beside {key} names no entries")))
+}
+
+fn failed(key: &RecordKey, error: &KeyringError) -> Failure {
+    // The errors' own data may hold the secret; what they print does not.
+    Failure::not_sent(FailureKind::Store, format!("the secret service, for {key}: {error}"))
+}
+
+#[cfg(target_os = "macos")]
+fn system() -> Result<Arc<CredentialStore>, KeyringError> {
+    Ok(apple_native_keyring_store::keychain::Store::new()?)
+}
+
+#[cfg(windows)]
+fn system() -> Result<Arc<CredentialStore>, KeyringError> {
+    Ok(windows_native_keyring_store::Store::new()?)
+}
+
+#[cfg(all(unix, not(target_os = "macos")))]
+fn system() -> Result<Arc<CredentialStore>, KeyringError> {
+    Ok(zbus_secret_service_keyring_store::Store::new()?)
+}
