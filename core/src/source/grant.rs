@@ -25,6 +25,8 @@ const ATTEMPTS: u32 = 2;
 pub struct Grant<J> {
     source: Arc<dyn TokenSource>,
     state: GrantState,
+    /// What requests with its tokens carry besides.
+    headers: Option<Arc<http::HeaderMap>>,
     /// How often the credential was replaced.
     epoch: u64,
     busy: bool,
@@ -62,7 +64,7 @@ pub enum Outcome<'a> {
 impl<J> Grant<J> {
     /// A credential that was not used yet.
     pub fn new(source: Arc<dyn TokenSource>) -> Self {
-        Self { state: source.first_state(), source, epoch: 0, busy: false, queue: VecDeque::new() }
+        Self { state: source.first_state(), headers: headers(&*source), source, epoch: 0, busy: false, queue: VecDeque::new() }
     }
 
     /// Gives the job its turn, if it may run now; else it is queued, and [`finish`](Self::finish) gives it
@@ -117,6 +119,9 @@ impl<J> Grant<J> {
                 if let Some(state) = minted.state.take() {
                     self.state = state;
                 }
+                if let Some(headers) = &self.headers {
+                    minted.token.set_request_headers(headers.clone());
+                }
                 self.state.uncertain = None;
                 false
             }
@@ -138,6 +143,7 @@ impl<J> Grant<J> {
         self.epoch = self.epoch.saturating_add(1);
         self.busy = false;
         self.state = source.first_state();
+        self.headers = headers(&*source);
         self.source = source;
     }
 
@@ -161,6 +167,10 @@ impl<J> std::fmt::Debug for Grant<J> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Grant").field("state", &self.state).field("busy", &self.busy).finish_non_exhaustive()
     }
+}
+
+fn headers(source: &dyn TokenSource) -> Option<Arc<http::HeaderMap>> {
+    Some(source.request_headers()).filter(|headers| !headers.is_empty()).map(Arc::new)
 }
 
 /// Whether no further try can help until a person does something.

@@ -44,6 +44,7 @@ struct Rest {
     id_token: Option<Arc<IdToken>>,
     rotation: Rotation,
     refresh_after: Option<Timestamp>,
+    request_headers: Option<Arc<http::HeaderMap>>,
     members: Members,
     deviations: Deviations,
 }
@@ -97,7 +98,8 @@ impl Token {
         Self::new(key, TokenType::Header(name), issued_at)
     }
 
-    /// Puts the token where requests carry it.
+    /// Puts the token where requests carry it, and beside it what its source wants with each request, such as
+    /// `x-goog-user-project`.
     ///
     /// # Errors
     ///
@@ -109,7 +111,15 @@ impl Token {
             _ => return Err(Error::new(ErrorKind::TokenType, "this access token needs more than a header")),
         };
         headers.insert(name, self.header.clone());
+        if let Some(besides) = self.rest.as_ref().and_then(|rest| rest.request_headers.as_deref()) {
+            headers.extend(besides.iter().map(|(name, value)| (name.clone(), value.clone())));
+        }
         Ok(())
+    }
+
+    /// Says what else requests with it carry.
+    pub(crate) fn set_request_headers(&mut self, headers: Arc<http::HeaderMap>) {
+        self.rest().request_headers = Some(headers);
     }
 
     /// Says when to get the next one, where its source knows better than the general rule: before that
@@ -215,15 +225,12 @@ impl Token {
 
     fn new(access_token: &str, token_type: TokenType, issued_at: Timestamp) -> Result<Self, Error> {
         let invalid = |why| Error::new(ErrorKind::InvalidResponse, why);
-        let ascii = |byte: u8| match token_type {
-            // b64token (RFC 6750, section 2.1), a little wider: some servers' tokens hold more.
-            TokenType::Bearer => matches!(byte, 0x21..=0x7e),
-            _ => matches!(byte, 0x20..=0x7e),
-        };
         if access_token.is_empty() {
             return Err(invalid("the access token is empty"));
         }
-        if !access_token.bytes().all(ascii) {
+        // b64token (RFC 6750, section 2.1), a little wider: some servers' tokens hold more.
+        let lowest = if token_type == TokenType::Bearer { b'!' } else { b' ' };
+        if !parse::is_printable(access_token, lowest) {
             return Err(invalid("the access token holds characters that no header can carry"));
         }
         if access_token.len() > parse::MAX_TOKEN {

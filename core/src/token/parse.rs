@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use url::form_urlencoded;
 
 use super::{Deviation, Deviations, Members, Rotation, Scopes, Token, TokenType};
-use crate::exchange::{Received, is_form, media_type, server_error_in};
+use crate::exchange::{FORM, Received, media_type, server_error_in};
 use crate::jose::{Expected, IdToken};
 use crate::{Advice, Error, ErrorKind, Secret, Timestamp};
 
@@ -55,13 +55,13 @@ impl Asked {
             self.tolerate(Deviation::ByteOrderMark, found, "the answer begins with a byte order mark")?;
             body = rest;
         }
-        if is_form(response) {
+        let kind = media_type(response).unwrap_or_default();
+        if kind.eq_ignore_ascii_case(FORM) {
             self.tolerate(Deviation::FormBody, found, "the answer is a form and not JSON")?;
             return Fields::from_form(body);
         }
         let fields = serde_json::from_slice(body).map_err(|e| not_json(response, &e))?;
-        let json = |text: &str| text.eq_ignore_ascii_case("application/json") || text.ends_with("+json");
-        if !media_type(response).is_some_and(json) {
+        if !kind.eq_ignore_ascii_case("application/json") && !kind.ends_with("+json") {
             self.tolerate(Deviation::JsonCalledText, found, "the answer does not call itself JSON")?;
         }
         Ok(fields)
@@ -163,7 +163,7 @@ impl Asked {
             _ => self.rotation,
         };
         if let Some(new) = &new
-            && (new.len() > MAX_TOKEN || !new.bytes().all(|byte| matches!(byte, 0x20..=0x7e)))
+            && (new.len() > MAX_TOKEN || !is_printable(new, b' '))
         {
             return Err(invalid("the refresh token is too long or holds characters that it may not"));
         }
@@ -215,6 +215,12 @@ impl fmt::Debug for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Asked").field("scopes", &self.scopes).finish_non_exhaustive()
     }
+}
+
+/// Whether all is ASCII from `lowest` to `~`. It does not end at the first wrong byte, so that the compiler
+/// can look at many at a time.
+pub(super) fn is_printable(text: &str, lowest: u8) -> bool {
+    text.bytes().fold(true, |legal, byte| legal & (lowest..=b'~').contains(&byte))
 }
 
 fn invalid(why: &'static str) -> Error {

@@ -23,7 +23,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use grantflow::source::{GrantState, TokenSource, Want};
 use grantflow::{Error, Secret};
-use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Request};
 
 pub use builder::ManagerBuilder;
@@ -137,20 +136,21 @@ impl TokenManager {
         self.token().await?.authorization().cloned()
     }
 
-    /// The headers that carry a bearer token. Fails as [`authorization`](Self::authorization) does.
+    /// The headers of a request with the token, and what its source wants besides, such as
+    /// `x-goog-user-project`. Fails as [`authorization`](Self::authorization) does.
     pub async fn headers(&self) -> Result<HeaderMap, Error> {
-        let value = self.authorization().await?;
+        let token = self.token().await?;
+        token.authorization()?;
         let mut headers = HeaderMap::with_capacity(1);
-        headers.insert(AUTHORIZATION, value);
+        token.apply(&mut headers)?;
         Ok(headers)
     }
 
-    /// Puts the token on a request, which must go to a server that it is meant for. Fails as
-    /// [`authorization`](Self::authorization) does, and leaves the request as it was.
+    /// Puts the token on a request, be it for bearers or an API key, and what its source wants besides. The
+    /// request must go to a server that it is meant for. Fails as [`authorization`](Self::authorization)
+    /// does, and leaves the request as it was.
     pub async fn authorize<B>(&self, request: &mut Request<B>) -> Result<(), Error> {
-        let value = self.authorization().await?;
-        request.headers_mut().insert(AUTHORIZATION, value);
-        Ok(())
+        self.token().await?.apply(request.headers_mut())
     }
 
     /// Gets a new token whatever is held. If one is being fetched already, that is the one.

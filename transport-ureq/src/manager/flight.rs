@@ -225,6 +225,10 @@ impl<S: TokenSource> TokenSource for Calm<S> {
         self.0.first_state()
     }
 
+    fn request_headers(&self) -> http::HeaderMap {
+        catch_unwind(AssertUnwindSafe(|| self.0.request_headers())).unwrap_or_default()
+    }
+
     fn may_change(&self, state: &GrantState) -> bool {
         catch_unwind(AssertUnwindSafe(|| self.0.may_change(state))).unwrap_or(true)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use grantflow::source::{GrantState, TokenSource, Want};
 use grantflow::{Error, Secret, Timestamp};
-use http::{HeaderMap, HeaderValue, Request, header};
+use http::{HeaderMap, HeaderValue, Request};
 
 use super::builder::ManagerBuilder;
 use super::handle::{Handle, Holds};
@@ -39,7 +39,8 @@ use crate::transport::wall;
 /// - After a failure for good (`invalid_grant`) nothing is tried until the credential is
 ///   [replaced](Self::replace).
 /// - The last handle to be dropped waits, for 5 s at the most, for a refresh under way whose new refresh token
-///   would be lost with it. Nothing else keeps the process.
+///   would be lost with it. Nothing else keeps the process. What is in a `static` is never dropped: end it by
+///   [`shutdown`](Self::shutdown).
 #[derive(Clone)]
 pub struct TokenManager {
     slot: Arc<Slot>,
@@ -128,26 +129,28 @@ impl TokenManager {
         self.token()?.authorization().cloned()
     }
 
-    /// The headers of a request with the token.
+    /// The headers of a request with the token, and what its source wants besides, such as
+    /// `x-goog-user-project`.
     ///
     /// # Errors
     ///
     /// Those of [`authorization`](Self::authorization).
     pub fn headers(&self) -> Result<HeaderMap, Error> {
-        let value = self.authorization()?;
+        let token = self.token()?;
+        token.authorization()?;
         let mut headers = HeaderMap::with_capacity(1);
-        headers.insert(header::AUTHORIZATION, value);
+        token.apply(&mut headers)?;
         Ok(headers)
     }
 
-    /// Sets the `Authorization` header of a request. Where the request goes is the caller's to know.
+    /// Puts the token on a request, be it for bearers or an API key, and what its source wants besides. Where
+    /// the request goes is the caller's to know.
     ///
     /// # Errors
     ///
-    /// Those of [`authorization`](Self::authorization).
+    /// Those of [`authorization`](Self::authorization); the request is then as it was.
     pub fn authorize<B>(&self, request: &mut Request<B>) -> Result<(), Error> {
-        request.headers_mut().insert(header::AUTHORIZATION, self.authorization()?);
-        Ok(())
+        self.token()?.apply(request.headers_mut())
     }
 
     /// A new token, whatever is held: one is fetched now, unless that is being done already. All others are
