@@ -51,7 +51,9 @@ fn one_thread_serves_all_managers_and_ends_with_the_last() {
     let pool = builder().build_pool();
     pool.add("batch", credential()).unwrap();
     lazy.token().unwrap();
-    ["read", "write", "email"].map(|scopes| drop(pool.token("batch", &Want::access_token(scopes)).unwrap()));
+    for scopes in ["read", "write", "email"] {
+        pool.token("batch", &Want::access_token(scopes)).unwrap();
+    }
     soon(&["grantflow-timer"]);
     let before = requests();
     eventually("the refreshes", || requests() == before + 4);

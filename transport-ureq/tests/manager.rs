@@ -507,7 +507,8 @@ fn a_credential_that_is_replaced_takes_its_tokens_along() {
         eventually("the refresh", || requests(&front) > before);
         pool.replace("alice", by(|| Box::new(Once(|cx: &mut Cx| done("new", cx))))).unwrap();
         assert_eq!(manager.token().unwrap().access_token(), "new");
-        let _ = refresh.join().unwrap();
+        // Whoever wanted a new one has the other credential's, not the old one's.
+        assert_eq!(refresh.join().unwrap().unwrap().access_token(), "new");
     });
     assert_eq!(manager.token().unwrap().access_token(), "new");
     assert!(pool.grant_state("alice").unwrap().refresh_token().is_none());

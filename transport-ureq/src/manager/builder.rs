@@ -13,6 +13,7 @@ use super::token_manager::TokenManager;
 use crate::Transport;
 
 /// Configures a [`TokenManager`] or a [`TokenPool`].
+#[must_use = "build() makes a manager, build_pool() a pool"]
 pub struct ManagerBuilder {
     transport: Transport,
     settings: Settings,
@@ -46,17 +47,17 @@ impl ManagerBuilder {
         self
     }
 
-    /// Calls this with every new token and every failure, on the thread that fetched it; whoever waited for
-    /// the token does not wait for this. It may panic. May be given several times.
+    /// Calls this with every new token and every failure, on the thread that fetched it; who else waited for
+    /// the token does not wait for this. It should be quick, and may panic. May be given several times.
     pub fn on_change(mut self, callback: impl Fn(&Change) + Send + Sync + 'static) -> Self {
         self.settings.callbacks.push(Box::new(callback));
         self
     }
 
-    /// The most wants that a pool holds; a manager has just one. When there are more, those that nobody asked
-    /// for the longest are forgotten, a few at a time, but none that a [`TokenManager`] stands for.
+    /// The most wants that a pool holds, one at least; a manager has just one. When there are more, those that
+    /// nobody asked for the longest are forgotten, a few at a time, but none that a [`TokenManager`] stands for.
     pub fn max_wants(mut self, most: usize) -> Self {
-        self.max_wants = Some(most);
+        self.max_wants = Some(most.max(1));
         self
     }
 

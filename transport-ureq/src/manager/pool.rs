@@ -101,7 +101,7 @@ impl TokenPool {
     ///
     /// If there is no credential of this name.
     pub fn manager(&self, name: &str, want: Want) -> Result<TokenManager, Error> {
-        Ok(TokenManager::of_pool(&self.handle, self.wants().slot(name, &want)?))
+        Ok(TokenManager::of_pool(&self.handle, self.wants().slot(name, want)?))
     }
 
     /// The token of a want: see [`TokenManager::token`].
@@ -117,7 +117,7 @@ impl TokenPool {
             wants.touch(slot);
             return Ok(token);
         }
-        wants.slot(name, want)?.token()
+        wants.slot(name, want.clone())?.token()
     }
 
     /// What changed of a credential as it was used: whoever keeps refresh tokens keeps this one's.
@@ -224,17 +224,17 @@ impl Wants {
     }
 
     /// The slot of a want, made now if there is none.
-    fn slot(&self, name: &str, want: &Want) -> Result<Arc<Slot>, Error> {
-        if let Some(Held(slot)) = self.read()?.entry(name)?.slots.get(want) {
+    fn slot(&self, name: &str, want: Want) -> Result<Arc<Slot>, Error> {
+        if let Some(Held(slot)) = self.read()?.entry(name)?.slots.get(&want) {
             self.touch(slot);
             return Ok(slot.clone());
         }
         let mut names = self.write()?;
         let entry = names.credentials.get_mut(name).ok_or_else(unknown)?;
-        if let Some(Held(slot)) = entry.slots.get(want) {
+        if let Some(Held(slot)) = entry.slots.get(&want) {
             return Ok(slot.clone());
         }
-        let slot = Slot::new(&entry.credential, want.clone());
+        let slot = Slot::new(&entry.credential, want);
         self.touch(&slot);
         entry.slots.insert(Held(slot.clone()));
         names.count += 1;

@@ -116,7 +116,6 @@ impl Shared {
     }
 
     /// Does it in the background; gives it back if that cannot be.
-    #[allow(clippy::result_large_err, reason = "it is given back to be taken apart")]
     pub(crate) fn later(&self, task: Task) -> Result<(), Task> {
         match self.worker() {
             Some(worker) => worker.start(task),
@@ -148,12 +147,12 @@ impl Shared {
         let change = Change { credential: slot.home.name.clone(), want: slot.want.clone(), outcome };
         listeners.retain(|listener| listener.send(change.clone()).is_ok());
         drop(listeners);
-        TELLING.set(true);
+        let before = TELLING.replace(true);
         for callback in &self.settings.callbacks {
             // The panic's own message has been shown; nothing here depends on what the callback did.
             let _ = catch_unwind(AssertUnwindSafe(|| callback(&change)));
         }
-        TELLING.set(false);
+        TELLING.set(before);
     }
 
     /// Whether this thread is inside of a callback, which must not wait for what waits for it.

@@ -128,25 +128,30 @@ impl Slot {
     /// A new token, whatever is held.
     pub(crate) fn force(self: &Arc<Self>) -> Result<TokenRef, Error> {
         let mut state = lock(&self.state);
-        if let Some(closed) = state.closed {
-            return Err(closed.error());
-        }
         let before = state.cell.held().map(|held| held.generation);
-        match state.cell.force() {
-            None => state = self.land(state),
-            Some(ticket) => {
-                let job = Job::new(self, ticket, state.epoch);
-                drop(state);
-                job.here();
-                state = lock(&self.state);
+        for _ in 0..ROUNDS {
+            if let Some(closed) = state.closed {
+                return Err(closed.error());
+            }
+            match state.cell.force() {
+                None => state = self.land(state),
+                Some(ticket) => {
+                    let job = Job::new(self, ticket, state.epoch);
+                    drop(state);
+                    job.here();
+                    state = lock(&self.state);
+                }
+            }
+            match (state.cell.held(), state.cell.error()) {
+                (Some(held), _) if before.is_none_or(|before| held.generation > before) => {
+                    return Ok(self.take(held.clone()));
+                }
+                (_, Some(error)) => return Err(error.clone()),
+                // Given up in the middle, as when the credential was replaced.
+                (_, None) => {}
             }
         }
-        match (state.closed, state.cell.held(), state.cell.error()) {
-            (Some(closed), ..) => Err(closed.error()),
-            (_, Some(held), _) if before.is_none_or(|before| held.generation > before) => Ok(self.take(held.clone())),
-            (_, _, Some(error)) => Err(error.clone()),
-            (_, _, None) => Err(Error::new(ErrorKind::Cancelled, "the refresh was given up")),
-        }
+        Err(Error::new(ErrorKind::Cancelled, "each refresh was given up"))
     }
 
     /// Takes note that a server refused this token; see [`TokenCell::reject`].

@@ -105,7 +105,6 @@ impl Worker {
     }
 
     /// Has a task done; gives it back if there is no thread for it.
-    #[allow(clippy::result_large_err, reason = "it is given back to be taken apart")]
     pub(crate) fn start(&self, task: Task) -> Result<(), Task> {
         let mut desk = lock(&self.inner.desk);
         desk.tasks.push_back(task);
