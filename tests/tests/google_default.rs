@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use grantflow::google::{DefaultCredentials, Found};
+use grantflow::google::{AuthorizedUser, DefaultCredentials, Found, GoogleCredential, ServiceAccount};
 use grantflow::machine::{Os, Platform};
 use grantflow::source::{TokenSource, Want};
 use grantflow::{Advice, Error, ErrorKind, Machine, Reply, Step, Timestamp};
@@ -443,4 +443,37 @@ fn what_was_found_works_and_shows_no_secret() {
         assert!(!source.may_change(&source.first_state()));
     }
     assert_eq!(world.google().seen_at(Place::Token).len(), 2);
+}
+
+#[test]
+fn a_file_is_read_by_what_it_should_be() {
+    let mut world = world();
+    file(&mut world, "/key.json", service_account_json());
+    file(&mut world, "/user.json", authorized_user_json());
+    let mut hostile = service_account_json();
+    hostile["token_uri"] = "https://attacker.example/token".into();
+    file(&mut world, "/hostile.json", hostile);
+    assert_eq!(world.run(ServiceAccount::read("/key.json")).unwrap().email(), SERVICE_ACCOUNT);
+    world.run(AuthorizedUser::read("/user.json")).unwrap();
+    for (path, kind) in [("/key.json", "service_account"), ("/user.json", "authorized_user")] {
+        assert_eq!(world.run(GoogleCredential::read(path)).unwrap().kind(), kind);
+    }
+    let account = |path| ServiceAccount::read(path).with_any_server();
+    assert_eq!(world.run(account("/hostile.json")).unwrap().email(), SERVICE_ACCOUNT);
+    let mut errors = vec![
+        ("/user.json", world.run(ServiceAccount::read("/user.json")).unwrap_err(), "service_account is needed"),
+        ("/key.json", world.run(AuthorizedUser::read("/key.json")).unwrap_err(), "authorized_user is needed"),
+        ("/hostile.json", world.run(ServiceAccount::read("/hostile.json")).unwrap_err(), "`token_uri`"),
+        ("/hostile.json", world.run(GoogleCredential::read("/hostile.json")).unwrap_err(), "`token_uri`"),
+        ("/none.json", world.run(ServiceAccount::read("/none.json")).unwrap_err(), "there is no such file"),
+    ];
+    file(&mut world, "/large.json", " ".repeat(70_000));
+    errors.push(("/large.json", world.run(AuthorizedUser::read("/large.json")).unwrap_err(), "larger than 64 KiB"));
+    for (path, error, says) in errors {
+        assert_eq!(error.advice(), Some(Advice::FixConfiguration), "{error}");
+        assert!(whole(&error).contains(path) && whole(&error).contains(says), "{path}: {error}");
+    }
+    world.refuse = vec!["ReadFile"];
+    let error = world.run(ServiceAccount::read("/key.json")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
