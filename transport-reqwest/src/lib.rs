@@ -25,6 +25,7 @@
 //! # Features
 //!
 //! - `store` (default): [`Transport::with_store`], for grants that outlive the program.
+//! - `tower`: `AuthorizeLayer`, which puts tokens on the requests of hyper, tonic and others.
 //! - `tracing`: a span `grantflow` for each machine, and in it an event for each effect and reply, at the
 //!   level `debug` and without any secret.
 //! - `bundled-roots`: [`Builder::bundled_roots`], for hosts that have no root certificates of their own.
@@ -42,21 +43,28 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod authorized;
 mod browser;
 mod builder;
 mod driver;
 mod file;
+mod google;
 mod http;
 mod manager;
 mod sign_in;
 mod terminal;
 mod tls;
+#[cfg(feature = "tower")]
+mod tower;
 mod transport;
 
+pub use authorized::{AuthorizedClient, AuthorizedError};
 pub use builder::Builder;
 pub use grantflow;
 #[cfg(feature = "store")]
 pub use grantflow_store;
 pub use manager::{Change, Changes, ManagerBuilder, Status, TokenManager, TokenPool, TokenRef};
 pub use reqwest;
+#[cfg(feature = "tower")]
+pub use tower::{Authorize, AuthorizeLayer};
 pub use transport::Transport;

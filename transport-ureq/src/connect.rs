@@ -20,11 +20,15 @@ use crate::transport::wall;
 
 /// A chain for one call. Without a configuration it has no TLS.
 pub(crate) fn connector(tls: Option<Arc<ClientConfig>>, watch: Arc<Watch>) -> impl Connector {
+    unwatched(tls).chain(Watching(watch))
+}
+
+/// The same for an agent that makes calls of a caller's own.
+pub(crate) fn unwatched(tls: Option<Arc<ClientConfig>>) -> impl Connector {
     ().chain(SocksConnector::default())
         .chain(ConnectProxyConnector::default())
         .chain(TcpConnector::default())
         .chain(Tls(tls))
-        .chain(Watching(watch))
 }
 
 /// What is to be known of one call while it is under way.

@@ -10,7 +10,7 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, Error};
 use zeroize::Zeroizing;
 
-use crate::connect::{Watch, connector};
+use crate::connect::{Watch, connector, unwatched};
 use crate::{Limit, Transport};
 
 /// The room for a body whose length is not announced.
@@ -19,6 +19,28 @@ const FIRST_ROOM: usize = 8 * 1024;
 const LARGE: usize = 1 << 20;
 
 impl Transport {
+    /// An agent of ureq for requests of your own, with this transport's configuration and TLS. It does not
+    /// follow redirects, and a status is no error to it.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`ErrorKind::Transport`](grantflow::ErrorKind::Transport) if the root certificates cannot be had.
+    pub fn agent(&self) -> Result<Agent, grantflow::Error> {
+        let tls = self.tls()?;
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_connect(Some(self.settings().connect_timeout));
+        if let Some(name) = &self.settings().user_agent {
+            config = config.user_agent(name);
+        }
+        if let Some(proxy) = &self.settings().proxy {
+            config = config.proxy(Some(proxy.clone()));
+        }
+        Ok(Agent::with_parts(config.build(), unwatched(Some(tls)), DefaultResolver::default()))
+    }
+
     /// Carries out a call, on a connection of its own.
     ///
     /// Requests for tokens are minutes apart, so a pool would mostly hold stale connections, on which

@@ -49,9 +49,11 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod authorized;
 mod connect;
 mod driver;
 mod fetch;
+mod google;
 mod limit;
 mod manager;
 mod sign_in;
@@ -59,6 +61,7 @@ mod terminal;
 mod tls;
 mod transport;
 
+pub use authorized::{Authorize, AuthorizedAgent};
 pub use grantflow;
 #[cfg(feature = "store")]
 pub use grantflow_store;

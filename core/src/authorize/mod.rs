@@ -13,7 +13,6 @@
 mod pending;
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +24,7 @@ use url::form_urlencoded;
 pub use pending::{AuthorizationCode, PendingAuthorization};
 
 use crate::exchange::{is_reserved, vschar};
+use crate::server::is_loopback_host;
 use crate::{Client, Cx, Error, Scopes, Secret, ServerMetadata};
 
 /// How long an authorization may take unless told.
@@ -320,7 +320,7 @@ fn check_redirect_uri(uri: &str) -> Result<(), Error> {
     if host.is_empty() || host.contains('@') || host.contains(':') && !host.ends_with(']') {
         return wrong("it has no host, a user name, or a port that is no number");
     }
-    if secure.is_none() && !is_loopback(host) {
+    if secure.is_none() && !is_loopback_host(host) {
         return wrong("http is only for loopback addresses");
     }
     Ok(())
@@ -331,14 +331,6 @@ fn is_private_scheme(scheme: &str) -> bool {
     scheme.starts_with(|first: char| first.is_ascii_alphabetic())
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
         && scheme.contains('.')
-}
-
-/// Whether a host, as it stands in an address, is this machine.
-fn is_loopback(host: &str) -> bool {
-    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(ip) => ip.parse().is_ok_and(|ip: Ipv6Addr| ip.is_loopback()),
-        None => matches!(host, "127.0.0.1" | "localhost") || host.parse().is_ok_and(|ip: Ipv4Addr| ip.is_loopback()),
-    }
 }
 
 #[cfg(test)]

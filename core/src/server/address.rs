@@ -1,10 +1,11 @@
 //! Issuers and endpoints: addresses that were looked at before anything is sent to them.
 
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use url::{Host, Url};
+use url::Url;
 
 use crate::Error;
 use crate::machine::Reach;
@@ -174,11 +175,14 @@ fn checked_url(what: &str, text: &str) -> Result<Url, Error> {
 
 /// Whether a host is this machine by name or address.
 pub(crate) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
+    url.host_str().is_some_and(is_loopback_host)
+}
+
+/// Whether a host, as it stands in an address, is this machine.
+pub(crate) fn is_loopback_host(host: &str) -> bool {
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(ip) => ip.parse().is_ok_and(|ip: Ipv6Addr| ip.is_loopback()),
+        None => matches!(host, "127.0.0.1" | "localhost") || host.parse().is_ok_and(|ip: Ipv4Addr| ip.is_loopback()),
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 pub use address::{Endpoint, Issuer};
 pub use discovery::Discovery;
 
-pub(crate) use address::is_loopback;
+pub(crate) use address::{is_loopback, is_loopback_host};
 
 use crate::authorize::PendingAuthorization;
 use crate::{Deviations, Error, ErrorKind, Rotation};

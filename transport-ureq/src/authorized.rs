@@ -1,0 +1,110 @@
+//! Requests that carry a token: [`AuthorizedAgent`], and [`Authorize`] as a middleware.
+
+use grantflow::Hosts;
+use http::{Request, Response, StatusCode};
+use ureq::middleware::{Middleware, MiddlewareNext};
+use ureq::{Agent, AsSendBody, Body, Error, SendBody};
+
+use crate::TokenManager;
+
+/// An agent whose requests carry a token: only to the hosts that it is meant for, over https, and on no
+/// redirect. A request that is refused with status 401 is sent once more with a new token.
+///
+/// ```no_run
+/// # fn main_(transport: grantflow_ureq::Transport) -> Result<(), Box<dyn std::error::Error>> {
+/// use grantflow_ureq::AuthorizedAgent;
+///
+/// let tokens = transport.google_default("https://www.googleapis.com/auth/devstorage.read_only")?;
+/// let api = AuthorizedAgent::new(transport.agent()?, tokens, ["storage.googleapis.com"]);
+/// let request = http::Request::get("https://storage.googleapis.com/storage/v1/b?project=demo").body(())?;
+/// println!("{}", api.run(request)?.status());
+/// # Ok(()) }
+/// ```
+///
+/// What a server asks for when it refuses is in [`Challenge::all`](grantflow::Challenge::all) of the answer's
+/// headers.
+#[derive(Clone, Debug)]
+pub struct AuthorizedAgent {
+    agent: Agent,
+    tokens: TokenManager,
+    hosts: Hosts,
+}
+
+impl AuthorizedAgent {
+    /// Sends with this agent, to these hosts: see [`Hosts`].
+    pub fn new(agent: Agent, tokens: TokenManager, hosts: impl Into<Hosts>) -> Self {
+        Self { agent, tokens, hosts: hosts.into() }
+    }
+
+    /// Sends a request with a token. Statuses are no errors, and redirects are not followed, whatever the
+    /// agent is configured to.
+    ///
+    /// # Errors
+    ///
+    /// If there is no token, it may not be sent there, or the request fails. An error of grantflow's own is
+    /// inside of [`ureq::Error::Other`].
+    pub fn run<B: AsSendBody + Clone>(&self, request: Request<B>) -> Result<Response<Body>, Error> {
+        self.hosts.check(request.uri()).map_err(other)?;
+        let (response, token) = self.once(request.clone())?;
+        if response.status() != StatusCode::UNAUTHORIZED || !self.tokens.invalidate(&token) {
+            return Ok(response);
+        }
+        drop(token);
+        // Without another token, the refusal is the answer.
+        if self.tokens.token().is_err() {
+            return Ok(response);
+        }
+        self.once(request).map(|(response, _)| response)
+    }
+
+    fn once<B: AsSendBody>(&self, mut request: Request<B>) -> Result<(Response<Body>, crate::TokenRef), Error> {
+        let token = self.tokens.token().map_err(other)?;
+        token.apply(request.headers_mut()).map_err(other)?;
+        let request = self.agent.configure_request(request).max_redirects(0).http_status_as_error(false).build();
+        Ok((self.agent.run(request)?, token))
+    }
+}
+
+/// A middleware for agents: puts a token on requests to the hosts that it is meant for, over https, and leaves
+/// all others alone. After a 401 the next request gets another token; this one is not sent again, which only
+/// [`AuthorizedAgent`] can do.
+///
+/// An agent takes the token off when it follows a redirect, unless it is configured to keep it: do not do that.
+#[derive(Clone, Debug)]
+pub struct Authorize {
+    tokens: TokenManager,
+    hosts: Hosts,
+}
+
+impl Authorize {
+    /// For these hosts: see [`Hosts`].
+    pub fn new(tokens: TokenManager, hosts: impl Into<Hosts>) -> Self {
+        Self { tokens, hosts: hosts.into() }
+    }
+}
+
+impl Middleware for Authorize {
+    fn handle(&self, mut request: Request<SendBody<'_>>, next: MiddlewareNext<'_>) -> Result<Response<Body>, Error> {
+        if self.hosts.check(request.uri()).is_err() {
+            return next.handle(request);
+        }
+        let token = self.tokens.token().map_err(other)?;
+        // A key in a header of its own would go along on redirects.
+        token.authorization().map_err(other)?;
+        token.apply(request.headers_mut()).map_err(other)?;
+        let result = next.handle(request);
+        let refused = match &result {
+            Ok(response) => response.status() == StatusCode::UNAUTHORIZED,
+            Err(Error::StatusCode(status)) => *status == 401,
+            Err(_) => false,
+        };
+        if refused {
+            self.tokens.invalidate(&token);
+        }
+        result
+    }
+}
+
+fn other(error: grantflow::Error) -> Error {
+    Error::Other(Box::new(error))
+}
