@@ -20,7 +20,7 @@ use zeroize::Zeroize;
 
 pub use request::Request;
 
-pub(crate) use answer::{is_form, media_type, server_error_in};
+pub(crate) use answer::{media_type, server_error_in};
 pub(crate) use request::{is_reserved, vschar};
 
 use crate::machine::Repeat;

@@ -35,8 +35,10 @@ impl Asked {
     /// Reads the answer.
     pub(crate) fn parse(&self, received: Received<'_>) -> Result<Token, Error> {
         let mut found = Deviations::NONE;
-        let fields = self.fields(received, &mut found)?;
-        self.token(fields, received, &mut found)
+        // Filled where it lies, since it is large: to hand it on takes longer than to read some members.
+        let mut fields = Fields::default();
+        self.read(received, &mut fields, &mut found)?;
+        self.token(&mut fields, received, &mut found)
     }
 
     fn tolerate(&self, deviation: Deviation, found: &mut Deviations, what: &'static str) -> Result<(), Error> {
@@ -48,7 +50,7 @@ impl Asked {
     }
 
     /// The members of the body, in whichever of the known shapes it is.
-    fn fields<'a>(&self, received: Received<'a>, found: &mut Deviations) -> Result<Fields<'a>, Error> {
+    fn read<'a>(&self, received: Received<'a>, fields: &mut Fields<'a>, found: &mut Deviations) -> Result<(), Error> {
         let response = received.response;
         let mut body = response.body().as_slice();
         if let Some(rest) = body.strip_prefix(b"\xef\xbb\xbf") {
@@ -58,19 +60,19 @@ impl Asked {
         let kind = media_type(response).unwrap_or_default();
         if kind.eq_ignore_ascii_case(FORM) {
             self.tolerate(Deviation::FormBody, found, "the answer is a form and not JSON")?;
-            return Fields::from_form(body);
+            return fields.read_form(body);
         }
-        let fields = serde_json::from_slice(body).map_err(|e| not_json(response, &e))?;
+        fields.read_json(body).map_err(|e| not_json(response, &e))?;
         if !kind.eq_ignore_ascii_case("application/json") && !kind.ends_with("+json") {
             self.tolerate(Deviation::JsonCalledText, found, "the answer does not call itself JSON")?;
         }
-        Ok(fields)
+        Ok(())
     }
 
-    fn token(&self, mut fields: Fields<'_>, received: Received<'_>, found: &mut Deviations) -> Result<Token, Error> {
+    fn token(&self, fields: &mut Fields<'_>, received: Received<'_>, found: &mut Deviations) -> Result<Token, Error> {
         if fields.is_error() {
             self.tolerate(Deviation::ErrorUnderSuccess, found, "the answer is an error under a status of success")?;
-            return Err(match server_error_in(&fields.error_members()) {
+            return Err(match server_error_in(&fields.members) {
                 Some(server) => Error::from_server(ErrorKind::Server, server),
                 None => invalid("the answer holds an error that cannot be read"),
             });
@@ -96,7 +98,7 @@ impl Asked {
         let mut token = Token::new(&access_token, token_type, received.sent)?;
         token.expires_at = self.lifetime(fields.expires_in.take(), received.sent, found)?;
         token.scopes = self.granted(fields.scope.take(), found)?;
-        self.refresh_token(&mut token, &mut fields, received.sent, found)?;
+        self.refresh_token(&mut token, fields, received.sent, found)?;
         self.id_token(&mut token, fields.id_token.take(), &access_token, received.now, found)?;
         if !fields.members.is_empty() {
             token.rest().members = Members(std::mem::take(&mut fields.members));
@@ -268,24 +270,29 @@ impl<'a> Fields<'a> {
         })
     }
 
-    fn from_form(body: &'a [u8]) -> Result<Self, Error> {
-        let mut fields = Self::default();
+    fn read_form(&mut self, body: &'a [u8]) -> Result<(), Error> {
         let mut seen = 0;
         for (name, value) in form_urlencoded::parse(body) {
-            let again = match fields.known(&name) {
+            let again = match self.known(&name) {
                 Some((field, bit)) => {
                     *field = Scalar::Text(value);
                     let again = seen & bit != 0;
                     seen |= bit;
                     again
                 }
-                None => fields.members.insert(name.into_owned(), Value::String(value.into_owned())).is_some(),
+                None => self.members.insert(name.into_owned(), Value::String(value.into_owned())).is_some(),
             };
             if again {
                 return Err(invalid("the answer has a member twice"));
             }
         }
-        Ok(fields)
+        Ok(())
+    }
+
+    fn read_json(&mut self, body: &'a [u8]) -> serde_json::Result<()> {
+        let mut json = serde_json::Deserializer::from_slice(body);
+        json.deserialize_map(self)?;
+        json.end()
     }
 
     /// An `error`, an `ok` that is false as Slack's, or only an `error_code`.
@@ -293,44 +300,32 @@ impl<'a> Fields<'a> {
         let named = self.members.get("error").is_some_and(|error| !error.is_null());
         named || self.members.get("ok") == Some(&Value::Bool(false))
     }
-
-    fn error_members(self) -> Map<String, Value> {
-        self.members
-    }
 }
 
-impl<'de> Deserialize<'de> for Fields<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Fields<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Fields::default();
-                let mut seen = 0;
-                while let Some(Name(name)) = map.next_key()? {
-                    let again = match fields.known(&name) {
-                        Some((field, bit)) => {
-                            *field = map.next_value()?;
-                            let again = seen & bit != 0;
-                            seen |= bit;
-                            again
-                        }
-                        None => {
-                            let value = map.next_value()?;
-                            fields.members.insert(name.into_owned(), value).is_some()
-                        }
-                    };
-                    if again {
-                        return Err(de::Error::custom("a member twice"));
-                    }
+impl<'de> Visitor<'de> for &mut Fields<'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut seen = 0;
+        while let Some(Name(name)) = map.next_key()? {
+            let again = match self.known(&name) {
+                Some((field, bit)) => {
+                    *field = map.next_value()?;
+                    let again = seen & bit != 0;
+                    seen |= bit;
+                    again
                 }
-                Ok(fields)
+                None => self.members.insert(name.into_owned(), map.next_value()?).is_some(),
+            };
+            if again {
+                return Err(de::Error::custom("a member twice"));
             }
         }
-        deserializer.deserialize_map(Object)
+        Ok(())
     }
 }
 
@@ -363,6 +358,7 @@ impl<'a> Scalar<'a> {
         std::mem::take(self)
     }
 
+    #[inline]
     fn text(self, name: &'static str) -> Result<Option<Cow<'a, str>>, Error> {
         match self {
             Self::Null => Ok(None),
