@@ -52,6 +52,8 @@ mod google;
 mod http;
 mod manager;
 mod sign_in;
+#[cfg(feature = "store")]
+mod stored;
 mod terminal;
 mod tls;
 #[cfg(feature = "tower")]

@@ -57,6 +57,8 @@ mod google;
 mod limit;
 mod manager;
 mod sign_in;
+#[cfg(feature = "store")]
+mod stored;
 mod terminal;
 mod tls;
 mod transport;

@@ -10,6 +10,7 @@ use url::Url;
 use super::receiver::Receiver;
 use super::{is_loopback, openable};
 use crate::google::{ClientKind, ClientSecrets};
+use crate::store::RecordKey;
 use crate::{AuthorizationRequest, Client, Cx, Error, Scopes, ServerMetadata};
 
 /// How a person signs in to an application on their own machine, with the system's browser
@@ -182,6 +183,29 @@ impl InstalledApp {
         self.redirect.path = url.path().to_owned();
         self.redirect.registered = Some(uri.to_owned());
         self
+    }
+
+    /// The server that the person signs in at.
+    pub fn server(&self) -> &ServerMetadata {
+        &self.server
+    }
+
+    /// The client that asks.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Where what the person grants is kept in a store; `label` tells one person's grants apart.
+    pub fn record_key(&self, label: &str) -> RecordKey {
+        RecordKey::new(self.server.issuer(), &self.client, label)
+    }
+
+    /// Whether what was granted has all the scopes that are asked for. Google's short names are understood,
+    /// which come back as addresses.
+    pub fn is_covered_by(&self, granted: &Scopes) -> bool {
+        self.scopes
+            .iter()
+            .all(|scope| granted.contains(scope) || granted.contains(crate::google::scopes::by_name(scope)))
     }
 
     /// The host in the redirect URI: `127.0.0.1` unless told, another loopback address such as `[::1]`,
