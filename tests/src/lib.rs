@@ -17,6 +17,7 @@ pub mod front;
 pub mod google;
 mod http1;
 pub mod person;
+pub mod processes;
 pub mod prop;
 #[cfg(unix)]
 pub mod redis_server;

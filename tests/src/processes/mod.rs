@@ -1,0 +1,9 @@
+//! Several processes that share one grant through a store, in virtual time.
+
+mod desk;
+mod process;
+mod shelf;
+
+pub use desk::{Desk, Trip};
+pub use process::{Process, desk, desk_with, intent, kept, late, sent};
+pub use shelf::{Moment, Shelf};

@@ -1,0 +1,358 @@
+//! A grant in a store, shared by processes: what goes wrong, and what becomes of it.
+
+use std::time::Duration;
+
+use grantflow::machine::FailureKind;
+use grantflow::source::{TokenSource, Want};
+use grantflow::store::{SaveGrant, SharedGrant};
+use grantflow::{Advice, Error, ErrorKind, Failure, Timestamp};
+use grantflow_tests::Fault;
+use grantflow_tests::demo::signed_in;
+use grantflow_tests::processes::{Desk, Process, Trip, desk, intent, kept, late, sent};
+use grantflow_tests::server::{Place, RefreshTokens};
+
+const SECOND: Duration = Duration::from_secs(1);
+const REFRESHED: [&str; 7] = ["load", "lease", "load", "save", "http", "save", "release"];
+
+fn millis(at: Timestamp) -> i64 {
+    at.as_unix_millis()
+}
+
+#[test]
+fn a_save_that_fails_costs_nobody_their_token_and_is_tried_again() {
+    let (mut desk, source) = late();
+    let mut process = Process::of(&source);
+    desk.trip("save", Trip::Pass);
+    desk.trip("save", Trip::Fail);
+    let token = process.mint(&mut desk).unwrap();
+    let error = process.state.save_error().expect("it is on the status").clone();
+    assert!(error.kind() == ErrorKind::Store && error.to_string().contains("no space left"), "{error}");
+    assert_eq!(token.refresh_after(), Some(desk.world.now.wall + 10 * SECOND), "the cell asks again then");
+    let unsaved = token.refresh_token().unwrap().expose().to_owned();
+    assert!(kept(&desk, &source) != unsaved && intent(&desk, &source).is_some());
+
+    desk.world.pass(10 * SECOND);
+    desk.trip("save", Trip::Fail);
+    let again = process.mint(&mut desk).unwrap();
+    assert_eq!(desk.did, ["lease", "load", "save", "release"]);
+    assert_eq!(again.access_token(), token.access_token());
+    assert_eq!(again.refresh_after(), Some(desk.world.now.wall + 10 * SECOND));
+    assert!(process.state.save_error().is_some());
+
+    desk.world.pass(10 * SECOND);
+    let again = process.mint(&mut desk).unwrap();
+    assert_eq!(desk.did, ["lease", "load", "save", "load", "release"]);
+    assert!(process.state.save_error().is_none() && again.refresh_after().is_none());
+    assert_eq!((again.access_token(), kept(&desk, &source)), (token.access_token(), unsaved));
+    assert!(intent(&desk, &source).is_none() && sent(&mut desk).len() == 1);
+}
+
+#[test]
+fn a_save_whose_answer_is_lost_counts_as_failed_until_it_is_seen() {
+    let (mut desk, source) = late();
+    let mut process = Process::of(&source);
+    desk.trip("save", Trip::Pass);
+    desk.trip("save", Trip::Lose);
+    let token = process.mint(&mut desk).unwrap();
+    assert!(process.state.save_error().is_some());
+    let again = process.mint(&mut desk).unwrap();
+    assert_eq!(desk.did, ["lease", "load", "load", "release"], "it is there, and not saved again");
+    assert!(process.state.save_error().is_none() && again.access_token() == token.access_token());
+}
+
+#[test]
+fn what_could_not_be_saved_never_overwrites_what_is_newer() {
+    let spoils: [fn(&mut Desk, &SharedGrant); 2] = [
+        |desk, source| {
+            let token = signed_in(&mut desk.world, "read");
+            desk.run(SaveGrant::new(source.key().clone(), Want::access_token("read"), &token)).unwrap();
+        },
+        |desk, source| desk.shelf.put(source.key(), desk.world.now.mono, None),
+    ];
+    for (nth, spoil) in spoils.into_iter().enumerate() {
+        let (mut desk, source) = late();
+        let mut process = Process::of(&source);
+        desk.trip("save", Trip::Pass);
+        desk.trip("save", Trip::Fail);
+        process.mint(&mut desk).unwrap();
+        spoil(&mut desk, &source);
+        let there = (nth == 0).then(|| kept(&desk, &source));
+        match (there, process.mint(&mut desk)) {
+            (Some(there), Ok(token)) => assert_eq!(token.refresh_token().unwrap().expose(), there),
+            (None, Err(error)) => assert_eq!(error.kind(), ErrorKind::NotSignedIn, "{error}"),
+            (_, other) => panic!("{nth}: {other:?}"),
+        }
+        assert!(!desk.did.contains(&"save"), "{nth}: {:?}", desk.did);
+    }
+}
+
+#[test]
+fn invalid_grant_means_that_another_process_won_if_there_is_a_newer_record() {
+    let (mut desk, source) = late();
+    // While the request is under way, the person signs in again, and the server ends the old grant.
+    let key = source.key().clone();
+    let gone = Fault::status(400, r#"{"error":"invalid_grant"}"#);
+    desk.before("http", move |desk| {
+        let token = signed_in(&mut desk.world, "read");
+        let want = Want::access_token("read");
+        desk.shelf.forget_leases();
+        desk.run(SaveGrant::new(key, want, &token)).unwrap();
+        desk.world.server().fail(Place::Token, gone);
+    });
+    let token = Process::of(&source).mint(&mut desk).unwrap();
+    assert_eq!(desk.did, ["load", "lease", "load", "save", "http", "load", "release"]);
+    assert_eq!(token.refresh_token().unwrap().expose(), kept(&desk, &source));
+
+    // What is newer has ended too: it is refreshed.
+    let (mut desk, source) = late();
+    let key = source.key().clone();
+    desk.before("http", move |desk| {
+        let newer = signed_in(&mut desk.world, "read");
+        desk.edit(&key, |record| {
+            record["refresh_token"] = newer.refresh_token().unwrap().expose().into();
+            record["intent"] = serde_json::Value::Null;
+        });
+        desk.world.server().fail(Place::Token, Fault::status(400, r#"{"error":"invalid_grant"}"#));
+    });
+    let token = Process::of(&source).mint(&mut desk).unwrap();
+    assert_eq!(desk.did, ["load", "lease", "load", "save", "http", "load", "save", "http", "save", "release"]);
+    assert_eq!(token.refresh_token().unwrap().expose(), kept(&desk, &source));
+}
+
+#[test]
+fn invalid_grant_otherwise_is_final_and_the_record_is_kept() {
+    let (mut desk, source) = late();
+    desk.world.server().fail(Place::Token, Fault::status(400, r#"{"error":"invalid_grant"}"#));
+    let old = kept(&desk, &source);
+    let error = Process::of(&source).mint(&mut desk).unwrap_err();
+    assert_eq!((error.kind(), error.advice()), (ErrorKind::Server, Some(Advice::SignInAgain)));
+    assert_eq!(desk.did, ["load", "lease", "load", "save", "http", "load", "release"]);
+    assert_eq!(kept(&desk, &source), old);
+    // The store cannot be read just then: the server's word stands.
+    let (mut desk, source) = late();
+    desk.world.server().fail(Place::Token, Fault::status(400, r#"{"error":"invalid_grant"}"#));
+    (0..2).for_each(|_| desk.trip("load", Trip::Pass));
+    desk.trip("load", Trip::Fail);
+    let error = Process::of(&source).mint(&mut desk).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Server);
+}
+
+#[test]
+fn an_answer_that_never_arrives_leaves_the_intent_and_one_more_attempt_at_once() {
+    for (what, grace, kind) in [("grace", 120, None), ("no grace", 0, Some(ErrorKind::Server))] {
+        let (mut desk, source) = late();
+        desk.world.server().settings.refresh_tokens = RefreshTokens::Rotate { grace: grace * SECOND };
+        desk.world.server().fail(Place::Token, Fault::DropAfter);
+        let (old, since) = (kept(&desk, &source), millis(desk.world.now.wall));
+        let error = Process::of(&source).mint(&mut desk).unwrap_err();
+        assert!(error.is_uncertain() && error.is_transient(), "{what}: {error:?}");
+        let (attempts, began, _) = intent(&desk, &source).unwrap();
+        assert_eq!((attempts, began, kept(&desk, &source)), (1, since, old.clone()), "{what}");
+        // Another process tries once more, and so finds out.
+        let result = Process::of(&source).mint(&mut desk);
+        assert_eq!(result.as_ref().err().map(Error::kind), kind, "{what}");
+        assert_eq!(sent(&mut desk), [old.clone(), old.clone()], "{what}");
+        if kind.is_none() {
+            assert!(intent(&desk, &source).is_none() && kept(&desk, &source) != old);
+        }
+        // Within the grace window that servers have.
+        assert!(millis(desk.world.now.wall) - since <= 60_000, "{what}");
+    }
+}
+
+#[test]
+fn the_recovery_does_not_wait_for_a_use_that_is_known_to_be_over() {
+    let (mut desk, source) = late();
+    desk.world.server().settings.refresh_tokens = RefreshTokens::Rotate { grace: 10 * SECOND };
+    desk.world.server().fail(Place::Token, Fault::DropAfter);
+    Process::of(&source).mint(&mut desk).unwrap_err();
+    Process::of(&source).mint(&mut desk).unwrap();
+    assert_eq!(desk.did, REFRESHED);
+}
+
+#[test]
+fn a_newcomer_waits_until_a_use_is_over_whose_process_died() {
+    // Whether the server has seen it or not.
+    let (mut desk, source) = late();
+    desk.die_before(Process::of(&source).source.mint(&Want::access_token("read"), &source.first_state()), "http");
+    assert_eq!(intent(&desk, &source).unwrap().0, 1);
+    desk.world.pass(12 * SECOND);
+    let before = desk.world.slept().len();
+    let token = Process::of(&source).mint(&mut desk).unwrap();
+    assert_eq!(desk.did, ["load", "lease", "load", "sleep", "load", "save", "http", "save", "release"]);
+    let slept = desk.world.slept()[before];
+    assert!((17 * SECOND..=18 * SECOND).contains(&slept), "{slept:?}");
+    assert_eq!((sent(&mut desk).len(), token.refresh_token().unwrap().expose()), (1, &*kept(&desk, &source)));
+}
+
+#[test]
+fn with_a_valid_token_left_the_recovery_is_tried_while_the_grace_window_may_be_open_and_else_later() {
+    // The token is due, and has 5 minutes left.
+    for (later, did) in [
+        (31, [&REFRESHED[..4], &REFRESHED[4..]].concat()),
+        (59, REFRESHED.to_vec()),
+        (61, vec!["load", "lease", "load", "release"]),
+        (290, vec!["load", "lease", "load", "release"]),
+        (301, REFRESHED.to_vec()),
+    ] {
+        let (mut desk, source) = desk();
+        desk.world.pass(3300 * SECOND);
+        desk.die_before(source.mint(&Want::access_token("read"), &source.first_state()), "http");
+        desk.world.pass(later * SECOND);
+        let mut process = Process::of(&source);
+        let token = process.mint(&mut desk).unwrap();
+        assert_eq!(desk.did, did, "{later} s later");
+        let now = desk.world.now.wall;
+        assert!(!token.is_expired(now), "{later} s later");
+        assert_eq!(intent(&desk, &source).is_some(), !did.contains(&"http"));
+    }
+}
+
+#[test]
+fn a_token_that_was_refused_is_not_what_is_left() {
+    let (mut desk, source) = desk();
+    let mut process = Process::of(&source);
+    let refused = process.mint(&mut desk).unwrap();
+    desk.die_before(source.mint(&Want::access_token("read"), &process.state), "http");
+    desk.world.pass(300 * SECOND);
+    let token = process.mint(&mut desk).unwrap();
+    assert_ne!(token.access_token(), refused.access_token());
+    assert!(desk.did.contains(&"http"));
+}
+
+#[test]
+fn after_two_uses_without_an_end_it_is_lost_and_kept() {
+    let (mut desk, source) = late();
+    for _ in 0..2 {
+        desk.world.server().fail(Place::Token, Fault::DropBefore);
+        assert!(Process::of(&source).mint(&mut desk).unwrap_err().is_uncertain());
+        desk.world.pass(60 * SECOND);
+    }
+    let there = desk.record(source.key());
+    let error = Process::of(&source).mint(&mut desk).unwrap_err();
+    assert_eq!((error.kind(), error.advice()), (ErrorKind::GrantLost, Some(Advice::SignInAgain)));
+    assert_eq!((desk.did.clone(), sent(&mut desk).len()), (vec!["load", "lease", "load", "release"], 2));
+    assert_eq!(desk.record(source.key()), there);
+    // A person signs in, and it is as new.
+    let token = signed_in(&mut desk.world, "read");
+    desk.run(SaveGrant::new(source.key().clone(), Want::access_token("read"), &token)).unwrap();
+    desk.world.pass(3600 * SECOND);
+    Process::of(&source).mint(&mut desk).unwrap();
+}
+
+#[test]
+fn a_failure_that_is_certain_takes_the_intent_back_and_costs_no_attempt() {
+    let faults: [fn(&mut Desk); 3] = [
+        |desk| desk.world.server().fail(Place::Token, Fault::status(400, r#"{"error":"invalid_client"}"#)),
+        |desk| desk.world.server().fail(Place::Token, Fault::status(403, "")),
+        |desk| (0..4).for_each(|_| desk.world.fail(Failure::not_sent(FailureKind::Connect, "refused"))),
+    ];
+    for (nth, fault) in faults.into_iter().enumerate() {
+        let (mut desk, source) = late();
+        for _ in 0..4 {
+            fault(&mut desk);
+            let error = Process::of(&source).mint(&mut desk).unwrap_err();
+            assert!(!error.is_uncertain(), "{nth}: {error:?}");
+            assert_eq!(intent(&desk, &source), None, "{nth}");
+        }
+        // Not even of a recovery.
+        desk.world.server().fail(Place::Token, Fault::DropBefore);
+        Process::of(&source).mint(&mut desk).unwrap_err();
+        let (_, since, _) = intent(&desk, &source).unwrap();
+        for _ in 0..3 {
+            fault(&mut desk);
+            desk.world.pass(30 * SECOND);
+            Process::of(&source).mint(&mut desk).unwrap_err();
+            let (attempts, began, deadline) = intent(&desk, &source).unwrap();
+            assert_eq!((attempts, began), (1, since), "{nth}");
+            assert!(deadline <= millis(desk.world.now.wall), "{nth}: nobody waits for what has not happened");
+        }
+        Process::of(&source).mint(&mut desk).unwrap();
+    }
+}
+
+#[test]
+fn a_holder_that_was_stopped_past_its_lease_sends_nothing_and_overwrites_nothing() {
+    // Stopped before it sends: another one takes over, and what it got stays.
+    let (mut desk, source) = late();
+    desk.shelf.expiring = true;
+    let mut other = Process::of(&source);
+    desk.before("http", move |desk| {
+        desk.world.pass(100 * SECOND);
+        other.mint(desk).unwrap();
+    });
+    let error = Process::of(&source).mint(&mut desk).unwrap_err();
+    assert!(error.kind() == ErrorKind::Timeout && !error.is_uncertain(), "{error:?}");
+    assert_eq!((sent(&mut desk).len(), intent(&desk, &source)), (1, None));
+
+    // Stopped before it saves: the same.
+    let (mut desk, source) = late();
+    desk.shelf.expiring = true;
+    desk.world.server().settings.refresh_tokens = RefreshTokens::Rotate { grace: 600 * SECOND };
+    let mut other = Process::of(&source);
+    let shared = source.clone();
+    desk.trip("save", Trip::Pass);
+    desk.before("save", move |desk| {
+        desk.world.pass(100 * SECOND);
+        let theirs = other.mint(desk).unwrap();
+        assert_eq!(kept(desk, &shared), theirs.refresh_token().unwrap().expose());
+    });
+    let mut process = Process::of(&source);
+    let ours = process.mint(&mut desk).unwrap();
+    assert_ne!(ours.refresh_token().unwrap().expose(), kept(&desk, &source));
+    let token = process.mint(&mut desk).unwrap();
+    assert_eq!(
+        (desk.did.as_slice(), token.refresh_token().unwrap().expose()),
+        (["load"].as_slice(), &*kept(&desk, &source))
+    );
+}
+
+#[test]
+fn a_store_that_fails_is_an_error_and_no_refresh_token_is_used() {
+    for (nth, (word, trip)) in [("load", Trip::Fail), ("lease", Trip::Lose), ("save", Trip::Fail), ("save", Trip::Lose)]
+        .into_iter()
+        .enumerate()
+    {
+        let (mut desk, source) = late();
+        desk.trip(word, trip);
+        let error = Process::of(&source).mint(&mut desk).map(drop).unwrap_err();
+        assert!(error.kind() == ErrorKind::Store && sent(&mut desk).is_empty(), "{nth}: {error}");
+        desk.shelf.forget_leases();
+        Process::of(&source).mint(&mut desk).unwrap();
+    }
+}
+
+#[test]
+fn clocks_that_differ_delay_nobody_for_longer_than_a_use_takes() {
+    for expiring in [false, true] {
+        for ahead in [3600, 30 * 86_400] {
+            let (mut desk, source) = late();
+            desk.shelf.expiring = expiring;
+            let right = desk.world.now.wall;
+            desk.world.now.wall = right + ahead * SECOND;
+            desk.die_before(source.mint(&Want::access_token("read"), &source.first_state()), "http");
+            desk.world.now.wall = right;
+            let began = desk.world.now.mono;
+            let mut process = Process::of(&source);
+            // With whatever pauses the cell makes.
+            let got = (0..10).any(|_| {
+                let got = process.mint(&mut desk).is_ok();
+                desk.world.pass(if got { Duration::ZERO } else { 10 * SECOND });
+                got
+            });
+            let took = desk.world.now.mono - began;
+            assert!(got && took <= 150 * SECOND, "{expiring}, {ahead} s: {took:?}");
+        }
+    }
+}
+
+#[test]
+fn neither_the_machine_nor_what_it_leaves_shows_a_secret() {
+    let (mut desk, source) = late();
+    desk.trip("save", Trip::Pass);
+    desk.trip("save", Trip::Fail);
+    let mut process = Process::of(&source);
+    let token = process.mint(&mut desk).unwrap();
+    let shown = format!("{:?} {:?} {:?} {:?}", source, process.state, desk.shelf.peek(source.key()), token);
+    assert!(!shown.contains("rt-") && !shown.contains("at-"), "{shown}");
+}
