@@ -17,6 +17,8 @@ use crate::{
 const LEASE: Duration = Duration::from_secs(60);
 /// How long a use of the refresh token may take.
 const USE: Duration = Duration::from_secs(30);
+/// A use for which there is less time is not begun after waiting.
+const SHORTEST_USE: Duration = Duration::from_secs(15);
 /// What is left of a lease for saving when a use has taken all its time.
 const SAVING: Duration = Duration::from_secs(10);
 /// How long to wait for others who use the grant.
@@ -80,7 +82,10 @@ impl TokenSource for SharedGrant {
             stage: Stage::Begin,
             until: Duration::ZERO,
             lease: None,
+            waits: 0,
             rounds: 0,
+            waited: None,
+            before: None,
             current: None,
             result: None,
         })
@@ -121,7 +126,14 @@ struct SharedRefresh {
     until: Duration,
     /// The lease's end, if we have one and it ends.
     lease: Option<Option<Timestamp>>,
+    /// How often somebody else had it.
+    waits: u32,
+    /// How often the record changed under our hands.
     rounds: u32,
+    /// The version of the record whose use we have waited for.
+    waited: Option<u64>,
+    /// The intent that was there before ours.
+    before: Option<Intent>,
     /// The record under our hands, and its version in the store.
     current: Option<(Record, u64)>,
     /// What there is to hand out, once the lease is given back.
@@ -172,7 +184,7 @@ impl Machine for SharedRefresh {
                 }
                 Stage::Exchange(exchange) => {
                     let result = ask!(&mut **exchange, cx, reply);
-                    self.exchanged(result)
+                    self.exchanged(result, cx.now())
                 }
                 Stage::Ended => return self.finish(cx.now().wall),
                 _ => self.answered(cx, std::mem::take(&mut reply)),
@@ -280,8 +292,8 @@ impl SharedRefresh {
         if cx.now().mono >= self.until {
             return Err(waited());
         }
-        self.rounds = self.rounds.saturating_add(1);
-        let longest = Duration::from_millis(50).saturating_mul(1 << self.rounds.min(4));
+        self.waits = self.waits.saturating_add(1);
+        let longest = Duration::from_millis(50).saturating_mul(1 << self.waits.min(4));
         let random = cx.random::<1>("lease")?;
         let pause = longest.mul_f64(0.5 + f64::from(random[0]) / 512.0);
         Ok(Next::Ask(Stage::Wait, Effect::Sleep(pause)))
@@ -295,14 +307,18 @@ impl SharedRefresh {
 
     /// The record's token, if it is another than the one that will not do any more, and not due itself.
     fn fresh(&self, record: &Record, now: Timestamp) -> Option<(Token, u64)> {
-        let handed = self.state.remembered.handed.get(&name(&self.want));
-        record.token(&self.want, now).filter(|(token, version)| {
-            let due = token.expires_at().is_some_and(|end| {
-                let life = end.since(token.issued_at());
-                end.since(now) <= life.mul_f64(0.25).min(Duration::from_secs(300))
-            });
-            handed.is_none_or(|handed| version > handed) && !due
-        })
+        record.token(&self.want, now).filter(|(token, version)| self.is_another(*version) && !is_due(token, now, 1.0))
+    }
+
+    /// The record's token, if it does for want of a better. Whoever asks again long before its end was refused
+    /// with it.
+    fn left(&self, record: &Record, now: Timestamp) -> Option<(Token, u64)> {
+        // Cells ask a little earlier than they must, each at a moment of its own.
+        record.token(&self.want, now).filter(|(token, version)| self.is_another(*version) || is_due(token, now, 1.2))
+    }
+
+    fn is_another(&self, version: u64) -> bool {
+        self.state.remembered.handed.get(&name(&self.want)).is_none_or(|handed| version > *handed)
     }
 
     fn hand_out(&mut self, token: Token, version: u64) -> Token {
@@ -330,22 +346,23 @@ impl SharedRefresh {
             let token = self.hand_out(token, version);
             return self.release(Ok(token));
         }
-        let valid = record.token(&self.want, now.wall);
+        let left = self.left(&record, now.wall);
         match record.intent {
-            // The other use may still be under way.
-            Some(intent) if now.wall < intent.deadline => {
-                // A clock that jumped must not make us wait for longer than any use takes.
-                let left = intent.deadline.since(now.wall).min(LEASE);
-                let enough = self.lease.flatten().is_none_or(|end| end - USE - SAVING > now.wall + left);
+            // The other use may still be under way. Where clocks differ, it is over when we have waited for as
+            // long as any use takes.
+            Some(intent) if now.wall < intent.deadline && self.waited != Some(version) => {
+                let left = intent.deadline.since(now.wall).min(USE);
+                let enough = self.lease.flatten().is_none_or(|end| end - SHORTEST_USE - SAVING > now.wall + left);
                 if now.mono.saturating_add(left) >= self.until || !enough {
                     return self.release(Err(waited()));
                 }
+                self.waited = Some(version);
                 return Ok(Next::Ask(Stage::WaitIntent, Effect::Sleep(left.max(Duration::from_millis(50)))));
             }
             Some(intent) if intent.attempts >= 2 => return self.release(Err(lost())),
             // Too late for any grace window: as long as there is a token that is good, it does.
-            Some(intent) if now.wall.since(intent.since) > GRACE && valid.is_some() => {
-                let (token, version) = valid.ok_or_else(lost)?;
+            Some(intent) if now.wall.since(intent.deadline) > GRACE && left.is_some() => {
+                let (token, version) = left.ok_or_else(lost)?;
                 let token = self.hand_out(token, version);
                 return self.release(Ok(token));
             }
@@ -362,6 +379,7 @@ impl SharedRefresh {
             return self.use_refresh_token(now);
         }
         let known = record.intent;
+        self.before = known;
         record.intent = Some(Intent {
             attempts: known.map_or(0, |intent| intent.attempts).saturating_add(1),
             since: known.map_or(now.wall, |intent| intent.since),
@@ -391,7 +409,7 @@ impl SharedRefresh {
                 self.state.metadata = Some((metadata.clone(), now.wall));
                 self.exchange(&metadata, now)
             }
-            Err(error) => self.exchanged(Err(error)),
+            Err(error) => self.exchanged(Err(error), now),
         }
     }
 
@@ -417,7 +435,7 @@ impl SharedRefresh {
         Ok(Next::Go(Stage::Exchange(Box::new(exchange))))
     }
 
-    fn exchanged(&mut self, result: Result<Token, Error>) -> Result<Next, Error> {
+    fn exchanged(&mut self, result: Result<Token, Error>, now: Now) -> Result<Next, Error> {
         let (record, version) = self.current.as_mut().ok_or_else(|| Error::misuse("a shared grant"))?;
         match result {
             Ok(token) => {
@@ -429,21 +447,17 @@ impl SharedRefresh {
                 self.result = Some(Err(error));
                 self.load(Stage::LoadRejected)
             }
-            // Nobody knows what became of it: the intent stays.
-            Err(error) if error.is_uncertain() => self.release(Err(error)),
             Err(error) => {
-                let had_intent = record.intent.is_some();
-                // This use did nothing; an earlier one may have.
-                record.intent = record.intent.filter(|intent| intent.attempts > 1);
-                if let Some(intent) = &mut record.intent {
-                    intent.attempts = intent.attempts.saturating_sub(1);
+                let Some(intent) = &mut record.intent else { return self.release(Err(error)) };
+                if error.is_uncertain() {
+                    // Nobody knows what became of it: the intent stays, and nobody need wait for its end.
+                    intent.deadline = now.wall;
+                } else {
+                    // This use did nothing; an earlier one may have.
+                    record.intent = self.before;
                 }
                 self.result = Some(Err(error));
-                if had_intent {
-                    return self.save(Stage::SaveFailure);
-                }
-                let result = self.take_result();
-                self.release(result)
+                self.save(Stage::SaveFailure)
             }
         }
     }
@@ -525,6 +539,14 @@ impl SharedRefresh {
             None => Err(Error::misuse("a shared grant")),
         })
     }
+}
+
+/// Whether a token is to be replaced; `times` the usual margin before its end.
+fn is_due(token: &Token, now: Timestamp, times: f64) -> bool {
+    token.expires_at().is_some_and(|end| {
+        let margin = end.since(token.issued_at()).mul_f64(0.25).min(Duration::from_secs(300));
+        end.since(now) <= margin.mul_f64(times)
+    })
 }
 
 fn waited() -> Error {
