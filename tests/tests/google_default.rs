@@ -429,7 +429,8 @@ fn replies_that_do_not_fit_end_in_an_error() {
 #[test]
 fn what_was_found_works_and_shows_no_secret() {
     let mut world = world();
-    let secrets = [REFRESH_TOKEN, CLIENT_SECRET, &private_key().lines().nth(2).unwrap().to_owned()];
+    let key = private_key();
+    let secrets = [REFRESH_TOKEN, CLIENT_SECRET, key.lines().nth(2).unwrap()];
     for content in [service_account_json(), authorized_user_json()] {
         file(&mut world, LINUX, content);
         let mut search = DefaultCredentials::new(platform(Os::Unix));
