@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 
 use super::hub::Hub;
 use super::lock;
-use super::slot::{Slot, millis};
+use super::slot::Slot;
 
 /// The longest sleep. A jump of the wall clock, or a suspend, is noticed then.
 const LOOK: Duration = Duration::from_secs(30);
@@ -28,44 +28,44 @@ pub(super) struct Timetable {
 
 #[derive(Default)]
 struct Inner {
-    /// By the monotonic clock in milliseconds, and by address.
-    entries: BTreeMap<(NonZeroU64, usize), Weak<Slot>>,
+    /// By the monotonic clock.
+    entries: BTreeMap<At, Weak<Slot>>,
     task: Option<AbortHandle>,
     closed: bool,
 }
 
-fn address(slot: &Slot) -> usize {
-    std::ptr::from_ref(slot).addr()
+/// A moment of the monotonic clock in nanoseconds, rounded up. No two entries have the same.
+pub(super) type At = NonZeroU64;
+
+fn nanos(time: Duration) -> At {
+    At::MIN.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
 impl Timetable {
     /// Moves a slot, whose place is `place`, to the moment `at`.
-    pub(super) fn set(&self, slot: &Arc<Slot>, place: &mut Option<NonZeroU64>, at: Option<Duration>) {
-        let at = at.map(millis);
-        if *place == at {
-            return;
-        }
-        self.remove(slot, place);
-        let Some(at) = at else { return };
+    pub(super) fn set(&self, slot: &Arc<Slot>, place: &mut Option<At>, at: Option<Duration>) {
+        self.remove(place);
         let mut inner = lock(&self.inner);
-        if inner.closed {
-            return;
+        let Some(mut at) = at.map(nanos).filter(|_| !inner.closed) else { return };
+        while inner.entries.contains_key(&at) {
+            at = at.saturating_add(1);
         }
         *place = Some(at);
-        inner.entries.insert((at, address(slot)), Arc::downgrade(slot));
+        inner.entries.insert(at, Arc::downgrade(slot));
         if inner.task.as_ref().is_none_or(AbortHandle::is_finished) {
             inner.task = Handle::try_current().ok().map(|runtime| {
                 // In a runtime that is shutting down, it ends at once, and the next `set` tries again.
                 runtime.spawn(run(slot.origin.hub.clone())).abort_handle()
             });
-        } else if inner.entries.first_key_value().is_some_and(|(first, _)| first.0 == at) {
+        } else if inner.entries.first_key_value().is_some_and(|(first, _)| *first == at) {
             self.sooner.notify_one();
         }
     }
 
-    pub(super) fn remove(&self, slot: &Slot, place: &mut Option<NonZeroU64>) {
+    /// Takes out the slot whose place this is.
+    pub(super) fn remove(&self, place: &mut Option<At>) {
         if let Some(at) = place.take() {
-            lock(&self.inner).entries.remove(&(at, address(slot)));
+            lock(&self.inner).entries.remove(&at);
         }
     }
 
@@ -86,16 +86,14 @@ impl Timetable {
             inner.task = None;
             return None;
         };
-        Some(Duration::from_millis(first.0.get()).saturating_sub(now))
+        Some(Duration::from_nanos(first.get()).saturating_sub(now))
     }
 
     /// Takes out what is due.
-    fn due(&self, now: Duration) -> Vec<(NonZeroU64, Arc<Slot>)> {
-        let mut inner = lock(&self.inner);
-        let later = inner.entries.split_off(&(millis(now), 0));
-        let due = std::mem::replace(&mut inner.entries, later);
-        drop(inner);
-        due.into_iter().filter_map(|((at, _), slot)| Some((at, slot.upgrade()?))).collect()
+    fn due(&self, now: Duration) -> Vec<(At, Weak<Slot>)> {
+        let (mut inner, now) = (lock(&self.inner), nanos(now));
+        std::iter::from_fn(|| inner.entries.first_entry().filter(|first| *first.key() < now)?.remove_entry().into())
+            .collect()
     }
 
     fn all(&self) -> Vec<Arc<Slot>> {
@@ -116,7 +114,9 @@ async fn run(hub: Arc<Hub>) {
             table.all().iter().for_each(Slot::reschedule);
         }
         for (at, slot) in table.due(now.mono) {
-            slot.refresh_in_background(at);
+            if let Some(slot) = slot.upgrade() {
+                slot.refresh_in_background(at);
+            }
         }
     }
 }

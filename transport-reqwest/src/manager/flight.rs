@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use grantflow::cell::Ticket;
 use grantflow::source::{Grant, GrantState, Outcome, TokenSource, Turn};
 use grantflow::{Error, ErrorKind, Token};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 use super::hub::Hub;
@@ -77,7 +78,7 @@ impl MyTurn {
     /// Mints for a slot. `None` if that did not begin, since all is different by now.
     async fn mint(mut self, slot: &Slot, rotating: &mut Option<Rotating>) -> Option<Result<Token, Error>> {
         let hub = self.origin.hub.clone();
-        if hub.is_closed() {
+        if slot.ended().is_some() {
             return None;
         }
         let now = hub.transport.now();
@@ -124,19 +125,39 @@ impl Drop for MyTurn {
     }
 }
 
+/// How many uses of refresh tokens that change are under way.
+#[derive(Default)]
+pub(super) struct Uses {
+    pub(super) all: usize,
+    /// Those that go on while a thread is blocked.
+    pub(super) threaded: usize,
+}
+
 /// A use of a refresh token that changes, from its beginning until its outcome is known to all.
-struct Rotating(Arc<Hub>);
+struct Rotating {
+    hub: Arc<Hub>,
+    threaded: usize,
+}
 
 impl Rotating {
     fn new(hub: &Arc<Hub>) -> Self {
-        hub.rotating.send_modify(|count| *count = count.saturating_add(1));
-        Self(hub.clone())
+        let single =
+            Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread);
+        let threaded = usize::from(!single);
+        hub.rotating.send_modify(|uses| {
+            uses.all += 1;
+            uses.threaded += threaded;
+        });
+        Self { hub: hub.clone(), threaded }
     }
 }
 
 impl Drop for Rotating {
     fn drop(&mut self) {
-        self.0.rotating.send_modify(|count| *count = count.saturating_sub(1));
+        self.hub.rotating.send_modify(|uses| {
+            uses.all -= 1;
+            uses.threaded -= self.threaded;
+        });
     }
 }
 

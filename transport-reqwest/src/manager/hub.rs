@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use tokio::sync::watch;
 use super::Changes;
 use super::background::Timetable;
 use super::change::{Callback, Watchers};
-use super::flight::Origin;
+use super::flight::{Origin, Uses};
 use super::slot::{Ended, Slot, TokenRef};
 use crate::Transport;
 
@@ -34,8 +35,7 @@ pub(super) struct Hub {
     pub(super) options: Options,
     pub(super) watchers: Watchers,
     pub(super) timetable: Timetable,
-    /// How many uses of refresh tokens that change are under way.
-    pub(super) rotating: watch::Sender<usize>,
+    pub(super) rotating: watch::Sender<Uses>,
     closed: AtomicBool,
     salt: AtomicU64,
     book: RwLock<Book>,
@@ -84,7 +84,7 @@ impl Hub {
             options,
             watchers: Watchers::new(on_change),
             timetable: Timetable::default(),
-            rotating: watch::channel(0).0,
+            rotating: watch::Sender::default(),
             closed: AtomicBool::new(false),
             // It keeps fleets from refreshing in step; without entropy, they do.
             salt: AtomicU64::new(getrandom::u64().unwrap_or_default()),
@@ -217,13 +217,14 @@ impl Hub {
     /// Waits, not for long, until no refresh token that changes is being used.
     pub(super) async fn settled(&self) {
         let mut rotating = self.rotating.subscribe();
-        let _ = tokio::time::timeout(PATIENCE, rotating.wait_for(|count| *count == 0)).await;
+        let _ = tokio::time::timeout(PATIENCE, rotating.wait_for(|uses| uses.all == 0)).await;
     }
 
-    /// As [`settled`](Self::settled), for where nothing can be awaited.
+    /// As [`settled`](Self::settled), for where nothing can be awaited. What runs on one thread only, and that
+    /// may be this one, is not waited for.
     fn settled_blocking(&self) {
         let end = Instant::now() + PATIENCE;
-        while *self.rotating.borrow() > 0 && Instant::now() < end {
+        while self.rotating.borrow().threaded > 0 && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -268,14 +269,17 @@ impl Drop for Handle {
         hub.close();
         // Credentials and hub hold each other until now.
         hub.write().credentials.clear();
-        if *hub.rotating.borrow() == 0 {
+        if hub.rotating.borrow().threaded == 0 {
             return;
         }
         match Runtime::try_current().map(|runtime| runtime.runtime_flavor()) {
-            // The exchange runs on this very thread, and would only be held up.
-            Ok(RuntimeFlavor::CurrentThread) => {}
-            Ok(_) => tokio::task::block_in_place(|| hub.settled_blocking()),
-            Err(_) => hub.settled_blocking(),
+            // What is queued on this thread must go on elsewhere. In a `LocalSet` that is refused by a panic, and
+            // there nothing is.
+            Ok(RuntimeFlavor::MultiThread) => {
+                let wait = || tokio::task::block_in_place(|| hub.settled_blocking());
+                catch_unwind(AssertUnwindSafe(wait)).unwrap_or_else(|_| hub.settled_blocking());
+            }
+            _ => hub.settled_blocking(),
         }
     }
 }

@@ -1,13 +1,12 @@
 //! One want: its cell behind a lock, and what readers see without it.
 
 use std::fmt;
-use std::num::NonZeroU64;
 use std::ops::Deref;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwapOption, Guard};
 use grantflow::cell::{Acquired, Issued, Ticket, TokenCell};
@@ -16,18 +15,22 @@ use grantflow::{Error, ErrorKind, Now, Timestamp, Token};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use super::background::At;
 use super::flight::{Flight, Origin};
 use super::{Change, Status, lock};
-use crate::transport::wall;
 
 /// Used since it was fetched: the background refreshes it.
 const IN_USE: u8 = 1;
 /// Used since the pool last looked for something to forget.
 const SEEN: u8 = 2;
+/// [`Ended::Removed`], set with the state locked, as is the next.
+const REMOVED: u8 = 4;
+/// [`Ended::ShutDown`].
+const SHUT_DOWN: u8 = 8;
 /// How often a caller begins again after a refresh that was given up.
 const ROUNDS: usize = 16;
-/// No token: due before all time.
-const NOTHING: i64 = i64::MIN;
+/// No token: due since 1970.
+const NOTHING: Timestamp = Timestamp::from_unix(0);
 
 /// Asks a slot for its token: the fast path without the weight of the slow one.
 pub(super) struct Fetch<'a> {
@@ -112,13 +115,10 @@ pub(super) enum Ended {
 
 impl From<Ended> for Error {
     fn from(ended: Ended) -> Self {
-        Self::new(
-            ErrorKind::Cancelled,
-            match ended {
-                Ended::Removed => "the credential was removed from its pool",
-                Ended::ShutDown => "the token manager was shut down",
-            },
-        )
+        match ended {
+            Ended::Removed => Self::new(ErrorKind::Config, "the credential was removed from its pool"),
+            Ended::ShutDown => Self::new(ErrorKind::Cancelled, "the token manager was shut down"),
+        }
     }
 }
 
@@ -127,7 +127,7 @@ pub(super) struct Slot {
     published: ArcSwapOption<Issued>,
     /// Until when, in milliseconds since 1970, `published` is handed out without asking the cell. It is
     /// written after `published` and read before it, so it is never of a later token.
-    due: AtomicI64,
+    due: AtomicU64,
     marks: AtomicU8,
     state: Mutex<State>,
     pub(super) want: Want,
@@ -139,8 +139,7 @@ pub(super) struct State {
     /// Of those who wait for the refresh under way. It ends with it, and tells a failure.
     waiters: Option<watch::Sender<Option<Error>>>,
     /// Where it stands in the timetable.
-    pub(super) wake_at: Option<NonZeroU64>,
-    pub(super) ended: Option<Ended>,
+    wake_at: Option<At>,
 }
 
 impl State {
@@ -163,9 +162,9 @@ impl Slot {
         let cell = hub.options.margin.into_iter().fold(cell, TokenCell::margin);
         Self {
             published: ArcSwapOption::empty(),
-            due: AtomicI64::new(NOTHING),
+            due: AtomicU64::new(0),
             marks: AtomicU8::new(SEEN),
-            state: Mutex::new(State { cell, waiters: None, wake_at: None, ended: None }),
+            state: Mutex::new(State { cell, waiters: None, wake_at: None }),
             want,
             origin,
         }
@@ -178,7 +177,9 @@ impl Slot {
     /// The fast path.
     #[inline]
     pub(super) fn fresh(&self) -> Option<TokenRef> {
-        if wall().as_unix_millis() >= self.due.load(Ordering::Acquire) {
+        let due = Duration::from_millis(self.due.load(Ordering::Acquire));
+        // The clock as it comes: to make a `Timestamp` of it would cost half of its reading again.
+        if UNIX_EPOCH.checked_add(due).is_some_and(|due| SystemTime::now() >= due) {
             return None;
         }
         self.mark();
@@ -201,13 +202,14 @@ impl Slot {
                         return Ok(issued.into());
                     }
                     (Acquired::Failed(error), _) => return Err(error),
+                    // Whoever has waited for a failure is told it, and does not wait for another.
+                    (Acquired::Wait, Some(error)) => return Err(error),
                     (Acquired::Refresh(ticket), Some(error)) => {
-                        // Whoever has waited for a failure is told it, and does not try again.
                         state.cell.abandon(ticket);
                         return Err(error);
                     }
+                    (Acquired::Wait, None) => (None, state.wait()),
                     (Acquired::Refresh(ticket), None) => (Some(ticket), state.wait()),
-                    (Acquired::Wait, _) => (None, state.wait()),
                 }
             };
             ticket.map_or(Ok(()), |ticket| self.launch(ticket))?;
@@ -242,7 +244,7 @@ impl Slot {
         let mut state = self.lock();
         let another = state.cell.reject(generation, self.now());
         if state.cell.valid(self.now()).is_none() {
-            self.due.store(NOTHING, Ordering::Release);
+            self.due_at(NOTHING);
         }
         another
     }
@@ -252,7 +254,7 @@ impl Slot {
         let now = self.now();
         let (outcome, waiters) = {
             let mut state = self.lock();
-            if let (Some(_), Ok(token)) = (state.ended, &result) {
+            if let (Some(_), Ok(token)) = (self.ended(), &result) {
                 // Nobody gets it, but whoever keeps refresh tokens must hear of it.
                 let issued = Issued { token: token.clone(), generation: 0 };
                 drop(state);
@@ -302,8 +304,8 @@ impl Slot {
     pub(super) fn clear(&self) {
         let mut state = self.lock();
         state.cell.clear();
-        self.publish(None, Timestamp::from_unix_millis(NOTHING));
-        self.origin.hub.timetable.remove(self, &mut state.wake_at);
+        self.publish(None, NOTHING);
+        self.origin.hub.timetable.remove(&mut state.wake_at);
         let waiters = state.waiters.take();
         drop(state);
         drop(waiters);
@@ -311,18 +313,20 @@ impl Slot {
 
     /// No more tokens. Whoever waits is told.
     pub(super) fn end(&self, why: Ended) {
-        self.lock().ended.get_or_insert(why);
+        let state = self.lock();
+        self.marks.fetch_or(if let Ended::Removed = why { REMOVED } else { SHUT_DOWN }, Ordering::Relaxed);
+        drop(state);
         self.clear();
     }
 
     /// Its turn in the timetable, which was at `at`.
-    pub(super) fn refresh_in_background(self: &Arc<Self>, at: NonZeroU64) {
+    pub(super) fn refresh_in_background(self: &Arc<Self>, at: At) {
         let now = self.now();
         let mut state = self.lock();
         if state.wake_at == Some(at) {
             state.wake_at = None;
         }
-        if state.ended.is_some() {
+        if self.ended().is_some() {
             return;
         }
         match state.cell.acquire(now) {
@@ -363,8 +367,8 @@ impl Slot {
 
     fn mark(&self) {
         // Readers share the line as long as it does not change.
-        if self.marks.load(Ordering::Relaxed) != IN_USE | SEEN {
-            self.marks.store(IN_USE | SEEN, Ordering::Relaxed);
+        if self.marks.load(Ordering::Relaxed) & (IN_USE | SEEN) != IN_USE | SEEN {
+            self.marks.fetch_or(IN_USE | SEEN, Ordering::Relaxed);
         }
     }
 
@@ -374,7 +378,7 @@ impl Slot {
 
     fn open(&self) -> Result<MutexGuard<'_, State>, Error> {
         let state = self.lock();
-        match state.ended {
+        match self.ended() {
             Some(ended) => Err(ended.into()),
             None => Ok(state),
         }
@@ -391,12 +395,25 @@ impl Slot {
 
     fn publish(&self, issued: Option<Arc<Issued>>, due: Timestamp) {
         self.published.store(issued);
-        self.due.store(due.as_unix_millis(), Ordering::Release);
+        self.due_at(due);
+    }
+
+    fn due_at(&self, due: Timestamp) {
+        self.due.store(u64::try_from(due.as_unix_millis()).unwrap_or(0), Ordering::Release);
+    }
+
+    /// Why it has no more tokens, if so. Only with the state locked does it stay so.
+    pub(super) fn ended(&self) -> Option<Ended> {
+        match self.marks.load(Ordering::Relaxed) {
+            marks if marks & SHUT_DOWN != 0 => Some(Ended::ShutDown),
+            marks if marks & REMOVED != 0 => Some(Ended::Removed),
+            _ => None,
+        }
     }
 
     fn schedule(self: &Arc<Self>, state: &mut State, now: Now) {
         let hub = &self.origin.hub;
-        let at = state.cell.next_wake(now).filter(|_| hub.options.background && state.ended.is_none());
+        let at = state.cell.next_wake(now).filter(|_| hub.options.background && self.ended().is_none());
         hub.timetable.set(self, &mut state.wake_at, at.map(|wait| now.mono.saturating_add(wait)));
     }
 }
@@ -404,16 +421,10 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut wake_at = lock(&self.state).wake_at.take();
-        self.origin.hub.timetable.remove(self, &mut wake_at);
+        self.origin.hub.timetable.remove(&mut wake_at);
     }
 }
 
 fn given_up() -> Error {
     Error::new(ErrorKind::Cancelled, "the refresh was given up again and again: is the runtime shutting down?")
-}
-
-/// For the timetable: milliseconds, rounded up, never 0.
-pub(super) fn millis(time: Duration) -> NonZeroU64 {
-    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    NonZeroU64::MIN.saturating_add(millis)
 }
