@@ -127,7 +127,8 @@ fn what_is_no_record_is_an_error_and_never_overwritten() {
 }
 
 /// A way to Redis that takes requests there, and loses the answers to some.
-fn lossy(port: u16, lose: Arc<dyn Fn(&[u8]) -> bool + Send + Sync>) -> String {
+fn lossy(port: u16, lose: impl Fn(&[u8]) -> bool + Send + Sync + 'static) -> String {
+    let lose = Arc::new(lose);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = format!("redis://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -166,7 +167,7 @@ fn when_the_answer_is_lost_the_store_finds_out_what_was_done() {
             eval && losses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
         }
     };
-    let store = RedisStore::new(&lossy(server.port(), Arc::new(lose))).unwrap();
+    let store = RedisStore::new(&lossy(server.port(), lose)).unwrap();
     let direct = RedisStore::new(&server.address()).unwrap();
     for count in [1, 2] {
         let lose = || losses.store(count, Ordering::SeqCst);

@@ -118,7 +118,8 @@ impl Inner {
         loop {
             match self.ask_once(&command(again)) {
                 Ok(answer) => return Ok(answer),
-                Err(error) if is_transient(&error) && start.elapsed() < PATIENCE => {
+                // Twice at least: a process that was suspended finds all its patience gone.
+                Err(error) if is_transient(&error) && (!again || start.elapsed() < PATIENCE) => {
                     if again {
                         std::thread::sleep(PAUSE);
                     }

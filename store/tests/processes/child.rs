@@ -1,0 +1,61 @@
+//! The process that refreshes, over and over.
+
+use std::io::Read as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use grantflow_store::grantflow::source::{TokenSource as _, Want};
+use grantflow_store::grantflow::store::SharedGrant;
+use grantflow_store::grantflow::{Advice, Client, ServerMetadata};
+use grantflow_ureq::Transport;
+
+use crate::place::{self, key};
+
+/// `STORE ISSUER TOKEN_ENDPOINT CLIENT LABEL PACE COUNT`. Each token is asked for as if the one before would not
+/// do any more; with pace `expiry`, when that is so. It says `ready`, then `token ...` for each, or what went
+/// wrong. It ends early when its input does, or the grant is lost.
+pub(crate) fn main(args: &[&str]) -> ExitCode {
+    let [store, issuer, endpoint, client, label, pace, count] = args else { panic!("not these: {args:?}") };
+    let key = key(issuer, client, label);
+    let metadata = ServerMetadata::new(place::issuer(issuer)).token_endpoint(endpoint).unwrap();
+    let grant = SharedGrant::new(key, metadata, &Client::new(*client));
+    let transport = Transport::new().unwrap().with_store(place::open(store));
+    let ended = Arc::new(AtomicBool::new(false));
+    std::thread::spawn({
+        let ended = ended.clone();
+        move || {
+            let _ = std::io::stdin().read(&mut [0]);
+            ended.store(true, Ordering::SeqCst);
+        }
+    });
+    println!("ready");
+    let mut state = grant.first_state();
+    for _ in 0..count.parse::<u64>().unwrap() {
+        match transport.run(grant.mint(&Want::access_token(""), &state)) {
+            Ok(minted) => {
+                println!("token {}", minted.token.access_token());
+                if let (&"expiry", Some(end)) = (pace, minted.token.expires_at()) {
+                    let begin = minted.token.issued_at();
+                    // A little after it is due, which is when a quarter of its life is left.
+                    let due = begin + end.since(begin).mul_f64(0.78);
+                    std::thread::sleep(due.since(transport.now().wall).max(Duration::from_millis(1)));
+                }
+                state = minted.state.unwrap_or(state);
+                if let Some(error) = state.save_error() {
+                    println!("unsaved {error}");
+                }
+            }
+            Err(error) if error.advice() == Some(Advice::SignInAgain) => {
+                println!("lost {error}");
+                return ExitCode::SUCCESS;
+            }
+            Err(error) => println!("again {error}"),
+        }
+        if ended.load(Ordering::SeqCst) {
+            break;
+        }
+    }
+    ExitCode::SUCCESS
+}
