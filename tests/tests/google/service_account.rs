@@ -2,47 +2,16 @@
 
 use std::time::Duration;
 
-use grantflow::crypto::{Algorithm, Signer, Signing, SigningKey};
-use grantflow::google::{GoogleCredential, ServiceAccount};
-use grantflow::machine::{FailureKind, Repeat};
+use grantflow::google::ServiceAccount;
+use grantflow::machine::Repeat;
 use grantflow::source::{TokenSource, Want};
-use grantflow::{Advice, Cx, Effect, Error, ErrorKind, Exchange, Failure, Machine, Reply, Scopes, Step, Timestamp};
-use grantflow_tests::google::{
-    ALICE, KEY_ID, Place, SERVICE_ACCOUNT, another_private_key, bad_private_keys, jwt_parts, private_key,
-    private_key_pkcs1, service_account_json, world,
-};
-use grantflow_tests::{Fault, World, canary};
+use grantflow::{Advice, ErrorKind, Scopes, ServerMetadata, Timestamp, TokenRequest};
+use grantflow_tests::google::{ALICE, KEY_ID, Place, SERVICE_ACCOUNT, jwt_parts, world};
+use grantflow_tests::server::Wire;
+use grantflow_tests::{Fault, World};
 use serde_json::{Value, json};
 
-const NOW: Timestamp = Timestamp::from_unix(1_795_176_000);
-const CLOUD: &str = "https://www.googleapis.com/auth/cloud-platform";
-const STORAGE: &str = "https://www.googleapis.com/auth/devstorage.read_only";
-const JWT: &str = include_str!("../data/google/assertion.jwt");
-
-fn account() -> ServiceAccount {
-    ServiceAccount::from_json(service_account_json().to_string()).unwrap()
-}
-
-/// The key file with some members changed; those that become null are taken out.
-fn file(changes: Value) -> String {
-    let mut file = service_account_json();
-    for (name, value) in changes.as_object().unwrap() {
-        file[name] = value.clone();
-    }
-    file.as_object_mut().unwrap().retain(|_, value| !value.is_null());
-    file.to_string()
-}
-
-/// An error with all that led to it.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
-}
+use super::{CLOUD, JWT, NOW, STORAGE, account, key_with};
 
 /// The claims of the assertion that was sent last.
 fn last_claims(world: &mut World) -> Value {
@@ -55,18 +24,6 @@ fn the_assertion_is_the_known_one_to_the_byte() {
     let now = NOW + Duration::from_secs(10);
     let assertion = account().assertion(&Want::access_token(CLOUD), now).unwrap();
     assert_eq!(World::default().run(assertion).unwrap().expose(), JWT.trim());
-}
-
-#[test]
-fn every_form_of_the_key_gives_the_known_assertion() {
-    // 21.12: line ends that a shell turned into a backslash and an n, or into spaces.
-    let mangled =
-        [private_key().replace('\n', "\\n"), private_key().replace('\n', " "), private_key().replace('\n', "\r\n")];
-    for key in [private_key(), private_key_pkcs1(), private_key_pkcs1().replace('\n', "\\n")].iter().chain(&mangled) {
-        let account = ServiceAccount::from_json(file(json!({"private_key": key}))).unwrap();
-        let assertion = account.assertion(&Want::access_token(CLOUD), NOW + Duration::from_secs(10)).unwrap();
-        assert_eq!(World::default().run(assertion).unwrap().expose(), JWT.trim());
-    }
 }
 
 #[test]
@@ -180,9 +137,7 @@ fn a_self_signed_token_is_taken_by_an_api() {
         let token = world.mint(&account(), &want).unwrap();
         let mut request = http::Request::get(world.google().address(Place::Models)).body(Vec::new()).unwrap();
         token.apply(request.headers_mut()).unwrap();
-        let grantflow_tests::server::Wire::Whole(answer) = world.google().answer(NOW, &request).wire else {
-            panic!("no answer")
-        };
+        let Wire::Whole(answer) = world.google().answer(NOW, &request).wire else { panic!("no answer") };
         assert_eq!(answer.status(), status, "{want:?}");
     }
 }
@@ -212,7 +167,7 @@ fn wants_that_no_account_can_fulfil_are_refused_before_any_request() {
 fn in_another_universe_tokens_are_self_signed() {
     // Its token_uri is of no use and not looked at.
     for token_uri in ["https://oauth2.googleapis.com/token", "https://oauth2.apis-demo.goog/token"] {
-        let text = file(json!({"universe_domain": "apis-demo.goog", "token_uri": token_uri}));
+        let text = key_with(json!({"universe_domain": "apis-demo.goog", "token_uri": token_uri}));
         let account = ServiceAccount::from_json(text).unwrap();
         assert_eq!(account.universe_domain(), "apis-demo.goog");
         let mut world = world();
@@ -228,13 +183,13 @@ fn in_another_universe_tokens_are_self_signed() {
         assert!(world.did().is_empty());
     }
     // An empty one is the usual one.
-    let usual = ServiceAccount::from_json(file(json!({"universe_domain": ""}))).unwrap();
+    let usual = ServiceAccount::from_json(key_with(json!({"universe_domain": ""}))).unwrap();
     assert_eq!(usual.universe_domain(), "googleapis.com");
 }
 
 #[test]
 fn the_quota_project_goes_with_the_tokens_requests_and_not_with_googles() {
-    let named = ServiceAccount::from_json(file(json!({"quota_project_id": "of-the-file"}))).unwrap();
+    let named = ServiceAccount::from_json(key_with(json!({"quota_project_id": "of-the-file"}))).unwrap();
     for (account, project) in [
         (account(), None),
         (named.clone(), Some("of-the-file")),
@@ -247,79 +202,6 @@ fn the_quota_project_goes_with_the_tokens_requests_and_not_with_googles() {
         world.mint(&account, &Want::access_token(CLOUD)).unwrap();
         assert!(!world.sent()[0].request.headers().contains_key("x-goog-user-project"));
     }
-}
-
-#[test]
-fn a_key_file_that_is_wrong_is_told_by_the_member() {
-    let [short, ec] = bad_private_keys();
-    for (change, says) in [
-        (json!({"type": null}), "`type` is missing"),
-        (json!({"type": "authorized_user"}), "`type` is authorized_user, and service_account is needed"),
-        (json!({"type": "made_up"}), "`type` is made_up"),
-        (json!({"type": 1}), "`type` is no text"),
-        (json!({"client_email": null}), "`client_email` is missing"),
-        (json!({"client_email": ""}), "`client_email` is missing or empty"),
-        (json!({"client_email": ["a"]}), "`client_email` is no text"),
-        (json!({"private_key": null}), "`private_key` is missing"),
-        (json!({"private_key": 7}), "`private_key` is no text"),
-        (json!({"private_key": "AAEC"}), "`private_key` cannot be used"),
-        (json!({"private_key": short}), "`private_key` cannot be used"),
-        (json!({"private_key": ec}), "`private_key` cannot be used"),
-        (
-            json!({"private_key": "-----BEGIN CERTIFICATE-----\nAAEC\n-----END CERTIFICATE-----"}),
-            "`private_key` cannot be used",
-        ),
-        (json!({"private_key_id": 1}), "`private_key_id` is no text"),
-        (json!({"token_uri": 1}), "`token_uri` is no text"),
-        (json!({"project_id": {}}), "`project_id` is no text"),
-        (json!({"quota_project_id": false}), "`quota_project_id` is no text"),
-        (json!({"universe_domain": 3}), "`universe_domain` is no text"),
-    ] {
-        let error = ServiceAccount::from_json(file(change.clone())).unwrap_err();
-        assert_eq!((error.kind(), error.advice()), (ErrorKind::Config, Some(Advice::FixConfiguration)));
-        assert!(error.to_string().starts_with(&format!("the key file: {says}")), "{change}: {error}");
-        assert!(!whole(&error).contains("MIIE"), "{error}");
-    }
-    for text in ["", "[]", "{", "null", "\"service_account\""] {
-        let error = ServiceAccount::from_json(text).unwrap_err();
-        assert!(error.to_string().contains("the key file is no JSON object"), "{text}: {error}");
-    }
-    assert!(ServiceAccount::from_json(vec![b' '; 70_000]).unwrap_err().to_string().contains("64 KiB"));
-    // Neither of these need be there.
-    ServiceAccount::from_json(file(json!({"private_key_id": null, "token_uri": null, "project_id": null}))).unwrap();
-}
-
-#[test]
-fn a_hostile_token_uri_is_refused_before_anything_is_sent() {
-    for token_uri in [
-        "https://attacker.example/token",
-        "https://oauth2.googleapis.com.attacker.example/token",
-        "https://oauth2.googleapis.com@attacker.example/token",
-        "https://attacker.example/?oauth2.googleapis.com",
-        "https://attacker.example#oauth2.googleapis.com",
-        "https://xoauth2.googleapis.com/token",
-        "https://oauth2.googleapis.com.:443@attacker.example/",
-        "http://oauth2.googleapis.com/token",
-        "http://127.0.0.1:8080/token",
-        "https:/oauth2.googleapis.com/token",
-        "https://user@oauth2.googleapis.com/token",
-        "//oauth2.googleapis.com/token",
-        "file:///etc/passwd",
-        "token",
-    ] {
-        let text = file(json!({"token_uri": token_uri}));
-        for error in [ServiceAccount::from_json(&text).err(), GoogleCredential::from_json_of_any_type(&text).err()] {
-            let error = error.unwrap_or_else(|| panic!("{token_uri} was taken"));
-            assert!(error.to_string().contains("`token_uri`"), "{token_uri}: {error}");
-        }
-    }
-    // Who trusts the file says so; cleartext leaves this machine for nobody.
-    let elsewhere = file(json!({"token_uri": "https://token.example/token"}));
-    let account = ServiceAccount::from_json_with_any_server(elsewhere).unwrap();
-    let mut world = World::default();
-    world.mint(&account, &Want::access_token(CLOUD)).unwrap_err();
-    assert_eq!(world.sent()[0].request.uri(), "https://token.example/token");
-    ServiceAccount::from_json_with_any_server(file(json!({"token_uri": "http://token.example/token"}))).unwrap_err();
 }
 
 #[test]
@@ -376,12 +258,7 @@ fn a_clock_that_is_off_is_told_and_a_little_is_forgiven() {
         let now = Timestamp::from_unix(NOW.as_unix() + off);
         let assertion = account().assertion(&Want::access_token(CLOUD), now).unwrap();
         let assertion = world.run(assertion).unwrap();
-        let request = grantflow::TokenRequest::jwt_bearer(
-            &grantflow::ServerMetadata::google(),
-            None,
-            &assertion,
-            Scopes::from(CLOUD),
-        );
+        let request = TokenRequest::jwt_bearer(&ServerMetadata::google(), None, &assertion, Scopes::from(CLOUD));
         world.latency = Duration::ZERO;
         let result = world.run(request.unwrap().exchange());
         assert_eq!(result.is_ok(), right, "{off}: {result:?}");
@@ -434,157 +311,4 @@ fn what_google_calls_a_bad_request_and_means_as_later_is_tried_again() {
     world.google().fail(Place::Token, Fault::DropAfter);
     world.mint(&account(), &Want::access_token(CLOUD)).unwrap();
     assert_eq!(world.sent().len(), 3);
-}
-
-/// Signs in a key store, one round trip away.
-#[derive(Debug)]
-struct KeyStore(Option<SigningKey>);
-
-impl Signer for KeyStore {
-    fn algorithm(&self) -> Algorithm {
-        Algorithm::RS256
-    }
-    fn key_id(&self) -> Option<&str> {
-        Some(KEY_ID)
-    }
-    fn sign(&self, message: &[u8], cx: &mut Cx) -> Signing {
-        let signature = self.0.as_ref().map(|key| match key.sign(message, cx) {
-            Signing::Done(signature) => signature.unwrap(),
-            other => panic!("{other:?}"),
-        });
-        Signing::Remote(Box::new(RoundTrip { signature, asked: false }))
-    }
-}
-
-struct RoundTrip {
-    signature: Option<Vec<u8>>,
-    asked: bool,
-}
-
-impl Machine for RoundTrip {
-    type Output = Vec<u8>;
-    fn resume(&mut self, _: &mut Cx, reply: Reply) -> Step<Vec<u8>> {
-        match (self.asked, reply) {
-            (false, Reply::Start) => {
-                self.asked = true;
-                Step::Do(Effect::Sleep(Duration::from_millis(30)))
-            }
-            (true, Reply::Slept) => Step::Done(self.signature.take().ok_or_else(|| {
-                Error::new(ErrorKind::Transport, "the key store is closed")
-                    .with_source(std::io::Error::other("no route to the key store"))
-            })),
-            (_, reply) => panic!("{reply:?}"),
-        }
-    }
-}
-
-#[test]
-fn a_signer_may_take_a_round_trip() {
-    let key = SigningKey::rs256_from_pem(&private_key()).unwrap();
-    let account = ServiceAccount::with_signer(SERVICE_ACCOUNT, KeyStore(Some(key)));
-    let mut world = world();
-    let token = world.mint(&account, &Want::access_token(CLOUD)).unwrap();
-    assert!(token.access_token().starts_with("ya29.c."));
-    assert_eq!((world.slept().len(), world.sent().len()), (1, 1));
-    // What it signs is the same, byte for byte.
-    let assertion = account.assertion(&Want::access_token(CLOUD), NOW + Duration::from_secs(10)).unwrap();
-    assert_eq!(world.run(assertion).unwrap().expose(), JWT.trim());
-    // By itself, too.
-    let token = world.mint(&account, &Want::access_token(CLOUD).self_signed()).unwrap();
-    assert_eq!(jwt_parts(token.access_token()).0["kid"], KEY_ID);
-}
-
-#[test]
-fn a_signer_that_fails_is_the_error() {
-    let account = ServiceAccount::with_signer(SERVICE_ACCOUNT, KeyStore(None));
-    for want in
-        [Want::access_token(CLOUD), Want::access_token(CLOUD).self_signed(), Want::id_token("https://a.example")]
-    {
-        let mut world = world();
-        let error = world.mint(&account, &want).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Transport);
-        let text = whole(&error);
-        assert!(text.contains("minting for a service account: the key store is closed"), "{text}");
-        assert!(text.contains("no route to the key store"), "{text}");
-        assert!(world.sent().is_empty());
-    }
-    // A key that Google does not know signs, and Google says so.
-    let key = SigningKey::rs256_from_pem(&another_private_key()).unwrap().with_key_id(KEY_ID);
-    let error =
-        world().mint(&ServiceAccount::with_signer(SERVICE_ACCOUNT, key), &Want::access_token(CLOUD)).unwrap_err();
-    assert_eq!(error.server().unwrap().error_description(), Some("Invalid JWT Signature."));
-}
-
-#[test]
-fn replies_that_do_not_fit_end_in_an_error_at_any_stage() {
-    let account = account();
-    for steps in 0..3 {
-        let mut world = world();
-        let mut mint = account.mint(&Want::access_token(CLOUD), &account.first_state());
-        let mut reply = Reply::Start;
-        for _ in 0..steps {
-            match mint.resume(&mut world.cx(), reply) {
-                Step::Do(effect) => reply = world.carry_out(effect),
-                Step::Done(result) => {
-                    result.unwrap();
-                    break;
-                }
-            }
-            if matches!(reply, Reply::Start) {
-                break;
-            }
-        }
-        let _ = mint.resume(&mut world.cx(), Reply::Slept);
-        match mint.resume(&mut world.cx(), Reply::Slept) {
-            Step::Done(Err(error)) => assert_eq!(error.kind(), ErrorKind::Misuse, "{steps}: {error}"),
-            other => panic!("{steps}: {other:?}"),
-        }
-    }
-}
-
-#[test]
-fn refused_requests_and_broken_ones_are_told() {
-    let mut refusing = world();
-    refusing.refuse = vec!["Http"];
-    let error = refusing.mint(&account(), &Want::access_token(CLOUD)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
-    let mut broken = world();
-    broken.fail(Failure::not_sent(FailureKind::Tls, "the certificate is somebody else's"));
-    let error = broken.mint(&account(), &Want::access_token(CLOUD)).unwrap_err();
-    assert_eq!((error.kind(), broken.sent().len()), (ErrorKind::Transport, 1));
-}
-
-#[test]
-fn nothing_shows_the_key_or_what_it_signs() {
-    let key = private_key();
-    let line = key.lines().nth(3).unwrap().to_owned();
-    let account = account();
-    let mut world = world();
-    let token = world.mint(&account, &Want::access_token(CLOUD)).unwrap();
-    let sent = world.google().seen_at(Place::Token)[0].param("assertion").unwrap();
-    let signature = sent.rsplit('.').next().unwrap().to_owned();
-    let secrets = [&*line, &*signature, token.access_token()];
-    canary::hidden_in_debug("the account", &account, &secrets);
-    canary::hidden_in_debug(
-        "any credential",
-        &GoogleCredential::from_json_of_any_type(file(json!({}))).unwrap(),
-        &secrets,
-    );
-    canary::hidden_in_debug("its state", &account.first_state(), &secrets);
-    canary::hidden_in_debug("its token", &token, &secrets);
-    canary::hidden_in_debug("the key", &SigningKey::rs256_from_pem(&key).unwrap(), &secrets);
-    let signing = SigningKey::rs256_from_pem(&key).unwrap().sign(b"x", &mut world.cx());
-    assert_eq!(format!("{signing:?}"), "Signing::Done(..)");
-    // A server that sends the assertion back does not get it into an error.
-    let body = json!({"error": "invalid_grant", "error_description": format!("bad: {sent}")}).to_string();
-    world.google().fail(Place::Token, Fault::status(400, &body));
-    let assertion: Exchange<_> = grantflow::TokenRequest::jwt_bearer(
-        &grantflow::ServerMetadata::google(),
-        None,
-        &sent.as_str().into(),
-        Scopes::default(),
-    )
-    .unwrap()
-    .exchange();
-    canary::hidden("an error", &whole(&world.run(assertion).unwrap_err()), &secrets);
 }

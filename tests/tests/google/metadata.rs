@@ -6,11 +6,12 @@ use grantflow::cell::{Acquired, TokenCell};
 use grantflow::google::{MetadataServer, TokenInfo, scopes};
 use grantflow::machine::{Reach, Repeat};
 use grantflow::source::{TokenSource, Want};
-use grantflow::{Advice, ErrorKind, Scopes, Timestamp};
+use grantflow::{Advice, ErrorKind, Scopes};
 use grantflow_tests::google::{Local, Metadata, Place, SERVICE_ACCOUNT, jwt_parts, world};
 use grantflow_tests::{Fault, World, canary};
 
-const NOW: Timestamp = Timestamp::from_unix(1_795_176_000);
+use super::NOW;
+
 const BASE: &str = "http://metadata.google.internal/computeMetadata/v1/";
 
 /// A world on Google Cloud, its metadata server changed.

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use grantflow::crypto::{Signer, Signing, SigningKey};
 use grantflow::google::{AuthorizedUser, MetadataServer, ServiceAccount, TokenInfo, scopes};
 use grantflow::source::{TokenSource, Want};
-use grantflow::{Client, Cx, Issuer, Now, Revocation, ServerMetadata, Timestamp, UserInfo};
+use grantflow::{Client, Cx, Issuer, Now, Revocation, ServerMetadata, UserInfo};
 use grantflow_tests::Front;
 use grantflow_tests::front::wall_clock;
 use grantflow_tests::google::{
@@ -18,9 +18,8 @@ use grantflow_tests::server::Wire;
 use http::{Request, Response};
 use serde_json::{Value, json};
 
-const NOW: Timestamp = Timestamp::from_unix(1_795_176_000);
-const CLOUD: &str = "https://www.googleapis.com/auth/cloud-platform";
-const STORAGE: &str = "https://www.googleapis.com/auth/devstorage.read_only";
+use super::{CLOUD, NOW, STORAGE, with};
+
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 fn answer(google: &mut Google, request: Request<Vec<u8>>) -> Response<Vec<u8>> {
@@ -62,15 +61,6 @@ fn header() -> Value {
 fn claims() -> Value {
     json!({"iss": SERVICE_ACCOUNT, "scope": STORAGE, "aud": "https://oauth2.googleapis.com/token",
            "iat": NOW.as_unix() - 10, "exp": NOW.as_unix() + 3590})
-}
-
-/// The value with some members changed; those that become null are taken out.
-fn with(mut value: Value, changes: &Value) -> Value {
-    for (name, new) in changes.as_object().unwrap() {
-        value[name] = new.clone();
-    }
-    value.as_object_mut().unwrap().retain(|_, value| !value.is_null());
-    value
 }
 
 fn exchange(google: &mut Google, assertion: &str) -> (u16, Value) {

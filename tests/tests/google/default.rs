@@ -6,7 +6,7 @@ use std::time::Duration;
 use grantflow::google::{AuthorizedUser, DefaultCredentials, Found, GoogleCredential, ServiceAccount};
 use grantflow::machine::{Os, Platform};
 use grantflow::source::{TokenSource, Want};
-use grantflow::{Advice, Error, ErrorKind, Machine, Reply, Step, Timestamp};
+use grantflow::{Advice, Error, ErrorKind, Machine, Reply, Step};
 use grantflow_tests::google::{
     CLIENT_SECRET, Local, Metadata, Place, REFRESH_TOKEN, SERVICE_ACCOUNT, authorized_user_json, private_key,
     service_account_json, world,
@@ -15,7 +15,8 @@ use grantflow_tests::world::Did;
 use grantflow_tests::{World, canary};
 use serde_json::json;
 
-const NOW: Timestamp = Timestamp::from_unix(1_795_176_000);
+use super::{NOW, whole};
+
 const LINUX: &str = "/home/alice/.config/gcloud/application_default_credentials.json";
 const FIRMWARE: &str = "/sys/class/dmi/id/product_name";
 const KEY_FILE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
@@ -51,17 +52,6 @@ fn files_read(world: &World) -> Vec<PathBuf> {
         _ => None,
     });
     read.collect()
-}
-
-/// An error with all that led to it.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 #[test]
