@@ -35,13 +35,13 @@ pub struct TokenCell {
     due: Due,
     rejected: bool,
     generation: u64,
-    flight: Option<u64>,
+    /// Whether somebody holds the ticket with the last number.
+    flight: bool,
     tickets: u64,
     failing: Option<Box<Failing>>,
-    /// How many rejections followed one another, and when the next one counts again.
-    rejections: u32,
-    rejectable: Duration,
-    margin: Option<Duration>,
+    rejections: Option<Box<Rejections>>,
+    /// In milliseconds.
+    margin: Option<u32>,
     salt: u64,
 }
 
@@ -78,10 +78,30 @@ pub enum Acquired {
 #[derive(Clone, Copy, Debug)]
 struct Due {
     wall: Timestamp,
-    mono: Duration,
+    /// In nanoseconds.
+    mono: u64,
 }
 
-const NEVER: Due = Due { wall: Timestamp::from_unix_millis(i64::MAX), mono: Duration::MAX };
+const NEVER: Due = Due { wall: Timestamp::from_unix_millis(i64::MAX), mono: u64::MAX };
+
+impl Due {
+    fn after(wait: Duration, now: Now) -> Self {
+        let mono = now.mono.saturating_add(wait).as_nanos();
+        Self { wall: now.wall + wait, mono: u64::try_from(mono).unwrap_or(u64::MAX) }
+    }
+
+    fn mono(self) -> Duration {
+        if self.mono == u64::MAX { Duration::MAX } else { Duration::from_nanos(self.mono) }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Rejections {
+    /// How many followed one another.
+    count: u32,
+    /// When the next one counts.
+    next: Duration,
+}
 
 #[derive(Debug)]
 struct Failing {
@@ -99,11 +119,10 @@ impl TokenCell {
             due: NEVER,
             rejected: false,
             generation: 0,
-            flight: None,
+            flight: false,
             tickets: 0,
             failing: None,
-            rejections: 0,
-            rejectable: Duration::ZERO,
+            rejections: None,
             margin: None,
             salt,
         }
@@ -112,7 +131,7 @@ impl TokenCell {
     /// Makes tokens due this long before their end, but never before half of their life. Unless told, it
     /// is a quarter of their life, and 5 minutes at the most.
     pub fn margin(mut self, margin: Duration) -> Self {
-        self.margin = Some(margin);
+        self.margin = Some(u32::try_from(margin.as_millis()).unwrap_or(u32::MAX));
         self
     }
 
@@ -121,7 +140,7 @@ impl TokenCell {
         match self.valid(now) {
             Some(token) if !self.is_due(now) => Acquired::Fresh(token),
             Some(token) => Acquired::Due(token, self.may_try(now).then(|| self.ticket())),
-            None if self.flight.is_some() => Acquired::Wait,
+            None if self.flight => Acquired::Wait,
             None => match &self.failing {
                 Some(failing) if !self.may_try(now) => Acquired::Failed(failing.error.clone()),
                 _ => Acquired::Refresh(self.ticket()),
@@ -131,19 +150,16 @@ impl TokenCell {
 
     /// Asks for a new token whatever is held, unless one is being minted already. No pause is kept.
     pub fn force(&mut self) -> Option<Ticket> {
-        match self.flight {
-            Some(_) => None,
-            None => Some(self.ticket()),
-        }
+        (!self.flight).then(|| self.ticket())
     }
 
     /// Takes what came of a ticket. A failure never replaces a token that is valid. A ticket from before a
     /// [`clear`](Self::clear) is ignored.
     pub fn settle(&mut self, ticket: Ticket, now: Now, result: Result<Token, Error>) {
-        if self.flight != Some(ticket.0) {
+        if !self.is_current(&ticket) {
             return;
         }
-        self.flight = None;
+        self.flight = false;
         match result {
             Ok(token) if token.is_expired(now.wall) => {
                 let why = "the server handed out a token that has expired already";
@@ -156,8 +172,8 @@ impl TokenCell {
 
     /// Gives a ticket back unused: the next caller gets another. Nothing was learned.
     pub fn abandon(&mut self, ticket: Ticket) {
-        if self.flight == Some(ticket.0) {
-            self.flight = None;
+        if self.is_current(&ticket) {
+            self.flight = false;
         }
     }
 
@@ -171,15 +187,16 @@ impl TokenCell {
         if generation == self.generation && self.rejected {
             return true;
         }
-        if generation > self.generation || now.mono < self.rejectable {
+        let rejections = self.rejections.get_or_insert_default();
+        if generation > self.generation || now.mono < rejections.next {
             return false;
         }
         // Rejections long apart have nothing to do with one another.
-        if now.mono.saturating_sub(self.rejectable) > LONGEST_PAUSE {
-            self.rejections = 0;
+        if now.mono.saturating_sub(rejections.next) > LONGEST_PAUSE {
+            rejections.count = 0;
         }
-        self.rejections = self.rejections.saturating_add(1);
-        self.rejectable = now.mono.saturating_add(pause(self.rejections));
+        rejections.count = rejections.count.saturating_add(1);
+        rejections.next = now.mono.saturating_add(pause(rejections.count));
         self.rejected = true;
         true
     }
@@ -189,20 +206,19 @@ impl TokenCell {
         self.held = None;
         self.due = NEVER;
         self.rejected = false;
-        self.flight = None;
+        self.flight = false;
         self.failing = None;
-        self.rejections = 0;
-        self.rejectable = Duration::ZERO;
+        self.rejections = None;
     }
 
     /// How long until it is time to refresh in the background; `None` if there is nothing to wait for.
     pub fn next_wake(&self, now: Now) -> Option<Duration> {
-        if self.flight.is_some() || self.valid(now).is_none() {
+        if self.flight || self.valid(now).is_none() {
             return None;
         }
-        let due = self.due.wall.since(now.wall).min(self.due.mono.saturating_sub(now.mono));
+        let due = self.due.wall.since(now.wall).min(self.due.mono().saturating_sub(now.mono));
         match &self.failing {
-            None if self.due.mono == Duration::MAX => None,
+            None if self.due.mono == NEVER.mono => None,
             None => Some(due),
             Some(failing) => Some(failing.until?.saturating_sub(now.mono).max(due)),
         }
@@ -226,12 +242,12 @@ impl TokenCell {
 
     /// When the held token is due: on the wall clock, and on the monotonic one.
     pub fn due(&self) -> (Timestamp, Duration) {
-        (self.due.wall, self.due.mono)
+        (self.due.wall, self.due.mono())
     }
 
     /// Whether somebody holds a ticket.
     pub fn is_refreshing(&self) -> bool {
-        self.flight.is_some()
+        self.flight
     }
 
     /// The token held, if it is still good.
@@ -240,17 +256,21 @@ impl TokenCell {
     }
 
     fn is_due(&self, now: Now) -> bool {
-        now.wall >= self.due.wall || now.mono >= self.due.mono
+        now.wall >= self.due.wall || now.mono >= self.due.mono()
     }
 
     fn may_try(&self, now: Now) -> bool {
         let early = |failing: &Failing| failing.until.is_none_or(|until| now.mono < until);
-        self.flight.is_none() && !self.failing.as_deref().is_some_and(early)
+        !self.flight && !self.failing.as_deref().is_some_and(early)
+    }
+
+    fn is_current(&self, ticket: &Ticket) -> bool {
+        self.flight && self.tickets == ticket.0
     }
 
     fn ticket(&mut self) -> Ticket {
         self.tickets = self.tickets.saturating_add(1);
-        self.flight = Some(self.tickets);
+        self.flight = true;
         Ticket(self.tickets)
     }
 
@@ -270,7 +290,7 @@ impl TokenCell {
             (None, Some(end)) => {
                 let life = end.since(token.issued_at());
                 let margin = match self.margin {
-                    Some(margin) => margin.min(life.mul_f64(0.5)),
+                    Some(margin) => Duration::from_millis(margin.into()).min(life.mul_f64(0.5)),
                     None => MARGIN.min(life.mul_f64(0.25)),
                 };
                 let spread = margin.mul_f64(0.2 * self.random());
@@ -281,7 +301,7 @@ impl TokenCell {
         let left = token.expires_at().map_or(Duration::MAX, |end| end.since(now.wall));
         // Not after the end either: until it is due it is handed out unasked.
         let wait = in_time.max(SOONEST.max(left.min(MARGIN).mul_f64(0.25))).min(left);
-        Due { wall: now.wall + wait, mono: now.mono.saturating_add(wait) }
+        Due::after(wait, now)
     }
 
     fn fail(&mut self, now: Now, error: Error) {

@@ -29,7 +29,8 @@ use crate::{Error, ErrorKind, Secret, Timestamp};
 pub struct Token {
     /// `Bearer <access_token>`, or the bare access token if it is not for bearers.
     header: HeaderValue,
-    token_type: TokenType,
+    /// What few tokens are: other than for bearers.
+    token_type: Option<Box<TokenType>>,
     issued_at: Timestamp,
     expires_at: Option<Timestamp>,
     scopes: Scopes,
@@ -105,7 +106,7 @@ impl Token {
     ///
     /// [`ErrorKind::TokenType`] if it takes more than a header.
     pub fn apply(&self, headers: &mut http::HeaderMap) -> Result<(), Error> {
-        let name = match &self.token_type {
+        let name = match self.token_type() {
             TokenType::Bearer => http::header::AUTHORIZATION,
             TokenType::Header(name) => name.clone(),
             _ => return Err(Error::new(ErrorKind::TokenType, "this access token needs more than a header")),
@@ -152,7 +153,7 @@ impl Token {
     pub fn access_token(&self) -> &str {
         // Its characters were checked when it was made: they are ASCII.
         let text = std::str::from_utf8(self.header.as_bytes()).unwrap_or_default();
-        match self.token_type {
+        match self.token_type() {
             TokenType::Bearer => text.get(BEARER.len()..).unwrap_or_default(),
             _ => text,
         }
@@ -160,13 +161,13 @@ impl Token {
 
     /// How it is used.
     pub fn token_type(&self) -> &TokenType {
-        &self.token_type
+        self.token_type.as_deref().unwrap_or(&TokenType::Bearer)
     }
 
     /// The value of an `Authorization` header with it, marked as sensitive (RFC 6750, section 2.1).
     /// It shares the token's memory. An error of kind [`ErrorKind::TokenType`] if it is no bearer token.
     pub fn authorization(&self) -> Result<&HeaderValue, Error> {
-        match self.token_type {
+        match self.token_type() {
             TokenType::Bearer => Ok(&self.header),
             _ => Err(Error::new(ErrorKind::TokenType, "this access token is not a bearer token")),
         }
@@ -244,6 +245,7 @@ impl Token {
         let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(Zeroizing::new(text)))
             .map_err(|_| invalid("the access token holds characters that no header can carry"))?;
         header.set_sensitive(true);
+        let token_type = Some(token_type).filter(|kind| *kind != TokenType::Bearer).map(Box::new);
         Ok(Self { header, token_type, issued_at, expires_at: None, scopes: Scopes::default(), rest: None })
     }
 
@@ -256,7 +258,7 @@ impl Token {
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token")
-            .field("token_type", &self.token_type)
+            .field("token_type", self.token_type())
             .field("expires_at", &self.expires_at)
             .field("scopes", &self.scopes)
             .field("refresh_token", &self.refresh_token())
