@@ -432,6 +432,31 @@ fn a_manager_is_built_outside_of_any_runtime_and_outlives_several() {
     });
 }
 
+#[test]
+fn an_exchange_torn_off_with_its_runtime_is_tried_once_more_and_whoever_was_queued_gets_a_turn() {
+    let front = front(|settings| settings.refresh_tokens = RefreshTokens::Rotate { grace: Duration::from_secs(30) });
+    let pool = TokenPool::new(&transport());
+    let first = threads();
+    pool.add("alice", first.block_on(alice(&front, "read write"))).unwrap();
+    let wants = ["read", "write", "read write"].map(Want::access_token);
+    fail(&front, Fault::Delay(millis(300)));
+    first.block_on(async {
+        for want in wants.clone() {
+            let pool = pool.clone();
+            tokio::spawn(async move { pool.token("alice", &want).await.map(drop) });
+        }
+        until("the first exchange is under way", || requests(&front) == 2).await;
+    });
+    drop(first);
+    let second = threads();
+    for want in &wants {
+        second.block_on(async { timeout(Duration::from_secs(5), pool.token("alice", want)).await }).unwrap().unwrap();
+    }
+    let server = front.server();
+    let sent: Vec<_> = server.seen_at(Place::Token).iter().filter_map(|seen| seen.param("refresh_token")).collect();
+    assert!(sent.len() == 4 && sent[0] == sent[1] && sent[1] != sent[2] && sent[2] != sent[3]);
+}
+
 #[tokio::test]
 async fn a_token_that_never_expires_is_fresh_until_it_is_rejected() {
     let front = front(|settings| settings.alter_token = Alter::set("expires_in", Value::Null));

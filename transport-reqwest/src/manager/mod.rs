@@ -169,6 +169,11 @@ impl TokenManager {
         self.slot.reject(token.generation())
     }
 
+    /// What it holds tokens for.
+    pub fn want(&self) -> &Want {
+        &self.slot.want
+    }
+
     /// How things are.
     pub fn status(&self) -> Status {
         self.slot.status()
@@ -206,6 +211,6 @@ impl TokenManager {
 
 impl fmt::Debug for TokenManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenManager").field("want", &self.slot.want).field("status", &self.status()).finish()
+        f.debug_struct("TokenManager").field("want", self.want()).field("status", &self.status()).finish()
     }
 }

@@ -86,7 +86,7 @@ impl TokenPool {
     pub async fn token(&self, name: &str, want: &Want) -> Result<TokenRef, Error> {
         match self.0.0.find(name, want)? {
             Ok(token) => Ok(token),
-            Err(slot) => slot.get().await,
+            Err(slot) => Box::pin(slot.get()).await,
         }
     }
 
