@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::detect::{self, Detection, Environment};
 use super::file::{self, File, ReadFile};
@@ -46,6 +47,11 @@ impl GoogleCredential {
     }
 
     fn parse(file: &File<'_>, any_server: bool) -> Result<Self, Error> {
+        if file.get("installed").or(file.get("web")).is_some() {
+            let why =
+                "is an OAuth client, which somebody must sign in with first; a service_account or an authorized_user";
+            return Err(file.wrong("type", &format!("is missing: this {why} is needed")));
+        }
         let found = file.need("type")?;
         match found {
             "service_account" => ServiceAccount::parse(file, any_server).map(Self::ServiceAccount),
@@ -265,7 +271,8 @@ impl DefaultCredentials {
     fn detected(&mut self, found: detect::Detected) -> Result<Stage, Error> {
         self.look("the metadata server", &*found.because);
         let server = found.server.ok_or_else(|| self.nothing())?;
-        let project = server.project_id()?;
+        // It may be missing: nobody waits for it for long.
+        let project = server.project_id()?.total_time(Duration::from_secs(5));
         self.credential = Some(GoogleCredential::MetadataServer(server));
         Ok(if self.named_project().is_some() { Stage::Ended } else { Stage::Project(Box::new(project)) })
     }
