@@ -7,6 +7,7 @@ use grantflow::{Call, Failure, Reply};
 use http::{Request, Response};
 
 use super::account::{json, param};
+use super::weather::Weather;
 use super::{Event, Sim};
 
 /// What a server or the way to it suffers from, for a while.
@@ -106,6 +107,10 @@ impl Sim {
         if self.season == super::Season::Storm && self.rng.one_in(100) {
             let wait = self.rng.time(Duration::from_millis(1), Duration::from_secs(2));
             self.clock.after(wait, Event::Abandon(run));
+        }
+        if self.season == super::Season::Storm && self.rng.one_in(500) {
+            let wait = self.rng.time(Duration::from_millis(1), Duration::from_secs(2));
+            self.clock.after(wait, Event::Weather(Weather::Replace(credential)));
         }
     }
 

@@ -41,7 +41,9 @@ pub(super) struct Known {
     /// The text of a token that was minted and that the cell must hold from now on.
     minted: Option<String>,
     rejected: bool,
-    rejected_at: Option<Duration>,
+    /// How many rejections followed one another, and from when on the next one is believed.
+    rejections: u32,
+    rejectable: Duration,
     had_at: Duration,
     in_flight: bool,
     failures: u32,
@@ -60,7 +62,8 @@ impl Known {
             token: None,
             minted: None,
             rejected: false,
-            rejected_at: None,
+            rejections: 0,
+            rejectable: Duration::ZERO,
             had_at: Duration::ZERO,
             in_flight: false,
             failures: 0,
@@ -82,7 +85,7 @@ impl Known {
 
     fn fail(&mut self, now: Duration, error: Option<&Error>) {
         self.failures = self.failures.saturating_add(1);
-        let pause = SECOND.saturating_mul(1 << (self.failures - 1).min(16)).min(LONGEST_PAUSE);
+        let pause = pause(self.failures);
         let asked = error.and_then(Error::retry_after).unwrap_or_default().min(LONGEST_RETRY_AFTER);
         self.earliest = now + (pause / 2).max(asked);
         self.latest = now + pause.max(asked);
@@ -91,6 +94,11 @@ impl Known {
             kind && error.advice() == Some(Advice::SignInAgain)
         });
     }
+}
+
+/// The pause after so many failures or rejections in a row.
+fn pause(times: u32) -> Duration {
+    SECOND.saturating_mul(1 << (times - 1).min(16)).min(LONGEST_PAUSE)
 }
 
 impl Sim {
@@ -205,15 +213,18 @@ impl Sim {
         let now = self.clock.mono;
         let known = &mut self.slots[nth].known;
         let current = known.token.as_ref().is_some_and(|token| token.generation == generation);
-        let since = known.rejected_at.map_or(Duration::MAX, |at| now.saturating_sub(at));
+        let too_soon = now < known.rejectable;
         let why = match accepted {
             true if current && !known.rejected => {
                 known.rejected = true;
-                known.rejected_at = Some(now);
-                (since < SECOND).then_some("is rejected again and again")
+                let apart = now.saturating_sub(known.rejectable) > LONGEST_PAUSE;
+                known.rejections = if apart { 1 } else { known.rejections + 1 };
+                known.rejectable = now + pause(known.rejections);
+                too_soon.then_some("is rejected again and again")
             }
             false if !current => Some("does not know that the rejected token is not its own any more"),
-            false => (since > LONGEST_PAUSE).then_some("does not believe a rejection"),
+            false if known.rejected => Some("does not tell a second caller that another token is on its way"),
+            false => (!too_soon).then_some("does not believe a rejection"),
             true => None,
         };
         why.into_iter().for_each(|why| self.breaks(format!("slot {nth} {why}")));
@@ -261,9 +272,12 @@ impl Sim {
         let credential = &self.credentials[nth];
         let account = &mut self.accounts[credential.account];
         let Some(token) = credential.grant.state().refresh_token() else { return };
+        let stays = account.kind == Kind::Staying { known: true };
         let alive = account.is_alive(token.expose(), self.clock.truth);
         let sent = account.refresh_token(token.expose()).map_or(0, |record| record.sent);
-        if !std::mem::replace(&mut account.lost, true) {
+        let first = !std::mem::replace(&mut account.lost, true);
+        self.require(!stays, || format!("credential {nth} is lost although its refresh token stays"));
+        if first {
             self.report.lost += 1;
             self.report.lost_though_alive += u64::from(alive);
             self.report.lost_though_unsent += u64::from(sent < 2);

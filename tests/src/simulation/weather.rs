@@ -20,8 +20,8 @@ pub(super) enum Weather {
     Revoke,
     /// A person takes back what they allowed.
     Withdraw,
-    /// A person signs in again, with or without need.
-    Replace,
+    /// A person signs in again without need.
+    Replace(usize),
     /// A person signs in again where a credential is permanently gone.
     SignIn(usize),
     Pace,
@@ -81,7 +81,6 @@ impl Sim {
             Weather::Suspend,
             Weather::Revoke,
             Weather::Withdraw,
-            Weather::Replace,
             Weather::Pace,
         ] {
             self.again(weather);
@@ -94,7 +93,7 @@ impl Sim {
             Weather::Jump => (HOUR, 2 * DAY),
             Weather::Suspend => (HOUR, DAY),
             Weather::Revoke => (HOUR, DAY),
-            Weather::Withdraw | Weather::Replace => (HOUR, 6 * DAY),
+            Weather::Withdraw => (HOUR, 6 * DAY),
             Weather::Pace => match self.pace {
                 Pace::Busy => (5 * SECOND, 40 * SECOND),
                 Pace::Work => (MINUTE, HOUR / 2),
@@ -138,10 +137,7 @@ impl Sim {
                 let account = self.credentials[credential].account;
                 self.accounts[account].revoked = true;
             }
-            Weather::Replace => {
-                let credential = self.rng.below(self.credentials.len());
-                self.replace(credential);
-            }
+            Weather::Replace(credential) => self.replace(credential),
             Weather::Pace => {
                 self.pace = match self.pace {
                     Pace::Busy => Pace::Work,
