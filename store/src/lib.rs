@@ -10,7 +10,7 @@
 //! | `KeyringStore` (feature `keyring`) | the processes of a user on one machine | the same |
 //! | `RedisStore` (feature `redis`) | any machines | the lease is given back, or has run out |
 //!
-//! Your own is four methods: see [`Store`], and try it with [`conformance::check`].
+//! Your own is four methods: see [`Store`], or [`AsyncStore`], and try it with [`conformance::check`].
 //!
 //! ```
 //! use grantflow::{Client, Issuer};
@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod awaited;
 pub mod conformance;
 mod file;
 #[cfg(feature = "keyring")]
@@ -43,6 +44,7 @@ use std::time::Duration;
 use grantflow::store::{RecordKey, Stored};
 use grantflow::{Failure, Timestamp};
 
+pub use awaited::{AsyncStore, Awaited, Work};
 pub use file::{FileStore, read_private, write_private};
 pub use grantflow;
 #[cfg(feature = "keyring")]

@@ -88,7 +88,8 @@ fn expiries(store: &str, numbers: Numbers) {
     no_reuse(&server);
     for pair in server.uses.windows(2) {
         let between = pair[1].at.since(pair[0].at);
-        assert!(between >= Duration::from_millis(700), "a token was minted {between:?} after another that was good");
+        // It is due with a quarter of its life left; its life is counted from when it was asked for.
+        assert!(between >= Duration::from_millis(500), "a token was minted {between:?} after another that was good");
     }
     let (mints, time) = (server.uses.len(), start.elapsed());
     println!(
@@ -235,9 +236,8 @@ fn stops(store: &str, numbers: Numbers) {
                 let (before, newer) = (place.version(), place.saved());
                 stopped.enough();
                 stopped.signal("-CONT");
-                // Its time may be over: it says so, and asks again.
-                let late =
-                    stopped.end_with(|trouble| assert!(trouble.contains("the time to begin has passed"), "{trouble}"));
+                // Its time was over while it slept: it says so, and asks again.
+                let late = stopped.end_with(|trouble| assert!(over(trouble), "{trouble}"));
                 let (after, kept) = (place.version(), place.saved());
                 assert!(after >= before, "version {before} was followed by {after}");
                 if after == before {
@@ -254,6 +254,10 @@ fn stops(store: &str, numbers: Numbers) {
         }
     });
     report(store, "stops", &strict, &lenient, count);
+}
+
+fn over(trouble: &str) -> bool {
+    ["it took too long", "the time to begin has passed"].iter().any(|text| trouble.contains(text))
 }
 
 /// The same at a real server, which is no friend of refresh tokens that come twice.

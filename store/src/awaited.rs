@@ -1,0 +1,88 @@
+//! Stores of async programs.
+
+use std::fmt;
+use std::pin::Pin;
+use std::time::Duration;
+
+use grantflow::Failure;
+use grantflow::machine::FailureKind;
+use grantflow::store::{RecordKey, Stored};
+
+use crate::{Lease, Store};
+
+/// A [`Store`] whose methods are async, to be used through [`Awaited`]. What each must do is said there.
+pub trait AsyncStore: Send + Sync {
+    /// See [`Store::load`].
+    fn load(&self, key: &RecordKey) -> impl Future<Output = Result<Option<Stored>, Failure>> + Send;
+
+    /// See [`Store::save`].
+    fn save(
+        &self,
+        key: &RecordKey,
+        expected: Option<u64>,
+        stored: &Stored,
+    ) -> impl Future<Output = Result<bool, Failure>> + Send;
+
+    /// See [`Store::delete`].
+    fn delete(&self, key: &RecordKey, expected: u64) -> impl Future<Output = Result<bool, Failure>> + Send;
+
+    /// See [`Store::try_lease`]. What the lease's guard does when it is dropped must not wait: it may spawn a task.
+    fn try_lease(&self, key: &RecordKey, time: Duration)
+    -> impl Future<Output = Result<Option<Lease>, Failure>> + Send;
+}
+
+/// Something to wait for.
+pub type Work<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// An async store as a blocking one, which is what adapters take: they call it on threads that may wait, even the
+/// async one.
+///
+/// `wait` is how to wait in the program's runtime; with tokio:
+///
+/// ```
+/// # use grantflow_store::{AsyncStore, Awaited, Store};
+/// # fn wrap(mine: impl AsyncStore) -> impl Store {
+/// let handle = tokio::runtime::Handle::current();
+/// let store = Awaited::new(mine, move |work| handle.block_on(work));
+/// # store }
+/// ```
+#[derive(Clone)]
+pub struct Awaited<S, W> {
+    store: S,
+    wait: W,
+}
+
+impl<S: AsyncStore, W: Fn(Work<'_>) + Send + Sync> Awaited<S, W> {
+    /// This store, waited for like this.
+    pub fn new(store: S, wait: W) -> Self {
+        Self { store, wait }
+    }
+
+    fn wait<T: Send>(&self, work: impl Future<Output = Result<T, Failure>> + Send) -> Result<T, Failure> {
+        let mut result = None;
+        (self.wait)(Box::pin(async { result = Some(work.await) }));
+        let unfinished = || Failure::maybe_sent(FailureKind::Store, "the store was not waited for to its end");
+        result.unwrap_or_else(|| Err(unfinished()))
+    }
+}
+
+impl<S: AsyncStore, W: Fn(Work<'_>) + Send + Sync> Store for Awaited<S, W> {
+    fn load(&self, key: &RecordKey) -> Result<Option<Stored>, Failure> {
+        self.wait(self.store.load(key))
+    }
+    fn save(&self, key: &RecordKey, expected: Option<u64>, stored: &Stored) -> Result<bool, Failure> {
+        self.wait(self.store.save(key, expected, stored))
+    }
+    fn delete(&self, key: &RecordKey, expected: u64) -> Result<bool, Failure> {
+        self.wait(self.store.delete(key, expected))
+    }
+    fn try_lease(&self, key: &RecordKey, time: Duration) -> Result<Option<Lease>, Failure> {
+        self.wait(self.store.try_lease(key, time))
+    }
+}
+
+impl<S: fmt::Debug, W> fmt::Debug for Awaited<S, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Awaited").field(&self.store).finish()
+    }
+}
