@@ -201,11 +201,11 @@ impl InstalledApp {
     }
 
     /// Whether what was granted has all the scopes that are asked for. Google's short names are understood,
-    /// which come back as addresses.
+    /// which come back as addresses. `offline_access` asks for a refresh token, and many servers do not name it
+    /// again.
     pub fn is_covered_by(&self, granted: &Scopes) -> bool {
-        self.scopes
-            .iter()
-            .all(|scope| granted.contains(scope) || granted.contains(crate::google::scopes::by_name(scope)))
+        let has = |scope| granted.contains(scope) || granted.contains(crate::google::scopes::by_name(scope));
+        self.scopes.iter().all(|scope| scope == "offline_access" || has(scope))
     }
 
     /// The host in the redirect URI: `127.0.0.1` unless told, another loopback address such as `[::1]`,

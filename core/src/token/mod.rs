@@ -113,7 +113,8 @@ impl Token {
         };
         headers.insert(name, self.header.clone());
         if let Some(besides) = self.rest.as_ref().and_then(|rest| rest.request_headers.as_deref()) {
-            headers.extend(besides.iter().map(|(name, value)| (name.clone(), value.clone())));
+            // Once only, however often this is done to the same request.
+            besides.iter().for_each(|(name, value)| drop(headers.insert(name, value.clone())));
         }
         Ok(())
     }
