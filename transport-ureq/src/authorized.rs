@@ -5,7 +5,7 @@ use http::{Request, Response, StatusCode};
 use ureq::middleware::{Middleware, MiddlewareNext};
 use ureq::{Agent, AsSendBody, Body, Error, SendBody};
 
-use crate::TokenManager;
+use crate::{TokenManager, TokenRef};
 
 /// An agent whose requests carry a token: only to the hosts that it is meant for, over https, and on no
 /// redirect. A request that is refused with status 401 is sent once more with a new token.
@@ -30,38 +30,71 @@ pub struct AuthorizedAgent {
     hosts: Hosts,
 }
 
+/// A body that can be sent twice: none, or one in memory. A file is none: it would go on where it ended.
+pub trait Repeatable: AsSendBody + Clone {}
+
+impl Repeatable for () {}
+impl Repeatable for &str {}
+impl Repeatable for String {}
+impl Repeatable for &String {}
+impl Repeatable for &[u8] {}
+impl<const N: usize> Repeatable for &[u8; N] {}
+impl Repeatable for Vec<u8> {}
+impl Repeatable for &Vec<u8> {}
+
 impl AuthorizedAgent {
     /// Sends with this agent, to these hosts: see [`Hosts`].
     pub fn new(agent: Agent, tokens: TokenManager, hosts: impl Into<Hosts>) -> Self {
         Self { agent, tokens, hosts: hosts.into() }
     }
 
-    /// Sends a request with a token. Statuses are no errors, and redirects are not followed, whatever the
-    /// agent is configured to.
+    /// Sends a request with a token. Statuses are no errors, redirects are not followed, and requests in
+    /// cleartext, which go to loopback alone, go through no proxy, whatever the agent is configured to.
     ///
     /// # Errors
     ///
     /// If there is no token, it may not be sent there, or the request fails. An error of grantflow's own is
     /// inside of [`ureq::Error::Other`].
-    pub fn run<B: AsSendBody + Clone>(&self, request: Request<B>) -> Result<Response<Body>, Error> {
-        self.hosts.check(request.uri()).map_err(other)?;
-        let (response, token) = self.once(request.clone())?;
-        if response.status() != StatusCode::UNAUTHORIZED || !self.tokens.invalidate(&token) {
+    pub fn run<B: Repeatable>(&self, request: Request<B>) -> Result<Response<Body>, Error> {
+        let (response, refused) = self.once(request.clone())?;
+        if response.status() != StatusCode::UNAUTHORIZED || !self.tokens.invalidate(&refused) {
             return Ok(response);
         }
-        drop(token);
-        // Without another token, the refusal is the answer.
-        if self.tokens.token().is_err() {
-            return Ok(response);
+        match self.tokens.token() {
+            Ok(token) if token.access_token() != refused.access_token() => self.send(request, &token),
+            // Without another token, the refusal is the answer.
+            _ => Ok(response),
         }
-        self.once(request).map(|(response, _)| response)
     }
 
-    fn once<B: AsSendBody>(&self, mut request: Request<B>) -> Result<(Response<Body>, crate::TokenRef), Error> {
+    /// As [`run`](Self::run), for a body that cannot be sent twice: a refusal is the answer, and the next
+    /// request has another token.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`run`](Self::run).
+    pub fn run_once<B: AsSendBody>(&self, request: Request<B>) -> Result<Response<Body>, Error> {
+        let (response, token) = self.once(request)?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            self.tokens.invalidate(&token);
+        }
+        Ok(response)
+    }
+
+    fn once<B: AsSendBody>(&self, request: Request<B>) -> Result<(Response<Body>, TokenRef), Error> {
+        self.hosts.check(request.uri()).map_err(other)?;
         let token = self.tokens.token().map_err(other)?;
+        Ok((self.send(request, &token)?, token))
+    }
+
+    fn send<B: AsSendBody>(&self, mut request: Request<B>, token: &TokenRef) -> Result<Response<Body>, Error> {
         token.apply(request.headers_mut()).map_err(other)?;
-        let request = self.agent.configure_request(request).max_redirects(0).http_status_as_error(false).build();
-        Ok((self.agent.run(request)?, token))
+        let cleartext = request.uri().scheme_str() == Some("http");
+        let mut request = self.agent.configure_request(request).max_redirects(0).http_status_as_error(false);
+        if cleartext {
+            request = request.proxy(None);
+        }
+        self.agent.run(request.build())
     }
 }
 
@@ -69,7 +102,9 @@ impl AuthorizedAgent {
 /// all others alone. After a 401 the next request gets another token; this one is not sent again, which only
 /// [`AuthorizedAgent`] can do.
 ///
-/// An agent takes the token off when it follows a redirect, unless it is configured to keep it: do not do that.
+/// What only the agent's configuration decides is left to it: it takes the token off when it follows a redirect,
+/// unless it is told to keep it; requests in cleartext, which carry a token to loopback alone, go through its
+/// proxy if it has one.
 #[derive(Clone, Debug)]
 pub struct Authorize {
     tokens: TokenManager,

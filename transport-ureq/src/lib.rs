@@ -42,32 +42,46 @@
 //!
 //! # Features
 //!
-//! - `store` (default): [`Transport::with_store`], for grants that outlive the program.
+//! On by default; a program that turns them off holds fewer crates:
+//!
+//! - `manager`: `TokenManager` and `TokenPool`, which hold tokens and get the next one in time, Google in one
+//!   line, and requests that carry a token.
+//! - `store`: `Transport::with_store`, for grants that outlive the program, and `load_or_sign_in`.
+//! - `browser`: opens the user's browser; without it [`Transport::sign_in`] prints the URL only.
+//! - `platform-roots`: trusts the root certificates of the platform.
+//!
+//! Off by default:
+//!
 //! - `bundled-roots`: `Builder::bundled_roots`, for systems without root certificates.
 //! - `tracing`: a span for each machine, an event for each effect and reply, at level debug. They hold no
 //!   secret.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+#[cfg(feature = "manager")]
 mod authorized;
+mod browser;
 mod connect;
 mod driver;
 mod fetch;
 mod google;
 mod limit;
+#[cfg(feature = "manager")]
 mod manager;
 mod sign_in;
-#[cfg(feature = "store")]
+#[cfg(all(feature = "manager", feature = "store"))]
 mod stored;
 mod terminal;
 mod tls;
 mod transport;
 
-pub use authorized::{Authorize, AuthorizedAgent};
+#[cfg(feature = "manager")]
+pub use authorized::{Authorize, AuthorizedAgent, Repeatable};
 pub use grantflow;
 #[cfg(feature = "store")]
 pub use grantflow_store;
 pub use limit::{Cancel, Limit};
+#[cfg(feature = "manager")]
 pub use manager::{Change, Changes, ManagerBuilder, Status, TokenManager, TokenPool, TokenRef};
 pub use transport::{Builder, Transport};
 pub use ureq;

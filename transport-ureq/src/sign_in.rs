@@ -3,14 +3,13 @@
 
 use std::io::{self, ErrorKind as Io, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver as Channel, channel};
-use std::thread;
+use std::sync::mpsc::Receiver as Channel;
 use std::time::{Duration, Instant};
 
-use grantflow::loopback::{Connections, Io as Do, Receiver, openable};
+use grantflow::loopback::{Connections, Io as Do, Receiver};
 use grantflow::{Error, ErrorKind, InstalledApp, Now, Token, TokenRequest};
 
+use crate::browser::open;
 use crate::limit::LONGEST;
 use crate::terminal::Terminal;
 use crate::{Limit, Transport};
@@ -19,6 +18,8 @@ use crate::{Limit, Transport};
 const PAUSE: Duration = Duration::from_millis(8);
 /// How often to look for a port that is free on both loopback addresses.
 const PORTS: u32 = 10;
+/// The most connections to take at once, so that a flood of them cannot hold up the rest.
+const BURST: usize = 64;
 
 impl Transport {
     /// Signs a person in, in their browser: listens on loopback, prints the URL and opens it, waits for
@@ -100,9 +101,14 @@ impl<'a> Waiting<'a> {
     /// Moves everything on as far as it goes now. True once the answer is in.
     fn go_round(&mut self, now: Now) -> Result<bool, Error> {
         for listener in &self.listeners {
-            while let Ok((socket, _)) = listener.accept() {
+            for _ in 0..BURST {
+                let Ok((socket, _)) = listener.accept() else { break };
                 if socket.set_nonblocking(true).is_ok() {
                     drop(self.open.add(socket, now));
+                }
+                // Before the next one may take the place of this one.
+                if self.open.serve(&mut self.receiver, now, perform) {
+                    return Ok(true);
                 }
             }
         }
@@ -182,42 +188,4 @@ fn listen_once(first: SocketAddr, others: &[SocketAddr]) -> io::Result<Vec<TcpLi
     }
     listeners.iter().try_for_each(|listener| listener.set_nonblocking(true))?;
     Ok(listeners)
-}
-
-/// Opens the URL, on a thread: browsers for terminals run until the person leaves them. The channel
-/// tells of a browser that could not be opened.
-fn open(name: Option<&str>, url: &str) -> Result<Channel<io::Error>, Error> {
-    openable(url)?;
-    let (name, url) = (name.map(str::to_owned), url.to_owned());
-    let (failed, failure) = channel();
-    thread::spawn(move || {
-        let opened = match name {
-            None if has_screen() => webbrowser::open(&url),
-            None => Err(io::Error::new(Io::NotFound, "there is no screen")),
-            Some(name) => open_with(&name, &url),
-        };
-        if let Err(error) = opened {
-            let _ = failed.send(error);
-        }
-    });
-    Ok(failure)
-}
-
-/// Opens the URL with a browser by name: one that the platform knows, or else a program, which gets
-/// the URL as its only argument.
-fn open_with(name: &str, url: &str) -> io::Result<()> {
-    if let Ok(known) = name.parse::<webbrowser::Browser>()
-        && webbrowser::open_browser(known, url).is_ok()
-    {
-        return Ok(());
-    }
-    let status =
-        Command::new(name).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("{name} ended with {status}"))) }
-}
-
-/// Whether a browser would be seen. Over SSH, `xdg-open` is often there and fails only later.
-fn has_screen() -> bool {
-    let names = ["DISPLAY", "WAYLAND_DISPLAY", "BROWSER", "WSL_DISTRO_NAME", "TERMUX_VERSION"];
-    !cfg!(target_os = "linux") || names.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
 }

@@ -4,13 +4,16 @@ use std::time::{Duration, Instant};
 
 use grantflow::source::Want;
 use grantflow::store::{DeleteGrant, LoadGrant, RecordKey, SaveGrant, SavedGrant, SharedGrant};
-use grantflow::{Advice, Error, ErrorKind, InstalledApp, Revocation};
-use grantflow_store::Lease;
+use grantflow::{Advice, Error, ErrorKind, InstalledApp, Revocation, Secret};
+use grantflow_store::{Lease, Store};
 
-use crate::{TokenManager, Transport};
+use crate::limit::LONGEST;
+use crate::{Limit, TokenManager, Transport};
 
 /// How long between two looks at what another process does.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long a lease must hold for all that is done besides waiting for a person.
+const WORK: Duration = Duration::from_secs(60);
 
 impl Transport {
     /// Loads what the person granted before and keeps it fresh, or signs them in and keeps that: the first
@@ -21,30 +24,44 @@ impl Transport {
     /// failed. If two programs need it at once, one of them asks and the other takes what comes of it.
     /// Whatever the manager refreshes goes through the store.
     ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    ///
+    /// use grantflow_ureq::Transport;
+    /// use grantflow_ureq::grantflow::InstalledApp;
+    /// use grantflow_ureq::grantflow::google::ClientSecrets;
+    /// use grantflow_ureq::grantflow_store::FileStore;
+    ///
+    /// let transport = Transport::new()?;
+    /// let store = FileStore::default_for("my-program", &transport.platform())?;
+    /// let secrets = transport.run(ClientSecrets::read("client_secret.json"))?;
+    /// let app = InstalledApp::google(&secrets).scopes("https://www.googleapis.com/auth/drive.readonly");
+    /// let tokens = transport.with_store(Arc::new(store)).load_or_sign_in(&app, "")?;
+    /// println!("{:?}", tokens.status());
+    /// # Ok::<(), grantflow_ureq::grantflow::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`sign_in`](Self::sign_in), of the store, and of a refresh that fails for now.
     pub fn load_or_sign_in(&self, app: &InstalledApp, label: &str) -> Result<TokenManager, Error> {
+        self.load_or_sign_in_until(app, label, &Limit::new())
+    }
+
+    /// As [`load_or_sign_in`](Self::load_or_sign_in), but waits for people no longer than the limit allows.
+    pub fn load_or_sign_in_until(&self, app: &InstalledApp, label: &str, limit: &Limit) -> Result<TokenManager, Error> {
+        let store = self.store().ok_or_else(no_store)?;
         let key = app.record_key(label);
-        if let Some(tokens) = self.load(app, &key)? {
+        let mut refused = None;
+        if let Some(tokens) = self.load(app, &key, &mut refused)? {
             return Ok(tokens);
         }
-        let end = Instant::now().checked_add(app.time_limit());
-        let lease = loop {
-            if let Some(lease) = self.lease_sign_in(app, &key)? {
-                break lease;
-            }
-            // Somebody is asking already.
-            if end.is_some_and(|end| Instant::now() >= end) {
-                return Err(Error::new(ErrorKind::Timeout, "another program's sign-in does not come to an end"));
-            }
-            std::thread::sleep(PAUSE);
-        };
-        // They may have just finished.
-        if let Some(tokens) = self.load(app, &key)? {
+        let lease = lease(store, &key.for_sign_in(), app.time_limit(), limit)?;
+        // Somebody else may have just signed in.
+        if let Some(tokens) = self.load(app, &key, &mut refused)? {
             return Ok(tokens);
         }
-        let token = self.sign_in(app)?;
+        let token = self.sign_in_until(app, limit)?;
         self.run(SaveGrant::new(key.clone(), Want::default(), &token))?;
         drop(lease);
         let tokens = self.shared(app, key);
@@ -58,24 +75,38 @@ impl Transport {
     ///
     /// If it cannot be revoked for now; it is kept then.
     pub fn sign_out(&self, app: &InstalledApp, label: &str) -> Result<(), Error> {
+        let store = self.store().ok_or_else(no_store)?;
         let key = app.record_key(label);
+        // A refresh under way comes to its end first: what it brings is what there is to revoke.
+        let lease = lease(store, &key, WORK, &Limit::new())?;
         let Some(saved) = self.run(LoadGrant::new(key.clone(), Want::default()))? else { return Ok(()) };
         if app.server().revocation().is_ok() {
             self.run(Revocation::new(app.server(), app.client(), &saved.refresh_token)?.exchange())?;
         }
+        drop(lease);
         self.run(DeleteGrant::new(key))
     }
 
-    /// What is kept, if it does for the application and still works.
-    fn load(&self, app: &InstalledApp, key: &RecordKey) -> Result<Option<TokenManager>, Error> {
+    /// What is kept, if it does for the application and still works. A refresh token that was refused is not
+    /// tried again.
+    fn load(
+        &self,
+        app: &InstalledApp,
+        key: &RecordKey,
+        refused: &mut Option<Secret>,
+    ) -> Result<Option<TokenManager>, Error> {
         let saved = self.run(LoadGrant::new(key.clone(), Want::default()))?;
-        if !saved.is_some_and(|SavedGrant { scopes, .. }| app.is_covered_by(&scopes)) {
+        let Some(SavedGrant { refresh_token, scopes, .. }) = saved else { return Ok(None) };
+        if !app.is_covered_by(&scopes) || refused.as_ref().is_some_and(|it| it.matches(refresh_token.expose())) {
             return Ok(None);
         }
         let tokens = self.shared(app, key.clone());
         match tokens.start() {
             Ok(()) => Ok(Some(tokens)),
-            Err(error) if error.advice() == Some(Advice::SignInAgain) => Ok(None),
+            Err(error) if error.advice() == Some(Advice::SignInAgain) => {
+                *refused = Some(refresh_token);
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -83,14 +114,25 @@ impl Transport {
     fn shared(&self, app: &InstalledApp, key: RecordKey) -> TokenManager {
         TokenManager::new(self, SharedGrant::new(key, app.server(), app.client()), Want::default())
     }
+}
 
-    fn lease_sign_in(&self, app: &InstalledApp, key: &RecordKey) -> Result<Option<Lease>, Error> {
-        let store = self.store().ok_or_else(no_store)?;
-        let time = app.time_limit().saturating_add(Duration::from_secs(60));
-        Ok(store.try_lease(&key.for_sign_in(), time)?)
+/// Waits until nobody else works on the key, at most this long.
+fn lease(store: &dyn Store, key: &RecordKey, patience: Duration, limit: &Limit) -> Result<Lease, Error> {
+    let end = Instant::now() + patience.min(LONGEST);
+    loop {
+        if let Some(lease) = store.try_lease(key, patience.min(LONGEST) + WORK)? {
+            return Ok(lease);
+        }
+        if let Some(error) = limit.over() {
+            return Err(error);
+        }
+        if Instant::now() >= end {
+            return Err(Error::new(ErrorKind::Timeout, "another program works on this grant and does not end"));
+        }
+        limit.sleep(PAUSE);
     }
 }
 
 fn no_store() -> Error {
-    Error::new(ErrorKind::Unsupported, "this transport is not bound to a store")
+    Error::new(ErrorKind::Unsupported, "this transport is not bound to a store: see Transport::with_store")
 }

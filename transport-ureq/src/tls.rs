@@ -5,9 +5,9 @@ use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
 
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned, WantsVerifier};
+#[cfg(feature = "platform-roots")]
 use rustls_platform_verifier::Verifier;
 use ureq::Error;
 use ureq::unversioned::transport::time::{Duration, Instant};
@@ -18,40 +18,49 @@ use ureq::unversioned::transport::{
 /// Which root certificates are trusted.
 pub(crate) struct Roots {
     pub(crate) extra: Vec<CertificateDer<'static>>,
-    #[cfg(feature = "bundled-roots")]
-    pub(crate) bundled: bool,
+    /// The platform's, or else those compiled in.
+    pub(crate) platform: bool,
 }
+
+type Unfinished = ConfigBuilder<ClientConfig, WantsVerifier>;
 
 impl Roots {
     /// A configuration that trusts them, or why there can be none.
     pub(crate) fn config(&self) -> Result<ClientConfig, String> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider.clone());
+        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().map_err(|e| e.to_string())?;
-        #[cfg(feature = "bundled-roots")]
-        if self.bundled {
-            let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-            for certificate in &self.extra {
-                roots.add(certificate.clone()).map_err(|e| format!("an extra root certificate: {e}"))?;
-            }
-            return Ok(builder.with_root_certificates(roots).with_no_client_auth());
+        if self.platform {
+            return self.platform(builder).map_err(|e| format!("the platform's root certificates: {e}"));
         }
-        let verifier = self.platform(provider).map_err(|e| format!("the platform's root certificates: {e}"))?;
+        let mut roots = RootCertStore::empty();
+        #[cfg(feature = "bundled-roots")]
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        for certificate in &self.extra {
+            roots.add(certificate.clone()).map_err(|e| format!("an extra root certificate: {e}"))?;
+        }
+        if roots.is_empty() {
+            return Err("no root certificates: turn on feature platform-roots or bundled-roots, or name some".into());
+        }
+        Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    }
+
+    #[cfg(feature = "platform-roots")]
+    fn platform(&self, builder: Unfinished) -> Result<ClientConfig, rustls::Error> {
+        let provider = builder.crypto_provider().clone();
+        #[cfg(not(target_os = "android"))]
+        let verifier = Verifier::new_with_extra_roots(self.extra.clone(), provider)?;
+        #[cfg(target_os = "android")]
+        let verifier = match self.extra.is_empty() {
+            true => Verifier::new(provider)?,
+            false => return Err(rustls::Error::General("Android takes no extra ones".into())),
+        };
         // "Dangerous" is a verifier of one's own; this one asks the platform.
         Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
     }
 
-    #[cfg(not(target_os = "android"))]
-    fn platform(&self, provider: Arc<CryptoProvider>) -> Result<Verifier, rustls::Error> {
-        Verifier::new_with_extra_roots(self.extra.clone(), provider)
-    }
-
-    #[cfg(target_os = "android")]
-    fn platform(&self, provider: Arc<CryptoProvider>) -> Result<Verifier, rustls::Error> {
-        match self.extra.is_empty() {
-            true => Verifier::new(provider),
-            false => Err(rustls::Error::General("Android takes no extra ones".into())),
-        }
+    #[cfg(not(feature = "platform-roots"))]
+    fn platform(&self, _: Unfinished) -> Result<ClientConfig, rustls::Error> {
+        Err(rustls::Error::General("feature platform-roots is off".into()))
     }
 }
 

@@ -79,7 +79,7 @@ impl Transport {
     }
 
     /// This transport, bound to a store: machines that work on grants in one can be run on it, and what a
-    /// [`TokenManager`](crate::TokenManager) on it mints. The leases of a run are given back however it ends.
+    /// `TokenManager` on it mints. The leases of a run are given back however it ends.
     #[cfg(feature = "store")]
     pub fn with_store(&self, store: Arc<dyn grantflow_store::Store>) -> Self {
         Self(self.0.clone(), Some(store))
@@ -189,7 +189,6 @@ pub struct Builder {
     connect_timeout: Option<Duration>,
     user_agent: Option<String>,
     pem: Vec<Vec<u8>>,
-    #[cfg(feature = "bundled-roots")]
     bundled: bool,
     watch: Option<Watcher>,
 }
@@ -222,7 +221,8 @@ impl Builder {
         self
     }
 
-    /// Trusts the root certificates compiled in (Mozilla's) instead of the platform's.
+    /// Trusts the root certificates compiled in (Mozilla's) instead of the platform's. Without feature
+    /// `platform-roots` it is so anyway.
     #[cfg(feature = "bundled-roots")]
     pub fn bundled_roots(mut self) -> Self {
         self.bundled = true;
@@ -276,10 +276,7 @@ impl Builder {
                 user_agent,
                 config,
             },
-            #[cfg(feature = "bundled-roots")]
-            roots: Roots { extra, bundled: self.bundled },
-            #[cfg(not(feature = "bundled-roots"))]
-            roots: Roots { extra },
+            roots: Roots { extra, platform: cfg!(feature = "platform-roots") && !self.bundled },
             tls: OnceLock::new(),
             watch: self.watch,
             origin: Instant::now(),
