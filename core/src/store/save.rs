@@ -14,6 +14,8 @@ const LEASE: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How long between two tries to get a lease.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How often a record may change under our hands before we give up.
+const ROUNDS: u32 = 32;
 
 /// A grant as it was found in a store.
 #[derive(Clone, Debug)]
@@ -118,6 +120,7 @@ struct Leased {
     work: Work,
     stage: Stage,
     until: Duration,
+    rounds: u32,
     result: Result<(), Error>,
 }
 
@@ -140,7 +143,7 @@ enum Stage {
 
 impl Leased {
     fn new(key: RecordKey, work: Work) -> Self {
-        Self { key, work, stage: Stage::Begin, until: Duration::ZERO, result: Ok(()) }
+        Self { key, work, stage: Stage::Begin, until: Duration::ZERO, rounds: 0, result: Ok(()) }
     }
 
     fn ask(&mut self, stage: Stage, op: StoreOp) -> Step<()> {
@@ -159,14 +162,16 @@ impl Leased {
         self.ask(Stage::Lease, op)
     }
 
-    fn change(&self, found: Option<Stored>) -> Result<Option<StoreOp>, Error> {
+    fn change(&self, found: Option<Stored>, now: Timestamp) -> Result<Option<StoreOp>, Error> {
         let key = self.key.clone();
         Ok(match (&self.work, found) {
             (Work::Delete, None) => None,
             (Work::Delete, Some(found)) => Some(StoreOp::Delete { key, expected: found.version }),
             (Work::Save { want, token }, found) => {
                 let expected = found.map(|found| found.version);
-                let version = expected.unwrap_or(0).saturating_add(1);
+                // What was deleted may have had any version: the clock is ahead of all of them.
+                let first = || u64::try_from(now.as_unix_millis()).unwrap_or(1);
+                let version = expected.map_or_else(first, |version| version.saturating_add(1));
                 let stored = Record::of(key.clone(), want, token, version)?.write(version)?;
                 Some(StoreOp::Save { key, expected, stored })
             }
@@ -174,7 +179,7 @@ impl Leased {
     }
 
     fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<()> {
-        let Now { mono, .. } = cx.now();
+        let Now { mono, wall } = cx.now();
         match (std::mem::replace(&mut self.stage, Stage::Ended), reply) {
             (Stage::Begin, Reply::Start) => {
                 self.until = mono.saturating_add(PATIENCE);
@@ -188,12 +193,16 @@ impl Leased {
             (Stage::Lease, Reply::Store(StoreReply::Busy)) | (Stage::Wait, _) => {
                 Step::Done(Err(Error::new(ErrorKind::Timeout, "another process works on this grant and does not end")))
             }
+            (Stage::Change, Reply::Store(StoreReply::Conflict)) if self.rounds >= ROUNDS => {
+                self.release(Err(Error::new(ErrorKind::Store, "the stored grant keeps changing").transient()))
+            }
             (Stage::Lease, Reply::Store(StoreReply::Leased(_)))
             | (Stage::Change, Reply::Store(StoreReply::Conflict)) => {
+                self.rounds = self.rounds.saturating_add(1);
                 let op = StoreOp::Load { key: self.key.clone() };
                 self.ask(Stage::Load, op)
             }
-            (Stage::Load, Reply::Store(StoreReply::Loaded(found))) => match self.change(found) {
+            (Stage::Load, Reply::Store(StoreReply::Loaded(found))) => match self.change(found, wall) {
                 Ok(Some(op)) => self.ask(Stage::Change, op),
                 Ok(None) => self.release(Ok(())),
                 Err(error) => self.release(Err(error)),
