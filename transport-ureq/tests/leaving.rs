@@ -50,9 +50,12 @@ fn one_thread_serves_all_managers_and_ends_with_the_last() {
 
     let pool = builder().build_pool();
     pool.add("batch", credential()).unwrap();
+    lazy.start().unwrap();
     lazy.token().unwrap();
     for scopes in ["read", "write", "email"] {
-        pool.token("batch", &Want::access_token(scopes)).unwrap();
+        let manager = pool.manager("batch", Want::access_token(scopes)).unwrap();
+        manager.start().unwrap();
+        manager.token().unwrap();
     }
     soon(&["grantflow-timer"]);
     let before = requests();
@@ -67,6 +70,7 @@ fn one_thread_serves_all_managers_and_ends_with_the_last() {
 
     // Another one begins anew; a refresh under way that can be had again does not keep it.
     let again = builder().build(credential(), want());
+    again.start().unwrap();
     again.token().unwrap();
     soon(&["grantflow-timer"]);
     front.server().fail(Place::Token, Fault::Delay(Duration::from_millis(700)));

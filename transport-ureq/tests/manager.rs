@@ -56,6 +56,12 @@ fn read() -> Want {
     Want::access_token("read")
 }
 
+/// Fetches a token and uses it again: from then on it is refreshed before it ends.
+fn in_use(manager: &TokenManager) -> TokenRef {
+    manager.start().unwrap();
+    manager.token().unwrap()
+}
+
 fn requests(front: &Front) -> usize {
     front.server().seen_at(Place::Token).len()
 }
@@ -141,7 +147,7 @@ fn a_thousand_calls_without_a_token_make_one_request() {
 fn a_token_that_is_due_is_refreshed_once_and_nobody_waits() {
     let front = short_lived();
     let manager = early().build(credential(&front), read());
-    let first = manager.token().unwrap();
+    let first = in_use(&manager);
     eventually("a refresh by the background", || requests(&front) == 2);
     // The second was not used: the first of these calls is the one that finds it due.
     thread::sleep(UNTIL_DUE);
@@ -158,12 +164,16 @@ fn a_token_that_is_due_is_refreshed_once_and_nobody_waits() {
 fn what_is_used_is_refreshed_before_anybody_asks_and_what_is_not_is_left_to_end() {
     let front = short_lived();
     let used = early().build(credential(&front), read());
-    used.token().unwrap();
-    eventually("a refresh", || requests(&front) == 2);
+    in_use(&used);
+    let once = early().build(credential(&front), Want::access_token("write"));
+    once.token().unwrap();
+    eventually("a refresh", || requests(&front) == 3);
+    assert!(once.fresh().is_none() && once.status().last_error.is_none());
+    // The refreshed one is not used either.
     thread::sleep(UNTIL_DUE * 2);
-    assert_eq!(requests(&front), 2);
-    used.token().unwrap();
     assert_eq!(requests(&front), 3);
+    assert_eq!((used.token().unwrap().generation(), once.token().unwrap().generation()), (3, 2));
+    assert_eq!(requests(&front), 5);
 }
 
 #[test]
@@ -331,7 +341,7 @@ fn the_last_handle_waits_for_an_exchange_whose_refresh_token_would_be_lost() {
             *keep.lock().unwrap() = token.refresh_token().cloned();
         })
         .build(source, read());
-    manager.token().unwrap();
+    in_use(&manager);
     let before = requests(&front);
     delay(&front, 500);
     eventually("a refresh", || requests(&front) > before);
@@ -352,7 +362,7 @@ fn the_last_handle_waits_for_an_exchange_whose_refresh_token_would_be_lost() {
 fn the_last_handle_does_not_wait_for_what_can_be_had_again() {
     let front = short_lived();
     let manager = early().build(credential(&front), read());
-    manager.token().unwrap();
+    in_use(&manager);
     delay(&front, 1_000);
     eventually("a refresh", || requests(&front) == 2);
     let start = Instant::now();
@@ -563,7 +573,7 @@ fn slow_servers_hold_up_none_but_their_own() {
     let slow: Vec<_> = (0..6).map(|_| short_lived()).collect();
     let quick = short_lived();
     let managers: Vec<_> = slow.iter().chain([&quick]).map(|front| early().build(credential(front), read())).collect();
-    managers.iter().for_each(|manager| manager.start().unwrap());
+    managers.iter().for_each(|manager| drop(in_use(manager)));
     slow.iter().for_each(|front| delay(front, 1_500));
     eventually("a refresh at the quick server", || requests(&quick) == 2);
     assert_eq!(managers[6].token().unwrap().generation(), 2);

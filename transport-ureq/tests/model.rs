@@ -34,7 +34,7 @@ mod slot;
 mod sync {
     use std::sync::PoisonError;
 
-    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32};
     pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
 
     pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -49,26 +49,32 @@ mod sync {
 mod token_ref {
     use std::sync::Arc;
 
+    use grantflow_ureq::grantflow::Timestamp;
     use grantflow_ureq::grantflow::cell::Issued;
 
     use super::sync::{Mutex, lock};
 
+    pub(crate) type Moment = Timestamp;
+
     #[derive(Default)]
-    pub(crate) struct Shown(Mutex<Option<Arc<Issued>>>);
+    pub(crate) struct Shown(Mutex<Option<(Arc<Issued>, Moment)>>);
 
     impl Shown {
-        pub(crate) fn store(&self, issued: Option<Arc<Issued>>) {
-            *lock(&self.0) = issued;
+        pub(crate) fn fresh(&self, now: Moment) -> Option<TokenRef> {
+            let (issued, _) = lock(&self.0).clone().filter(|(_, until)| now < *until)?;
+            Some(TokenRef(issued))
+        }
+
+        pub(crate) fn show(&self, issued: &Arc<Issued>, until: Moment) {
+            *lock(&self.0) = Some((issued.clone(), until));
+        }
+
+        pub(crate) fn hide(&self) {
+            *lock(&self.0) = None;
         }
     }
 
     pub(crate) struct TokenRef(pub(crate) Arc<Issued>);
-
-    impl TokenRef {
-        pub(crate) fn of(shown: &Shown) -> Option<Self> {
-            lock(&shown.0).clone().map(Self)
-        }
-    }
 
     impl From<Arc<Issued>> for TokenRef {
         fn from(issued: Arc<Issued>) -> Self {
@@ -148,7 +154,7 @@ mod shared {
             *timer = 1;
         }
 
-        pub(crate) fn disarm(&self, _: &Slot, timer: &mut Timer) {
+        pub(crate) fn disarm(&self, _: &Arc<Slot>, timer: &mut Timer) {
             *timer = 0;
         }
 

@@ -34,11 +34,11 @@ impl ManagerBuilder {
 
     /// Whether tokens are refreshed in the background; they are unless told.
     ///
-    /// One thread for all managers of the process sleeps until a token is due that was used since it was had;
-    /// what nobody uses ends by itself. It starts with the first token and ends with the last manager. A refresh
-    /// gets a thread as long as it takes, 8 of them at a time: so many servers have to be slow at the same time
-    /// before a refresh waits for another credential's. A clock that is set, and a suspend, are noticed within
-    /// half a minute.
+    /// One thread for all managers of the process sleeps until a token is due that was asked for again since it
+    /// was fetched; what nobody uses ends by itself. It starts with the first such token and ends with the last
+    /// manager. A refresh gets a thread as long as it takes, 8 of them at a time: so many servers have to be
+    /// slow at once before a refresh waits for another credential's. A clock that is set, and a suspend, are
+    /// noticed within half a minute.
     ///
     /// Without it there are no threads: the first who asks for a token that is due refreshes it on the spot,
     /// while all others get the one that is there.

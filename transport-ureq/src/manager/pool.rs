@@ -4,8 +4,9 @@ use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::SystemTime;
 
 use grantflow::source::{GrantState, TokenSource, Want};
 use grantflow::{Error, ErrorKind};
@@ -17,7 +18,6 @@ use super::slot::{Closed, Slot};
 use super::token_manager::TokenManager;
 use super::token_ref::TokenRef;
 use crate::Transport;
-use crate::transport::wall;
 
 /// Holds the tokens of many credentials, each by its name, for any number of wants. Clones are handles of one
 /// and the same.
@@ -49,7 +49,7 @@ impl TokenPool {
     }
 
     pub(crate) fn made(shared: Arc<Shared>, max_wants: Option<usize>) -> Self {
-        let wants = Wants { names: RwLock::default(), most: max_wants.unwrap_or(usize::MAX), asked: AtomicU64::new(0) };
+        let wants = Wants { names: RwLock::default(), most: max_wants.unwrap_or(usize::MAX), asked: AtomicU32::new(0) };
         Self { handle: Arc::new(Handle { shared, holds: Holds::Pool(wants) }) }
     }
 
@@ -112,7 +112,7 @@ impl TokenPool {
     pub fn token(&self, name: &str, want: &Want) -> Result<TokenRef, Error> {
         let wants = self.wants();
         if let Some(Held(slot)) = wants.read()?.entry(name)?.slots.get(want)
-            && let Some(token) = slot.fresh(wall())
+            && let Some(token) = slot.fresh(SystemTime::now())
         {
             wants.touch(slot);
             return Ok(token);
@@ -167,8 +167,9 @@ impl fmt::Debug for TokenPool {
 pub(crate) struct Wants {
     names: RwLock<Names>,
     most: usize,
-    /// How often a want was asked for: a clock by which the oldest is found.
-    asked: AtomicU64,
+    /// How often a want was asked for: a clock by which the oldest is found. It begins again at its end: that
+    /// the wrong ones are forgotten once in a few thousand million calls does no harm.
+    asked: AtomicU32,
 }
 
 #[derive(Default)]

@@ -130,7 +130,7 @@ impl Shared {
         }
     }
 
-    pub(crate) fn disarm(&self, slot: &Slot, timer: &mut Timer) {
+    pub(crate) fn disarm(&self, slot: &Arc<Slot>, timer: &mut Timer) {
         if *timer != 0
             && let Some(worker) = self.worker()
         {

@@ -5,7 +5,7 @@
 //! lock: whoever ends the flight takes it out under the same lock, so that no wake-up is lost.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use grantflow::cell::{Acquired, Issued, Ticket, TokenCell};
@@ -13,8 +13,8 @@ use grantflow::source::Want;
 use grantflow::{Error, ErrorKind, Now, Timestamp, Token};
 
 use super::flight::{Credential, Job};
-use super::sync::{AtomicBool, AtomicI64, AtomicU64, Condvar, Mutex, MutexGuard, lock, wait};
-use super::token_ref::{Shown, TokenRef};
+use super::sync::{AtomicBool, AtomicU32, Condvar, Mutex, MutexGuard, lock, wait};
+use super::token_ref::{Moment, Shown, TokenRef};
 
 /// How often one call begins again: each time a token came and ended before it could be used.
 const ROUNDS: u32 = 8;
@@ -23,13 +23,10 @@ pub(crate) struct Slot {
     pub(crate) want: Want,
     pub(crate) home: Arc<Credential>,
     shown: Shown,
-    /// Until when (milliseconds on the wall clock) whoever likes may take what is shown. A token is shown
-    /// before its time is, and its time is taken back before the token is.
-    until: AtomicI64,
-    /// Whether the token was used since it was had.
+    /// Whether the token was used again since whoever waited for it had it.
     used: AtomicBool,
     /// When it was last asked for, on the clock of a pool that is bounded.
-    pub(crate) asked: AtomicU64,
+    pub(crate) asked: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -76,28 +73,43 @@ impl Slot {
             want,
             home: home.clone(),
             shown: Shown::default(),
-            until: AtomicI64::new(i64::MIN),
             used: AtomicBool::new(false),
-            asked: AtomicU64::new(0),
+            asked: AtomicU32::new(0),
             state: Mutex::new(State { cell: home.shared.cell(), landing: None, epoch: 0, closed: None, timer: 0 }),
         })
     }
 
     /// The token, if it is fresh.
     #[inline]
-    pub(crate) fn fresh(&self, wall: Timestamp) -> Option<TokenRef> {
-        if wall.as_unix_millis() >= self.until.load(Acquire) {
-            return None;
-        }
-        let token = TokenRef::of(&self.shown)?;
+    pub(crate) fn fresh(self: &Arc<Self>, now: Moment) -> Option<TokenRef> {
+        let token = self.shown.fresh(now)?;
         // A write would take the line away from the other readers.
         if !self.used.load(Relaxed) {
-            self.used.store(true, Relaxed);
+            self.use_first();
         }
         Some(token)
     }
 
+    /// From now on the token is in use, and refreshed before it ends.
+    #[cold]
+    fn use_first(self: &Arc<Self>) {
+        if !self.used.swap(true, Relaxed) {
+            let mut state = lock(&self.state);
+            if state.closed.is_none() {
+                self.arm(&mut state);
+            }
+        }
+    }
+
+    fn arm(self: &Arc<Self>, state: &mut State) {
+        let shared = &self.home.shared;
+        if let Some(time) = state.cell.next_wake(shared.now()).filter(|_| shared.background()) {
+            shared.arm(self, &mut state.timer, time);
+        }
+    }
+
     /// The token, by whatever it takes.
+    #[cold]
     pub(crate) fn token(self: &Arc<Self>) -> Result<TokenRef, Error> {
         let mut state = lock(&self.state);
         for _ in 0..ROUNDS {
@@ -105,7 +117,8 @@ impl Slot {
                 return Err(closed.error());
             }
             match state.cell.acquire(self.home.shared.now()) {
-                Acquired::Fresh(token) | Acquired::Due(token, None) => return Ok(self.take(token)),
+                Acquired::Fresh(token) => return Ok(token.into()),
+                Acquired::Due(token, None) => return Ok(self.take(token)),
                 Acquired::Due(token, Some(ticket)) if self.home.shared.background() => {
                     let job = Job::new(self, ticket, state.epoch);
                     drop(state);
@@ -144,7 +157,7 @@ impl Slot {
             }
             match (state.cell.held(), state.cell.error()) {
                 (Some(held), _) if before.is_none_or(|before| held.generation > before) => {
-                    return Ok(self.take(held.clone()));
+                    return Ok(held.clone().into());
                 }
                 (_, Some(error)) => return Err(error.clone()),
                 // Given up in the middle, as when the credential was replaced.
@@ -163,7 +176,7 @@ impl Slot {
         }
         let another = state.cell.reject(issued.generation, self.home.shared.now());
         if another {
-            self.until.store(i64::MIN, Release);
+            self.shown.hide();
         }
         another
     }
@@ -208,11 +221,10 @@ impl Slot {
         if state.closed.is_some() {
             state.cell.clear();
         } else {
-            if let Ok(issued) = &came {
-                self.show(issued, state.cell.due().0);
-            }
-            if let Some(time) = state.cell.next_wake(now).filter(|_| shared.background()) {
-                shared.arm(self, &mut state.timer, time);
+            match &came {
+                Ok(issued) => self.show(issued, state.cell.due().0),
+                Err(_) if self.used.load(Relaxed) => self.arm(&mut state),
+                Err(_) => {}
             }
         }
         state.landed();
@@ -234,7 +246,7 @@ impl Slot {
     }
 
     /// Forgets everything, since the credential is another one.
-    pub(crate) fn clear(&self) {
+    pub(crate) fn clear(self: &Arc<Self>) {
         let mut state = lock(&self.state);
         self.forget(&mut state);
         state.cell.clear();
@@ -242,7 +254,7 @@ impl Slot {
     }
 
     /// Hands out nothing from now on. A flight under way still tells what it brought.
-    pub(crate) fn close(&self, why: Closed) {
+    pub(crate) fn close(self: &Arc<Self>, why: Closed) {
         let mut state = lock(&self.state);
         state.closed.get_or_insert(why);
         self.forget(&mut state);
@@ -252,8 +264,7 @@ impl Slot {
         state.landed();
     }
 
-    /// Looks whether it is time for a refresh, on behalf of the timer that was set to this moment. What
-    /// nobody used since it was had is left to end.
+    /// Looks whether it is time for a refresh, on behalf of the timer that was set to this moment.
     pub(crate) fn tend(self: &Arc<Self>, timer: Timer) {
         let shared = &self.home.shared;
         let now = shared.now();
@@ -273,7 +284,7 @@ impl Slot {
                     job.behind();
                 }
             }
-            Some(time) => shared.arm(self, &mut state.timer, time),
+            Some(_) => self.arm(&mut state),
         }
     }
 
@@ -285,14 +296,12 @@ impl Slot {
     fn show(&self, issued: &Arc<Issued>, due: Timestamp) {
         let until = issued.token.expires_at().map_or(due, |end| end.min(due));
         self.used.store(false, Relaxed);
-        self.shown.store(Some(issued.clone()));
-        self.until.store(until.as_unix_millis(), Release);
+        self.shown.show(issued, until);
     }
 
-    fn forget(&self, state: &mut State) {
+    fn forget(self: &Arc<Self>, state: &mut State) {
         state.epoch = state.epoch.wrapping_add(1);
-        self.until.store(i64::MIN, Release);
-        self.shown.store(None);
+        self.shown.hide();
         self.home.shared.disarm(self, &mut state.timer);
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use grantflow::source::{GrantState, TokenSource, Want};
 use grantflow::{Error, Secret, Timestamp};
@@ -13,7 +14,6 @@ use super::shared::{Changes, Shared};
 use super::slot::Slot;
 use super::token_ref::TokenRef;
 use crate::Transport;
-use crate::transport::wall;
 
 /// Holds a token and gets the next one in time, for any number of threads. Clones are handles of one and the
 /// same.
@@ -107,7 +107,7 @@ impl TokenManager {
     /// The token, if it is fresh; never waits, and begins no refresh.
     #[inline]
     pub fn fresh(&self) -> Option<TokenRef> {
-        self.slot.fresh(wall())
+        self.slot.fresh(SystemTime::now())
     }
 
     /// The access token, copied.

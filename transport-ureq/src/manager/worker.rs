@@ -3,7 +3,8 @@
 //! One thread sleeps until the next token is due. What is to be refreshed goes to threads that live only as
 //! long as there is something to do, a few at a time, so that one slow server holds up none but its own.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
@@ -39,11 +40,42 @@ struct Inner {
 struct Desk {
     ended: bool,
     clock: Clock,
-    /// By time, and by the slot's address, which is nobody else's while its entry is here.
-    timers: BTreeMap<(Timer, usize), Weak<Slot>>,
+    timers: BTreeSet<Entry>,
     tasks: VecDeque<Task>,
     helpers: usize,
 }
+
+/// A slot to be tended. By time, and by the slot's address, which is nobody else's while this is here.
+struct Entry {
+    timer: Timer,
+    slot: Weak<Slot>,
+}
+
+impl Entry {
+    fn new(timer: Timer, slot: &Arc<Slot>) -> Self {
+        Self { timer, slot: Arc::downgrade(slot) }
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.timer.cmp(&other.timer).then_with(|| self.slot.as_ptr().cmp(&other.slot.as_ptr()))
+    }
+}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Entry {}
 
 impl Worker {
     /// The one of this process, made now if there is none.
@@ -55,7 +87,7 @@ impl Worker {
         let desk = Desk {
             ended: false,
             clock: Clock::new(wall(), Instant::now()),
-            timers: BTreeMap::new(),
+            timers: BTreeSet::new(),
             tasks: VecDeque::new(),
             helpers: 0,
         };
@@ -79,14 +111,14 @@ impl Worker {
 
     /// Sets or moves the timer of a slot.
     pub(crate) fn arm(&self, slot: &Arc<Slot>, timer: &mut Timer, time: Duration) {
-        let address = Arc::as_ptr(slot).addr();
         let mut desk = lock(&self.inner.desk);
-        desk.timers.remove(&(*timer, address));
+        desk.timers.remove(&Entry::new(*timer, slot));
         // A part of a millisecond is a whole one: too early is for nothing.
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
         *timer = desk.clock.tick(wall(), Instant::now()).saturating_add(millis);
-        desk.timers.insert((*timer, address), Arc::downgrade(slot));
-        let first = desk.timers.first_key_value().is_some_and(|(key, _)| *key == (*timer, address));
+        let entry = Entry::new(*timer, slot);
+        let first = desk.timers.first().is_none_or(|first| entry < *first);
+        desk.timers.insert(entry);
         drop(desk);
         if first {
             self.inner.wake.notify_all();
@@ -99,9 +131,8 @@ impl Worker {
         }
     }
 
-    pub(crate) fn disarm(&self, slot: &Slot, timer: &mut Timer) {
-        let address = std::ptr::from_ref(slot).addr();
-        lock(&self.inner.desk).timers.remove(&(std::mem::take(timer), address));
+    pub(crate) fn disarm(&self, slot: &Arc<Slot>, timer: &mut Timer) {
+        lock(&self.inner.desk).timers.remove(&Entry::new(std::mem::take(timer), slot));
     }
 
     /// Has a task done; gives it back if there is no thread for it.
@@ -139,7 +170,7 @@ impl Inner {
         let mut desk = lock(&self.desk);
         while !desk.ended {
             let now = desk.clock.tick(wall(), Instant::now());
-            let next = desk.timers.first_key_value().map(|((timer, _), _)| *timer);
+            let next = desk.timers.first().map(|entry| entry.timer);
             desk = match next {
                 None => wait(&self.wake, desk),
                 Some(timer) if timer > now => {
@@ -147,7 +178,7 @@ impl Inner {
                     self.wake.wait_timeout(desk, sleep).unwrap_or_else(PoisonError::into_inner).0
                 }
                 Some(timer) => {
-                    let slot = desk.timers.pop_first().and_then(|(_, slot)| slot.upgrade());
+                    let slot = desk.timers.pop_first().and_then(|entry| entry.slot.upgrade());
                     drop(desk);
                     if let Some(slot) = slot {
                         slot.tend(timer);
