@@ -236,17 +236,18 @@ impl Cx {
         let mut bytes = [0; N];
         // One hash for each block, of inputs none of which is a prefix of another.
         for (block, chunk) in (0_u8..=u8::MAX).zip(bytes.chunks_mut(32)) {
-            let mut digest: [u8; 32] = Sha256::new()
+            let [a, b, c, d] = self.draws.to_be_bytes();
+            let hash = Sha256::new()
                 .chain_update(seed.as_slice())
-                .chain_update(self.draws.to_be_bytes())
-                .chain_update([block, u8::try_from(label.len()).unwrap_or(u8::MAX)])
-                .chain_update(label)
-                .finalize()
-                .into();
-            for (byte, random) in chunk.iter_mut().zip(digest) {
-                *byte = random;
+                .chain_update([a, b, c, d, block, u8::try_from(label.len()).unwrap_or(u8::MAX)])
+                .chain_update(label);
+            match chunk.try_into() {
+                Ok(whole) => hash.finalize_into(whole),
+                Err(_) => {
+                    let digest = Zeroizing::new(<[u8; 32]>::from(hash.finalize()));
+                    chunk.iter_mut().zip(digest.iter()).for_each(|(byte, random)| *byte = *random);
+                }
             }
-            digest.zeroize();
         }
         self.draws = self.draws.saturating_add(1);
         Ok(bytes)

@@ -19,7 +19,6 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
-use url::form_urlencoded;
 
 pub use pending::{AuthorizationCode, PendingAuthorization};
 
@@ -267,10 +266,18 @@ fn push_encoded(url: &mut String, value: &str) {
             continue;
         }
         url.push_str(value.get(done..at).unwrap_or_default());
-        url.extend(form_urlencoded::byte_serialize(&[byte]));
+        match byte {
+            b' ' => url.push('+'),
+            _ => [b'%', hex(byte >> 4), hex(byte & 15)].into_iter().for_each(|byte| url.push(char::from(byte))),
+        }
         done = at.saturating_add(1);
     }
     url.push_str(value.get(done..).unwrap_or_default());
+}
+
+/// The digit for a value below 16.
+fn hex(value: u8) -> u8 {
+    value.wrapping_add(if value < 10 { b'0' } else { b'A' - 10 })
 }
 
 /// 32 random bytes as 43 characters.
@@ -382,7 +389,7 @@ mod tests {
         for value in ["", "plain-._*", "a b+c/d?e&f=g%", "ä€\u{1f600}x", " ", "~"] {
             let mut text = String::new();
             push_encoded(&mut text, value);
-            assert_eq!(text, form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>());
+            assert_eq!(text, url::form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>());
         }
     }
 }
