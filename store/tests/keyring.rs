@@ -108,3 +108,30 @@ fn without_a_secret_service_there_is_a_clear_error_and_no_plain_file() {
     let status = Command::new(std::env::current_exe().unwrap()).args(["--exact", name]).env(BUS, NOWHERE).status();
     assert!(status.unwrap().success());
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn it_keeps_its_promises_in_gnome_keyring() {
+    const INSIDE: &str = "GRANTFLOW_TEST_KEYRING";
+    if std::env::var_os(INSIDE).is_some() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = KeyringStore::new("grantflow-test", FileStore::new(folder.path().join("grants"))).unwrap();
+        conformance::check(|| store.clone());
+        return;
+    }
+    let installed = |tool| Command::new(tool).arg("--version").output().is_ok();
+    if !installed("dbus-run-session") || !installed("gnome-keyring-daemon") {
+        eprintln!("\n*** dbus-run-session or gnome-keyring is not installed: NO REAL SECRET SERVICE WAS TESTED ***\n");
+        return;
+    }
+    // The same again, with a bus, a keyring and a home of its own.
+    let home = tempfile::tempdir().unwrap();
+    let inside = r#"printf pw | gnome-keyring-daemon --unlock --components=secrets >/dev/null && exec "$0" "$@""#;
+    let mut command = Command::new("dbus-run-session");
+    command.args(["--", "sh", "-c", inside]).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", "it_keeps_its_promises_in_gnome_keyring"]).env(INSIDE, "1");
+    for name in ["HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"] {
+        command.env(name, home.path());
+    }
+    assert!(command.status().unwrap().success());
+}

@@ -111,6 +111,17 @@ fn errors_show_no_secret() {
 }
 
 #[test]
+fn the_rights_that_the_documentation_names_are_enough() {
+    let Some(server) = RedisServer::start() else { return };
+    let rights = "+hmget +hget +hset +exists +del +get +set +eval";
+    server.ask(&format!("ACL SETUSER app on >pw ~grantflow:* {rights}")).unwrap();
+    let address = server.address().replace("redis://", "redis://app:pw@");
+    conformance::check(|| RedisStore::new(&address).unwrap());
+    let elsewhere = RedisStore::new(&address).unwrap().prefix("other:");
+    assert!(elsewhere.load(&key()).is_err());
+}
+
+#[test]
 fn what_is_no_record_is_an_error_and_never_overwritten() {
     let Some(server) = RedisServer::start() else { return };
     let store = RedisStore::new(&server.address()).unwrap();
