@@ -120,10 +120,10 @@ impl Slot {
                 Acquired::Fresh(token) => return Ok(token.into()),
                 Acquired::Due(token, None) => return Ok(self.take(token)),
                 Acquired::Due(token, Some(ticket)) if self.home.shared.background() => {
-                    let job = Job::new(self, ticket, state.epoch);
+                    let (token, job) = (self.take(token), Job::new(self, ticket, state.epoch));
                     drop(state);
                     job.behind();
-                    return Ok(self.take(token));
+                    return Ok(token);
                 }
                 Acquired::Due(_, Some(ticket)) | Acquired::Refresh(ticket) => {
                     let job = Job::new(self, ticket, state.epoch);
@@ -288,6 +288,7 @@ impl Slot {
         }
     }
 
+    /// Hands out a token that is in use, and soon to be another.
     fn take(&self, token: Arc<Issued>) -> TokenRef {
         self.used.store(true, Relaxed);
         token.into()
