@@ -5,6 +5,7 @@
 mod authorize;
 mod harness;
 mod service_account_assertion;
+mod sign_in;
 mod token_answer;
 
 use std::process::ExitCode;
@@ -60,6 +61,13 @@ fn main() -> ExitCode {
         if !holds(&figures) {
             let allowed = allocations(figures[1].allocations);
             broken.push(format!("{name}: more than {bar} times its floor, or more than {allowed} allocations"));
+        }
+    }
+    if sign_in::NAME.contains(&only) {
+        let figures = measure(sign_in::works());
+        println!("{}", table(sign_in::NAME, &figures));
+        if figures[0].best > sign_in::BAR {
+            broken.push(format!("{}: more than {:?}", sign_in::NAME, sign_in::BAR));
         }
     }
     broken.iter().for_each(|line| println!("BROKEN: {line}"));
