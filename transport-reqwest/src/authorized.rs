@@ -2,16 +2,22 @@
 
 use std::fmt;
 
-use grantflow::{Error, Hosts};
+use grantflow::{Error, ErrorKind, Hosts};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, LOCATION, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
+};
 use reqwest::redirect::Policy;
-use reqwest::{Client, ClientBuilder, Request, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, ClientBuilder, Method, Request, RequestBuilder, Response, StatusCode, Url};
 
-use crate::TokenManager;
 use crate::tls::Roots;
+use crate::{TokenManager, TokenRef};
+
+/// How many redirects are followed.
+const REDIRECTS: usize = 10;
 
 /// An HTTP client whose requests carry a token: only to the hosts that it is meant for, over https, and on
 /// no redirect to elsewhere. A request that is refused with status 401 is sent once more with a new token, if
-/// its body can be sent again.
+/// its body can be sent again: a stream cannot.
 ///
 /// ```no_run
 /// # async fn main_(tokens: grantflow_reqwest::TokenManager) -> Result<(), Box<dyn std::error::Error>> {
@@ -27,7 +33,9 @@ use crate::tls::Roots;
 /// headers.
 #[derive(Clone, Debug)]
 pub struct AuthorizedClient {
-    client: Client,
+    public: Client,
+    /// For requests in cleartext, which go to this machine alone, and so through no proxy.
+    local: Client,
     tokens: TokenManager,
     hosts: Hosts,
 }
@@ -49,46 +57,43 @@ impl AuthorizedClient {
     /// If the client cannot be made.
     pub fn new(tokens: TokenManager, hosts: impl Into<Hosts>) -> Result<Self, AuthorizedError> {
         let tls = crate::tls::config(Roots::default())?;
-        Self::with_builder(Client::builder().tls_backend_preconfigured(tls), tokens, hosts)
+        Self::with_builder(|| Client::builder().tls_backend_preconfigured(tls.clone()), tokens, hosts)
     }
 
-    /// A client of this builder. Redirects are followed to the same hosts only, whatever the builder says.
+    /// A client that begins with what `builder` makes; it is called once for each of the clients inside. Which
+    /// redirects are followed is not its to say, nor is the proxy of requests to this machine: they have none.
     ///
     /// # Errors
     ///
     /// If the client cannot be made.
     pub fn with_builder(
-        builder: ClientBuilder,
+        builder: impl Fn() -> ClientBuilder,
         tokens: TokenManager,
         hosts: impl Into<Hosts>,
     ) -> Result<Self, AuthorizedError> {
-        let hosts = hosts.into();
-        let allowed = hosts.clone();
-        let policy = Policy::custom(move |attempt| {
-            let here = attempt.url().as_str().parse().is_ok_and(|uri| allowed.check(&uri).is_ok());
-            // Elsewhere, the redirect itself is the answer.
-            if here && attempt.previous().len() < 10 { attempt.follow() } else { attempt.stop() }
-        });
-        let client = builder.redirect(policy).referer(false).build().map_err(AuthorizedError::Http)?;
-        Ok(Self { client, tokens, hosts })
+        // It would log the token.
+        let builder = || builder().redirect(Policy::none()).referer(false).connection_verbose(false);
+        let public = builder().https_only(true).build()?;
+        Ok(Self { public, local: builder().no_proxy().build()?, tokens, hosts: hosts.into() })
     }
 
-    /// The client itself, whose requests carry no token unless they go through [`send`](Self::send).
-    pub fn client(&self) -> &Client {
-        &self.client
+    /// Begins a request, for [`send`](Self::send). It gets no token if it is sent by itself.
+    pub fn request(&self, method: Method, url: &str) -> RequestBuilder {
+        self.public.request(method, url)
     }
 
     /// Begins a GET request, for [`send`](Self::send).
     pub fn get(&self, url: &str) -> RequestBuilder {
-        self.client.get(url)
+        self.request(Method::GET, url)
     }
 
     /// Begins a POST request, for [`send`](Self::send).
     pub fn post(&self, url: &str) -> RequestBuilder {
-        self.client.post(url)
+        self.request(Method::POST, url)
     }
 
-    /// Sends a request with a token.
+    /// Sends a request with a token. Redirects are followed, with the token, as long as they lead to the hosts
+    /// it is meant for; one to elsewhere is the answer.
     ///
     /// # Errors
     ///
@@ -102,24 +107,71 @@ impl AuthorizedClient {
     /// # Errors
     ///
     /// Those of [`send`](Self::send).
-    pub async fn execute(&self, mut request: Request) -> Result<Response, AuthorizedError> {
-        let uri = request.url().as_str().parse();
-        self.hosts.check(&uri.map_err(|_| Error::new(grantflow::ErrorKind::Config, "the address is none"))?)?;
+    pub async fn execute(&self, request: Request) -> Result<Response, AuthorizedError> {
+        self.check(request.url())?;
         let again = request.try_clone();
-        let token = self.tokens.token().await?;
-        token.apply(request.headers_mut())?;
-        let response = self.client.execute(request).await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
+        let refused = self.tokens.token().await?;
+        let response = self.follow(request, &refused).await?;
+        if response.status() != StatusCode::UNAUTHORIZED || !self.tokens.invalidate(&refused) {
             return Ok(response);
         }
-        let another = self.tokens.invalidate(&token);
-        drop(token);
-        let Some(mut request) = again.filter(|_| another) else { return Ok(response) };
-        // Without another token, the refusal is the answer.
-        let Ok(token) = self.tokens.token().await else { return Ok(response) };
-        token.apply(request.headers_mut())?;
-        Ok(self.client.execute(request).await?)
+        let Some(request) = again else { return Ok(response) };
+        match self.tokens.token().await {
+            Ok(token) if token.access_token() != refused.access_token() => self.follow(request, &token).await,
+            // Without another token, the refusal is the answer.
+            _ => Ok(response),
+        }
     }
+
+    /// Sends a request with this token, and follows where it is sent on.
+    async fn follow(&self, mut request: Request, token: &TokenRef) -> Result<Response, AuthorizedError> {
+        for _ in 0..REDIRECTS {
+            let again = request.try_clone();
+            let response = self.once(request, token).await?;
+            let next = again.and_then(|again| redirected(again, &response));
+            let Some(next) = next.filter(|next| self.check(next.url()).is_ok()) else { return Ok(response) };
+            request = next;
+        }
+        self.once(request, token).await
+    }
+
+    async fn once(&self, mut request: Request, token: &TokenRef) -> Result<Response, AuthorizedError> {
+        token.apply(request.headers_mut())?;
+        let client = if request.url().scheme() == "https" { &self.public } else { &self.local };
+        Ok(client.execute(request).await?)
+    }
+
+    fn check(&self, url: &Url) -> Result<(), Error> {
+        let uri = url.as_str().parse();
+        self.hosts.check(&uri.map_err(|_| Error::new(ErrorKind::Config, "the request's address is no URI"))?)
+    }
+}
+
+/// The request that follows a redirect (RFC 9110, section 15.4), if the answer is one.
+fn redirected(mut request: Request, response: &Response) -> Option<Request> {
+    let to_get = match (response.status().as_u16(), request.method()) {
+        (301 | 302, &Method::POST) => true,
+        (303, method) => method != Method::HEAD,
+        (301 | 302 | 307 | 308, _) => false,
+        _ => return None,
+    };
+    let location = response.headers().get(LOCATION)?.to_str().ok()?;
+    let next = request.url().join(location).ok()?;
+    let headers = request.headers_mut();
+    headers.remove(HOST);
+    if to_get {
+        for name in [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING] {
+            headers.remove(name);
+        }
+        *request.method_mut() = Method::GET;
+        *request.body_mut() = None;
+    }
+    if request.url().origin() != next.origin() {
+        request.headers_mut().remove(COOKIE);
+        request.headers_mut().remove(PROXY_AUTHORIZATION);
+    }
+    *request.url_mut() = next;
+    Some(request)
 }
 
 impl From<Error> for AuthorizedError {

@@ -49,7 +49,7 @@ async fn stored(transport: &Transport, held: &mut grantflow_store::Held, op: gra
             *held = leases;
             reply
         }
-        Err(error) => Reply::Failed(Failure::maybe_sent(FailureKind::Store, error)),
+        Err(_) => Reply::Failed(Failure::maybe_sent(FailureKind::Store, "the store panicked")),
     }
 }
 

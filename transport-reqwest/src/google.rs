@@ -48,6 +48,16 @@ impl Transport {
         Ok(TokenManager::new(self, self.run(GoogleCredential::read(path)).await?, want))
     }
 
+    /// The same from the text of such a file, as it may stand in a variable.
+    ///
+    /// # Errors
+    ///
+    /// If it is wrong.
+    pub fn google_json(&self, json: impl AsRef<[u8]>, scopes: impl Into<Scopes>) -> Result<TokenManager, Error> {
+        let credential = GoogleCredential::from_json_of_any_type(json)?;
+        Ok(TokenManager::new(self, credential, Want::access_token(scopes)))
+    }
+
     /// A manager of access tokens of a service account, by its key file.
     ///
     /// # Errors

@@ -68,5 +68,5 @@ pub use grantflow_store;
 pub use manager::{Change, Changes, ManagerBuilder, Status, TokenManager, TokenPool, TokenRef};
 pub use reqwest;
 #[cfg(feature = "tower")]
-pub use tower::{Authorize, AuthorizeLayer};
+pub use tower::{Again, Authorize, AuthorizeLayer, Once, Twice};
 pub use transport::Transport;

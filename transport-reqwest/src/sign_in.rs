@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use grantflow::loopback::{Connections, Io, Receiver};
-use grantflow::{Error, ErrorKind, InstalledApp, Token};
+use grantflow::{Error, ErrorKind, InstalledApp, Now, Token};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -23,6 +23,11 @@ const TRIES: u32 = 10;
 /// How long to wait between two looks at the terminal, or at a listener that gave an error, such as too
 /// many open files.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The most connections of a listener to take in before the runtime has looked which of them can be read. With
+/// two listeners it is as many as may be open: none of a flood takes the place of one that was not read yet.
+const BURST: usize = 4;
+/// How long the runtime may take to look.
+const MOMENT: Duration = Duration::from_millis(1);
 
 impl Transport {
     /// Signs a person in, in their browser: listens on loopback, prints the URL and opens it, waits for
@@ -122,29 +127,35 @@ impl Waiting<'_> {
         self.poll_browser(cx, receiver)?;
         loop {
             let now = self.transport.now();
-            let rest = self.accept(cx);
+            let rest = self.accept(cx, now);
             if self.open.serve(receiver, now, |socket, io| perform(socket, io, cx)) || self.paste(receiver) {
                 return Poll::Ready(Ok(()));
             }
-            let pause = (rest || self.terminal.is_some()).then_some(PAUSE);
+            let pause = self.terminal.is_some().then_some(PAUSE);
             let end = self.open.wake_at().map(|at| at.saturating_sub(now.mono));
-            let Some(time) = pause.into_iter().chain(end).min() else { return Poll::Pending };
+            let Some(time) = rest.into_iter().chain(pause).chain(end).min() else { return Poll::Pending };
             self.timer.as_mut().reset(Instant::now() + time);
             ready!(self.timer.as_mut().poll(cx));
         }
     }
 
-    /// Takes in whoever connects; true if a listener is to be left alone for a while.
-    fn accept(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut rest = false;
+    /// Takes in whoever connects. If that is not all, says when to go on.
+    fn accept(&mut self, cx: &mut Context<'_>, now: Now) -> Option<Duration> {
+        let mut rest = None;
         for listener in &self.listeners {
+            let mut taken = 0;
             while let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                taken += 1;
                 match accepted {
-                    Ok((socket, _)) => drop(self.open.add(socket, self.transport.now())),
+                    Ok((socket, _)) => drop(self.open.add(socket, now)),
                     Err(_) => {
-                        rest = true;
+                        rest = Some(PAUSE);
                         break;
                     }
+                }
+                if taken >= BURST {
+                    rest = Some(MOMENT);
+                    break;
                 }
             }
         }

@@ -4,13 +4,17 @@ use std::time::{Duration, Instant};
 
 use grantflow::source::Want;
 use grantflow::store::{DeleteGrant, LoadGrant, RecordKey, SaveGrant, SavedGrant, SharedGrant};
-use grantflow::{Advice, Error, ErrorKind, InstalledApp, Revocation};
+use grantflow::{Advice, Error, ErrorKind, InstalledApp, Revocation, Secret};
 use grantflow_store::Lease;
 
 use crate::{TokenManager, Transport};
 
 /// How long between two looks at what another process does.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long a lease must hold for all that is done besides waiting for a person.
+const WORK: Duration = Duration::from_secs(60);
+/// The longest to wait for anything.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Transport {
     /// Loads what the person granted before and keeps it fresh, or signs them in and keeps that: the first
@@ -21,32 +25,41 @@ impl Transport {
     /// failed. If two programs need it at once, one of them asks and the other takes what comes of it.
     /// Whatever the manager refreshes goes through the store. Dropping the future ends it and leaves nothing behind.
     ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    ///
+    /// use grantflow_reqwest::Transport;
+    /// use grantflow_reqwest::grantflow::InstalledApp;
+    /// use grantflow_reqwest::grantflow::google::ClientSecrets;
+    /// use grantflow_reqwest::grantflow_store::FileStore;
+    ///
+    /// # async fn main_() -> Result<(), grantflow::Error> {
+    /// let transport = Transport::new()?;
+    /// let store = FileStore::default_for("my-program", &transport.platform())?;
+    /// let secrets = transport.run(ClientSecrets::read("client_secret.json")).await?;
+    /// let app = InstalledApp::google(&secrets).scopes("https://www.googleapis.com/auth/drive.readonly");
+    /// let tokens = transport.with_store(Arc::new(store)).load_or_sign_in(&app, "").await?;
+    /// println!("{:?}", tokens.status());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`sign_in`](Self::sign_in), of the store, and of a refresh that fails for now.
     pub async fn load_or_sign_in(&self, app: &InstalledApp, label: &str) -> Result<TokenManager, Error> {
         let key = app.record_key(label);
-        if let Some(tokens) = self.load(app, &key).await? {
+        let mut refused = None;
+        if let Some(tokens) = self.load(app, &key, &mut refused).await? {
             return Ok(tokens);
         }
-        let end = Instant::now().checked_add(app.time_limit());
-        let lease = loop {
-            if let Some(lease) = self.lease_sign_in(app, &key).await? {
-                break lease;
-            }
-            // Somebody is asking already.
-            if end.is_some_and(|end| Instant::now() >= end) {
-                return Err(Error::new(ErrorKind::Timeout, "another program's sign-in does not come to an end"));
-            }
-            tokio::time::sleep(PAUSE).await;
-        };
-        // They may have just finished.
-        if let Some(tokens) = self.load(app, &key).await? {
+        let lease = self.lease(&key.for_sign_in(), app.time_limit()).await?;
+        // Somebody else may have just signed in.
+        if let Some(tokens) = self.load(app, &key, &mut refused).await? {
             return Ok(tokens);
         }
         let token = self.sign_in(app).await?;
         self.run(SaveGrant::new(key.clone(), Want::default(), &token)).await?;
-        drop(lease);
+        give_back(lease).await;
         let tokens = self.shared(app, key);
         tokens.start().await?;
         Ok(tokens)
@@ -59,23 +72,39 @@ impl Transport {
     /// If it cannot be revoked for now; it is kept then.
     pub async fn sign_out(&self, app: &InstalledApp, label: &str) -> Result<(), Error> {
         let key = app.record_key(label);
+        // A refresh under way comes to its end first: what it brings is what there is to revoke.
+        let lease = self.lease(&key, WORK).await?;
         let Some(saved) = self.run(LoadGrant::new(key.clone(), Want::default())).await? else { return Ok(()) };
         if app.server().revocation().is_ok() {
             self.run(Revocation::new(app.server(), app.client(), &saved.refresh_token)?.exchange()).await?;
         }
+        give_back(lease).await;
         self.run(DeleteGrant::new(key)).await
     }
 
-    /// What is kept, if it does for the application and still works.
-    async fn load(&self, app: &InstalledApp, key: &RecordKey) -> Result<Option<TokenManager>, Error> {
+    /// What is kept, if it does for the application and still works. A refresh token that was refused is not
+    /// tried again.
+    async fn load(
+        &self,
+        app: &InstalledApp,
+        key: &RecordKey,
+        refused: &mut Option<Secret>,
+    ) -> Result<Option<TokenManager>, Error> {
+        if self.store().is_none() {
+            return Err(no_store());
+        }
         let saved = self.run(LoadGrant::new(key.clone(), Want::default())).await?;
-        if !saved.is_some_and(|SavedGrant { scopes, .. }| app.is_covered_by(&scopes)) {
+        let Some(SavedGrant { refresh_token, scopes, .. }) = saved else { return Ok(None) };
+        if !app.is_covered_by(&scopes) || refused.as_ref().is_some_and(|it| it.matches(refresh_token.expose())) {
             return Ok(None);
         }
         let tokens = self.shared(app, key.clone());
         match tokens.start().await {
             Ok(()) => Ok(Some(tokens)),
-            Err(error) if error.advice() == Some(Advice::SignInAgain) => Ok(None),
+            Err(error) if error.advice() == Some(Advice::SignInAgain) => {
+                *refused = Some(refresh_token);
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -84,15 +113,32 @@ impl Transport {
         TokenManager::new(self, SharedGrant::new(key, app.server(), app.client()), Want::default())
     }
 
-    async fn lease_sign_in(&self, app: &InstalledApp, key: &RecordKey) -> Result<Option<Lease>, Error> {
+    /// Waits until nobody else works on the key, at most this long.
+    async fn lease(&self, key: &RecordKey, patience: Duration) -> Result<Lease, Error> {
         let store = self.store().ok_or_else(no_store)?;
-        let time = app.time_limit().saturating_add(Duration::from_secs(60));
-        let key = key.for_sign_in();
-        let lease = tokio::task::spawn_blocking(move || store.try_lease(&key, time)).await;
-        Ok(lease.map_err(|e| Error::new(ErrorKind::Store, "the store panicked").with_source(e))??)
+        let patience = patience.min(LONGEST);
+        let begin = Instant::now();
+        loop {
+            let (store, key) = (store.clone(), key.clone());
+            let lease = tokio::task::spawn_blocking(move || store.try_lease(&key, patience + WORK)).await;
+            if let Some(lease) = lease.map_err(|_| Error::new(ErrorKind::Store, "the store panicked"))?? {
+                return Ok(lease);
+            }
+            if begin.elapsed() >= patience {
+                let message = "another program works on this grant and does not end";
+                return Err(Error::new(ErrorKind::Timeout, message));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 }
 
+/// Gives a lease back where that may wait.
+async fn give_back(lease: Lease) {
+    // If it panics, there is nothing more to do.
+    let _ = tokio::task::spawn_blocking(move || drop(lease)).await;
+}
+
 fn no_store() -> Error {
-    Error::new(ErrorKind::Unsupported, "this transport is not bound to a store")
+    Error::new(ErrorKind::Unsupported, "this transport is not bound to a store: see Transport::with_store")
 }

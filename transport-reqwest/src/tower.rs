@@ -14,42 +14,83 @@ use crate::TokenManager;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Puts a token on every request of a service: only to the hosts that it is meant for, over https. A request
-/// that is refused with status 401 is sent once more with a new token; its body must be `Clone` for that.
+/// that is refused with status 401 is sent once more with a new token; its body must be `Clone` for that, or see
+/// [`once`](Self::once).
 ///
-/// The service must not follow redirects by itself.
+/// Each request must name its host in its URI, and the service must not follow redirects by itself.
 #[derive(Clone, Debug)]
-pub struct AuthorizeLayer {
+pub struct AuthorizeLayer<C = Twice> {
     tokens: TokenManager,
     hosts: Hosts,
+    again: C,
+}
+
+/// Requests that are sent once more after a refusal.
+#[derive(Clone, Copy, Debug)]
+pub struct Twice;
+
+/// Requests that are sent once whatever the answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Once;
+
+/// Whether a request can be sent once more: [`Twice`] or [`Once`].
+pub trait Again<B>: private::Sealed {
+    /// The copy to be sent then.
+    fn copy(&self, request: &Request<B>) -> Option<Request<B>>;
+}
+
+mod private {
+    pub trait Sealed {}
+    impl Sealed for super::Twice {}
+    impl Sealed for super::Once {}
+}
+
+impl<B: Clone> Again<B> for Twice {
+    fn copy(&self, request: &Request<B>) -> Option<Request<B>> {
+        Some(request.clone())
+    }
+}
+
+impl<B> Again<B> for Once {
+    fn copy(&self, _: &Request<B>) -> Option<Request<B>> {
+        None
+    }
 }
 
 impl AuthorizeLayer {
     /// For these hosts: see [`Hosts`].
     pub fn new(tokens: TokenManager, hosts: impl Into<Hosts>) -> Self {
-        Self { tokens, hosts: hosts.into() }
+        Self { tokens, hosts: hosts.into(), again: Twice }
+    }
+
+    /// The same for bodies that cannot be sent twice, such as tonic's: a refusal is the answer, and the next
+    /// request gets another token.
+    pub fn once(self) -> AuthorizeLayer<Once> {
+        AuthorizeLayer { tokens: self.tokens, hosts: self.hosts, again: Once }
     }
 }
 
-impl<S> Layer<S> for AuthorizeLayer {
-    type Service = Authorize<S>;
-    fn layer(&self, inner: S) -> Authorize<S> {
+impl<S, C: Clone> Layer<S> for AuthorizeLayer<C> {
+    type Service = Authorize<S, C>;
+    fn layer(&self, inner: S) -> Authorize<S, C> {
         Authorize { inner, layer: self.clone() }
     }
 }
 
 /// A service whose requests carry a token.
 #[derive(Clone, Debug)]
-pub struct Authorize<S> {
+pub struct Authorize<S, C = Twice> {
     inner: S,
-    layer: AuthorizeLayer,
+    layer: AuthorizeLayer<C>,
 }
 
-impl<S, B, R> Service<Request<B>> for Authorize<S>
+impl<S, C, B, R> Service<Request<B>> for Authorize<S, C>
 where
     S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
     S::Error: Into<BoxError> + Send,
     S::Future: Send,
-    B: Clone + Send + 'static,
+    C: Again<B>,
+    B: Send + 'static,
     R: Send + 'static,
 {
     type Response = Response<R>;
@@ -64,21 +105,23 @@ where
         // The one that was polled ready is used, and a copy is left for the next call.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
-        let AuthorizeLayer { tokens, hosts } = self.layer.clone();
+        let (tokens, hosts) = (self.layer.tokens.clone(), self.layer.hosts.clone());
+        let again = self.layer.again.copy(&request);
         Box::pin(async move {
             hosts.check(request.uri())?;
-            let mut again = request.clone();
-            let token = tokens.token().await?;
-            token.apply(request.headers_mut())?;
+            let refused = tokens.token().await?;
+            refused.apply(request.headers_mut())?;
             let response = inner.call(request).await.map_err(Into::into)?;
-            if response.status() != StatusCode::UNAUTHORIZED {
+            if response.status() != StatusCode::UNAUTHORIZED || !tokens.invalidate(&refused) {
                 return Ok(response);
             }
-            let another = tokens.invalidate(&token);
-            drop(token);
-            if !another || tokens.authorize(&mut again).await.is_err() {
-                return Ok(response);
+            let Some(mut again) = again else { return Ok(response) };
+            match tokens.token().await {
+                Ok(token) if token.access_token() != refused.access_token() => token.apply(again.headers_mut())?,
+                // Without another token, the refusal is the answer.
+                _ => return Ok(response),
             }
+            drop(response);
             std::future::poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Into::into)?;
             inner.call(again).await.map_err(Into::into)
         })

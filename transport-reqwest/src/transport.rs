@@ -79,6 +79,14 @@ impl Transport {
         Self(self.0.clone(), Some(store))
     }
 
+    /// As [`with_store`](Self::with_store), for a store whose methods are async. They run to their ends even if
+    /// whoever waits for them is dropped, so that no lease is lost.
+    #[cfg(feature = "store")]
+    pub fn with_async_store(&self, store: impl grantflow_store::AsyncStore + 'static) -> Self {
+        let wait = |work: grantflow_store::Work<'_>| tokio::runtime::Handle::current().block_on(work);
+        self.with_store(Arc::new(grantflow_store::Awaited::new(store, wait)))
+    }
+
     /// Runs a machine to its end, with a store: [`with_store`](Self::with_store) and [`run`](Self::run).
     ///
     /// # Errors
