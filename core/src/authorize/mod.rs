@@ -306,7 +306,8 @@ fn check_verifier(verifier: Secret) -> Result<Secret, Error> {
 /// Looks at the text itself and mends nothing: what is sent is what was registered.
 fn check_redirect_uri(uri: &str) -> Result<(), Error> {
     let wrong = |why: &str| Err(Error::config(format!("the redirect URI {}: {why}", crate::error::without_query(uri))));
-    if uri.bytes().any(|byte| matches!(byte, 0..=b' ' | b'"' | b'#' | b'<' | b'>' | b'\\' | 0x7f..)) {
+    let illegal = |byte| matches!(byte, 0..=b' ' | b'"' | b'#' | b'<' | b'>' | b'\\' | 0x7f..);
+    if uri.bytes().fold(false, |found, byte| found | illegal(byte)) {
         return wrong("it holds a fragment, a space, a backslash, a quote or a character outside of ASCII");
     }
     let secure = uri.strip_prefix("https://");
@@ -316,7 +317,8 @@ fn check_redirect_uri(uri: &str) -> Result<(), Error> {
             _ => wrong("it must be https, http on a loopback address, or a private scheme with a dot"),
         };
     };
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let end = rest.bytes().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+    let authority = rest.get(..end).unwrap_or_default();
     let port = authority.bytes().rev().take_while(u8::is_ascii_digit).count();
     let (host, port) = authority.split_at_checked(authority.len().saturating_sub(port)).unwrap_or_default();
     let host = match host.strip_suffix(':') {

@@ -21,7 +21,7 @@ use zeroize::Zeroize;
 pub use request::Request;
 
 pub(crate) use answer::{media_type, server_error_in};
-pub(crate) use request::{is_reserved, vschar};
+pub(crate) use request::{is_printable, is_reserved, vschar};
 
 use crate::machine::Repeat;
 use crate::{Call, Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Timestamp};

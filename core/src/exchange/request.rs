@@ -268,10 +268,16 @@ pub(crate) fn is_reserved(name: &str) -> bool {
 
 /// Refuses text outside of %x20-7E (RFC 6749, appendix A): it would end up in headers and forms.
 pub(crate) fn vschar(name: &str, value: &str) -> Result<(), Error> {
-    if value.bytes().all(|byte| matches!(byte, 0x20..=0x7e)) {
+    if is_printable(value, b' ') {
         return Ok(());
     }
     Err(Error::config(format!("{name} holds a character outside of printable ASCII")))
+}
+
+/// Whether all is ASCII from `lowest` to `~`. It does not end at the first wrong byte, so that the compiler
+/// can look at many at a time.
+pub(crate) fn is_printable(text: &str, lowest: u8) -> bool {
+    text.bytes().fold(true, |legal, byte| legal & (lowest..=b'~').contains(&byte))
 }
 
 /// Form-encodes for HTTP Basic. A space becomes `%20`: servers that do not decode `+` are

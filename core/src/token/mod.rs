@@ -18,6 +18,7 @@ pub use scopes::Scopes;
 
 pub(crate) use parse::Asked;
 
+use crate::exchange::is_printable;
 use crate::jose::IdToken;
 use crate::{Error, ErrorKind, Secret, Timestamp};
 
@@ -232,7 +233,7 @@ impl Token {
         }
         // b64token (RFC 6750, section 2.1), a little wider: some servers' tokens hold more.
         let lowest = if token_type == TokenType::Bearer { b'!' } else { b' ' };
-        if !parse::is_printable(access_token, lowest) {
+        if !is_printable(access_token, lowest) {
             return Err(invalid("the access token holds characters that no header can carry"));
         }
         if access_token.len() > parse::MAX_TOKEN {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use url::form_urlencoded;
 
 use super::{Deviation, Deviations, Members, Rotation, Scopes, Token, TokenType};
-use crate::exchange::{FORM, Received, media_type, server_error_in};
+use crate::exchange::{FORM, Received, is_printable, media_type, server_error_in};
 use crate::jose::{Expected, IdToken};
 use crate::{Advice, Error, ErrorKind, Secret, Timestamp};
 
@@ -217,12 +217,6 @@ impl fmt::Debug for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Asked").field("scopes", &self.scopes).finish_non_exhaustive()
     }
-}
-
-/// Whether all is ASCII from `lowest` to `~`. It does not end at the first wrong byte, so that the compiler
-/// can look at many at a time.
-pub(super) fn is_printable(text: &str, lowest: u8) -> bool {
-    text.bytes().fold(true, |legal, byte| legal & (lowest..=b'~').contains(&byte))
 }
 
 fn invalid(why: &'static str) -> Error {

@@ -56,7 +56,7 @@ impl Scopes {
     /// Refuses characters that no scope may hold (RFC 6749, appendix A.4).
     pub(crate) fn check(&self) -> Result<(), Error> {
         let legal = |byte: u8| matches!(byte, b' ' | 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
-        if self.0.bytes().all(legal) {
+        if self.0.bytes().fold(true, |all, byte| all & legal(byte)) {
             return Ok(());
         }
         Err(Error::config("a scope holds a quote, a backslash or a character outside of printable ASCII"))
