@@ -7,12 +7,14 @@ use grantflow::exchange::Received;
 use grantflow::{AuthorizationRequest, Client, Cx, Issuer, Now, ServerMetadata, Timestamp, TokenRequest};
 use http::{HeaderValue, Response};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use crate::harness::Work;
 
 const NOW: i64 = 1_750_000_000;
+const CLIENT: &str = "native-app";
 
 fn answer(body: Value) -> Response<Vec<u8>> {
     let response = Response::builder().header("content-type", "application/json; charset=utf-8");
@@ -39,11 +41,11 @@ fn parse(request: TokenRequest) -> impl Fn(&Response<Vec<u8>>) -> grantflow::Tok
 pub(crate) fn plain() -> Vec<Work<'static>> {
     let issuer = Issuer::new("https://as.example").unwrap();
     let server = ServerMetadata::new(issuer).token_endpoint("https://as.example/token").unwrap();
-    let client = Client::new("native-app");
+    let client = Client::new(CLIENT);
     let ours = parse(TokenRequest::refresh_token(&server, &client, &"1//old".into()).unwrap());
     let response = answer(body());
     let copy = response.clone();
-    vec![Work::new("grantflow", move || ours(&response)), Work::new("floor", move || floor(&copy))]
+    vec![Work::new("grantflow", move || ours(&response)), Work::new("floor", move || floor(&copy, ""))]
 }
 
 pub(crate) fn with_id_token() -> Vec<Work<'static>> {
@@ -52,7 +54,7 @@ pub(crate) fn with_id_token() -> Vec<Work<'static>> {
         .authorization_endpoint("https://as.example/authorize")
         .and_then(|server| server.token_endpoint("https://as.example/token"))
         .unwrap();
-    let client = Client::new("native-app");
+    let client = Client::new(CLIENT);
     let now = Now { wall: Timestamp::from_unix(NOW), ..Now::default() };
     let authorization = AuthorizationRequest::new(&server, &client, "http://127.0.0.1:53682/")
         .scopes("openid email profile")
@@ -64,12 +66,13 @@ pub(crate) fn with_id_token() -> Vec<Work<'static>> {
         value.into_owned()
     };
     let mut body = body();
-    body["id_token"] = id_token(&sent("nonce")).into();
+    let nonce = sent("nonce");
+    body["id_token"] = id_token(&nonce).into();
     let response = answer(body);
     let redirect = format!("code=c0de&state={}", sent("state"));
     let ours = parse(authorization.pending.finish(&client, &redirect, now.wall).unwrap());
     let copy = response.clone();
-    vec![Work::new("grantflow", move || ours(&response)), Work::new("floor", move || floor(&copy))]
+    vec![Work::new("grantflow", move || ours(&response)), Work::new("floor", move || floor(&copy, &nonce))]
 }
 
 pub(crate) fn id_token(nonce: &str) -> String {
@@ -77,8 +80,8 @@ pub(crate) fn id_token(nonce: &str) -> String {
     let header = part(json!({"alg": "RS256", "kid": "55c188a83546fc188e515766ef7c3b4fbb6ab7b6", "typ": "JWT"}));
     let claims = part(json!({
         "iss": "https://as.example",
-        "azp": "native-app",
-        "aud": "native-app",
+        "azp": CLIENT,
+        "aud": CLIENT,
         "sub": "110169484474386276334",
         "email": "alice@example.com",
         "email_verified": true,
@@ -113,8 +116,8 @@ struct Made {
     id_token: Option<(Zeroizing<Box<str>>, Map<String, Value>)>,
 }
 
-/// The same fields, wiped the same, in the same header value; every claim at hand, and none looked at.
-fn floor(response: &Response<Vec<u8>>) -> Made {
+/// The same fields, wiped the same, in the same header value.
+fn floor(response: &Response<Vec<u8>>, nonce: &str) -> Made {
     let fields: Fields<'_> = serde_json::from_slice(response.body()).unwrap();
     let mut text = Vec::with_capacity(7 + fields.access_token.len());
     text.extend_from_slice(b"Bearer ");
@@ -128,17 +131,27 @@ fn floor(response: &Response<Vec<u8>>) -> Made {
         expires_at: NOW + fields.expires_in as i64,
         scopes: fields.scope.map(Into::into),
         refresh_token: fields.refresh_token.map(secret),
-        id_token: fields.id_token.map(|jwt| (secret(jwt), claims(jwt))),
+        id_token: fields.id_token.map(|jwt| (secret(jwt), claims(jwt, nonce))),
     }
 }
 
-fn claims(jwt: &str) -> Map<String, Value> {
+/// The claims, each that matters to whether the token is ours looked at once.
+fn claims(jwt: &str, nonce: &str) -> Map<String, Value> {
     #[derive(Deserialize)]
     struct Header<'a> {
         alg: &'a str,
+        typ: Option<&'a str>,
+        crit: Option<IgnoredAny>,
     }
     let mut parts = jwt.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).unwrap());
     let header = parts.next().unwrap();
-    assert_ne!(serde_json::from_slice::<Header<'_>>(&header).unwrap().alg, "none");
-    serde_json::from_slice(&parts.next().unwrap()).unwrap()
+    let header: Header<'_> = serde_json::from_slice(&header).unwrap();
+    assert!(header.alg != "none" && header.typ == Some("JWT") && header.crit.is_none());
+    let claims: Map<String, Value> = serde_json::from_slice(&parts.next().unwrap()).unwrap();
+    let text = |name: &str| claims.get(name).and_then(Value::as_str);
+    let time = |name: &str| claims.get(name).and_then(Value::as_i64);
+    assert!(text("iss") == Some("https://as.example") && text("aud") == Some(CLIENT) && text("azp") == Some(CLIENT));
+    assert!(text("nonce") == Some(nonce) && text("sub").is_some() && !claims.contains_key("at_hash"));
+    assert!(time("iat") <= Some(NOW) && time("exp") > Some(NOW) && !claims.contains_key("nbf"));
+    claims
 }
