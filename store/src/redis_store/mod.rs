@@ -127,12 +127,13 @@ fn word(again: bool) -> &'static str {
 /// What came back of [`Settings::load`].
 type Found = (Option<String>, Option<Vec<u8>>);
 
-fn read(key: &RecordKey, found: Found) -> Result<Option<Stored>, Failure> {
-    match found {
-        (None, None) => Ok(None),
-        (Some(version), Some(value)) if version.parse::<u64>().is_ok() && value.len() <= MAX_RECORD => {
-            Ok(Some(Stored { version: version.parse().unwrap_or(0), value: value.into() }))
-        }
+fn read(key: &RecordKey, (version, value): Found) -> Result<Option<Stored>, Failure> {
+    if version.is_none() && value.is_none() {
+        return Ok(None);
+    }
+    let version = version.and_then(|text| text.parse().ok());
+    match (version, value.filter(|value| value.len() <= MAX_RECORD)) {
+        (Some(version), Some(value)) => Ok(Some(Stored { version, value: value.into() })),
         _ => Err(Failure::not_sent(FailureKind::Store, format!("what Redis has of {key} is no record"))),
     }
 }
