@@ -12,9 +12,9 @@
 #[cfg(feature = "aws-lc-rs")]
 mod aws_lc_rs;
 mod pem;
-#[cfg(feature = "ring")]
+#[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
 mod ring;
-#[cfg(feature = "rsa")]
+#[cfg(all(feature = "rsa", not(any(feature = "ring", feature = "aws-lc-rs"))))]
 mod rsa;
 
 use std::fmt;
