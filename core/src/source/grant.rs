@@ -64,7 +64,14 @@ pub enum Outcome<'a> {
 impl<J> Grant<J> {
     /// A credential that was not used yet.
     pub fn new(source: Arc<dyn TokenSource>) -> Self {
-        Self { state: source.first_state(), headers: headers(&*source), source, epoch: 0, busy: false, queue: VecDeque::new() }
+        Self {
+            state: source.first_state(),
+            headers: headers(&*source),
+            source,
+            epoch: 0,
+            busy: false,
+            queue: VecDeque::new(),
+        }
     }
 
     /// Gives the job its turn, if it may run now; else it is queued, and [`finish`](Self::finish) gives it
