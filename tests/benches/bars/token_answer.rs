@@ -113,8 +113,10 @@ struct Made {
     expires_at: i64,
     scopes: Option<Box<str>>,
     refresh_token: Option<Zeroizing<Box<str>>>,
-    id_token: Option<(Zeroizing<Box<str>>, Map<String, Value>)>,
+    id_token: Option<IdToken>,
 }
+
+type IdToken = (Zeroizing<Box<str>>, Map<String, Value>);
 
 /// The same fields, wiped the same, in the same header value.
 fn floor(response: &Response<Vec<u8>>, nonce: &str) -> Made {
