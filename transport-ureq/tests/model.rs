@@ -172,8 +172,8 @@ struct Scene {
 
 impl Scene {
     /// With a credential that can be used in parallel.
-    fn plain() -> Self {
-        Self::new(|world| Source::client_credentials(world.server().metadata(), &batch()), |_| {})
+    fn plain(change: impl FnOnce(&mut Shared)) -> Self {
+        Self::new(|world| Source::client_credentials(world.server().metadata(), &batch()), change)
     }
 
     /// With a refresh token that is good for one use; a second ends the grant.
@@ -274,7 +274,7 @@ fn together<T: Send + 'static>(threads: usize, act: impl Fn(usize) -> T + Send +
 #[test]
 fn without_a_token_one_fetches_and_all_have_what_came_of_it() {
     try_schedules(300, || {
-        let scene = Arc::new(Scene::plain());
+        let scene = Arc::new(Scene::plain(|_| {}));
         let slot = scene.slot("read");
         let kind = match thread_rng().gen_range(0..3) {
             0 => None,
@@ -304,7 +304,7 @@ fn without_a_token_one_fetches_and_all_have_what_came_of_it() {
 #[test]
 fn while_a_due_token_is_refreshed_nobody_waits() {
     try_schedules(300, || {
-        let scene = Arc::new(Scene::plain());
+        let scene = Arc::new(Scene::plain(|_| {}));
         let slot = scene.slot("read");
         scene.ask(&slot).unwrap();
         scene.pass(3_200);
@@ -386,6 +386,10 @@ fn closing_and_replacing_leave_nobody_waiting_and_nothing_behind() {
         let slots = ["read", "write"].map(|scopes| scene.slot(scopes));
         let another = scene.world(rotating);
         let replace = thread_rng().gen_ratio(1, 2);
+        if thread_rng().gen_ratio(1, 2) {
+            slots.iter().for_each(|slot| drop(scene.ask(slot)));
+            scene.pass(thread_rng().gen_range(0..2) * 3_700);
+        }
         let (inside, asked) = (scene.clone(), slots.clone());
         let results = together(4, move |nth| {
             if nth < 3 {
@@ -420,7 +424,7 @@ fn closing_and_replacing_leave_nobody_waiting_and_nothing_behind() {
 #[test]
 fn whoever_waits_hears_at_once_of_an_end_or_of_another_credential() {
     try_schedules(100, || {
-        let scene = Arc::new(Scene::plain());
+        let scene = Arc::new(Scene::plain(|_| {}));
         let slot = scene.slot("read");
         // Nothing comes back before the gate is opened.
         scene.set_gate(false);
@@ -454,7 +458,7 @@ fn whoever_waits_hears_at_once_of_an_end_or_of_another_credential() {
 #[test]
 fn neither_an_ended_nor_a_refused_token_is_handed_out() {
     try_schedules(300, || {
-        let scene = Arc::new(Scene::plain());
+        let scene = Arc::new(Scene::plain(|_| {}));
         let slot = scene.slot("read");
         let old = scene.ask(&slot).unwrap();
         let ended = thread_rng().gen_ratio(1, 2);
@@ -471,5 +475,22 @@ fn neither_an_ended_nor_a_refused_token_is_handed_out() {
         });
         assert_eq!(generations, [2, 2, 2]);
         assert_eq!((scene.requests(), scene.most_flying()), (2, 1));
+    });
+}
+
+#[test]
+fn a_refresh_that_finds_no_thread_keeps_nobody_waiting() {
+    try_schedules(150, || {
+        let scene = Arc::new(Scene::plain(|shared| shared.no_threads = true));
+        let slot = scene.slot("read");
+        scene.ask(&slot).unwrap();
+        scene.pass(3_200);
+        let (inside, asked) = (scene.clone(), slot.clone());
+        together(3, move |nth| match nth {
+            // It is due: a refresh in the background begins, and comes to nothing.
+            0 => drop(inside.ask(&asked).unwrap()),
+            _ => drop(asked.force().unwrap()),
+        });
+        assert!(slot.see(scene.shared.now()).error.is_none());
     });
 }
