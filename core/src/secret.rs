@@ -3,7 +3,7 @@
 use std::fmt;
 
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 /// A text that must not leak: a client secret, a refresh token, a `code_verifier`.
 ///
@@ -19,7 +19,7 @@ use zeroize::{Zeroize, Zeroizing};
 /// assert_eq!(secret.expose(), "GOCSPX-demo");
 /// ```
 #[derive(Clone)]
-pub struct Secret(Zeroizing<Box<str>>);
+pub struct Secret(Box<str>);
 
 impl Secret {
     /// The text itself. Whoever calls this answers for where it goes.
@@ -40,7 +40,7 @@ impl Secret {
 
 impl From<&str> for Secret {
     fn from(text: &str) -> Self {
-        Self(Zeroizing::new(text.into()))
+        Self(text.into())
     }
 }
 
@@ -48,7 +48,7 @@ impl From<String> for Secret {
     /// Takes the text over. Spare capacity is given back by copying, and the original wiped.
     fn from(mut text: String) -> Self {
         if text.len() == text.capacity() {
-            return Self(Zeroizing::new(text.into_boxed_str()));
+            return Self(text.into_boxed_str());
         }
         let secret = Self::from(text.as_str());
         text.zeroize();
@@ -56,10 +56,23 @@ impl From<String> for Secret {
     }
 }
 
+impl Drop for Secret {
+    fn drop(&mut self) {
+        wipe(&mut std::mem::take(&mut self.0).into_boxed_bytes());
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
     }
+}
+
+/// Wipes bytes all at once, where `zeroize` writes one by one.
+pub(crate) fn wipe(bytes: &mut [u8]) {
+    bytes.fill(0);
+    // Without it the compiler might leave out what nobody reads.
+    zeroize::optimization_barrier(bytes);
 }
 
 /// Wipes every text inside a JSON value. Member names are not secrets.
@@ -112,6 +125,13 @@ mod tests {
             assert!(!secret.matches(other), "{other}");
         }
         assert!(secret.matches("abc"));
+    }
+
+    #[test]
+    fn wiping_reaches_every_byte() {
+        let mut bytes = *b"a secret";
+        wipe(&mut bytes);
+        assert_eq!(bytes, [0; 8]);
     }
 
     #[test]

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use zeroize::Zeroizing;
 
 pub use deviation::{Deviation, Deviations};
 pub use scopes::Scopes;
@@ -244,7 +243,7 @@ impl Token {
         text.extend_from_slice(scheme.as_bytes());
         text.extend_from_slice(access_token.as_bytes());
         // The header value takes over this very buffer, which is wiped with its last owner.
-        let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(Zeroizing::new(text)))
+        let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(Wiped(text)))
             .map_err(|_| invalid("the access token holds characters that no header can carry"))?;
         header.set_sensitive(true);
         let token_type = Some(token_type).filter(|kind| *kind != TokenType::Bearer).map(Box::new);
@@ -253,6 +252,21 @@ impl Token {
 
     fn rest(&mut self) -> &mut Rest {
         self.rest.get_or_insert_default()
+    }
+}
+
+/// The text of an access token, wiped at the end.
+struct Wiped(Vec<u8>);
+
+impl AsRef<[u8]> for Wiped {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        crate::secret::wipe(&mut self.0);
     }
 }
 
