@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 pub use pending::{AuthorizationCode, PendingAuthorization};
 
 use crate::exchange::{is_reserved, vschar};
+use crate::secret::wipe;
 use crate::server::is_loopback_host;
 use crate::{Client, Cx, Error, Scopes, Secret, ServerMetadata};
 
@@ -282,8 +283,10 @@ fn hex(value: u8) -> u8 {
 
 /// 32 random bytes as 43 characters.
 fn token(cx: &mut Cx, label: &'static str) -> Result<Secret, Error> {
-    let bytes = zeroize::Zeroizing::new(cx.random::<32>(label)?);
-    Ok(URL_SAFE_NO_PAD.encode(*bytes).into())
+    let mut bytes = cx.random::<32>(label)?;
+    let text = URL_SAFE_NO_PAD.encode(bytes.as_slice());
+    wipe(&mut bytes);
+    Ok(text.into())
 }
 
 /// The S256 challenge (RFC 7636, section 4.2).
