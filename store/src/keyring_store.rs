@@ -96,8 +96,8 @@ impl Store for KeyringStore {
     }
 
     fn save(&self, key: &RecordKey, expected: Option<u64>, stored: &Stored) -> Result<bool, Failure> {
-        let mut parts = 0;
-        let saved = self.files.change(key, expected, |_| {
+        self.files.change(key, expected, || {
+            let mut parts = 0;
             for part in stored.value.chunks(self.entry) {
                 let entry = self.entry(key, stored.version, parts)?;
                 entry.set_secret(part).map_err(|error| failed(key, &error))?;
@@ -108,15 +108,14 @@ impl Store for KeyringStore {
             self.forget(key, stored.version, parts);
             expected.filter(|&old| old != stored.version).iter().for_each(|&old| self.forget(key, old, 0));
             Ok(())
-        })?;
-        Ok(saved)
+        })
     }
 
     fn delete(&self, key: &RecordKey, expected: u64) -> Result<bool, Failure> {
         if self.files.load(key)?.is_none() {
             return Ok(false);
         }
-        self.files.change(key, Some(expected), |_| {
+        self.files.change(key, Some(expected), || {
             self.files.remove(key)?;
             self.forget(key, expected, 0);
             Ok(())

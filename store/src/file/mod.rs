@@ -87,22 +87,21 @@ impl FileStore {
         Stored::from_bytes(&bytes).map(Some).map_err(wrong)
     }
 
-    /// Changes a record if it has this version, while nobody else can change it. `change` gets the record.
+    /// Changes a record if it has this version, while nobody else can.
     pub(crate) fn change(
         &self,
         key: &RecordKey,
         expected: Option<u64>,
-        change: impl FnOnce(Option<&Stored>) -> Result<(), Failure>,
+        change: impl FnOnce() -> Result<(), Failure>,
     ) -> Result<bool, Failure> {
         private::make_directory(&self.directory)?;
         let _turn = match &self.locks {
             Locks::Files => (Some(lock_soon(&self.path(key, "lock"))?), None),
             Locks::Threads(_, turn) => (None, Some(turn.lock().unwrap_or_else(PoisonError::into_inner))),
         };
-        let found = self.read(key)?;
-        let same = found.as_ref().map(|found| found.version) == expected;
+        let same = self.read(key)?.map(|found| found.version) == expected;
         if same {
-            change(found.as_ref())?;
+            change()?;
         }
         Ok(same)
     }
@@ -138,11 +137,11 @@ impl Store for FileStore {
             let why = format!("the record has {size} bytes; no more than {MAX_RECORD} can be kept");
             return Err(Failure::not_sent(FailureKind::Store, why));
         }
-        self.change(key, expected, |_| self.replace(key, stored))
+        self.change(key, expected, || self.replace(key, stored))
     }
 
     fn delete(&self, key: &RecordKey, expected: u64) -> Result<bool, Failure> {
-        Ok(private::check_directory(&self.directory)? && self.change(key, Some(expected), |_| self.remove(key))?)
+        Ok(private::check_directory(&self.directory)? && self.change(key, Some(expected), || self.remove(key))?)
     }
 
     fn try_lease(&self, key: &RecordKey, _: Duration) -> Result<Option<Lease>, Failure> {

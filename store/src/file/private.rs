@@ -50,6 +50,10 @@ pub(super) fn make_directory(path: &Path) -> Result<(), Failure> {
     let mut builder = DirBuilder::new();
     system::private_directory(&mut builder);
     builder.recursive(true).create(path).map_err(|error| failed(path, error))?;
+    // What was made must be there after a loss of power too; not all of the parents can be opened.
+    for made in path.ancestors() {
+        let _ = system::sync_parent(made);
+    }
     check_directory(path).map(drop)
 }
 
