@@ -82,6 +82,10 @@ async fn text(manager: &TokenManager) -> String {
     manager.token().await.unwrap().access_token().to_owned()
 }
 
+fn tasks() -> usize {
+    Handle::current().metrics().num_alive_tasks()
+}
+
 /// Waits until it is so.
 async fn until(what: &str, is: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_secs(10);
@@ -210,6 +214,25 @@ async fn a_permanent_failure_is_told_at_once_and_ends_as_the_credential_is_repla
 }
 
 #[tokio::test]
+async fn what_a_replaced_credential_mints_late_is_neither_handed_out_nor_told() {
+    let front = front(|_| {});
+    let manager = manager(&front);
+    let mut changes = manager.subscribe();
+    fail(&front, Fault::Delay(millis(300)));
+    let waiting = tokio::spawn({
+        let manager = manager.clone();
+        async move { text(&manager).await }
+    });
+    until("the old exchange is under way", || requests(&front) == 1).await;
+    manager.replace(Own::default());
+    assert_eq!(waiting.await.unwrap(), "own-0");
+    sleep(millis(500)).await;
+    assert_eq!(text(&manager).await, "own-0");
+    assert_eq!(changes.next().await.unwrap().outcome.unwrap().token.access_token(), "own-0");
+    timeout(millis(10), changes.next()).await.unwrap_err();
+}
+
+#[tokio::test]
 async fn a_401_rejects_one_generation_only() {
     let front = front(|_| {});
     let manager = manager(&front);
@@ -317,21 +340,34 @@ async fn no_two_wants_share_a_token() {
 async fn what_is_in_use_is_refreshed_in_the_background_and_what_is_not_ends() {
     let front = front(|settings| settings.lifetime = 2);
     let manager = manager(&front);
+    let before = tasks();
     let old = text(&manager).await;
     assert!(manager.status().next_refresh.is_some());
     until("it is refreshed before its end", || requests(&front) == 2).await;
     until("the new one is there", || manager.status().next_refresh.is_some()).await;
     sleep(millis(2200)).await;
     assert_eq!(requests(&front), 2, "nobody asked for the second one");
+    assert_eq!(tasks(), before, "there is nothing to do");
     let new = text(&manager).await;
     assert_ne!(new, old);
     assert_eq!(requests(&front), 3);
 }
 
 #[tokio::test]
+async fn what_is_due_sooner_than_the_rest_is_refreshed_sooner() {
+    let front = front(|settings| settings.lifetime = 2);
+    let pool = TokenPool::new(&transport());
+    pool.add("in a minute", Own::default()).unwrap();
+    pool.add("in a second", batch(&front)).unwrap();
+    for name in ["in a minute", "in a second"] {
+        pool.token(name, &read()).await.unwrap();
+    }
+    until("it is refreshed", || requests(&front) == 2).await;
+}
+
+#[tokio::test]
 async fn dropping_the_last_handle_ends_the_background_task() {
     let front = front(|_| {});
-    let tasks = || Handle::current().metrics().num_alive_tasks();
     let before = tasks();
     let manager = manager(&front);
     manager.start().await.unwrap();
@@ -447,14 +483,52 @@ fn an_exchange_torn_off_with_its_runtime_is_tried_once_more_and_whoever_was_queu
         }
         until("the first exchange is under way", || requests(&front) == 2).await;
     });
-    drop(first);
     let second = threads();
+    let (other, want) = (pool.clone(), wants[0].clone());
+    let waiting = second.spawn(async move { other.token("alice", &want).await.map(drop) });
+    second.block_on(async { sleep(millis(50)).await });
+    drop(first);
+    second.block_on(async { timeout(Duration::from_secs(5), waiting).await }).unwrap().unwrap().unwrap();
     for want in &wants {
         second.block_on(async { timeout(Duration::from_secs(5), pool.token("alice", want)).await }).unwrap().unwrap();
     }
     let server = front.server();
     let sent: Vec<_> = server.seen_at(Place::Token).iter().filter_map(|seen| seen.param("refresh_token")).collect();
     assert!(sent.len() == 4 && sent[0] == sent[1] && sent[1] != sent[2] && sent[2] != sent[3]);
+}
+
+#[test]
+fn a_refresh_token_whose_fate_is_not_known_is_sent_twice_and_no_more() {
+    let front = strict();
+    let manager = TokenManager::new(&transport(), threads().block_on(alice(&front, "read")), read());
+    for attempt in 2..=3 {
+        fail(&front, Fault::Delay(millis(300)));
+        threads().block_on(async {
+            timeout(millis(50), manager.token()).await.unwrap_err();
+            until("the exchange is under way", || requests(&front) == attempt).await;
+        });
+    }
+    let error = threads().block_on(async { manager.token().await.map(drop) }).unwrap_err();
+    assert_eq!((error.kind(), error.advice()), (ErrorKind::GrantLost, Some(Advice::SignInAgain)));
+    assert_eq!(requests(&front), 3);
+}
+
+#[tokio::test]
+async fn what_is_queued_does_not_begin_after_the_end() {
+    let front = strict();
+    let pool = TokenPool::new(&transport());
+    pool.add("alice", alice(&front, "read write").await).unwrap();
+    fail(&front, Fault::Delay(millis(300)));
+    let mut tasks = JoinSet::new();
+    for scopes in ["read", "write"] {
+        let pool = pool.clone();
+        tasks.spawn(async move { pool.token("alice", &Want::access_token(scopes)).await.map(drop) });
+    }
+    until("one exchange is under way", || requests(&front) == 2).await;
+    pool.shutdown().await;
+    assert!(tasks.join_all().await.iter().all(|result| result.as_ref().unwrap_err().kind() == ErrorKind::Cancelled));
+    sleep(millis(200)).await;
+    assert_eq!(requests(&front), 2);
 }
 
 #[tokio::test]
@@ -473,25 +547,20 @@ async fn a_token_that_never_expires_is_fresh_until_it_is_rejected() {
 
 #[tokio::test]
 async fn a_bounded_pool_forgets_the_oldest_that_nobody_uses() {
-    let front = front(|_| {});
-    let pool = TokenManager::builder(&transport()).max_wants(3).build_pool();
+    let front = front(|settings| settings.extra_params = vec!["audience"]);
+    let pool = TokenManager::builder(&transport()).max_wants(4).build_pool();
     pool.add("batch", batch(&front)).unwrap();
     let want = |audience: &str| read().audience(audience);
-    front.server().settings.extra_params = vec!["audience"];
     let held = pool.manager("batch", want("held")).unwrap();
     let kept = text(&held).await;
-    for audience in ["a", "b", "c"] {
+    // Each with the requests that it makes. For d, a is forgotten, the oldest; for e it is c, since b was used.
+    for (audience, more) in [("a", 1), ("b", 1), ("c", 1), ("d", 1), ("b", 0), ("e", 1), ("b", 0), ("c", 1)] {
+        let before = requests(&front);
         pool.token("batch", &want(audience)).await.unwrap();
-        assert!(pool.len() <= 3);
-    }
-    // For c, the oldest was forgotten: a. Since then c was used, and b was not.
-    let before = requests(&front);
-    for (audience, more) in [("d", 1), ("c", 1), ("d", 1), ("b", 2)] {
-        pool.token("batch", &want(audience)).await.unwrap();
-        assert_eq!(requests(&front), before + more, "{audience}");
+        assert_eq!(requests(&front) - before, more, "{audience}");
+        assert!(pool.len() <= 4);
     }
     assert_eq!(text(&held).await, kept);
-    assert_eq!((requests(&front), pool.len()), (before + 2, 3));
 }
 
 #[tokio::test]
@@ -515,6 +584,10 @@ async fn removed_credentials_are_forgotten() {
     drop(manager);
     pool.remove("name");
     until("nobody knows the source any more", || Arc::strong_count(&source.minted) == 1).await;
+    pool.add("name", source.clone()).unwrap();
+    pool.token("name", &read()).await.unwrap();
+    drop(pool);
+    until("it is forgotten with the pool too", || Arc::strong_count(&source.minted) == 1).await;
 }
 
 #[tokio::test]
@@ -527,9 +600,11 @@ async fn after_shutdown_there_are_no_tokens_and_no_refresh_token_is_lost() {
         async move { manager.token().await.map(drop) }
     });
     until("the exchange is under way", || requests(&front) == 2).await;
+    let mut changes = manager.subscribe();
     let begin = Instant::now();
     manager.shutdown().await;
     assert!(begin.elapsed() > millis(100), "{:?}", begin.elapsed());
+    assert!(changes.next().await.is_none());
     assert_eq!(waiting.await.unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
     assert_eq!(manager.token().await.unwrap_err().kind(), ErrorKind::Cancelled);
     assert_eq!(manager.force_refresh().await.unwrap_err().kind(), ErrorKind::Cancelled);
