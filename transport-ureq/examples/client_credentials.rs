@@ -50,7 +50,7 @@ fn manager(args: &Args) -> Result<TokenManager, Box<dyn Error>> {
 
 fn tell(change: &Change) {
     match &change.outcome {
-        Ok(issued) => println!("  a new token is here, the {}. of its kind", issued.generation),
+        Ok(issued) => println!("  token {} is here", issued.generation),
         Err(error) => println!("  a refresh failed: {error}"),
     }
 }
