@@ -17,7 +17,7 @@ pub(crate) fn open(name: Option<&str>, url: &str) -> Result<oneshot::Receiver<io
     let (failed, failure) = oneshot::channel();
     thread::spawn(move || {
         let opened = match name {
-            None if has_screen() => webbrowser::open(&url),
+            None if has_screen() => open_default(&url),
             None => Err(io::Error::new(ErrorKind::NotFound, "there is no screen")),
             Some(name) => open_with(&name, &url),
         };
@@ -28,9 +28,20 @@ pub(crate) fn open(name: Option<&str>, url: &str) -> Result<oneshot::Receiver<io
     Ok(failure)
 }
 
+#[cfg(feature = "browser")]
+fn open_default(url: &str) -> io::Result<()> {
+    webbrowser::open(url)
+}
+
+#[cfg(not(feature = "browser"))]
+fn open_default(_: &str) -> io::Result<()> {
+    Err(io::Error::new(ErrorKind::Unsupported, "this program was built without feature browser"))
+}
+
 /// Opens the URL with a browser by name: one that the platform knows, or else a program, which gets
 /// the URL as its only argument.
 fn open_with(name: &str, url: &str) -> io::Result<()> {
+    #[cfg(feature = "browser")]
     if let Ok(known) = name.parse::<webbrowser::Browser>()
         && webbrowser::open_browser(known, url).is_ok()
     {

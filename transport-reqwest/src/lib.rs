@@ -24,11 +24,19 @@
 //!
 //! # Features
 //!
-//! - `store` (default): [`Transport::with_store`], for grants that outlive the program.
+//! On by default; a program that turns them off holds fewer crates:
+//!
+//! - `manager`: `TokenManager` and `TokenPool`, which hold tokens and get the next one in time, Google in one
+//!   line, and requests that carry a token.
+//! - `store`: `Transport::with_store`, for grants that outlive the program, and `load_or_sign_in`.
+//! - `browser`: opens the user's browser; without it [`Transport::sign_in`] prints the URL only.
+//!
+//! Off by default:
+//!
 //! - `tower`: `AuthorizeLayer`, which puts tokens on the requests of hyper, tonic and others.
 //! - `tracing`: a span `grantflow` for each machine, and in it an event for each effect and reply, at the
 //!   level `debug` and without any secret.
-//! - `bundled-roots`: [`Builder::bundled_roots`], for hosts that have no root certificates of their own.
+//! - `bundled-roots`: `Builder::bundled_roots`, for hosts that have no root certificates of their own.
 //!
 //! # Limits
 //!
@@ -43,6 +51,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+#[cfg(feature = "manager")]
 mod authorized;
 mod browser;
 mod builder;
@@ -50,9 +59,10 @@ mod driver;
 mod file;
 mod google;
 mod http;
+#[cfg(feature = "manager")]
 mod manager;
 mod sign_in;
-#[cfg(feature = "store")]
+#[cfg(all(feature = "manager", feature = "store"))]
 mod stored;
 mod terminal;
 mod tls;
@@ -60,11 +70,13 @@ mod tls;
 mod tower;
 mod transport;
 
+#[cfg(feature = "manager")]
 pub use authorized::{AuthorizedClient, AuthorizedError};
 pub use builder::Builder;
 pub use grantflow;
 #[cfg(feature = "store")]
 pub use grantflow_store;
+#[cfg(feature = "manager")]
 pub use manager::{Change, Changes, ManagerBuilder, Status, TokenManager, TokenPool, TokenRef};
 pub use reqwest;
 #[cfg(feature = "tower")]

@@ -72,7 +72,7 @@ impl Transport {
     }
 
     /// This transport, bound to a store: machines that work on grants in one can be run on it, and what a
-    /// [`TokenManager`](crate::TokenManager) on it mints. The store works on tokio's threads for blocking work;
+    /// `TokenManager` on it mints. The store works on tokio's threads for blocking work;
     /// the leases of a run are given back however it ends.
     #[cfg(feature = "store")]
     pub fn with_store(&self, store: Arc<dyn grantflow_store::Store>) -> Self {

@@ -106,6 +106,24 @@ async fn a_crowd_at_the_port_does_not_keep_the_answer_out() {
 }
 
 #[tokio::test]
+async fn a_burst_of_connections_does_not_take_the_place_of_the_browsers() {
+    let front = Front::start(Server::demo()).unwrap();
+    let shown = Shown::default();
+    let app = shown.on(app(&front).host("localhost"));
+    let signing = tokio::spawn(async move { sign_in(&app).await });
+    let redirect: url::Url = person::answer(shown.url().await.as_str()).unwrap().parse().unwrap();
+    let authority = redirect.authority().to_owned();
+    // All of them come before the sign-in looks again.
+    let mut browser = std::net::TcpStream::connect(&authority).unwrap();
+    let target = &redirect[url::Position::BeforePath..];
+    std::io::Write::write_all(&mut browser, format!("GET {target} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes())
+        .unwrap();
+    let crowd: Vec<_> = (0..40).map(|_| std::net::TcpStream::connect(&authority).unwrap()).collect();
+    signing.await.unwrap().unwrap();
+    assert_eq!(crowd.len(), 40);
+}
+
+#[tokio::test]
 async fn the_servers_error_ends_the_sign_in() {
     let shown = Shown::default();
     let app = shown.on(nobody());

@@ -1,0 +1,171 @@
+//! Google in one line each, at a pretend Google behind TLS.
+
+#[path = "common/tls_end.rs"]
+mod tls_end;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use grantflow::{ErrorKind, Timestamp};
+use grantflow_reqwest::{AuthorizedClient, Transport, reqwest};
+use grantflow_tests::Front;
+use grantflow_tests::front::{Site, wall_clock};
+use grantflow_tests::google::{
+    Google, Local, Metadata, Place, SERVICE_ACCOUNT, authorized_user_json, service_account_json,
+};
+use grantflow_tests::server::Answer;
+use http::Request;
+use tls_end::TlsEnd;
+
+const CLOUD: &str = "https://www.googleapis.com/auth/cloud-platform";
+const HOSTS: [&str; 3] = ["oauth2.googleapis.com", "openidconnect.googleapis.com", "generativelanguage.googleapis.com"];
+
+/// Google at its own addresses, whatever the port.
+struct Real(Google);
+
+impl Site for Real {
+    fn move_to(&mut self, _: &str) {}
+    fn answer(&mut self, now: Timestamp, request: &Request<Vec<u8>>) -> Answer {
+        let host = request.headers()["host"].to_str().unwrap();
+        let origin = match HOSTS.contains(&host) {
+            true => format!("https://{host}"),
+            false => "http://metadata.google.internal".to_owned(),
+        };
+        let mut whole = request.clone();
+        *whole.uri_mut() = format!("{origin}{}", request.uri()).parse().unwrap();
+        self.0.answer(now, &whole)
+    }
+}
+
+fn front() -> Front<Real> {
+    Front::start(Real(Google::demo().local(Local::Server(Metadata::new(SERVICE_ACCOUNT))))).unwrap()
+}
+
+/// A transport that finds Google there, and nothing else by name.
+fn transport(pem: &str, tls: SocketAddr, metadata: SocketAddr) -> Transport {
+    let http = move || {
+        let client = reqwest::Client::builder().resolve("metadata.google.internal", metadata);
+        HOSTS.into_iter().fold(client, |client, host| client.resolve(host, tls))
+    };
+    Transport::builder().root_certificate_pem(pem.as_bytes()).http(http).build().unwrap()
+}
+
+/// A service account's key file and what gcloud writes, in a directory of their own.
+fn files(name: &str) -> (PathBuf, PathBuf) {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("google").join(name);
+    let gcloud = directory.join(".config").join("gcloud");
+    std::fs::create_dir_all(&gcloud).unwrap();
+    let (account, user) = (directory.join("key.json"), gcloud.join("application_default_credentials.json"));
+    std::fs::write(&account, service_account_json().to_string()).unwrap();
+    std::fs::write(&user, authorized_user_json().to_string()).unwrap();
+    (account, user)
+}
+
+#[tokio::test]
+async fn every_credential_is_one_line() {
+    let front = front();
+    let tls = TlsEnd::new(&HOSTS, front.address()).await;
+    let transport = transport(&tls.pem, tls.address, front.address());
+    let (account, user) = files("every");
+    for (name, tokens) in [
+        ("service account", transport.google_service_account(&account, CLOUD).await.unwrap()),
+        ("file of an account", transport.google_file(&account, CLOUD).await.unwrap()),
+        ("file of a user", transport.google_file(&user, CLOUD).await.unwrap()),
+        ("text", transport.google_json(service_account_json().to_string(), CLOUD).unwrap()),
+        ("metadata server", transport.google_metadata_server(CLOUD)),
+    ] {
+        let token = tokens.token().await.unwrap();
+        let server = front.server();
+        let scopes = server.0.scopes_of(token.access_token(), wall_clock()).unwrap();
+        assert!(scopes.contains(CLOUD), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_authorized_client_names_the_project_that_pays() {
+    let front = front();
+    let tls = TlsEnd::new(&HOSTS, front.address()).await;
+    let (_, user) = files("pays");
+    let tokens = transport(&tls.pem, tls.address, front.address()).google_file(user, CLOUD).await.unwrap();
+    let api = AuthorizedClient::with_builder(|| tls.client(HOSTS[2]), tokens, ["*.googleapis.com"]).unwrap();
+    let response = api.send(api.get("https://generativelanguage.googleapis.com/v1beta/models")).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let server = front.server();
+    let [seen] = server.0.seen_at(Place::Models)[..] else { panic!("one request") };
+    assert_eq!(seen.request.headers()["x-goog-user-project"], "demo-project");
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_there_or_is_another_one_is_an_error_that_says_so() {
+    let (account, user) = files("wrong");
+    let transport = Transport::new().unwrap();
+    let nowhere = account.with_extension("none");
+    for error in [
+        transport.google_file(&nowhere, CLOUD).await.unwrap_err(),
+        transport.google_service_account(&nowhere, CLOUD).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::File, "{error}");
+        assert!(error.to_string().contains("key.none"), "{error}");
+    }
+    let error = transport.google_service_account(&user, CLOUD).await.unwrap_err();
+    assert!(error.to_string().contains("authorized_user"), "{error}");
+    transport.google_json("{}", CLOUD).unwrap_err();
+}
+
+/// What the process that this test starts is told: the port with TLS, the port without, and the certificate.
+const CHILD: [&str; 3] = ["GRANTFLOW_TEST_TLS", "GRANTFLOW_TEST_CLEARTEXT", "GRANTFLOW_TEST_PEM"];
+
+/// It is started again as a process of its own for each environment.
+#[tokio::test]
+async fn default_credentials_come_from_the_environment() {
+    if let [Ok(tls), Ok(cleartext), Ok(pem)] = CHILD.map(std::env::var) {
+        let transport = transport(&pem, tls.parse().unwrap(), cleartext.parse().unwrap());
+        match transport.google_search().await {
+            Ok(found) => println!("found {} for {:?}", found.credential.kind(), found.project_id),
+            Err(error) => println!("error {error}"),
+        }
+        if let Ok(tokens) = transport.google_default(CLOUD).await {
+            tokens.token().await.unwrap();
+            println!("a token is there");
+        }
+        return;
+    }
+    let front = front();
+    let tls = TlsEnd::new(&HOSTS, front.address()).await;
+    let (account, user) = files("default");
+    let home = account.parent().unwrap();
+    let cleartext = front.address().to_string();
+    let nowhere = home.join("nowhere");
+    for (home, variables, says) in [
+        (
+            home,
+            vec![("GOOGLE_APPLICATION_CREDENTIALS", account.to_str().unwrap())],
+            "found service_account for Some(\"demo-project\")",
+        ),
+        (home, vec![], "found authorized_user for None"),
+        (&nowhere, vec![("GCE_METADATA_HOST", &*cleartext)], "found metadata server for Some(\"demo-project\")"),
+        (&nowhere, vec![("NO_GCE_CHECK", "true")], "no Google credentials were found"),
+        (
+            home,
+            vec![("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere.json")],
+            "GOOGLE_APPLICATION_CREDENTIALS=/nowhere.json",
+        ),
+    ] {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "default_credentials_come_from_the_environment", "--nocapture"]);
+        for name in ["GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG", "GCE_METADATA_HOST", "NO_GCE_CHECK"] {
+            child.env_remove(name);
+        }
+        for (name, value) in CHILD.into_iter().zip([tls.address.to_string(), cleartext.clone(), tls.pem.clone()]) {
+            child.env(name, value);
+        }
+        child.env("HOME", home).envs(variables);
+        let output = tokio::task::spawn_blocking(move || child.output()).await.unwrap().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains(says), "{says}: {text}");
+        assert_eq!(text.contains("a token is there"), says.starts_with("found"), "{says}: {text}");
+    }
+    assert!(user.exists());
+}
