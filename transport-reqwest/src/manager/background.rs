@@ -46,7 +46,7 @@ impl Timetable {
     pub(super) fn set(&self, slot: &Arc<Slot>, place: &mut Option<At>, at: Option<Duration>) {
         self.remove(place);
         let mut inner = lock(&self.inner);
-        let Some(mut at) = at.map(nanos).filter(|_| !inner.closed) else { return };
+        let Some(mut at) = at.map(nanos).filter(|at| *at < At::MAX && !inner.closed) else { return };
         while inner.entries.contains_key(&at) {
             at = at.saturating_add(1);
         }

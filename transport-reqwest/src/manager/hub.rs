@@ -13,11 +13,11 @@ use grantflow::{Error, ErrorKind};
 use tokio::runtime::{Handle as Runtime, RuntimeFlavor};
 use tokio::sync::watch;
 
-use super::Changes;
 use super::background::Timetable;
 use super::change::{Callback, Watchers};
 use super::flight::{Origin, Uses};
-use super::slot::{Ended, Slot, TokenRef};
+use super::slot::{Ended, Slot};
+use super::{Changes, TokenRef};
 use crate::Transport;
 
 /// How long the end waits for a use of a refresh token that changes with each use.

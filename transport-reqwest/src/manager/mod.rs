@@ -17,6 +17,7 @@ mod flight;
 mod hub;
 mod pool;
 mod slot;
+mod token_ref;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,11 +29,12 @@ use http::{HeaderMap, HeaderValue, Request};
 pub use builder::ManagerBuilder;
 pub use change::{Change, Changes, Status};
 pub use pool::TokenPool;
-pub use slot::TokenRef;
+pub use token_ref::TokenRef;
 
 use crate::Transport;
 use hub::{Handle, Hub};
-use slot::{Ended, Fetch, Slot};
+use slot::{Ended, Slot};
+use token_ref::Fetch;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,14 +1,10 @@
 //! One want: its cell behind a lock, and what readers see without it.
 
-use std::fmt;
-use std::ops::Deref;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use arc_swap::{ArcSwapOption, Guard};
+use arc_swap::ArcSwapOption;
 use grantflow::cell::{Acquired, Issued, Ticket, TokenCell};
 use grantflow::source::Want;
 use grantflow::{Error, ErrorKind, Now, Timestamp, Token};
@@ -17,7 +13,7 @@ use tokio::sync::watch;
 
 use super::background::At;
 use super::flight::{Flight, Origin};
-use super::{Change, Status, lock};
+use super::{Change, Status, TokenRef, lock};
 
 /// Used since it was fetched: the background refreshes it.
 const IN_USE: u8 = 1;
@@ -31,80 +27,6 @@ const SHUT_DOWN: u8 = 8;
 const ROUNDS: usize = 16;
 /// No token: due since 1970.
 const NOTHING: Timestamp = Timestamp::from_unix(0);
-
-/// Asks a slot for its token: the fast path without the weight of the slow one.
-pub(super) struct Fetch<'a> {
-    slot: &'a Arc<Slot>,
-    slow: Option<Slow<'a>>,
-}
-
-type Slow<'a> = Pin<Box<dyn Future<Output = Result<TokenRef, Error>> + Send + 'a>>;
-
-impl<'a> Fetch<'a> {
-    #[inline]
-    pub(super) fn new(slot: &'a Arc<Slot>) -> Self {
-        Self { slot, slow: None }
-    }
-}
-
-impl Future for Fetch<'_> {
-    type Output = Result<TokenRef, Error>;
-
-    #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.slow.is_none()
-            && let Some(token) = self.slot.fresh()
-        {
-            return Poll::Ready(Ok(token));
-        }
-        let slot = self.slot;
-        self.slow.get_or_insert_with(|| Box::pin(slot.get())).as_mut().poll(cx)
-    }
-}
-
-/// A token, borrowed from its manager: reading it copies nothing. It stays as it is when the manager gets
-/// another.
-pub struct TokenRef(Guard<Option<Arc<Issued>>>);
-
-impl TokenRef {
-    /// Its place in the sequence of its manager's tokens.
-    pub fn generation(&self) -> u64 {
-        self.issued().generation
-    }
-
-    fn of(guard: Guard<Option<Arc<Issued>>>) -> Option<Self> {
-        guard.is_some().then(|| Self(guard))
-    }
-
-    fn issued(&self) -> &Arc<Issued> {
-        self.0.as_ref().expect("there is none without a token: see `of`")
-    }
-}
-
-impl From<Arc<Issued>> for TokenRef {
-    fn from(issued: Arc<Issued>) -> Self {
-        Self(Guard::from_inner(Some(issued)))
-    }
-}
-
-impl Clone for TokenRef {
-    fn clone(&self) -> Self {
-        self.issued().clone().into()
-    }
-}
-
-impl Deref for TokenRef {
-    type Target = Token;
-    fn deref(&self) -> &Token {
-        &self.issued().token
-    }
-}
-
-impl fmt::Debug for TokenRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&**self, f)
-    }
-}
 
 /// Why a slot has no more tokens.
 #[derive(Clone, Copy)]
@@ -183,7 +105,7 @@ impl Slot {
             return None;
         }
         self.mark();
-        TokenRef::of(self.published.load())
+        TokenRef::of(&self.published)
     }
 
     /// The slow path.
