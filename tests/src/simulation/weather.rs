@@ -75,14 +75,9 @@ const SECOND: Duration = Duration::from_secs(1);
 
 impl Sim {
     pub(super) fn forecast(&mut self) {
-        for weather in [
-            Weather::Trouble,
-            Weather::Jump,
-            Weather::Suspend,
-            Weather::Revoke,
-            Weather::Withdraw,
-            Weather::Pace,
-        ] {
+        for weather in
+            [Weather::Trouble, Weather::Jump, Weather::Suspend, Weather::Revoke, Weather::Withdraw, Weather::Pace]
+        {
             self.again(weather);
         }
     }
