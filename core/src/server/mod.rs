@@ -137,6 +137,33 @@ impl ServerMetadata {
         })))
     }
 
+    /// The document, to be kept and [read](Self::from_json) again without asking the server. What no document
+    /// says is not in it: aliases, rotation, what to tolerate.
+    ///
+    /// ```
+    /// use grantflow::{Issuer, ServerMetadata};
+    ///
+    /// let issuer = Issuer::new("https://as.example")?;
+    /// let server = ServerMetadata::new(issuer.clone()).token_endpoint("https://as.example/token")?;
+    /// let again = ServerMetadata::from_json(server.to_json().as_bytes(), &issuer)?;
+    /// assert_eq!(again.token()?.as_str(), "https://as.example/token");
+    /// # Ok::<(), grantflow::Error>(())
+    /// ```
+    pub fn to_json(&self) -> String {
+        let mut members = self.0.members.clone();
+        members.insert("issuer".to_owned(), self.issuer().as_str().into());
+        for (name, endpoint) in [
+            ("authorization_endpoint", &self.0.authorization_endpoint),
+            ("token_endpoint", &self.0.token_endpoint),
+            ("revocation_endpoint", &self.0.revocation_endpoint),
+        ] {
+            if let Some(endpoint) = endpoint {
+                members.insert(name.to_owned(), endpoint.as_str().into());
+            }
+        }
+        Value::Object(members).to_string()
+    }
+
     /// The server as an authorization request recorded it: endpoints that change in between do not
     /// matter to what is under way.
     pub(crate) fn recorded(pending: &PendingAuthorization) -> Self {
