@@ -64,7 +64,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 ///
 /// # async fn handler(manager: TokenManager) -> Result<(), grantflow::Error> {
 /// // Wherever a request is made, in any clone:
-/// let mut request = http::Request::get("https://api.example/things").body(())?;
+/// let mut request = http::Request::new("a body");
 /// manager.authorize(&mut request).await?;
 /// # Ok(())
 /// # }
