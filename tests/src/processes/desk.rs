@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::time::Duration;
 
 use grantflow::machine::FailureKind;
 use grantflow::store::{RecordKey, StoreReply, Stored};
@@ -21,6 +22,8 @@ pub struct Desk {
     pub world: World,
     /// The store.
     pub shelf: Shelf,
+    /// How old what is read may be, as from a replica.
+    pub lag: Duration,
     /// What was done in the last run, by a word each: `load`, `save`, `delete`, `lease`, `release`, `http`, `sleep`.
     pub did: Vec<&'static str>,
     /// How many runs there were: each has a number of its own at the store.
@@ -147,12 +150,12 @@ impl Desk {
 
     /// Now.
     pub fn moment(&self) -> Moment {
-        Moment { truth: self.world.now.mono, wall: self.world.now.wall, lag: std::time::Duration::ZERO }
+        Moment { truth: self.world.now.mono, wall: self.world.now.wall, lag: self.lag }
     }
 
     /// Somebody else takes the lease, and says so.
     pub fn lease(&mut self, key: &RecordKey, owner: u64) {
-        let op = grantflow::store::StoreOp::Lease { key: key.clone(), time: std::time::Duration::from_secs(60) };
+        let op = grantflow::store::StoreOp::Lease { key: key.clone(), time: Duration::from_secs(60) };
         let at = self.moment();
         assert!(matches!(self.shelf.perform(owner, at, op), StoreReply::Leased(_)), "the lease is somebody's already");
     }

@@ -3,7 +3,9 @@
 mod desk;
 mod process;
 mod shelf;
+mod sim;
 
 pub use desk::{Desk, Trip};
 pub use process::{Process, desk, desk_with, intent, kept, late, sent};
 pub use shelf::{Moment, Shelf};
+pub use sim::{Broken, Report, run};

@@ -35,6 +35,11 @@ pub struct Moment {
 }
 
 impl Shelf {
+    /// An empty store.
+    pub fn new(expiring: bool) -> Self {
+        Self { expiring, ..Self::default() }
+    }
+
     /// What lies there now.
     pub fn peek(&self, key: &RecordKey) -> Option<&Stored> {
         self.records.get(key)?.last()?.1.as_ref()

@@ -1,0 +1,342 @@
+//! Days in the life of several processes that share one grant, in a moment, and the same each time from its seed.
+//!
+//! The machines, the cells and the grants' queues are the real ones. The processes around them, the store, the
+//! network, the clocks and the server, which replaces refresh tokens and ends the grant when one is used twice, are
+//! models. Processes die and are stopped at any effect, before it is carried out and after; their leases end or go
+//! with them; saves fail and answers get lost, from the store as from the server; a store may forget its leases and
+//! read what is a few seconds old; clocks differ and jump. After every event the rules of [`oracle`](self) hold:
+//!
+//! 1. A refresh token is sent only under an intent that was saved for it, not after its sender has seen that it was
+//!    used, not after its successor was saved, and not a third time when it may have been used twice.
+//! 2. It is not sent by two at the same time, nor a second time without need while the grace window may be over.
+//! 3. What is newer is never overwritten.
+//! 4. What is handed out was saved; or the failure to save it is on the status; or something newer lies there.
+//! 5. Nobody is signed out unless the server has ended the grant, or two uses of the refresh token had no known end.
+//! 6. With a grace window without end, the server never ends the grant.
+//! 7. Nobody waits for longer than a bound, and when the trouble is over, everybody is served.
+//!
+//! Rules about the order of events among processes are relaxed where their clocks differ by more than a second: no
+//! process can know that its clock is wrong.
+
+mod effects;
+mod log;
+mod network;
+mod oracle;
+mod plan;
+mod process;
+mod rng;
+mod server;
+mod weather;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::fmt;
+use std::time::Duration;
+
+use grantflow::{Now, Timestamp};
+
+use super::Shelf;
+use effects::Op;
+use log::Log;
+use network::Trouble;
+use oracle::Known;
+use plan::Plan;
+use process::{Process, Run};
+use rng::Rng;
+use server::Server;
+use weather::{Season, Weather};
+
+/// 2026-11-20T12:00:00Z
+const BEGIN: i64 = 1_795_176_000_000;
+const MONO: Duration = Duration::from_secs(1000);
+
+/// How a seed went that broke no rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// How many things happened.
+    pub events: u64,
+    /// How much time passed.
+    pub time: Duration,
+    /// A digest of everything that happened, in order.
+    pub digest: u64,
+    /// How often a process was given a token.
+    pub served: u64,
+    /// How many refreshes began, and how many of them got a token that another process had got.
+    pub refreshes: u64,
+    /// See [`refreshes`](Self::refreshes).
+    pub shared: u64,
+    /// How often a refresh token was sent.
+    pub sent: u64,
+    /// How many of these were the one attempt to recover, and how many of them succeeded.
+    pub recoveries: u64,
+    /// See [`recoveries`](Self::recoveries).
+    pub recovered: u64,
+    /// How often a process died or was stopped, by what it had asked for and whether that was done.
+    pub deaths: BTreeMap<(&'static str, &'static str), u64>,
+    /// See [`deaths`](Self::deaths).
+    pub stops: BTreeMap<(&'static str, &'static str), u64>,
+    /// How many results could not be saved when they came, and how many were saved later.
+    pub unsaved: u64,
+    /// See [`unsaved`](Self::unsaved).
+    pub saved_later: u64,
+    /// How many results came too late to be saved.
+    pub too_late: u64,
+    /// How often the server ended the grant because a refresh token came twice.
+    pub ended: u64,
+    /// How many refresh tokens the server refused for good.
+    pub refused: u64,
+    /// How many refresh tokens were given up because two uses had no known end.
+    pub lost: u64,
+    /// How many of these the server would still have taken.
+    pub lost_though_alive: u64,
+    /// How many of these the server had never acted upon.
+    pub lost_though_unused: u64,
+    /// How many of these would not have been given up if 429 and 503 meant that the server did nothing.
+    pub lost_to_busy: u64,
+    /// How often somebody signed in again.
+    pub sign_ins: u64,
+    /// The longest time of one refresh, without the time that its process was stopped and the store took.
+    pub longest: Duration,
+    /// The longest time from the end of all trouble until a want of a process was served.
+    pub recovery: Duration,
+}
+
+impl Report {
+    /// Adds up; of times that something took the longest counts.
+    pub fn add(&mut self, other: &Self) {
+        macro_rules! sum {
+            ($($name:ident)*) => { $(self.$name += other.$name;)* };
+        }
+        sum!(events time served refreshes shared sent recoveries recovered unsaved saved_later too_late ended refused lost
+            lost_though_alive lost_though_unused lost_to_busy sign_ins);
+        self.digest ^= other.digest;
+        for (mine, theirs) in [(&mut self.deaths, &other.deaths), (&mut self.stops, &other.stops)] {
+            theirs.iter().for_each(|(at, count)| *mine.entry(*at).or_default() += count);
+        }
+        self.longest = self.longest.max(other.longest);
+        self.recovery = self.recovery.max(other.recovery);
+    }
+}
+
+/// A rule was broken.
+pub struct Broken {
+    /// The seed; it leads here every time.
+    pub seed: u64,
+    /// Which rule, and how.
+    pub why: String,
+    /// What had happened last.
+    pub last: Vec<String>,
+    /// What the seed had chosen.
+    pub plan: String,
+    /// What had happened until then.
+    pub report: Report,
+}
+
+impl fmt::Debug for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.last {
+            writeln!(f, "{line}")?;
+        }
+        writeln!(f, "{}", self.plan)?;
+        writeln!(f, "seed {} broke a rule at event {}: {}", self.seed, self.report.events, self.why)?;
+        let command = "cargo run --release -p grantflow-tests --example simulate_processes -- --seed";
+        write!(f, "again: {command} {}", self.seed)
+    }
+}
+
+/// Runs one seed to its end, or until a rule is broken.
+///
+/// # Errors
+///
+/// The rule, and what led there.
+pub fn run(seed: u64) -> Result<Report, Box<Broken>> {
+    let mut sim = Sim::new(seed);
+    sim.begin();
+    while sim.broken.is_none() && sim.season != Season::Over {
+        let Some(Reverse(entry)) = sim.queue.pop() else { break };
+        sim.truth = sim.truth.max(entry.at);
+        sim.report.events += 1;
+        sim.happen(entry.event);
+        sim.check();
+    }
+    if sim.season != Season::Over {
+        sim.breaks("everything stands still".to_owned());
+    }
+    sim.report.time = sim.truth;
+    sim.report.digest = sim.log.digest();
+    let plan = format!("{:?}", sim.plan);
+    match sim.broken {
+        None => Ok(sim.report),
+        Some(why) => Err(Box::new(Broken { seed, why, last: sim.log.last(), plan, report: sim.report })),
+    }
+}
+
+/// What can happen.
+#[derive(Debug)]
+enum Event {
+    /// A process needs a token.
+    Ask { process: usize, life: u64 },
+    /// What a run asked for leaves its process.
+    Send(u64),
+    /// It is done.
+    Carry(u64),
+    /// The reply is there.
+    Back(u64),
+    /// A request has taken all the time that it may.
+    TimeOut(u64),
+    /// A process dies.
+    Die { process: usize, life: u64, at: Place },
+    /// A process is stopped.
+    Stop { process: usize, life: u64, at: Place, time: Duration },
+    /// A process goes on.
+    GoOn { process: usize, life: u64 },
+    /// A process begins.
+    Start(usize),
+    /// Somebody has seen that a person must sign in.
+    SignIn { process: usize, life: u64 },
+    /// Something changes in the world.
+    Weather(Weather),
+}
+
+/// In the middle of what something happens, and before or after it is done.
+type Place = (&'static str, &'static str);
+
+#[derive(Debug)]
+struct Entry {
+    at: Duration,
+    nth: u64,
+    event: Event,
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.nth).cmp(&(other.at, other.nth))
+    }
+}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == std::cmp::Ordering::Equal
+    }
+}
+
+impl Eq for Entry {}
+
+struct Sim {
+    rng: Rng,
+    plan: Plan,
+    /// The true time, by which the server and the store go.
+    truth: Duration,
+    queue: BinaryHeap<Reverse<Entry>>,
+    log: Log,
+    server: Server,
+    shelf: Shelf,
+    processes: Vec<Process>,
+    runs: BTreeMap<u64, Run>,
+    /// What was asked for and not answered yet.
+    ops: BTreeMap<u64, Op>,
+    known: Known,
+    ids: u64,
+    trouble: Trouble,
+    /// Whether the store can save nothing.
+    full: bool,
+    season: Season,
+    season_began: Duration,
+    report: Report,
+    broken: Option<String>,
+}
+
+impl Sim {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let plan = Plan::new(&mut rng);
+        Self {
+            server: Server::new(&plan),
+            shelf: Shelf::new(plan.expiring),
+            rng,
+            plan,
+            truth: Duration::ZERO,
+            queue: BinaryHeap::new(),
+            log: Log::default(),
+            processes: Vec::new(),
+            runs: BTreeMap::new(),
+            ops: BTreeMap::new(),
+            known: Known::default(),
+            ids: 0,
+            trouble: Trouble::Calm,
+            full: false,
+            season: Season::Storm,
+            season_began: Duration::ZERO,
+            report: Report::default(),
+            broken: None,
+        }
+    }
+
+    fn begin(&mut self) {
+        self.first_sign_in();
+        for process in 0..self.plan.processes {
+            self.add_process();
+            let wait = self.rng.time(Duration::from_millis(1), Duration::from_secs(60));
+            self.after(wait, Event::Start(process));
+        }
+        self.forecast();
+    }
+
+    fn happen(&mut self, event: Event) {
+        let Some(event) = self.unless_stopped(event) else { return };
+        match event {
+            Event::Ask { process, life } => self.ask(process, life),
+            Event::Send(op) => self.send(op),
+            Event::Carry(op) => self.carry(op),
+            Event::Back(op) => self.back(op),
+            Event::TimeOut(op) => self.time_out(op),
+            Event::Die { process, life, at } => self.die(process, life, at),
+            Event::Stop { process, life, at, time } => self.stop(process, life, at, time),
+            Event::GoOn { process, life } => self.go_on(process, life),
+            Event::Start(process) => self.start(process),
+            Event::SignIn { process, life } => self.sign_in(process, life),
+            Event::Weather(weather) => self.change(weather),
+        }
+    }
+
+    fn after(&mut self, wait: Duration, event: Event) {
+        let nth = self.id();
+        self.queue.push(Reverse(Entry { at: self.truth + wait, nth, event }));
+    }
+
+    fn id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+
+    /// The clocks of a process.
+    fn now(&self, process: usize) -> Now {
+        Now { wall: self.wall(self.processes[process].offset), mono: MONO + self.truth }
+    }
+
+    fn wall(&self, offset: i64) -> Timestamp {
+        Timestamp::from_unix_millis(BEGIN + self.truth.as_millis() as i64 + offset)
+    }
+
+    fn note(&mut self, what: &'static str, a: usize, b: u64) {
+        let now = Now { wall: self.wall(0), mono: MONO + self.truth };
+        self.log.note(self.report.events, now, what, a, b);
+    }
+
+    /// A rule is broken. The first counts.
+    fn breaks(&mut self, why: String) {
+        self.broken.get_or_insert(why);
+    }
+
+    fn require(&mut self, holds: bool, why: impl FnOnce() -> String) {
+        if !holds {
+            self.breaks(why());
+        }
+    }
+}

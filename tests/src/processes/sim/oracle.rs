@@ -1,0 +1,329 @@
+//! The rules, kept apart from the machines: what is known from what happened at the store and at the server.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use grantflow::store::{StoreReply, Stored};
+use grantflow::{Call, Error, ErrorKind, Reply, Timestamp, Token};
+use serde_json::Value;
+
+use super::Sim;
+use super::effects::What;
+use super::plan::ENDLESS;
+use super::process::{Run, is_final, key};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// How long the grace window of a server may be open.
+const GRACE: Duration = Duration::from_secs(30);
+/// How long a use of a refresh token may take.
+const USE: Duration = Duration::from_secs(30);
+/// The longest that a refresh may take: waiting for the lease, waiting for another's use, discovery, a use.
+const LONGEST: Duration = Duration::from_secs(90 + 30 + 30 + 30 + 1);
+
+/// What a run has seen and done.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) store_time: Duration,
+    pub(super) stopped: Duration,
+    /// The refresh token that it has read last, and when by its clock.
+    pub(super) refresh_token: Option<String>,
+    /// The access tokens that lay beside it.
+    access: Vec<String>,
+    read_at: Timestamp,
+    lease_until: Option<Timestamp>,
+    /// The refresh token that it has saved an intent for, and the record's version since.
+    intent: Option<(String, u64)>,
+    /// The deadline of the intent that lay there before.
+    previous: Option<i64>,
+    conflict: bool,
+    /// The refresh token that it has sent.
+    sent: Option<String>,
+    /// Whether the last load succeeded.
+    loaded: bool,
+    /// How many uses of what it has read last had no known end then.
+    open: usize,
+    /// Whether that was outdated even when it was read.
+    outdated: bool,
+}
+
+/// What is known of the store.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Runs that may put another grant in the place of the one that lies there.
+    pub(super) signers: BTreeSet<u64>,
+    /// Access tokens that were ever saved.
+    access: BTreeSet<String>,
+    /// Refresh tokens whose successor was saved.
+    superseded: BTreeSet<String>,
+    /// Which runs have saved an intent for a refresh token that the store knows no end of.
+    open: BTreeMap<String, BTreeSet<u64>>,
+    /// How often a refresh token went out so that it may have been used.
+    uses: BTreeMap<String, u32>,
+    /// Refresh tokens that were answered with 429 or 503.
+    busy: BTreeSet<String>,
+    /// Refresh tokens that were given up.
+    lost: BTreeSet<String>,
+    refused: BTreeSet<String>,
+}
+
+/// A record as it lies in the store.
+struct Record {
+    refresh_token: String,
+    intent: Option<(u64, i64)>,
+    access: Vec<String>,
+}
+
+impl Record {
+    fn read(stored: &Stored) -> Self {
+        let record: Value = serde_json::from_slice(&stored.value).expect("a record is JSON");
+        let intent = record.get("intent").map(|intent| {
+            let number = |name: &str| intent[name].as_i64().expect("a number");
+            (number("attempts") as u64, number("deadline"))
+        });
+        let tokens = record["tokens"].as_object().into_iter().flatten();
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        Self {
+            refresh_token: text(&record["refresh_token"]),
+            intent,
+            access: tokens.map(|(_, kept)| text(&kept["access_token"])).collect(),
+        }
+    }
+}
+
+impl Sim {
+    /// What must hold after every event.
+    pub(super) fn check(&mut self) {
+        let mut why = None;
+        for (nth, process) in self.processes.iter().enumerate().filter(|(_, process)| process.alive) {
+            let refreshing = process.slots.iter().any(|slot| slot.cell.is_refreshing());
+            if refreshing && !self.runs.values().any(|run| run.process == nth && run.slot().is_some()) {
+                why = Some(format!("process {nth} holds on to a ticket that nobody has"));
+            }
+        }
+        why.into_iter().for_each(|why| self.breaks(why));
+    }
+
+    pub(super) fn know_first(&mut self) {
+        let record = Record::read(self.shelf.peek(&key()).expect("a record"));
+        self.known.access.extend(record.access);
+    }
+
+    /// Something new lies in the store.
+    pub(super) fn know_save(&mut self, run: u64, old: Option<Stored>, new: &Stored) {
+        let Some(old) = old else { return self.breaks("the record was gone".to_owned()) };
+        self.require(new.version == old.version + 1, || "a version was left out".to_owned());
+        let (old, record) = (Record::read(&old), Record::read(new));
+        let token = record.refresh_token.clone();
+        self.known.access.extend(record.access);
+        if self.known.signers.contains(&run) {
+            return;
+        }
+        let same = token == old.refresh_token;
+        let next = self.server.parent(&token) == Some(&*old.refresh_token);
+        self.require(same || next, || format!("{token} overwrites {}, which is newer", old.refresh_token));
+        if next {
+            self.known.superseded.insert(old.refresh_token.clone());
+        }
+        let seen = self.runs.get_mut(&run).map(|run| &mut run.seen);
+        let open = self.known.open.entry(old.refresh_token).or_default();
+        match (old.intent, record.intent) {
+            (before, Some((attempts, _))) if before.is_none_or(|(before, _)| attempts > before) => {
+                open.insert(run);
+                if let Some(seen) = seen {
+                    seen.previous = before.map(|(_, deadline)| deadline);
+                    seen.intent = Some((token, new.version));
+                }
+                self.require(attempts <= 2, || "a third attempt".to_owned());
+            }
+            (Some(_), None) => {
+                open.clear();
+                if same {
+                    self.known.uses.remove(&token);
+                }
+                if next && seen.is_some_and(|seen| seen.previous.is_some()) {
+                    self.report.recovered += 1;
+                }
+            }
+            (Some((before, _)), Some((attempts, _))) if attempts < before => drop(open.remove(&run)),
+            _ => {}
+        }
+    }
+
+    /// Somebody reads what lies in the store.
+    pub(super) fn know_load(&mut self, run: u64, stored: &Stored) {
+        let open = self.known.open.get(&Record::read(stored).refresh_token).map_or(0, BTreeSet::len);
+        let there = self.shelf.peek(&key()).map_or(0, |stored| stored.version);
+        if let Some(run) = self.runs.get_mut(&run) {
+            run.seen.open = open;
+            run.seen.outdated = there != stored.version;
+        }
+    }
+
+    pub(super) fn know_conflict(&mut self, run: u64) {
+        if let Some(run) = self.runs.get_mut(&run) {
+            run.seen.conflict = true;
+        }
+    }
+
+    /// A reply reaches its run.
+    pub(super) fn know_reply(&mut self, id: u64, what: &What, reply: &Reply) {
+        let Some(run) = self.runs.get(&id) else { return };
+        let process = run.process;
+        let now = self.now(process).wall;
+        let seen = &mut self.runs.get_mut(&id).expect("a run").seen;
+        match (what, reply) {
+            (_, Reply::Store(StoreReply::Loaded(Some(stored)))) => {
+                let Record { refresh_token: token, access, .. } = Record::read(stored);
+                seen.access = access;
+                seen.refresh_token = Some(token.clone());
+                seen.read_at = now;
+                seen.conflict = false;
+                seen.loaded = true;
+                self.knows_successor(process, &token);
+            }
+            (_, Reply::Store(StoreReply::Leased(until))) => seen.lease_until = *until,
+            (What::Store(..), Reply::Failed(_)) => seen.loaded = false,
+            (What::Wire(wire), Reply::Http(response)) => {
+                let Some(token) = wire.refresh_token.clone() else { return };
+                let refused = response.status() == 400 && !response.body().ends_with(b"invalid_grant\"}");
+                if matches!(response.status().as_u16(), 429 | 503) {
+                    self.known.busy.insert(token);
+                } else if refused {
+                    let uses = self.known.uses.entry(token).or_default();
+                    *uses = uses.saturating_sub(1);
+                } else if self.plan.rotates && response.status().is_success() && response.body().ends_with(b"}") {
+                    self.processes[process].used.insert(token);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Who has seen a refresh token knows that those before it are used.
+    fn knows_successor(&mut self, process: usize, token: &str) {
+        let mut token = token;
+        while let Some(parent) = self.server.parent(token) {
+            if !self.processes[process].used.insert(parent.to_owned()) {
+                break;
+            }
+            token = parent;
+        }
+    }
+
+    /// A request has its limits.
+    pub(super) fn judge_call(&mut self, run: u64, call: &Call) {
+        let run = &self.runs[&run];
+        let is_post = call.request.method() == http::Method::POST;
+        let bound = call.start_before.is_some() || (run.seen.intent.is_none() && run.seen.lease_until.is_none());
+        let in_lease = match (run.seen.lease_until, call.start_before) {
+            (Some(until), Some(moment)) => moment + 10 * SECOND <= until,
+            _ => true,
+        };
+        if is_post {
+            self.require(call.timeout <= USE && bound, || format!("a request may take for ever: {call:?}"));
+            self.require(in_lease, || "a request may begin after the lease".to_owned());
+        }
+    }
+
+    /// A refresh token leaves its process.
+    pub(super) fn refresh_token_goes_out(&mut self, id: u64, token: &str) {
+        self.report.sent += 1;
+        let run = self.runs.get_mut(&id).expect("a run");
+        run.seen.sent = Some(token.to_owned());
+        let run = &self.runs[&id];
+        if self.plan.known == grantflow::Rotation::Never {
+            return;
+        }
+        let (now, here) = (self.now(run.process), &self.processes[run.process]);
+        let same_time = self.ops.iter().any(|(_, op)| {
+            let wire = matches!(&op.what, What::Wire(wire) if wire.refresh_token.as_deref() == Some(token));
+            let waits = self.runs.get(&op.run).is_some_and(|run| run.op.is_some() && run.seen.stopped.is_zero());
+            wire && waits && op.run != id && !self.processes[op.process].stopped
+        });
+        let seen = &run.seen;
+        let late = seen.previous.is_some_and(|end| seen.read_at.since(Timestamp::from_unix_millis(end)) > GRACE);
+        // A token of another grant does not count.
+        let valid = run.slot().and_then(|slot| here.slots[slot].cell.valid(now));
+        let valid = valid.is_some_and(|held| seen.access.iter().any(|token| token == held.token.access_token()));
+        let strict = !self.plan.clocks;
+        let uses = self.known.uses.get(token).copied().unwrap_or_default() + 1;
+        let why = if seen.intent.as_ref().is_none_or(|(intent, _)| intent != token) {
+            Some("no intent was saved for it")
+        } else if here.used.contains(token) {
+            Some("its sender knows that it was used")
+        } else if strict && self.known.superseded.contains(token) {
+            Some("its successor was saved")
+        } else if uses > 2 {
+            Some("a third use")
+        } else if strict && same_time && seen.stopped.is_zero() {
+            Some("another one uses it at this moment")
+        } else if strict && late && valid && seen.stopped.is_zero() {
+            Some("a second use without need")
+        } else {
+            None
+        };
+        why.into_iter().for_each(|why| self.breaks(format!("run {id} sends {token}: {why}")));
+        self.known.uses.insert(token.to_owned(), uses);
+        self.report.recoveries += u64::from(self.runs[&id].seen.previous.is_some());
+    }
+
+    /// The server has acted on a refresh token.
+    pub(super) fn server_got(&mut self, run: u64, token: &str, ended: bool) {
+        if ended {
+            self.report.ended += 1;
+            self.note("the server ends the grant at the request of run {b}", 0, run);
+            self.require(self.plan.grace != ENDLESS, || format!("the server was given {token} when it was too late"));
+        }
+    }
+
+    /// A token is handed out.
+    pub(super) fn judge_token(&mut self, token: &Token, seen: &Seen, unsaved: bool) {
+        let saved = self.known.access.contains(token.access_token());
+        self.report.shared += u64::from(saved && seen.sent.is_none());
+        if saved || unsaved {
+            return;
+        }
+        let there = self.shelf.peek(&key()).map_or(0, |stored| stored.version);
+        let newer = seen.intent.as_ref().is_none_or(|(_, version)| there > *version);
+        self.report.too_late += 1;
+        self.require(seen.conflict && newer, || "what is handed out was not saved, and nobody is told".to_owned());
+    }
+
+    /// A refresh has failed.
+    pub(super) fn judge_failure(&mut self, process: usize, seen: &Seen, error: &Error) {
+        let token = seen.refresh_token.clone().unwrap_or_default();
+        match error.kind() {
+            ErrorKind::GrantLost => {
+                let open = seen.open;
+                self.require(open >= 2 || seen.outdated, || {
+                    format!("{token} is given up after {open} uses without an end")
+                });
+                self.note("{b} is given up by process {a}", process, open as u64);
+                if self.known.lost.insert(token.clone()) {
+                    self.report.lost += 1;
+                    self.report.lost_though_alive += u64::from(self.server.is_alive(&token, self.truth));
+                    self.report.lost_though_unused += u64::from(!self.server.was_used(&token));
+                    self.report.lost_to_busy += u64::from(self.known.busy.contains(&token));
+                }
+            }
+            ErrorKind::Server if is_final(error) => {
+                let sent = seen.sent.clone().unwrap_or_default();
+                self.report.refused += u64::from(self.known.refused.insert(sent.clone()));
+                let alive = self.server.is_alive(&sent, self.truth);
+                let fails_to_see = seen.loaded && sent != token && !seen.outdated;
+                self.require(!alive && !fails_to_see, || format!("{sent} is given up, and {token} is there"));
+            }
+            ErrorKind::Misuse | ErrorKind::Unsupported | ErrorKind::NotSignedIn | ErrorKind::Entropy => {
+                self.breaks(format!("process {process} fails: {error:?}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// A run has ended.
+    pub(super) fn judge_time(&mut self, run: &Run) {
+        let took = (self.truth - run.began).saturating_sub(run.seen.stopped + run.seen.store_time);
+        self.report.longest = self.report.longest.max(took);
+        self.require(took <= LONGEST, || format!("a run takes {took:?}"));
+    }
+}

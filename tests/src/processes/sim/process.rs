@@ -1,0 +1,392 @@
+//! The processes, as the adapters' managers are: a cell for each want, one grant for all, a run for each refresh.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use grantflow::cell::{Acquired, Issued, Ticket, TokenCell};
+use grantflow::exchange::Received;
+use grantflow::source::{Grant, Minted, Outcome, Turn, Want};
+use grantflow::store::{LoadGrant, RecordKey, SaveGrant, SavedGrant, SharedGrant};
+use grantflow::{Advice, Cx, Error, ErrorKind, Machine, Reply, Step, Token, TokenRequest};
+
+use super::oracle::Seen;
+use super::server::{Server, client, issuer};
+use super::weather::Season;
+use super::{Event, Sim};
+
+/// A process. Its life ends and another begins.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) life: u64,
+    pub(super) alive: bool,
+    pub(super) stopped: bool,
+    /// What happened while it was stopped.
+    pub(super) deferred: Vec<Event>,
+    /// How far its wall clock is off, in milliseconds.
+    pub(super) offset: i64,
+    pub(super) grant: Grant<Job>,
+    pub(super) slots: Vec<Slot>,
+    /// Whether somebody is about to sign in here.
+    signing_in: bool,
+    /// The refresh tokens that it has seen to be used.
+    pub(super) used: BTreeSet<String>,
+    /// The refresh token that it was told is no good.
+    dead: Option<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) want: Want,
+    pub(super) cell: TokenCell,
+    /// When it was served for the first time after all trouble was over.
+    pub(super) served: Option<Duration>,
+}
+
+/// A refresh that waits for its turn.
+#[derive(Debug)]
+pub(super) struct Job {
+    slot: usize,
+    ticket: Ticket,
+}
+
+/// A machine under way.
+pub(super) struct Run {
+    pub(super) process: usize,
+    work: Work,
+    machine: Box<dyn Machine<Output = Outcomes>>,
+    /// What it has asked for.
+    pub(super) op: Option<u64>,
+    pub(super) began: Duration,
+    pub(super) seen: Seen,
+}
+
+enum Work {
+    Refresh {
+        slot: usize,
+        ticket: Ticket,
+        turn: Turn<()>,
+    },
+    /// Looks whether somebody else has signed in.
+    Look,
+    SignIn,
+}
+
+enum Outcomes {
+    Minted(Box<Minted>),
+    Found(Option<SavedGrant>),
+    Kept,
+}
+
+impl Run {
+    /// The slot that it refreshes.
+    pub(super) fn slot(&self) -> Option<usize> {
+        if let Work::Refresh { slot, .. } = self.work { Some(slot) } else { None }
+    }
+}
+
+struct Into<M>(M, fn(<M as Machine>::Output) -> Outcomes)
+where
+    M: Machine;
+
+impl<M: Machine> Machine for Into<M> {
+    type Output = Outcomes;
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Outcomes> {
+        match self.0.resume(cx, reply) {
+            Step::Do(effect) => Step::Do(effect),
+            Step::Done(result) => Step::Done(result.map(self.1)),
+        }
+    }
+}
+
+pub(super) fn key() -> RecordKey {
+    RecordKey::new(&issuer(), &client(), "alice")
+}
+
+fn wants() -> [Want; 3] {
+    ["read", "write", ""].map(Want::access_token)
+}
+
+impl Sim {
+    pub(super) fn add_process(&mut self) {
+        let offset = self.offset();
+        self.processes.push(Process {
+            life: 0,
+            alive: false,
+            stopped: false,
+            deferred: Vec::new(),
+            offset,
+            grant: self.grant(),
+            slots: Vec::new(),
+            signing_in: false,
+            used: BTreeSet::new(),
+            dead: None,
+        });
+    }
+
+    fn grant(&self) -> Grant<Job> {
+        Grant::new(Arc::new(SharedGrant::new(key(), Server::as_known(&self.plan), &client())))
+    }
+
+    pub(super) fn start(&mut self, process: usize) {
+        let (grant, life) = (self.grant(), self.id());
+        let here = &mut self.processes[process];
+        if here.alive {
+            return;
+        }
+        here.life = life;
+        here.alive = true;
+        here.grant = grant;
+        here.slots = wants()
+            .into_iter()
+            .take(self.plan.wants)
+            .map(|want| Slot { want, cell: TokenCell::new(life), served: None })
+            .collect();
+        here.used.clear();
+        here.dead = None;
+        here.signing_in = false;
+        self.note("process {a} begins", process, 0);
+        self.ask_later(process);
+    }
+
+    pub(super) fn ask_later(&mut self, process: usize) {
+        let wait = match self.season {
+            Season::Storm => self.rng.time(Duration::from_millis(50), self.plan.lifetime / 4),
+            _ => self.rng.time(Duration::from_secs(1), Duration::from_secs(10)),
+        };
+        let life = self.processes[process].life;
+        self.after(wait, Event::Ask { process, life });
+    }
+
+    pub(super) fn ask(&mut self, process: usize, life: u64) {
+        if !self.lives(process, life) {
+            return;
+        }
+        self.ask_later(process);
+        let slot = self.rng.below(self.plan.wants);
+        for _ in 0..2 {
+            let now = self.now(process);
+            let acquired = self.processes[process].slots[slot].cell.acquire(now);
+            let issued = match acquired {
+                Acquired::Fresh(issued) | Acquired::Due(issued, None) => issued,
+                Acquired::Due(issued, Some(ticket)) => {
+                    self.refresh(process, slot, ticket);
+                    issued
+                }
+                Acquired::Refresh(ticket) => return self.refresh(process, slot, ticket),
+                Acquired::Wait => return,
+                Acquired::Failed(error) => return self.failed(process, &error),
+            };
+            if self.use_token(process, slot, &issued) {
+                return;
+            }
+        }
+    }
+
+    /// Whether there is no reason to ask again: the resource took the token, or will not take another either.
+    fn use_token(&mut self, process: usize, slot: usize, issued: &Issued) -> bool {
+        let (now, truth) = (self.now(process), self.truth);
+        if self.server.accepts(issued.token.access_token(), truth) {
+            self.report.served += 1;
+            self.processes[process].slots[slot].served.get_or_insert(truth);
+            return true;
+        }
+        self.note("a token of process {a} is refused", process, issued.generation);
+        !self.processes[process].slots[slot].cell.reject(issued.generation, now)
+    }
+
+    fn refresh(&mut self, process: usize, slot: usize, ticket: Ticket) {
+        self.report.refreshes += 1;
+        if let Some(turn) = self.processes[process].grant.begin(Job { slot, ticket }) {
+            self.take_turn(process, turn);
+        }
+    }
+
+    fn take_turn(&mut self, process: usize, turn: Turn<Job>) {
+        let (Job { slot, ticket }, turn) = turn.split();
+        let now = self.now(process);
+        let here = &self.processes[process];
+        let valid = here.slots[slot].cell.valid(now).is_some();
+        match here.grant.mint(&turn, &here.slots[slot].want, now.wall, valid) {
+            Ok(mint) => {
+                let machine = Into(mint, |minted| Outcomes::Minted(Box::new(minted)));
+                self.run(process, Work::Refresh { slot, ticket, turn }, Box::new(machine));
+            }
+            Err(error) => self.land(process, slot, ticket, turn, Err(error), None),
+        }
+    }
+
+    fn run(&mut self, process: usize, work: Work, machine: Box<dyn Machine<Output = Outcomes>>) {
+        let id = self.id();
+        let run = Run { process, work, machine, op: None, began: self.truth, seen: Seen::default() };
+        self.note("process {a} begins run {b}", process, id);
+        if let Work::SignIn = run.work {
+            self.known.signers.insert(id);
+        }
+        self.runs.insert(id, run);
+        self.resume(id, Reply::Start);
+    }
+
+    /// A run goes on with the reply to what it asked for.
+    pub(super) fn resume(&mut self, id: u64, reply: Reply) {
+        let Some(run) = self.runs.get(&id) else { return };
+        let mut cx = Cx::new(self.now(run.process), self.rng.seed());
+        let run = self.runs.get_mut(&id).expect("it is there");
+        match run.machine.resume(&mut cx, reply) {
+            Step::Do(effect) => self.begin_op(id, effect),
+            Step::Done(result) => self.end(id, result),
+        }
+    }
+
+    fn end(&mut self, id: u64, result: Result<Outcomes, Error>) {
+        let run = self.runs.remove(&id).expect("a run");
+        self.note(
+            "run {b} of process {a} ends",
+            run.process,
+            id * 100 + result.as_ref().err().map_or(0, |error| error.kind() as u64 + 1),
+        );
+        // What a driver does however a run ends.
+        self.shelf.give_back(id);
+        self.judge_time(&run);
+        let process = run.process;
+        match (run.work, result) {
+            (Work::Refresh { slot, ticket, turn }, Ok(Outcomes::Minted(minted))) => {
+                self.land(process, slot, ticket, turn, Ok(*minted), Some(&run.seen));
+            }
+            (Work::Refresh { slot, ticket, turn }, Err(error)) => {
+                self.judge_failure(process, &run.seen, &error);
+                if is_final(&error) {
+                    self.processes[process].dead = run.seen.refresh_token.clone();
+                }
+                self.land(process, slot, ticket, turn, Err(error), Some(&run.seen));
+            }
+            (Work::Look, Ok(Outcomes::Found(found))) => self.looked(process, found),
+            (Work::SignIn, Ok(Outcomes::Kept)) => self.signed_in(process),
+            (Work::Look | Work::SignIn, _) => {
+                self.processes[process].signing_in = false;
+                self.sign_in_later(process);
+            }
+            (Work::Refresh { .. }, Ok(_)) => self.breaks("a refresh ends with something else".to_owned()),
+        }
+    }
+
+    /// A refresh has ended: its turn, and its ticket.
+    fn land(
+        &mut self,
+        process: usize,
+        slot: usize,
+        ticket: Ticket,
+        turn: Turn<()>,
+        result: Result<Minted, Error>,
+        seen: Option<&Seen>,
+    ) {
+        let now = self.now(process);
+        let grant = &mut self.processes[process].grant;
+        let before = grant.state().save_error().is_some();
+        let (next, result) = match result {
+            Ok(mut minted) => (grant.finish(turn, now.wall, Outcome::Minted(&mut minted)), Ok(minted.token)),
+            Err(error) => (grant.finish(turn, now.wall, Outcome::Failed(&error)), Err(error)),
+        };
+        let after = grant.state().save_error().is_some();
+        self.report.unsaved += u64::from(after && !before);
+        self.report.saved_later += u64::from(before && !after);
+        if let (Ok(token), Some(seen)) = (&result, seen) {
+            self.judge_token(token, seen, after);
+        }
+        self.processes[process].slots[slot].cell.settle(ticket, now, result);
+        if let Some(turn) = next {
+            self.take_turn(process, turn);
+        }
+    }
+
+    /// Somebody is told of a failure.
+    fn failed(&mut self, process: usize, error: &Error) {
+        if is_final(error) {
+            self.sign_in_later(process);
+        }
+    }
+
+    fn sign_in_later(&mut self, process: usize) {
+        if std::mem::replace(&mut self.processes[process].signing_in, true) {
+            return;
+        }
+        let wait = match self.season {
+            Season::Storm => self.rng.time(Duration::from_secs(1), Duration::from_secs(1800)),
+            _ => Duration::from_secs(2),
+        };
+        let life = self.processes[process].life;
+        self.after(wait, Event::SignIn { process, life });
+    }
+
+    /// Somebody wants to sign in, unless somebody else has.
+    pub(super) fn sign_in(&mut self, process: usize, life: u64) {
+        if self.lives(process, life) && self.processes[process].signing_in {
+            let machine = LoadGrant::new(key(), wants()[0].clone());
+            self.run(process, Work::Look, Box::new(Into(machine, Outcomes::Found)));
+        }
+    }
+
+    fn looked(&mut self, process: usize, found: Option<SavedGrant>) {
+        let here = &self.processes[process];
+        let other =
+            found.is_some_and(|found| here.dead.as_deref().is_none_or(|dead| !found.refresh_token.matches(dead)));
+        if other {
+            return self.signed_in(process);
+        }
+        self.report.sign_ins += 1;
+        let token = self.new_token(process);
+        let machine = SaveGrant::new(key(), wants()[0].clone(), &token);
+        self.note("a person signs in at process {a}", process, 0);
+        self.run(process, Work::SignIn, Box::new(Into(machine, |()| Outcomes::Kept)));
+    }
+
+    /// Another grant takes the place of the one that ended.
+    fn signed_in(&mut self, process: usize) {
+        let source = SharedGrant::new(key(), Server::as_known(&self.plan), &client());
+        let here = &mut self.processes[process];
+        here.signing_in = false;
+        here.dead = None;
+        here.grant.replace(Arc::new(source));
+        here.slots.iter_mut().for_each(|slot| slot.cell.clear());
+    }
+
+    /// What a sign-in brings.
+    fn new_token(&mut self, process: usize) -> Token {
+        let refresh_token = self.server.new_grant();
+        let response = self.server.first_answer(self.truth, refresh_token.clone());
+        let wall = self.wall(self.processes.get(process).map_or(0, |process| process.offset));
+        let metadata = Server::metadata(&self.plan);
+        let request = TokenRequest::refresh_token(&metadata, &client(), &refresh_token.as_str().into());
+        let (_, parse) = request.expect("a token endpoint").into_parts();
+        parse(Received { response: &response, sent: wall, now: wall }).expect("a token")
+    }
+
+    /// The store as the processes find it.
+    pub(super) fn first_sign_in(&mut self) {
+        let token = self.new_token(0);
+        let mut machine = SaveGrant::new(key(), wants()[0].clone(), &token);
+        let mut reply = Reply::Start;
+        loop {
+            let now = grantflow::Now { wall: self.wall(0), mono: super::MONO };
+            reply = match machine.resume(&mut Cx::new(now, self.rng.seed()), reply) {
+                Step::Do(grantflow::Effect::Store(op)) => {
+                    let at = super::super::Moment { truth: self.truth, wall: now.wall, lag: Duration::ZERO };
+                    Reply::Store(self.shelf.perform(0, at, op))
+                }
+                Step::Do(_) => Reply::Refused,
+                Step::Done(result) => break result.expect("the first sign-in"),
+            };
+        }
+        self.know_first();
+    }
+
+    pub(super) fn lives(&self, process: usize, life: u64) -> bool {
+        let here = &self.processes[process];
+        here.alive && here.life == life
+    }
+}
+
+pub(super) fn is_final(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Server | ErrorKind::GrantLost | ErrorKind::NotSignedIn)
+        && error.advice() == Some(Advice::SignInAgain)
+}
