@@ -170,7 +170,8 @@ fn what_is_used_is_refreshed_before_anybody_asks_and_what_is_not_is_left_to_end(
     let once = early().build(credential(&front), Want::access_token("write"));
     once.token().unwrap();
     eventually("a refresh", || requests(&front) == 3);
-    assert!(once.fresh().is_none() && once.status().last_error.is_none());
+    eventually("the end of its time", || once.fresh().is_none());
+    assert!(once.status().last_error.is_none());
     // The refreshed one is not used either.
     thread::sleep(UNTIL_DUE * 2);
     assert_eq!(requests(&front), 3);
