@@ -184,7 +184,8 @@ impl TokenCell {
         if generation < self.generation {
             return true;
         }
-        if generation == self.generation && self.rejected {
+        // Told already; or it was a former credential's, and nothing has come of this one yet.
+        if generation == self.generation && (self.rejected || self.held.is_none()) {
             return true;
         }
         let rejections = self.rejections.get_or_insert_default();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{GrantState, Mint, Minted, TokenSource, Uncertain, Want};
-use crate::{Advice, Error, ErrorKind, Timestamp};
+use crate::{Advice, Cx, Effect, Error, ErrorKind, Machine, Reply, Step, Timestamp};
 
 /// How long servers that rotate let a refresh token be used again, where they do at all.
 const GRACE: Duration = Duration::from_secs(30);
@@ -99,10 +99,13 @@ impl<J> Grant<J> {
                 ErrorKind::GrantLost,
                 "the server may have replaced the refresh token in an answer that never arrived",
             )),
-            Some(Uncertain { since, .. }) if still_valid && now.since(since) > GRACE => Err(Error::new(
+            Some(Uncertain { since, .. }) if still_valid && now.since(since) >= GRACE => Err(Error::new(
                 ErrorKind::Timeout,
                 "a refresh went out and no answer came; it is tried once more when the token has expired",
             )),
+            Some(Uncertain { since, .. }) if still_valid => {
+                Ok(Box::new(Before { moment: since + GRACE, mint: self.source.mint(want, &self.state) }))
+            }
             _ => Ok(self.source.mint(want, &self.state)),
         }
     }
@@ -173,6 +176,24 @@ impl<J> Grant<J> {
 impl<J> std::fmt::Debug for Grant<J> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Grant").field("state", &self.state).field("busy", &self.busy).finish_non_exhaustive()
+    }
+}
+
+/// A mint that sends nothing from a moment on, however long discovery and pauses take it.
+struct Before {
+    moment: Timestamp,
+    mint: Mint,
+}
+
+impl Machine for Before {
+    type Output = Minted;
+
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Minted> {
+        let mut step = self.mint.resume(cx, reply);
+        if let Step::Do(Effect::Http(call)) = &mut step {
+            call.start_before = Some(call.start_before.map_or(self.moment, |other| other.min(self.moment)));
+        }
+        step
     }
 }
 

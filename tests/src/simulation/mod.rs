@@ -17,7 +17,7 @@
 //!    try takes); from then on nobody fails, but for a lost grant whose access token ends only then, and nobody
 //!    waits for what is refreshed in the background.
 //!
-//! ```
+//! ```no_run
 //! let report = grantflow_tests::simulation::run(1).unwrap();
 //! assert!(report.events > 20_000);
 //! ```

@@ -77,7 +77,10 @@ impl Sim {
         let credential = self.slots[slot].credential;
         self.require(call.reach == Reach::Public, || "a request to a public server may go anywhere".into());
         let trouble = self.credentials[credential].trouble;
-        let (fate, delay) = self.fate(trouble);
+        let (fate, delay) = match call.start_before {
+            Some(moment) if self.clock.now().wall >= moment => (Fate::NotSent, Duration::ZERO),
+            _ => self.fate(trouble),
+        };
         let refresh_token = param(&request, "refresh_token").filter(|token| {
             let rotating = matches!(self.accounts[account].kind, super::account::Kind::Rotating { .. });
             rotating && self.accounts[account].refresh_token(token).is_some()

@@ -176,6 +176,23 @@ fn a_lost_answer_is_followed_by_one_try_and_then_by_signing_in_again() {
 }
 
 #[test]
+fn a_second_use_does_not_go_out_late_because_something_else_took_long() {
+    let (mut world, source) = world();
+    let mut grant = Grant::new(source);
+    world.fail(LOST());
+    refresh(&mut world, &mut grant, true).unwrap_err();
+    world.pass(29 * SECOND);
+    // It is in time, but there is no connection until it is not.
+    let used = world.server().seen_at(Place::Token).len();
+    world.fail_after(2 * SECOND, Failure::not_sent(FailureKind::Connect, "nobody answers"));
+    assert!(!refresh(&mut world, &mut grant, true).unwrap_err().is_uncertain());
+    assert_eq!(world.server().seen_at(Place::Token).len(), used);
+    // That was no use: the recovery attempt is still there when it is needed, however late.
+    world.fail_after(2 * SECOND, Failure::not_sent(FailureKind::Connect, "nobody answers"));
+    refresh(&mut world, &mut grant, false).unwrap();
+}
+
+#[test]
 fn only_what_may_have_used_up_the_refresh_token_counts() {
     type Go = fn(&mut World, &mut Grant<u32>);
     fn failing(world: &mut World, grant: &mut Grant<u32>, failure: Failure) {

@@ -322,7 +322,11 @@ fn refusals_of_a_former_credentials_tokens_do_not_count_against_another() {
         hold(&mut cell, secs(second), token(Duration::ZERO, HOUR));
     }
     cell.clear();
+    // One that comes late, before anything has come of the other.
+    assert!(cell.reject(5, secs(8)));
     hold(&mut cell, secs(8), token(8 * SECOND, HOUR));
+    assert!(cell.reject(5, secs(8)));
+    assert_eq!(name(&cell.acquire(secs(8))), "fresh");
     assert!(cell.reject(6, secs(8)));
     assert_eq!(name(&cell.acquire(secs(8))), "refresh");
 }
