@@ -1,18 +1,23 @@
-//! Signs a person in, shows each step that is taken on the way, refreshes the token and revokes it.
-//! Without arguments everything happens on this machine. `--help` tells the rest.
+//! Signs a person in and shows each step that is taken on the way. Then it refreshes the token and revokes it; or,
+//! with a store, keeps what was granted for the next time. Without arguments everything happens on this machine.
+
+mod common;
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use common::{Args, Outcome, show};
 use grantflow_tests::{Front, Place, Server, person};
-use grantflow_ureq::Transport;
 use grantflow_ureq::grantflow::google::ClientSecrets;
 use grantflow_ureq::grantflow::{
     Client, ClientAuthentication, Discovery, Event, InstalledApp, Issuer, Revocation, Secret, ServerMetadata, Token,
     TokenRequest,
 };
+use grantflow_ureq::grantflow_store::{FileStore, read_private, write_private};
+use grantflow_ureq::{Transport, grantflow};
 
 const HELP: &str = "\
 Usage:
@@ -22,36 +27,16 @@ Usage:
                                                at any server that publishes metadata
 Options:
   --scope S    what to ask for; may be given several times
+  --store DIR  keep what is granted there: the next time nobody is asked
+  --no-browser print the URL only
   --paste      the browser is on another machine: take its last address from the terminal
   --help       this text";
 
 fn main() -> ExitCode {
-    match Args::parse(std::env::args().skip(1)).map(|args| args.map(login)) {
-        Ok(Some(Ok(()))) => ExitCode::SUCCESS,
-        Ok(None) => {
-            println!("{HELP}");
-            ExitCode::SUCCESS
-        }
-        Ok(Some(Err(error))) => {
-            let mut text = format!("Error: {error}");
-            let mut source = error.source();
-            while let Some(inner) = source {
-                if !text.contains(&inner.to_string()) {
-                    text.push_str(&format!("\n  because: {inner}"));
-                }
-                source = inner.source();
-            }
-            eprintln!("{text}");
-            ExitCode::FAILURE
-        }
-        Err(message) => {
-            eprintln!("{message}\n\n{HELP}");
-            ExitCode::FAILURE
-        }
-    }
+    common::run(HELP, Login::parse, login)
 }
 
-fn login(args: Args) -> Result<(), Box<dyn Error>> {
+fn login(args: Login) -> Outcome {
     let steps = AtomicUsize::new(0);
     let transport = Transport::builder()
         .watch(move |event| match event {
@@ -61,61 +46,89 @@ fn login(args: Args) -> Result<(), Box<dyn Error>> {
         })
         .build()?;
 
-    let mut pretend = None;
-    let (server, client, app) = if let Some(file) = &args.client_secrets {
+    if let Some(file) = &args.client_secrets {
         println!("Reading the client file");
         let secrets = transport.run(ClientSecrets::read(file))?;
-        let app = InstalledApp::google(&secrets).scopes(args.scopes.join(" ")).paste(args.paste);
-        (secrets.server().clone(), secrets.client().clone(), app)
-    } else if let Some(issuer) = &args.issuer {
-        println!("Reading the server's metadata");
-        let server = transport.run(Discovery::new(&Issuer::new(issuer.as_str())?))?;
-        let client = args.client(&server);
-        let app = InstalledApp::new(&server, &client).scopes(args.scopes.join(" ")).paste(args.paste);
-        (server, client, app)
-    } else {
-        let front = pretend.insert(Front::start(Server::demo())?);
-        println!("A pretend server runs at {}\nReading its metadata", front.issuer());
-        let server = transport.run(Discovery::new(&Issuer::new(front.issuer())?))?;
-        let client = Client::new("demo");
-        let app = InstalledApp::new(&server, &client).scopes("openid email read").open_browser(false).show(|url| {
-            println!("A pretend person opens {} and consents", url.split('?').next().unwrap_or_default());
-            person::visit_in_background(url);
-        });
-        (server, client, app)
-    };
-
-    println!("Signing in at {}", server.issuer());
-    let mut token = transport.sign_in(&app)?;
-    show(&transport, &token);
-
-    let resource = pretend.as_ref().map(|front| front.url(Place::Resource));
-    call(resource.as_deref(), &token)?;
-    if token.refresh_token().is_some() {
-        println!("Refreshing the token");
-        token = transport.run(TokenRequest::refresh(&server, &client, &token)?.exchange())?;
-        show(&transport, &token);
-        call(resource.as_deref(), &token)?;
+        return sign_in(&transport, &args.configure(InstalledApp::google(&secrets)), &args, None);
     }
-    revoke(&transport, &server, &client, &token)?;
-    call(resource.as_deref(), &token)
+    if let Some(issuer) = &args.issuer {
+        let server = metadata(&transport, &Issuer::new(issuer.as_str())?, args.store.as_deref())?;
+        sign_in(&transport, &args.configure(InstalledApp::new(&server, &args.client(&server))), &args, None)?;
+        if let Some(directory) = &args.store {
+            // So that the next time it need not be asked for.
+            write_private(directory.join("metadata.json"), server.to_json().as_bytes())
+                .map_err(grantflow::Error::from)?;
+        }
+        return Ok(());
+    }
+    let front = Front::start(Server::demo())?;
+    println!("A pretend server runs at {}\nReading its metadata", front.issuer());
+    let server = transport.run(Discovery::new(&Issuer::new(front.issuer())?))?;
+    let app = InstalledApp::new(&server, &Client::new("demo")).scopes("openid email read").open_browser(false);
+    let app = app.show(|url| {
+        println!("A pretend person opens {} and consents", url.split('?').next().unwrap_or_default());
+        person::visit_in_background(url);
+    });
+    let resource = front.url(Place::Resource);
+    sign_in(&transport, &app, &args, Some(&resource))?;
+    if args.store.is_some() {
+        println!("\nOnce more, as when the program is started again");
+        sign_in(&transport, &app, &args, Some(&resource))?;
+    }
+    Ok(())
 }
 
-/// Says what the token is good for. The token itself is not shown.
-fn show(transport: &Transport, token: &Token) {
-    println!("A token is here, for the scopes: {}", token.scopes().as_str());
-    match token.expires_at() {
-        Some(end) => println!("  it ends at {end}, in {} s", end.since(transport.now().wall).as_secs()),
-        None => println!("  the server does not say when it ends"),
+fn sign_in(transport: &Transport, app: &InstalledApp, args: &Login, resource: Option<&str>) -> Outcome {
+    match &args.store {
+        Some(directory) => remember(transport, app, directory, resource),
+        None => once(transport, app, resource),
     }
-    println!("  it {} a refresh token", if token.refresh_token().is_some() { "has" } else { "has no" });
-    if let Some(id_token) = token.id_token() {
-        println!("  the user is {} of {}", id_token.subject(), id_token.issuer());
+}
+
+/// Signs in unless it was done before.
+fn remember(transport: &Transport, app: &InstalledApp, directory: &Path, resource: Option<&str>) -> Outcome {
+    println!("Looking for what was granted before, in {}", directory.display());
+    let store = FileStore::new(directory);
+    let tokens = transport.with_store(Arc::new(store)).load_or_sign_in(app, "")?;
+    show(transport, &*tokens.token()?);
+    call(resource, &*tokens.token()?)
+}
+
+/// Signs in, refreshes the token and revokes it, so that nothing is left over.
+fn once(transport: &Transport, app: &InstalledApp, resource: Option<&str>) -> Outcome {
+    let (server, client) = (app.server(), app.client());
+    println!("Signing in at {}", server.issuer());
+    let mut token = transport.sign_in(app)?;
+    show(transport, &token);
+    call(resource, &token)?;
+    if token.refresh_token().is_some() {
+        println!("Refreshing the token");
+        token = transport.run(TokenRequest::refresh(server, client, &token)?.exchange())?;
+        show(transport, &token);
+        call(resource, &token)?;
     }
+    if server.revocation().is_err() {
+        println!("The server does not revoke tokens");
+        return Ok(());
+    }
+    println!("Revoking the token");
+    let secret = token.refresh_token().cloned().unwrap_or_else(|| Secret::from(token.access_token()));
+    transport.run(Revocation::new(server, client, &secret)?.exchange())?;
+    call(resource, &token)
+}
+
+/// The server's metadata, as an earlier run kept it, or as the server tells it.
+fn metadata(transport: &Transport, issuer: &Issuer, store: Option<&Path>) -> Result<ServerMetadata, Box<dyn Error>> {
+    let kept = store.and_then(|directory| read_private(directory.join("metadata.json"), 1 << 18).ok()?);
+    if let Some(server) = kept.and_then(|json| ServerMetadata::from_json(&json, issuer).ok()) {
+        return Ok(server);
+    }
+    println!("Reading the server's metadata");
+    Ok(transport.run(Discovery::new(issuer))?)
 }
 
 /// Calls what the token protects, by whatever HTTP client the program has: here ureq.
-fn call(resource: Option<&str>, token: &Token) -> Result<(), Box<dyn Error>> {
+fn call(resource: Option<&str>, token: &Token) -> Outcome {
     let Some(url) = resource else { return Ok(()) };
     println!("Calling {url} with the token");
     let agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().new_agent();
@@ -124,58 +137,41 @@ fn call(resource: Option<&str>, token: &Token) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Ends what was granted, so that nothing is left over.
-fn revoke(
-    transport: &Transport,
-    server: &ServerMetadata,
-    client: &Client,
-    token: &Token,
-) -> Result<(), Box<dyn Error>> {
-    if server.revocation().is_err() {
-        println!("The server does not revoke tokens");
-        return Ok(());
-    }
-    println!("Revoking the token");
-    let secret = token.refresh_token().cloned().unwrap_or_else(|| Secret::from(token.access_token()));
-    transport.run(Revocation::new(server, client, &secret)?.exchange())?;
-    Ok(())
-}
-
-#[derive(Default)]
-struct Args {
+struct Login {
     client_secrets: Option<PathBuf>,
     issuer: Option<String>,
     client_id: Option<String>,
     client_secret: Option<Secret>,
     scopes: Vec<String>,
+    store: Option<PathBuf>,
+    no_browser: bool,
     paste: bool,
 }
 
-impl Args {
-    /// The arguments, or `None` if help is wanted.
-    fn parse(mut given: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
-        let mut args = Self::default();
-        while let Some(name) = given.next() {
-            let mut value = || given.next().ok_or_else(|| format!("{name} needs a value"));
-            match &*name {
-                "--help" | "-h" => return Ok(None),
-                "--client-secrets" => args.client_secrets = Some(value()?.into()),
-                "--issuer" => args.issuer = Some(value()?),
-                "--client-id" => args.client_id = Some(value()?),
-                "--client-secret" => args.client_secret = Some(value()?.into()),
-                "--scope" => args.scopes.push(value()?),
-                "--paste" => args.paste = true,
-                _ => return Err(format!("There is no argument {name}")),
-            }
+impl Login {
+    fn parse(args: &mut Args) -> Result<Self, String> {
+        let store = args.value("--store")?.map(Into::into);
+        let pretend = args.is_empty();
+        let parsed = Self {
+            client_secrets: args.value("--client-secrets")?.map(Into::into),
+            issuer: args.value("--issuer")?,
+            client_id: args.value("--client-id")?,
+            client_secret: args.value("--client-secret")?.map(Into::into),
+            scopes: args.values("--scope")?,
+            store,
+            no_browser: args.flag("--no-browser"),
+            paste: args.flag("--paste"),
+        };
+        match (&parsed.client_secrets, &parsed.issuer, &parsed.client_id) {
+            (Some(_), None, None) if parsed.scopes.is_empty() => Err("Google needs a --scope, such as openid".into()),
+            (Some(_), None, None) | (None, Some(_), Some(_)) => Ok(parsed),
+            (None, None, None) if pretend => Ok(parsed),
+            _ => Err("Give --client-secrets, or --issuer and --client-id, or none of these".into()),
         }
-        match (&args.client_secrets, &args.issuer, &args.client_id) {
-            (Some(_), None, None) if args.scopes.is_empty() => Err("Google needs a --scope, such as openid".into()),
-            (Some(_), None, None) | (None, Some(_), Some(_)) => Ok(Some(args)),
-            (None, None, None) if args.scopes.is_empty() && args.client_secret.is_none() && !args.paste => {
-                Ok(Some(args))
-            }
-            _ => Err("Give --client-secrets, or --issuer and --client-id, or nothing".into()),
-        }
+    }
+
+    fn configure(&self, app: InstalledApp) -> InstalledApp {
+        app.scopes(self.scopes.join(" ")).paste(self.paste).open_browser(!self.no_browser)
     }
 
     /// The client, with its secret in the way that the server takes it.

@@ -1,0 +1,102 @@
+//! What the examples share: their arguments, how they show a token, and how they end.
+#![allow(dead_code, reason = "each example uses its own part of this")]
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use grantflow_ureq::Transport;
+use grantflow_ureq::grantflow::Token;
+
+pub(crate) type Outcome = Result<(), Box<dyn Error>>;
+
+/// Reads the arguments and runs the example with what was read of them.
+pub(crate) fn run<A>(
+    help: &str,
+    parse: impl FnOnce(&mut Args) -> Result<A, String>,
+    example: impl FnOnce(A) -> Outcome,
+) -> ExitCode {
+    let mut args = Args(std::env::args().skip(1).collect());
+    if args.flag("--help") || args.flag("-h") {
+        println!("{help}");
+        return ExitCode::SUCCESS;
+    }
+    let parsed = parse(&mut args).and_then(|parsed| match args.0.first() {
+        Some(left) => Err(format!("There is no argument {left}")),
+        None => Ok(parsed),
+    });
+    match parsed.map(example) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            eprintln!("{}", whole(&*error));
+            ExitCode::FAILURE
+        }
+        Err(message) => {
+            eprintln!("{message}\n\n{help}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error with whatever led to it.
+fn whole(error: &dyn Error) -> String {
+    let mut text = format!("Error: {error}");
+    let mut source = error.source();
+    while let Some(inner) = source {
+        if !text.contains(&inner.to_string()) {
+            text.push_str(&format!("\n  because: {inner}"));
+        }
+        source = inner.source();
+    }
+    text
+}
+
+/// The arguments that were not taken yet.
+pub(crate) struct Args(Vec<String>);
+
+impl Args {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this one is there, which has no value.
+    pub(crate) fn flag(&mut self, name: &str) -> bool {
+        let found = self.0.iter().position(|arg| arg == name);
+        found.map(|at| self.0.remove(at)).is_some()
+    }
+
+    /// The value behind this one.
+    pub(crate) fn value(&mut self, name: &str) -> Result<Option<String>, String> {
+        let Some(at) = self.0.iter().position(|arg| arg == name) else { return Ok(None) };
+        if self.0.get(at + 1).is_none_or(|value| value.starts_with("--")) {
+            return Err(format!("{name} needs a value"));
+        }
+        self.0.remove(at);
+        Ok(Some(self.0.remove(at)))
+    }
+
+    /// The values of one that may be given several times.
+    pub(crate) fn values(&mut self, name: &str) -> Result<Vec<String>, String> {
+        std::iter::from_fn(|| self.value(name).transpose()).collect()
+    }
+
+    /// The first that has no name, once all that have one are taken.
+    pub(crate) fn unnamed(&mut self) -> Option<String> {
+        let found = self.0.iter().position(|arg| !arg.starts_with("--"));
+        found.map(|at| self.0.remove(at))
+    }
+}
+
+/// Says what a token is good for. The token itself is not shown.
+pub(crate) fn show(transport: &Transport, token: &Token) {
+    println!("A token is here, for the scopes: {}", token.scopes().as_str());
+    match token.expires_at() {
+        Some(end) => println!("  it ends at {end}, in {} s", end.since(transport.now().wall).as_secs()),
+        None => println!("  the server does not say when it ends"),
+    }
+    if token.refresh_token().is_some() {
+        println!("  it has a refresh token");
+    }
+    if let Some(id_token) = token.id_token() {
+        println!("  the user is {} of {}", id_token.subject(), id_token.issuer());
+    }
+}
