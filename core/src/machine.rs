@@ -20,7 +20,9 @@
 //! # impl Net {
 //! #   fn now(&self) -> Now { Now::default() }
 //! #   fn random(&self) -> [u8; 32] { [7; 32] }
-//! #   fn fetch(&self, _: grantflow::Call) -> Result<http::Response<Vec<u8>>, grantflow::Failure> { unimplemented!() }
+//! #   fn fetch(&self, _: grantflow::Call) -> Result<http::Response<Vec<u8>>, grantflow::Failure> {
+//! #       Err(grantflow::Failure::not_sent(grantflow::machine::FailureKind::Connect, "no network"))
+//! #   }
 //! #   fn sleep(&self, _: std::time::Duration) {}
 //! # }
 //! fn drive<M: Machine>(mut machine: M, net: &mut Net) -> Result<M::Output, Error> {

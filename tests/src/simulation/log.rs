@@ -9,7 +9,7 @@ use grantflow::Now;
 const KEPT: usize = 200;
 
 #[derive(Debug, Default)]
-pub(super) struct Log {
+pub(crate) struct Log {
     notes: VecDeque<Note>,
     digest: Fnv,
 }
@@ -25,7 +25,7 @@ struct Note {
 
 impl Log {
     /// `what` holds `{a}` and `{b}` where these belong.
-    pub(super) fn note(&mut self, event: u64, now: Now, what: &'static str, a: usize, b: u64) {
+    pub(crate) fn note(&mut self, event: u64, now: Now, what: &'static str, a: usize, b: u64) {
         self.digest.write(what.as_bytes());
         self.digest.write(&(now.wall.as_unix_millis() as u64 ^ (a as u64) << 48 ^ b).to_be_bytes());
         if self.notes.len() == KEPT {
@@ -34,11 +34,11 @@ impl Log {
         self.notes.push_back(Note { event, now, what, a, b });
     }
 
-    pub(super) fn digest(&self) -> u64 {
+    pub(crate) fn digest(&self) -> u64 {
         self.digest.0
     }
 
-    pub(super) fn last(&self) -> Vec<String> {
+    pub(crate) fn last(&self) -> Vec<String> {
         let line = |note: &Note| {
             let what = note.what.replace("{a}", &note.a.to_string()).replace("{b}", &note.b.to_string());
             let (wall, mono) = (note.now.wall, note.now.mono.as_secs_f64());

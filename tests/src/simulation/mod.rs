@@ -25,11 +25,11 @@
 mod account;
 mod caller;
 mod clock;
-mod log;
+pub(crate) mod log;
 mod manager;
 mod network;
 mod oracle;
-mod rng;
+pub(crate) mod rng;
 mod weather;
 
 use std::collections::BTreeMap;

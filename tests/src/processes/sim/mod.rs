@@ -19,12 +19,10 @@
 //! process can know that its clock is wrong.
 
 mod effects;
-mod log;
 mod network;
 mod oracle;
 mod plan;
 mod process;
-mod rng;
 mod server;
 mod weather;
 
@@ -36,13 +34,13 @@ use std::time::Duration;
 use grantflow::{Now, Timestamp};
 
 use super::Shelf;
+use crate::simulation::log::Log;
+use crate::simulation::rng::Rng;
 use effects::Op;
-use log::Log;
 use network::Trouble;
 use oracle::Known;
 use plan::Plan;
 use process::{Process, Run};
-use rng::Rng;
 use server::Server;
 use weather::{Season, Weather};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use grantflow::Rotation;
 
-use super::rng::Rng;
+use crate::simulation::rng::Rng;
 
 #[derive(Debug)]
 pub(super) struct Plan {
