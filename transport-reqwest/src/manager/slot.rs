@@ -287,6 +287,7 @@ impl Slot {
         self.marks.fetch_and(!SEEN, Ordering::Relaxed) & SEEN != 0
     }
 
+    #[inline]
     fn mark(&self) {
         // Readers share the line as long as it does not change.
         if self.marks.load(Ordering::Relaxed) & (IN_USE | SEEN) != IN_USE | SEEN {

@@ -23,11 +23,13 @@ impl TokenRef {
     }
 
     /// What is there now.
+    #[inline]
     pub(super) fn of(published: &ArcSwapOption<Issued>) -> Option<Self> {
         let guard = published.load();
         guard.is_some().then(|| Self(guard))
     }
 
+    #[inline]
     fn issued(&self) -> &Arc<Issued> {
         self.0.as_ref().expect("there is none without a token: see `of`")
     }
@@ -47,6 +49,7 @@ impl Clone for TokenRef {
 
 impl Deref for TokenRef {
     type Target = Token;
+    #[inline]
     fn deref(&self) -> &Token {
         &self.issued().token
     }
