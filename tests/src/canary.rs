@@ -11,10 +11,10 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 /// Every shape of a secret that a careless line of code may print: as it is, percent-encoded, in
 /// base64 wherever it begins, in hex, escaped, as a list of bytes.
 pub fn shapes(secret: &str) -> Vec<String> {
-    // A fuzzer learns what is looked for, and writes it into its input itself: there only the secret counts,
-    // which is struck out wherever it comes from.
+    // A fuzzer learns what is looked for and writes it into its input itself, also where it was never sent: leaks
+    // are looked for by the property tests, which guess nothing, and the fuzzer looks for panics and endless runs.
     if std::env::var_os("GRANTFLOW_FUZZING").is_some() {
-        return vec![secret.to_owned()];
+        return Vec::new();
     }
     let bytes = secret.as_bytes();
     let mut shapes = vec![
