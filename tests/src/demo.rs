@@ -1,6 +1,6 @@
 //! What most tests begin with: the clients of [`Server::demo`] and a person who has signed in.
 
-use grantflow::{AuthorizationRequest, Client, ClientAuthentication, Token};
+use grantflow::{AuthorizationRequest, Client, ClientAuthentication, DeviceAuthorization, DeviceCode, Token};
 
 use crate::{Server, World};
 
@@ -30,4 +30,14 @@ pub fn request(server: &Server, scopes: &str) -> AuthorizationRequest {
 pub fn signed_in(world: &mut World, scopes: &str) -> Token {
     let request = request(world.server(), scopes);
     world.sign_in(request, &client()).expect("the person signs in")
+}
+
+/// The code that a device of the public client shows to get these scopes.
+///
+/// # Panics
+///
+/// If it gets none.
+pub fn device_code(world: &mut World, scopes: &str) -> DeviceCode {
+    let request = DeviceAuthorization::new(&world.server().metadata(), &client()).expect("the server takes devices");
+    world.run(request.scopes(scopes).exchange()).expect("a code")
 }

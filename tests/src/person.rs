@@ -1,4 +1,5 @@
-//! A person with a browser: opens the authorization URL, consents, and is sent back.
+//! A person with a browser: opens the authorization URL, consents, and is sent back; or enters the code that a
+//! device shows.
 
 use std::io::{self, Write};
 use std::net::TcpStream;
@@ -63,6 +64,18 @@ pub fn answer(url: &str) -> io::Result<String> {
 pub fn visit_in_background(url: &str) -> JoinHandle<io::Result<Page>> {
     let url = url.to_owned();
     std::thread::spawn(move || visit(&url))
+}
+
+/// Opens the address that a device shows and enters its code there.
+pub fn enter_code(verification_uri: &str, user_code: &str) -> io::Result<Page> {
+    visit(&with_code(verification_uri, user_code))
+}
+
+/// Where the form on that page leads.
+pub(crate) fn with_code(verification_uri: &str, user_code: &str) -> String {
+    let query: String =
+        url::form_urlencoded::Serializer::new(String::new()).append_pair("user_code", user_code).finish();
+    format!("{verification_uri}?{query}")
 }
 
 /// Gets one address over TCP, following nothing. Cleartext only.

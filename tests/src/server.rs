@@ -6,6 +6,7 @@
 
 mod authorize;
 mod client;
+mod device;
 mod fault;
 mod settings;
 mod token;
@@ -21,9 +22,14 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use url::form_urlencoded;
 
+use device::Device;
+
 pub use client::Registered;
 pub use fault::{Answer, Fault, Wire};
 pub use settings::{Alter, Consent, Iss, RefreshTokens, Settings};
+
+/// The `grant_type` of RFC 8628, section 3.4.
+const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// The server: its settings, what it has handed out, and what it has seen.
 #[derive(Debug)]
@@ -37,6 +43,7 @@ pub struct Server {
     codes: BTreeMap<String, Code>,
     access: BTreeMap<String, Access>,
     refresh: BTreeMap<String, Refresh>,
+    devices: BTreeMap<String, Device>,
     handed_out: u64,
     faults: VecDeque<(Place, Fault)>,
     seen: Vec<Seen>,
@@ -89,6 +96,10 @@ pub enum Place {
     Keys,
     /// `/authorize`
     Authorize,
+    /// `/device_authorization`: where a device gets its codes.
+    Device,
+    /// `/device`: where a person enters the code that a device shows.
+    Verification,
     /// `/token`
     Token,
     /// `/revoke`
@@ -114,7 +125,7 @@ impl Seen {
     /// A parameter of its form or query.
     pub fn param(&self, name: &str) -> Option<String> {
         let bytes = match self.place {
-            Place::Authorize => self.request.uri().query().unwrap_or_default().as_bytes(),
+            Place::Authorize | Place::Verification => self.request.uri().query().unwrap_or_default().as_bytes(),
             _ => self.request.body(),
         };
         form_urlencoded::parse(bytes).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
@@ -138,6 +149,7 @@ impl Server {
             codes: BTreeMap::new(),
             access: BTreeMap::new(),
             refresh: BTreeMap::new(),
+            devices: BTreeMap::new(),
             handed_out: 0,
             faults: VecDeque::new(),
             seen: Vec::new(),
@@ -208,6 +220,8 @@ impl Server {
             Place::OAuthMetadata => format!("{}/.well-known/oauth-authorization-server{path}", self.origin()),
             Place::Keys => format!("{base}/jwks"),
             Place::Authorize => format!("{base}/authorize"),
+            Place::Device => format!("{base}/device_authorization"),
+            Place::Verification => format!("{base}/device"),
             Place::Token => format!("{base}/token"),
             Place::Revoke => format!("{base}/revoke"),
             Place::Resource => format!("{base}/resource"),
@@ -268,13 +282,13 @@ impl Server {
 
     fn place(&self, path: &str) -> Place {
         use Place::*;
-        let all = [OpenIdMetadata, OAuthMetadata, Keys, Authorize, Token, Revoke, Resource];
+        let all = [OpenIdMetadata, OAuthMetadata, Keys, Authorize, Device, Verification, Token, Revoke, Resource];
         all.into_iter().find(|place| self.address(*place)[self.origin().len()..] == *path).unwrap_or(Elsewhere)
     }
 
     fn handle(&mut self, place: Place, now: Timestamp, request: &Request<Vec<u8>>) -> Response<Vec<u8>> {
         let method = match place {
-            Place::Token | Place::Revoke => Method::POST,
+            Place::Device | Place::Token | Place::Revoke => Method::POST,
             _ => Method::GET,
         };
         if request.method() != method {
@@ -285,6 +299,8 @@ impl Server {
             Place::OAuthMetadata if self.settings.oauth_metadata => answer(StatusCode::OK, &self.document()),
             Place::Keys => answer(StatusCode::OK, &json!({"keys": []})),
             Place::Authorize => self.authorize(now, request),
+            Place::Device => self.authorize_device(now, request).unwrap_or_else(Refusal::into_response),
+            Place::Verification => self.verify_device(now, request),
             Place::Token => self.token(now, request).unwrap_or_else(Refusal::into_response),
             Place::Revoke => self.revoke(request).unwrap_or_else(Refusal::into_response),
             Place::Resource => self.resource(now, request),
@@ -297,11 +313,14 @@ impl Server {
         let mut document = json!({
             "issuer": self.issuer,
             "authorization_endpoint": self.address(Place::Authorize),
+            "device_authorization_endpoint": self.address(Place::Device),
             "token_endpoint": self.address(Place::Token),
             "revocation_endpoint": self.address(Place::Revoke),
             "jwks_uri": self.address(Place::Keys),
             "response_types_supported": ["code"],
-            "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials", "password"],
+            "grant_types_supported": [
+                "authorization_code", "refresh_token", "client_credentials", "password", DEVICE_CODE,
+            ],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256"],
             "token_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post"],

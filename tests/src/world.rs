@@ -17,6 +17,7 @@ use http::{Request, Response};
 use sha2::{Digest, Sha256};
 
 use crate::Google;
+use crate::person::with_code;
 use crate::server::{Server, Wire};
 
 /// A machine that goes on for longer than this does not end.
@@ -175,7 +176,20 @@ impl World {
     /// # Panics
     ///
     /// If it does not end.
-    pub fn run<M: Machine>(&mut self, mut machine: M) -> Result<M::Output, Error> {
+    pub fn run<M: Machine>(&mut self, machine: M) -> Result<M::Output, Error> {
+        self.run_while(machine, |_| {})
+    }
+
+    /// Drives a machine to its end, while others do this after each effect.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end.
+    pub fn run_while<M: Machine>(
+        &mut self,
+        mut machine: M,
+        mut others: impl FnMut(&mut Self),
+    ) -> Result<M::Output, Error> {
         let mut reply = Reply::Start;
         for _ in 0..STEPS {
             let mut cx = self.cx();
@@ -183,6 +197,7 @@ impl World {
                 Step::Done(result) => return result,
                 Step::Do(effect) => self.carry_out(effect),
             };
+            others(self);
         }
         panic!("the machine does not end");
     }
@@ -200,14 +215,29 @@ impl World {
     ///
     /// If they are not sent anywhere.
     pub fn person(&mut self, url: &str) -> String {
-        let request = Request::get(url).body(Vec::new()).expect("the address can be opened");
-        let now = self.now.wall;
-        let server = self.server_at(&request).expect("a server lives there");
-        let Wire::Whole(response) = server.answer(now, &request).wire else { panic!("the browser got no answer") };
+        let response = self.open(url);
         match response.headers().get("location") {
             Some(location) => location.to_str().expect("an address").to_owned(),
             None => panic!("no redirect: {}", String::from_utf8_lossy(response.body())),
         }
+    }
+
+    /// A person enters the code that a device shows. Whether the page takes it.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such page.
+    pub fn enter_code(&mut self, verification_uri: &str, user_code: &str) -> bool {
+        self.open(&with_code(verification_uri, user_code)).status().is_success()
+    }
+
+    /// What a browser gets at this address.
+    fn open(&mut self, url: &str) -> Response<Vec<u8>> {
+        let request = Request::get(url).body(Vec::new()).expect("the address can be opened");
+        let now = self.now.wall;
+        let server = self.server_at(&request).expect("a server lives there");
+        let Wire::Whole(response) = server.answer(now, &request).wire else { panic!("the browser got no answer") };
+        response
     }
 
     fn server_at(&mut self, request: &Request<Vec<u8>>) -> Option<&mut Server> {

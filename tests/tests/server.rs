@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use grantflow::Timestamp;
 use grantflow_tests::demo::REDIRECT;
-use grantflow_tests::server::{RefreshTokens, Wire};
+use grantflow_tests::server::{Consent, RefreshTokens, Wire};
 use grantflow_tests::{Front, Place, Registered, Server, person};
 use http::{Request, Response};
 use serde_json::Value;
@@ -179,6 +179,161 @@ fn a_rotated_refresh_token_used_again_ends_the_family() {
     assert_eq!(refresh(&mut server, NOW + Duration::from_secs(11), &first).1["error"], "invalid_grant");
     assert_eq!(refresh(&mut server, NOW, &second).1["error"], "invalid_grant");
     assert!(!server.accepts(second["access_token"].as_str().unwrap(), NOW));
+}
+
+const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+
+/// A device of the client `demo` gets its codes: the answer.
+fn device(server: &mut Server) -> Value {
+    let (status, body) = post(server, NOW, Place::Device, &[("client_id", "demo"), ("scope", "read")]);
+    assert_eq!(status, 200, "{body}");
+    body
+}
+
+/// What the device is told this many seconds later, with one parameter set to another value, or left out.
+fn poll(server: &mut Server, device: &Value, seconds: u64, name: &str, value: Option<&str>) -> (u16, Value) {
+    let code = device["device_code"].as_str().unwrap();
+    let good = [("grant_type", DEVICE), ("client_id", "demo"), ("device_code", code)];
+    post(server, NOW + Duration::from_secs(seconds), Place::Token, &with(&good, name, value))
+}
+
+fn enter(server: &mut Server, seconds: u64, query: &str) -> u16 {
+    let request = Request::get(server.address(Place::Verification) + query).body(Vec::new()).unwrap();
+    answer(server, NOW + Duration::from_secs(seconds), request).status().as_u16()
+}
+
+fn user_code(device: &Value) -> String {
+    format!("?user_code={}", device["user_code"].as_str().unwrap())
+}
+
+#[test]
+fn a_device_gets_codes_in_the_name_of_a_known_client() {
+    for (name, value, status, error) in [
+        ("client_id", None, 400, "invalid_request"),
+        ("client_id", Some("unknown"), 401, "invalid_client"),
+        ("client_id", Some("batch"), 401, "invalid_client"),
+        ("client_secret", Some("x"), 401, "invalid_client"),
+        ("scope", Some("everything"), 400, "invalid_scope"),
+        ("scope", Some(""), 400, "invalid_request"),
+        ("nonce", Some("x"), 400, "invalid_request"),
+    ] {
+        let form = with(&[("client_id", "demo"), ("scope", "read")], name, value);
+        let (got, body) = post(&mut server(), NOW, Place::Device, &form);
+        assert_eq!((got, body["error"].as_str()), (status, Some(error)), "{name} {value:?}");
+    }
+    let mut server = server();
+    let (first, second) = (device(&mut server), device(&mut server));
+    for name in ["device_code", "user_code"] {
+        assert_ne!(first[name], second[name], "{name}");
+    }
+    let uri = server.address(Place::Verification);
+    assert_eq!(first["verification_uri"].as_str(), Some(&*uri));
+    assert_eq!(first["verification_uri_complete"].as_str(), Some(&*(uri + &user_code(&first))));
+    assert_eq!((first["expires_in"].as_u64(), first["interval"].as_u64()), (Some(1800), Some(5)));
+    server.settings.device_interval = None;
+    assert_eq!(device(&mut server)["interval"], Value::Null);
+    let get = Request::get(server.address(Place::Device)).body(Vec::new()).unwrap();
+    assert_eq!(answer(&mut server, NOW, get).status(), 405);
+}
+
+#[test]
+fn a_device_gets_its_token_once_and_only_with_its_own_code() {
+    let mut server = server();
+    let asking = device(&mut server);
+    assert_eq!(enter(&mut server, 1, &user_code(&asking)), 200);
+    for (name, value, status, error) in [
+        ("grant_type", None, 400, "invalid_request"),
+        ("grant_type", Some("device_code"), 400, "unsupported_grant_type"),
+        ("grant_type", Some("authorization_code"), 400, "invalid_request"),
+        ("client_id", None, 400, "invalid_request"),
+        ("client_id", Some("unknown"), 401, "invalid_client"),
+        ("client_id", Some("other"), 400, "invalid_grant"),
+        ("device_code", None, 400, "invalid_request"),
+        ("device_code", Some("made-up"), 400, "invalid_grant"),
+        ("scope", Some("read"), 400, "invalid_request"),
+    ] {
+        let (got, body) = poll(&mut server, &asking, 5, name, value);
+        assert_eq!((got, body["error"].as_str()), (status, Some(error)), "{name} {value:?}");
+    }
+    let (status, token) = poll(&mut server, &asking, 5, "", None);
+    assert_eq!(status, 200, "{token}");
+    assert!(server.accepts(token["access_token"].as_str().unwrap(), NOW) && token["refresh_token"].is_string());
+    let (status, body) = poll(&mut server, &asking, 10, "", None);
+    assert_eq!((status, body["error"].as_str()), (400, Some("invalid_grant")));
+}
+
+#[test]
+fn a_device_that_asks_too_soon_is_slowed_down_each_time_by_five_seconds() {
+    let mut server = server();
+    let asking = device(&mut server);
+    for (seconds, error) in [
+        (4, "slow_down"), // Now 10 s.
+        (14, "authorization_pending"),
+        (23, "slow_down"), // Now 15 s, and it counts from here.
+        (37, "slow_down"), // Now 20 s.
+        (57, "authorization_pending"),
+    ] {
+        let (status, body) = poll(&mut server, &asking, seconds, "", None);
+        assert_eq!((status, body["error"].as_str()), (400, Some(error)), "at {seconds}");
+    }
+    enter(&mut server, 60, &user_code(&asking));
+    assert_eq!(poll(&mut server, &asking, 61, "", None).1["error"], "slow_down", "whatever was decided");
+    server.settings.device_interval = None;
+    let asking = device(&mut server);
+    assert_eq!(poll(&mut server, &asking, 4, "", None).1["error"], "slow_down", "5 s, unless told (section 3.2)");
+}
+
+#[test]
+fn a_device_is_told_that_the_person_said_no_or_never_came() {
+    let mut server = server();
+    let (denied, late) = (device(&mut server), device(&mut server));
+    server.settings.consent = Consent::Deny("access_denied");
+    assert_eq!(enter(&mut server, 1, &user_code(&denied)), 200);
+    for seconds in [5, 10] {
+        assert_eq!(poll(&mut server, &denied, seconds, "", None).1["error"], "access_denied");
+    }
+    assert_eq!(poll(&mut server, &late, 1799, "", None).1["error"], "authorization_pending");
+    assert_eq!(enter(&mut server, 1800, &user_code(&late)), 404, "the code has ended");
+    assert_eq!(poll(&mut server, &late, 1805, "", None).1["error"], "expired_token");
+}
+
+#[test]
+fn a_persons_code_is_taken_once_as_it_is_shown() {
+    let mut server = server();
+    let asking = device(&mut server);
+    let code = user_code(&asking);
+    assert_eq!(enter(&mut server, 1, ""), 200, "the page to enter it");
+    for wrong in [code.to_lowercase(), code.replace('-', ""), format!("{code}{code}"), "?user_code=".into()] {
+        assert!(matches!(enter(&mut server, 1, &wrong), 400 | 404), "{wrong}");
+    }
+    assert_eq!(enter(&mut server, 1, &code), 200);
+    assert_eq!(enter(&mut server, 2, &code), 409, "a second time");
+    assert_eq!(poll(&mut server, &asking, 5, "", None).0, 200);
+}
+
+#[test]
+fn google_treats_devices_in_its_own_way() {
+    let mut server = server().with(|settings| settings.device_like_google = true);
+    let (_, public) = post(&mut server, NOW, Place::Device, &[("client_id", "demo")]);
+    assert_eq!(poll(&mut server, &public, 5, "", None).1["error"], "invalid_request", "a secret is needed");
+    let client = [("client_id", "posting"), ("client_secret", "posting-secret")];
+    let (_, asking) = post(&mut server, NOW, Place::Device, &client);
+    let uri = server.address(Place::Verification);
+    assert_eq!(asking["verification_url"].as_str(), Some(&*uri));
+    assert!(asking["verification_uri"].is_null() && asking["verification_uri_complete"].is_null());
+    let good =
+        [&client[..], &[("grant_type", DEVICE), ("device_code", asking["device_code"].as_str().unwrap())]].concat();
+    server.settings.consent = Consent::Deny("access_denied");
+    for (seconds, status, error) in [
+        (5, 428, "authorization_pending"),
+        (6, 403, "slow_down"),
+        (16, 403, "access_denied"),
+        (1800, 400, "expired_token"),
+    ] {
+        let (got, body) = post(&mut server, NOW + Duration::from_secs(seconds), Place::Token, &good);
+        assert_eq!((got, body["error"].as_str()), (status, Some(error)), "at {seconds}");
+        enter(&mut server, seconds, &user_code(&asking));
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use grantflow::{Scopes, Timestamp};
 use http::{Request, Response, StatusCode, header};
 use url::Url;
 
-use super::{Code, Consent, Grant, Iss, Refusal, Server, params, refuse, text};
+use super::{Code, Consent, Iss, Refusal, Server, params, refuse, text};
 
 const KNOWN: [&str; 13] = [
     "response_type",
@@ -95,25 +95,23 @@ impl Server {
         if asked.contains("openid") != nonce.is_some() {
             return refuse("invalid_request", "a nonce is needed with openid, and without it there must be none");
         }
-        let scopes = match &self.settings.consent {
-            Consent::Grant => asked,
-            Consent::Narrow(scopes) => asked.iter().filter(|scope| scopes.contains(scope)).collect(),
-            Consent::Deny(error) => return refuse(error, "the user said no"),
-        };
+        let scopes = self.consent(asked)?;
         let subject = get("login_hint").unwrap_or(&self.settings.subject).to_owned();
-        let grant = self.grants.len();
-        self.grants.push(Grant {
-            client_id: client_id.to_owned(),
-            subject,
-            scopes,
-            nonce,
-            max_age: get("max_age").is_some(),
-            auth_time: now,
-            revoked: false,
-        });
+        let grant = self.grant(now, client_id, subject, scopes);
+        self.grants[grant].nonce = nonce;
+        self.grants[grant].max_age = get("max_age").is_some();
         let code = self.fresh("code");
         let redirect_uri = redirect_uri.to_owned();
         self.codes.insert(code.clone(), Code { grant, redirect_uri, challenge, plain, ends: now + CODE, used: false });
         Ok(code)
+    }
+
+    /// What the user allows of what was asked.
+    pub(super) fn consent(&self, asked: Scopes) -> Result<Scopes, Refusal> {
+        match &self.settings.consent {
+            Consent::Grant => Ok(asked),
+            Consent::Narrow(scopes) => Ok(asked.iter().filter(|scope| scopes.contains(scope)).collect()),
+            Consent::Deny(error) => refuse(error, "the user said no"),
+        }
     }
 }

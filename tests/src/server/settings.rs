@@ -29,12 +29,21 @@ pub struct Settings {
     pub id_token_on_refresh: bool,
     /// Whether revoking an unknown token is the error `invalid_token`, as at Google.
     pub revoke_like_google: bool,
+    /// The life of a device's codes in seconds, as `expires_in` tells.
+    pub device_lifetime: u64,
+    /// How many seconds a device must leave it alone between two questions; 5 if it does not say.
+    pub device_interval: Option<u64>,
+    /// Whether devices are treated as by Google: `verification_url`, no complete address, the statuses 428 and
+    /// 403, and no public clients.
+    pub device_like_google: bool,
     /// Whether `/.well-known/openid-configuration` is there.
     pub openid_metadata: bool,
     /// Whether `/.well-known/oauth-authorization-server` is there.
     pub oauth_metadata: bool,
     /// Changes the metadata document before it is sent.
     pub alter_metadata: Alter,
+    /// Changes the answer to a device before it is sent.
+    pub alter_device: Alter,
     /// Changes a token answer before it is sent.
     pub alter_token: Alter,
     /// Changes the header of an ID token before it is signed.
@@ -56,9 +65,13 @@ impl Default for Settings {
             iss: Iss::Right,
             id_token_on_refresh: true,
             revoke_like_google: false,
+            device_lifetime: 1800,
+            device_interval: Some(5),
+            device_like_google: false,
             openid_metadata: true,
             oauth_metadata: true,
             alter_metadata: Alter::default(),
+            alter_device: Alter::default(),
             alter_token: Alter::default(),
             alter_id_header: Alter::default(),
             alter_id_claims: Alter::default(),

@@ -10,9 +10,11 @@ use http::{Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Access, Grant, Refresh, RefreshTokens, Refusal, Registered, Server, answer, params, refuse, text};
+use super::{
+    Access, DEVICE_CODE, Grant, Refresh, RefreshTokens, Refusal, Registered, Server, answer, params, refuse, text,
+};
 
-type Params = BTreeMap<String, String>;
+pub(super) type Params = BTreeMap<String, String>;
 
 impl Server {
     pub(super) fn token(&mut self, now: Timestamp, request: &Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Refusal> {
@@ -22,6 +24,7 @@ impl Server {
             Some(name) if name == "refresh_token" => &["refresh_token", "scope"],
             Some(name) if name == "client_credentials" => &["scope"],
             Some(name) if name == "password" => &["username", "password", "scope"],
+            Some(name) if name == DEVICE_CODE => &["device_code"],
             Some(_) => return refuse("unsupported_grant_type", "no such grant"),
             None => return refuse("invalid_request", "there is no grant_type"),
         };
@@ -31,6 +34,7 @@ impl Server {
         let body = match params["grant_type"].as_str() {
             "authorization_code" => self.redeem(now, &client, &params),
             "refresh_token" => self.refresh(now, &client, &params),
+            DEVICE_CODE => self.poll_device(now, &client, &params),
             "client_credentials" if client.is_public() => refuse("unauthorized_client", "the client is public"),
             "client_credentials" => self.alone(now, &client, client.id.clone(), &params),
             _ => match (params.get("username"), params.get("password")) {
@@ -126,20 +130,11 @@ impl Server {
         subject: String,
         params: &Params,
     ) -> Result<Value, Refusal> {
-        let scopes = Scopes::from(params.get("scope").map(String::as_str).unwrap_or_default());
-        if !scopes.is_subset(&self.settings.scopes) || scopes.contains("openid") {
-            return refuse("invalid_scope", "a scope is unknown, or of no use here");
+        let scopes = self.known_scopes(params)?;
+        if scopes.contains("openid") {
+            return refuse("invalid_scope", "openid is of no use here");
         }
-        let grant = self.grants.len();
-        self.grants.push(Grant {
-            client_id: client.id.clone(),
-            subject,
-            scopes,
-            nonce: None,
-            max_age: false,
-            auth_time: now,
-            revoked: false,
-        });
+        let grant = self.grant(now, &client.id, subject, scopes);
         let mut body = self.access(now, grant, None);
         if params.contains_key("username") && self.settings.refresh_tokens != RefreshTokens::None {
             body["refresh_token"] = self.new_refresh_token(grant).into();
@@ -147,8 +142,28 @@ impl Server {
         self.finish(now, grant, None, body)
     }
 
+    /// The scopes that are asked for, each of which must be known.
+    pub(super) fn known_scopes(&self, params: &Params) -> Result<Scopes, Refusal> {
+        let scopes = Scopes::from(params.get("scope").map(String::as_str).unwrap_or_default());
+        if scopes.is_subset(&self.settings.scopes) { Ok(scopes) } else { refuse("invalid_scope", "a scope is unknown") }
+    }
+
+    /// A new grant.
+    pub(super) fn grant(&mut self, now: Timestamp, client_id: &str, subject: String, scopes: Scopes) -> usize {
+        self.grants.push(Grant {
+            client_id: client_id.to_owned(),
+            subject,
+            scopes,
+            nonce: None,
+            max_age: false,
+            auth_time: now,
+            revoked: false,
+        });
+        self.grants.len() - 1
+    }
+
     /// A new access token, for all that was granted or for less.
-    fn access(&mut self, now: Timestamp, grant: usize, narrowed: Option<Scopes>) -> Value {
+    pub(super) fn access(&mut self, now: Timestamp, grant: usize, narrowed: Option<Scopes>) -> Value {
         let token = self.fresh("at");
         let lifetime = self.settings.lifetime;
         let mut body = json!({"access_token": token, "token_type": "Bearer", "expires_in": lifetime});
@@ -163,14 +178,14 @@ impl Server {
         body
     }
 
-    fn new_refresh_token(&mut self, grant: usize) -> String {
+    pub(super) fn new_refresh_token(&mut self, grant: usize) -> String {
         let token = self.fresh("rt");
         self.refresh.insert(token.clone(), Refresh { grant, replaced: None });
         token
     }
 
     /// Adds the ID token if `openid` was granted, and what faults were asked for.
-    fn finish(
+    pub(super) fn finish(
         &mut self,
         now: Timestamp,
         grant: usize,
@@ -249,7 +264,7 @@ fn grant_type(request: &Request<Vec<u8>>) -> Option<String> {
 }
 
 /// The parameters of a posted form. They must not be in the address (RFC 6749, section 2.3.1).
-fn form(request: &Request<Vec<u8>>, known: &[&str]) -> Result<Params, Refusal> {
+pub(super) fn form(request: &Request<Vec<u8>>, known: &[&str]) -> Result<Params, Refusal> {
     let types: Vec<_> = request.headers().get_all(header::CONTENT_TYPE).iter().collect();
     if types != ["application/x-www-form-urlencoded"] {
         return refuse("invalid_request", "the content type must be application/x-www-form-urlencoded");
