@@ -66,7 +66,7 @@ pub enum ErrorKind {
     /// What came to the redirect URI is not the answer to this authorization request:
     /// wrong or missing `state`, wrong `iss`, repeated or missing parameters.
     InvalidRedirect,
-    /// The answer to an authorization request came too late.
+    /// The answer to an authorization request came too late, or a device's code has ended.
     Expired,
     /// The server is not the one that was meant: its metadata names another issuer.
     Issuer,

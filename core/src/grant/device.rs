@@ -8,22 +8,30 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use super::TokenRequest;
 use crate::error::printable;
-use crate::exchange::{Received, Request};
+use crate::exchange::{Received, Request, is_printable};
 use crate::jose::{Expected, Occasion};
 use crate::loopback::openable;
 use crate::machine::{Effect, Repeat, ask};
 use crate::server::Endpoint;
+use crate::token::{Answer, Known, Scalar, invalid};
 use crate::{
-    Client, Cx, Error, ErrorKind, Exchange, Machine, Now, Reply, Scopes, Secret, ServerMetadata, Step, Timestamp, Token,
+    Client, Cx, Deviations, Error, ErrorKind, Exchange, Machine, Now, Reply, Scopes, Secret, ServerMetadata, Step,
+    Timestamp, Token,
 };
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// The pause between two questions unless the server names another (RFC 8628, section 3.2).
 const INTERVAL: u64 = 5;
+/// Lifetimes above this are cut to it.
+const MAX_LIFETIME: u64 = 86_400;
+/// The longest device code to take.
+const MAX_CODE: usize = 16 * 1024;
+/// The most characters that a person is asked to type.
+const MAX_USER_CODE: usize = 100;
+/// The most bytes of an answer with codes.
+const MAX_BODY: usize = 64 * 1024;
 /// What a `slow_down` adds to it (section 3.5).
 const SLOW_DOWN: Duration = Duration::from_secs(5);
 /// The longest pause after failures of the network.
@@ -34,6 +42,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 pub struct DeviceAuthorization {
     request: Request,
     scopes: Scopes,
+    tolerated: Deviations,
 }
 
 impl DeviceAuthorization {
@@ -41,7 +50,7 @@ impl DeviceAuthorization {
     ///
     /// # Errors
     ///
-    /// If the server is known without a `device_authorization_endpoint`.
+    /// If the server is known without a `device_authorization_endpoint`, or the client is registered at another.
     pub fn new(server: &ServerMetadata, client: &Client) -> Result<Self, Error> {
         client.check_issuer(server.issuer())?;
         let address = server.get("device_authorization_endpoint").and_then(|value| value.as_str());
@@ -49,7 +58,8 @@ impl DeviceAuthorization {
             Error::config(format!("{} is known without a device_authorization_endpoint", server.issuer()))
         })?;
         let request = Request::post("asking for a device code", &Endpoint::new(address)?).repeat(Repeat::Freely);
-        Ok(Self { request: request.authenticate(client), scopes: Scopes::default() })
+        let request = request.max_body(MAX_BODY).authenticate(client);
+        Ok(Self { request, scopes: Scopes::default(), tolerated: server.tolerated() })
     }
 
     /// Asks for these scopes.
@@ -70,8 +80,8 @@ impl DeviceAuthorization {
 
     /// The machine that gets the code.
     pub fn exchange(self) -> Exchange<DeviceCode> {
-        let scopes = self.scopes;
-        self.request.exchange(move |received| DeviceCode::parse(received, &scopes))
+        let Self { request, scopes, tolerated } = self;
+        request.exchange(move |received| DeviceCode::parse(received, &scopes, tolerated))
     }
 }
 
@@ -89,52 +99,76 @@ pub struct DeviceCode {
     expires_at: Timestamp,
     interval: Duration,
     scopes: Scopes,
+    deviations: Deviations,
 }
 
-#[derive(Deserialize)]
-struct Answer<'a> {
-    #[serde(borrow)]
-    device_code: Cow<'a, str>,
-    #[serde(borrow)]
-    user_code: Cow<'a, str>,
-    /// Google's name for it.
-    #[serde(borrow, alias = "verification_url")]
-    verification_uri: Cow<'a, str>,
-    #[serde(borrow, default, alias = "verification_url_complete")]
-    verification_uri_complete: Option<Cow<'a, str>>,
-    expires_in: f64,
-    #[serde(default)]
-    interval: Option<f64>,
+/// The members of the answer. Google's names for addresses end in `url`.
+#[derive(Default)]
+struct Codes<'a> {
+    device_code: Scalar<'a>,
+    user_code: Scalar<'a>,
+    verification_uri: Scalar<'a>,
+    verification_url: Scalar<'a>,
+    verification_uri_complete: Scalar<'a>,
+    verification_url_complete: Scalar<'a>,
+    expires_in: Scalar<'a>,
+    interval: Scalar<'a>,
+}
+
+impl<'a> Known<'a> for Codes<'a> {
+    const WHAT: &'static str = "device code";
+
+    fn member(&mut self, name: &str) -> Option<(&mut Scalar<'a>, u8)> {
+        Some(match name {
+            "device_code" => (&mut self.device_code, 1),
+            "user_code" => (&mut self.user_code, 2),
+            "verification_uri" => (&mut self.verification_uri, 4),
+            "verification_url" => (&mut self.verification_url, 8),
+            "verification_uri_complete" => (&mut self.verification_uri_complete, 16),
+            "verification_url_complete" => (&mut self.verification_url_complete, 32),
+            "expires_in" => (&mut self.expires_in, 64),
+            "interval" => (&mut self.interval, 128),
+            _ => return None,
+        })
+    }
 }
 
 impl DeviceCode {
-    fn parse(received: Received<'_>, scopes: &Scopes) -> Result<Self, Error> {
-        let invalid = |why: &'static str| Error::new(ErrorKind::InvalidResponse, why);
-        let answer: Answer<'_> = serde_json::from_slice(received.response.body()).map_err(|e| {
-            let place = format!("the answer is no device code in JSON (line {}, column {})", e.line(), e.column());
-            Error::new(ErrorKind::InvalidResponse, place)
-        })?;
-        let seconds = |number: f64, most: f64| Duration::from_secs_f64(number.clamp(0.0, most));
-        let address = |text: &str| {
-            openable(text).map_err(|e| invalid("the address to show is none that may be opened").with_source(e))?;
-            Ok::<_, Error>(text.to_owned())
-        };
-        if answer.device_code.is_empty() || answer.user_code.is_empty() || answer.expires_in.is_nan() {
-            return Err(invalid("the answer has an empty code"));
+    /// Reads the answer (RFC 8628, section 3.2).
+    fn parse(received: Received<'_>, scopes: &Scopes, tolerated: Deviations) -> Result<Self, Error> {
+        let mut deviations = Deviations::NONE;
+        let mut answer = Answer::<Codes<'_>>::default();
+        answer.read(received, tolerated, &mut deviations)?;
+        let codes = answer.known;
+        let device_code = need("device_code", codes.device_code)?;
+        let user_code = need("user_code", codes.user_code)?;
+        if device_code.len() > MAX_CODE || !is_printable(&device_code, b' ') {
+            return Err(invalid("device_code is too long or holds characters that it may not"));
         }
         // What a terminal would take for a command is not what the person must type.
-        if printable(&answer.user_code, 100) != answer.user_code {
-            return Err(invalid("the code to show cannot be shown"));
+        if printable(&user_code, MAX_USER_CODE) != user_code {
+            return Err(invalid("user_code cannot be shown"));
         }
-        let interval = answer.interval.filter(|number| *number > 0.0).unwrap_or(INTERVAL as f64);
+        let uri = address("verification_uri", codes.verification_uri)?;
+        let url = address("verification_url", codes.verification_url)?;
+        let complete_uri = address("verification_uri_complete", codes.verification_uri_complete)?;
+        let complete_url = address("verification_url_complete", codes.verification_url_complete)?;
+        let lifetime = codes.expires_in.seconds(tolerated, &mut deviations)?;
+        let lifetime = lifetime.ok_or_else(|| invalid("the answer has no expires_in"))?.min(MAX_LIFETIME);
+        let interval = codes.interval.seconds(tolerated, &mut deviations)?.filter(|seconds| *seconds > 0);
+        let interval = interval.unwrap_or(INTERVAL);
+        if interval >= lifetime {
+            return Err(invalid("the code ends before its token may be asked for: see expires_in and interval"));
+        }
         Ok(Self {
-            device_code: (&*answer.device_code).into(),
-            user_code: answer.user_code.into_owned(),
-            verification_uri: address(&answer.verification_uri)?,
-            verification_uri_complete: answer.verification_uri_complete.as_deref().map(address).transpose()?,
-            expires_at: received.sent + seconds(answer.expires_in, 86_400.0),
-            interval: seconds(interval, 60.0).max(Duration::from_secs(1)),
+            device_code: (&*device_code).into(),
+            user_code: user_code.into_owned(),
+            verification_uri: uri.or(url).ok_or_else(|| invalid("the answer has no verification_uri"))?,
+            verification_uri_complete: complete_uri.or(complete_url),
+            expires_at: received.sent + Duration::from_secs(lifetime),
+            interval: Duration::from_secs(interval),
             scopes: scopes.clone(),
+            deviations,
         })
     }
 
@@ -163,12 +197,18 @@ impl DeviceCode {
         self.interval
     }
 
+    /// How the answer strayed from the standard.
+    pub fn deviations(&self) -> Deviations {
+        self.deviations
+    }
+
     /// The machine that asks until the person has decided.
     ///
     /// # Errors
     ///
-    /// If the server is known without a `token_endpoint`.
+    /// If the server is known without a `token_endpoint`, or the client is registered at another.
     pub fn poll(self, server: &ServerMetadata, client: &Client) -> Result<DevicePolling, Error> {
+        client.check_issuer(server.issuer())?;
         server.token()?;
         Ok(DevicePolling {
             interval: self.interval,
@@ -179,6 +219,18 @@ impl DeviceCode {
             stage: Stage::Begin,
         })
     }
+}
+
+fn need<'a>(name: &'static str, value: Scalar<'a>) -> Result<Cow<'a, str>, Error> {
+    let text = value.text(name)?.filter(|text| !text.is_empty());
+    text.ok_or_else(|| invalid(format!("the answer has no {name}")))
+}
+
+/// An address that a person may be sent to.
+fn address(name: &'static str, value: Scalar<'_>) -> Result<Option<String>, Error> {
+    let Some(text) = value.text(name)? else { return Ok(None) };
+    openable(&text).map_err(|e| invalid(format!("{name} is none that may be opened")).with_source(e))?;
+    Ok(Some(text.into_owned()))
 }
 
 impl fmt::Debug for DeviceCode {
@@ -225,7 +277,7 @@ impl Machine for DevicePolling {
     fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
         loop {
             let next = match (&mut self.stage, &reply) {
-                (Stage::Begin, Reply::Start) => return self.wait(cx.now(), self.interval),
+                (Stage::Begin, Reply::Start) => return self.wait(cx.now(), self.interval, None),
                 (Stage::Wait, Reply::Slept) => {
                     reply = Reply::Start;
                     self.request().map(|exchange| Stage::Ask(Box::new(exchange)))
@@ -237,7 +289,10 @@ impl Machine for DevicePolling {
                         return Step::Done(Ok(token));
                     }
                     Err(error) => match self.patience(&error) {
-                        Some(pause) => return self.wait(cx.now(), pause),
+                        Some(pause) => {
+                            let trouble = Some(error).filter(|_| self.failures > 0);
+                            return self.wait(cx.now(), pause, trouble);
+                        }
                         None => Err(error),
                     },
                 },
@@ -255,10 +310,15 @@ impl Machine for DevicePolling {
 }
 
 impl DevicePolling {
-    fn wait(&mut self, now: Now, pause: Duration) -> Step<Token> {
+    /// Waits, unless the code ends meanwhile. If the network was the trouble, that is told then.
+    fn wait(&mut self, now: Now, pause: Duration, trouble: Option<Error>) -> Step<Token> {
         if now.wall + pause >= self.code.expires_at {
             self.stage = Stage::Ended;
-            let error = Error::new(ErrorKind::Expired, "the code has ended before anybody entered it");
+            let error = match trouble {
+                Some(error) => Error::new(ErrorKind::Expired, "the code has ended while the server could not be asked")
+                    .with_source(error),
+                None => Error::new(ErrorKind::Expired, "the code has ended before anybody entered it"),
+            };
             return Step::Done(Err(error.during("waiting for a person", None)));
         }
         self.stage = Stage::Wait;

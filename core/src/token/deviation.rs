@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Error, ErrorKind};
+
 macro_rules! deviations {
     ($($(#[$doc:meta])* $name:ident = $bit:expr, $default:expr;)*) => {
         /// One way in which a server's answer may stray from the standard and still be understood.
@@ -92,6 +94,15 @@ impl Deviations {
     /// Whether it is among them.
     pub const fn contains(self, deviation: Deviation) -> bool {
         self.0 & deviation as u16 != 0
+    }
+
+    /// Adds it to those that were found, or refuses the answer if it is not among these.
+    pub(crate) fn allow(self, deviation: Deviation, found: &mut Self, what: &'static str) -> Result<(), Error> {
+        if !self.contains(deviation) {
+            return Err(Error::new(ErrorKind::InvalidResponse, what));
+        }
+        *found = found.with(deviation);
+        Ok(())
     }
 
     /// Whether there are none.

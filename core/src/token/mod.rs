@@ -1,5 +1,6 @@
 //! What a token endpoint hands out: [`Token`], its scopes and its times.
 
+mod answer;
 mod deviation;
 mod parse;
 mod scopes;
@@ -15,6 +16,7 @@ use serde_json::{Map, Value};
 pub use deviation::{Deviation, Deviations};
 pub use scopes::Scopes;
 
+pub(crate) use answer::{Answer, Known, Scalar, invalid};
 pub(crate) use parse::Asked;
 
 use crate::exchange::is_printable;

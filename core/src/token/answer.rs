@@ -1,0 +1,248 @@
+//! The body of a server's answer in whichever of the known shapes it is: its members by the names that the
+//! reader knows, and the rest as they are.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+use url::form_urlencoded;
+
+use super::{Deviation, Deviations};
+use crate::exchange::{FORM, Received, media_type, server_error_in};
+use crate::{Error, ErrorKind};
+
+/// The members that a reader knows by their names.
+pub(crate) trait Known<'a>: Default {
+    /// What the answer should be, in errors.
+    const WHAT: &'static str;
+
+    /// The member of this name, and a bit to remember it by.
+    fn member(&mut self, name: &str) -> Option<(&mut Scalar<'a>, u8)>;
+}
+
+/// The members of an answer.
+#[derive(Default)]
+pub(crate) struct Answer<K> {
+    pub(crate) known: K,
+    pub(crate) members: Map<String, Value>,
+}
+
+impl<'a, K: Known<'a>> Answer<K> {
+    /// Reads the members of the body, in whichever of the known shapes it is. An error in it is told as one.
+    pub(crate) fn read(
+        &mut self,
+        received: Received<'a>,
+        tolerated: Deviations,
+        found: &mut Deviations,
+    ) -> Result<(), Error> {
+        let response = received.response;
+        let mut body = response.body().as_slice();
+        if let Some(rest) = body.strip_prefix(b"\xef\xbb\xbf") {
+            tolerated.allow(Deviation::ByteOrderMark, found, "the answer begins with a byte order mark")?;
+            body = rest;
+        }
+        let kind = media_type(response).unwrap_or_default();
+        if kind.eq_ignore_ascii_case(FORM) {
+            tolerated.allow(Deviation::FormBody, found, "the answer is a form and not JSON")?;
+            self.read_form(body)?;
+        } else {
+            self.read_json(body).map_err(|e| not_json(response, K::WHAT, &e))?;
+            if !kind.eq_ignore_ascii_case("application/json") && !kind.ends_with("+json") {
+                tolerated.allow(Deviation::JsonCalledText, found, "the answer does not call itself JSON")?;
+            }
+        }
+        if !self.is_error() {
+            return Ok(());
+        }
+        tolerated.allow(Deviation::ErrorUnderSuccess, found, "the answer is an error under a status of success")?;
+        Err(match server_error_in(&self.members) {
+            Some(server) => Error::from_server(ErrorKind::Server, server),
+            None => invalid("the answer holds an error that cannot be read"),
+        })
+    }
+
+    fn read_form(&mut self, body: &'a [u8]) -> Result<(), Error> {
+        let mut seen = 0;
+        for (name, value) in form_urlencoded::parse(body) {
+            let again = match self.known.member(&name) {
+                Some((member, bit)) => {
+                    *member = Scalar::Text(value);
+                    let again = seen & bit != 0;
+                    seen |= bit;
+                    again
+                }
+                None => self.members.insert(name.into_owned(), Value::String(value.into_owned())).is_some(),
+            };
+            if again {
+                return Err(invalid("the answer has a member twice"));
+            }
+        }
+        Ok(())
+    }
+
+    fn read_json(&mut self, body: &'a [u8]) -> serde_json::Result<()> {
+        let mut json = serde_json::Deserializer::from_slice(body);
+        json.deserialize_map(self)?;
+        json.end()
+    }
+
+    /// An `error`, an `ok` that is false as Slack's, or only an `error_code`.
+    fn is_error(&self) -> bool {
+        let named = self.members.get("error").is_some_and(|error| !error.is_null());
+        named || self.members.get("ok") == Some(&Value::Bool(false))
+    }
+}
+
+pub(crate) fn invalid(why: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::InvalidResponse, why)
+}
+
+/// Tells a page meant for people from JSON that went wrong. The parser's own words are kept to the place
+/// of the fault: they may quote the text.
+fn not_json(response: &http::Response<Vec<u8>>, wanted: &str, error: &serde_json::Error) -> Error {
+    let what = match media_type(response) {
+        _ if response.body().is_empty() => "the answer is empty".to_owned(),
+        Some(kind) if kind.eq_ignore_ascii_case("text/html") => {
+            format!("the answer is a web page and no {wanted}: is the endpoint right?")
+        }
+        _ => format!("the answer is no {wanted} in JSON (line {}, column {})", error.line(), error.column()),
+    };
+    Error::new(ErrorKind::InvalidResponse, what)
+}
+
+impl<'de, K: Known<'de>> Visitor<'de> for &mut Answer<K> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut seen = 0;
+        while let Some(Name(name)) = map.next_key()? {
+            let again = match self.known.member(&name) {
+                Some((member, bit)) => {
+                    *member = map.next_value()?;
+                    let again = seen & bit != 0;
+                    seen |= bit;
+                    again
+                }
+                None => self.members.insert(name.into_owned(), map.next_value()?).is_some(),
+            };
+            if again {
+                return Err(de::Error::custom("a member twice"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A member's name, borrowed from the text where it has no escapes.
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match deserializer.deserialize_str(AnyScalar)? {
+            Scalar::Text(text) => Ok(Self(text)),
+            _ => Err(de::Error::custom("a name that is no text")),
+        }
+    }
+}
+
+/// The values that members of an answer have, borrowed from the text where that can be.
+#[derive(Default)]
+pub(crate) enum Scalar<'a> {
+    #[default]
+    Null,
+    Int(u64),
+    Float(f64),
+    Text(Cow<'a, str>),
+    List(Vec<Cow<'a, str>>),
+    Other,
+}
+
+impl<'a> Scalar<'a> {
+    pub(crate) fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    #[inline]
+    pub(crate) fn text(self, name: &'static str) -> Result<Option<Cow<'a, str>>, Error> {
+        match self {
+            Self::Null => Ok(None),
+            Self::Text(text) => Ok(Some(text)),
+            _ => Err(Error::new(ErrorKind::InvalidResponse, format!("{name} is no text"))),
+        }
+    }
+
+    /// A number of seconds, if there is one that can be read.
+    pub(crate) fn seconds(self, tolerated: Deviations, found: &mut Deviations) -> Result<Option<u64>, Error> {
+        Ok(Some(match self {
+            Self::Null => return Ok(None),
+            Self::Int(seconds) => seconds,
+            Self::Float(seconds) if seconds.is_finite() && seconds >= 0.0 => {
+                tolerated.allow(Deviation::NumberAsText, found, "a lifetime is no whole number")?;
+                seconds as u64
+            }
+            Self::Text(text) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+                tolerated.allow(Deviation::NumberAsText, found, "a lifetime is a text")?;
+                text.parse().unwrap_or(u64::MAX)
+            }
+            _ => {
+                // An error here would throw away the refresh token that came along.
+                tolerated.allow(Deviation::OddLifetime, found, "a lifetime is no number of seconds")?;
+                return Ok(None);
+            }
+        }))
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyScalar)
+    }
+}
+
+struct AnyScalar;
+
+impl<'de> Visitor<'de> for AnyScalar {
+    type Value = Scalar<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Scalar::Null)
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Scalar::Other)
+    }
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Scalar::Int(number))
+    }
+    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(u64::try_from(number).map_or(Scalar::Other, Scalar::Int))
+    }
+    fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+        Ok(Scalar::Float(number))
+    }
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Scalar::Text(Cow::Borrowed(text)))
+    }
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Scalar::Text(Cow::Owned(text.to_owned())))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut texts = Vec::new();
+        while let Some(value) = list.next_element::<Scalar<'de>>()? {
+            let Scalar::Text(text) = value else { return Err(de::Error::custom("a list of other things than texts")) };
+            texts.push(text);
+        }
+        Ok(Scalar::List(texts))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<de::IgnoredAny, de::IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other)
+    }
+}

@@ -1,0 +1,537 @@
+//! The device flow (RFC 8628) in virtual time: when a device asks, when it stops, and what it does not believe.
+
+use std::time::Duration;
+
+use grantflow::machine::FailureKind;
+use grantflow::{
+    Advice, Client, ClientAuthentication, Deviation, Deviations, DeviceAuthorization, DeviceCode, DevicePolling, Error,
+    ErrorKind, Failure, Issuer, Machine, Reply, ServerMetadata, Step, Token, TokenRequest,
+};
+use grantflow_tests::canary::{hidden_in_debug, hidden_in_error};
+use grantflow_tests::demo::{self, client, device_code};
+use grantflow_tests::server::{Alter, Consent, Settings};
+use grantflow_tests::world::Did;
+use grantflow_tests::{Fault, Place, Registered, Server, World};
+use serde_json::{Value, json};
+
+fn world() -> World {
+    world_with(|_| {})
+}
+
+/// A world in which no time passes on the way.
+fn world_with(change: impl FnOnce(&mut Settings)) -> World {
+    let mut world = World::with(Server::demo().with(change));
+    world.latency = Duration::ZERO;
+    world
+}
+
+fn poll(world: &mut World, code: DeviceCode) -> Result<Token, Error> {
+    let machine = polling(world, code);
+    world.run(machine)
+}
+
+fn polling(world: &mut World, code: DeviceCode) -> DevicePolling {
+    code.poll(&world.server().metadata(), &client()).unwrap()
+}
+
+/// The person enters the code as soon as this many questions were asked.
+fn poll_and_enter_after(world: &mut World, questions: usize, code: DeviceCode) -> Result<Token, Error> {
+    let (uri, user_code) = (code.verification_uri().to_owned(), code.user_code().to_owned());
+    let (machine, mut entered) = (polling(world, code), false);
+    world.run_while(machine, |world| {
+        if !entered && world.server().seen_at(Place::Token).len() >= questions {
+            entered = true;
+            assert!(world.enter_code(&uri, &user_code));
+        }
+    })
+}
+
+/// The server answers the next questions with these errors.
+fn answers(world: &mut World, status: u16, errors: &[&str]) {
+    for error in errors {
+        let body = json!({"error": error}).to_string();
+        world.server().fail(Place::Token, Fault::status(status, &body));
+    }
+}
+
+/// The pauses before each question, in seconds.
+fn pauses(world: &World) -> Vec<u64> {
+    world.slept().iter().map(Duration::as_secs).collect()
+}
+
+/// What the device endpoint's answer, changed like this, is taken for.
+fn answered(change: impl Fn(&mut Value) + Send + 'static) -> Result<DeviceCode, Error> {
+    answered_to(&|server| server, change)
+}
+
+fn answered_to(
+    known: &dyn Fn(ServerMetadata) -> ServerMetadata,
+    change: impl Fn(&mut Value) + Send + 'static,
+) -> Result<DeviceCode, Error> {
+    let mut world = world_with(|settings| settings.alter_device = Alter::by(change));
+    let server = known(world.server().metadata());
+    world.run(DeviceAuthorization::new(&server, &client()).unwrap().exchange())
+}
+
+fn vector() -> Value {
+    serde_json::from_str(include_str!("../data/rfc8628.json")).unwrap()
+}
+
+// --- as it should be
+
+#[test]
+fn the_standards_own_example_is_asked_and_understood() {
+    let vector = vector();
+    let sorted = |body: &str| {
+        let mut pairs: Vec<_> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+        pairs.sort();
+        pairs
+    };
+    let mut world = world();
+    let server = world.server().metadata();
+    let client = Client::new("1406020730");
+    let answer = &vector["response"]["body"];
+    world.server().fail(Place::Device, Fault::status(200, &answer.to_string()));
+    let before = world.now.wall;
+    let machine = DeviceAuthorization::new(&server, &client).unwrap().scopes("example_scope").exchange();
+    let code = world.run(machine).unwrap();
+    assert_eq!(code.user_code(), answer["user_code"].as_str().unwrap());
+    assert_eq!(code.verification_uri(), answer["verification_uri"].as_str().unwrap());
+    assert_eq!(code.verification_uri_complete(), answer["verification_uri_complete"].as_str());
+    assert_eq!(code.expires_at(), before + Duration::from_secs(1800));
+    assert_eq!(code.interval(), Duration::from_secs(5));
+    assert!(code.deviations().is_empty());
+    world.run(code.poll(&server, &client).unwrap()).unwrap_err();
+    for (sent, name) in world.sent().into_iter().zip(["request", "token_request"]) {
+        let body = String::from_utf8(sent.request.body().clone()).unwrap();
+        assert_eq!(sorted(&body), sorted(vector[name]["body"].as_str().unwrap()), "{name}");
+    }
+}
+
+#[test]
+fn a_device_signs_in_once_the_person_has_entered_its_code() {
+    for (interval, expected) in [(Some(1), 1), (Some(5), 5), (None, 5), (Some(7), 7), (Some(90), 90)] {
+        let mut world = world_with(|settings| settings.device_interval = interval);
+        // However long the way is: the server would say `slow_down`.
+        world.latency = Duration::from_millis(300);
+        let code = device_code(&mut world, "openid email read");
+        let token = poll_and_enter_after(&mut world, 3, code).unwrap();
+        assert_eq!(pauses(&world), [expected; 4], "the first question waits as the others do");
+        assert_eq!(token.id_token().unwrap().verified_email(), Some("alice@example.com"));
+        assert_eq!(token.scopes().as_str(), "openid email read");
+        let (now, server) = (world.now.wall, world.server().metadata());
+        assert!(world.server().accepts(token.access_token(), now));
+        world.run(TokenRequest::refresh(&server, &client(), &token).unwrap().exchange()).unwrap();
+    }
+}
+
+#[test]
+fn questions_come_when_the_standard_says() {
+    let vector = &vector()["timing"];
+    let errors: Vec<_> = vector["answers"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    let mut world = world_with(|settings| settings.device_interval = vector["interval"].as_u64());
+    let code = device_code(&mut world, "read");
+    let begin = world.now.wall;
+    assert!(world.enter_code(code.verification_uri(), code.user_code()));
+    answers(&mut world, 400, &errors[..errors.len() - 1]);
+    poll(&mut world, code).unwrap();
+    let asked =
+        world.server().seen_at(Place::Token).iter().map(|seen| seen.at.since(begin).as_secs()).collect::<Vec<_>>();
+    assert_eq!(json!(asked), vector["asked_at"]);
+}
+
+#[test]
+fn what_the_person_leaves_out_is_missing_from_the_scopes() {
+    let mut world = world_with(|settings| settings.consent = Consent::Narrow("read".into()));
+    let code = device_code(&mut world, "read write");
+    assert_eq!(poll_and_enter_after(&mut world, 1, code).unwrap().scopes().as_str(), "read");
+}
+
+#[test]
+fn a_confidential_client_proves_itself_at_both_endpoints() {
+    let mut world = world();
+    let (server, client) = (world.server().metadata(), demo::batch());
+    let code = world.run(DeviceAuthorization::new(&server, &client).unwrap().scopes("read").exchange()).unwrap();
+    assert!(world.enter_code(code.verification_uri(), code.user_code()));
+    world.run(code.poll(&server, &client).unwrap()).unwrap();
+    assert!(world.sent().iter().all(|sent| sent.request.headers().contains_key("authorization")));
+}
+
+#[test]
+fn a_server_that_takes_no_devices_is_told_before_any_request() {
+    let mut world = world_with(|s| s.alter_metadata = Alter::set("device_authorization_endpoint", json!(null)));
+    let server = world.server().metadata();
+    assert_eq!(DeviceAuthorization::new(&server, &client()).unwrap_err().kind(), ErrorKind::Config);
+    for address in [json!(1), json!("http://as.example/device"), json!("javascript:alert(1)")] {
+        let server = server.clone().member("device_authorization_endpoint", address.clone());
+        assert_eq!(DeviceAuthorization::new(&server, &client()).unwrap_err().kind(), ErrorKind::Config, "{address}");
+    }
+    let other = client().registered_at(Issuer::new("https://other.example").unwrap());
+    assert_eq!(DeviceAuthorization::new(&Server::demo().metadata(), &other).unwrap_err().kind(), ErrorKind::Issuer);
+    let code = device_code(&mut self::world(), "read");
+    assert_eq!(code.poll(&Server::demo().metadata(), &other).unwrap_err().kind(), ErrorKind::Issuer);
+}
+
+// --- trouble on the way
+
+#[test]
+fn ever_fewer_questions_are_asked_while_the_connection_fails() {
+    let mut world = world();
+    let code = device_code(&mut world, "read");
+    for _ in 0..5 {
+        world.fail(Failure::not_sent(FailureKind::Connect, "no route"));
+    }
+    poll_and_enter_after(&mut world, 2, code).unwrap();
+    assert_eq!(pauses(&world), [5, 10, 20, 40, 60, 60, 5, 5], "up to a minute, and as before once one got through");
+}
+
+#[test]
+fn a_question_that_may_have_arrived_is_asked_again_later() {
+    for fault in [Fault::DropBefore, Fault::Truncate, Fault::Delay(Duration::from_secs(60)), Fault::html(502)] {
+        let mut world = world();
+        let code = device_code(&mut world, "read");
+        world.server().fail(Place::Token, fault.clone());
+        poll_and_enter_after(&mut world, 2, code).unwrap();
+        assert_eq!(pauses(&world), [5, 10, 5], "{fault:?}");
+    }
+}
+
+#[test]
+fn a_token_that_was_lost_on_the_way_is_not_waited_for() {
+    let mut world = world();
+    let code = device_code(&mut world, "read");
+    assert!(world.enter_code(code.verification_uri(), code.user_code()));
+    world.server().fail(Place::Token, Fault::DropAfter);
+    let error = poll(&mut world, code).unwrap_err();
+    assert_eq!((error.server().unwrap().error(), error.advice()), ("invalid_grant", Some(Advice::SignInAgain)));
+    assert_eq!(world.server().seen_at(Place::Token).len(), 2);
+}
+
+#[test]
+fn a_busy_server_is_left_alone_as_long_as_it_asks() {
+    for (status, body, wait, expected) in [
+        (503, "", "100", [5, 100, 5]),
+        (429, "", "1", [5, 10, 5]),
+        (400, r#"{"error":"authorization_pending"}"#, "30", [5, 30, 5]),
+        (400, r#"{"error":"slow_down"}"#, "30", [5, 30, 10]),
+        (400, r#"{"error":"temporarily_unavailable"}"#, "0", [5, 10, 5]),
+    ] {
+        let mut world = world();
+        let code = device_code(&mut world, "read");
+        world.server().fail(Place::Token, Fault::status(status, body).header("retry-after", wait));
+        poll_and_enter_after(&mut world, 2, code).unwrap();
+        assert_eq!(pauses(&world), expected, "{status} {body} {wait}");
+    }
+    let mut world = world();
+    let code = device_code(&mut world, "read");
+    world.server().fail(Place::Token, Fault::status(503, "").header("retry-after", "99999999999999999999"));
+    assert_eq!(poll(&mut world, code).unwrap_err().kind(), ErrorKind::Expired);
+}
+
+// --- the end
+
+#[test]
+fn nobody_is_waited_for_beyond_the_end_of_the_code() {
+    let mut world = world_with(|settings| settings.device_lifetime = 32);
+    let code = device_code(&mut world, "read");
+    let ends = code.expires_at();
+    let error = poll(&mut world, code).unwrap_err();
+    assert_eq!((error.kind(), error.advice()), (ErrorKind::Expired, Some(Advice::SignInAgain)));
+    assert_eq!(pauses(&world), [5; 6]);
+    assert!(world.now.wall < ends, "there is nothing left to wait for");
+    assert!(std::error::Error::source(&error).is_none(), "{error}");
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_until_the_end_is_told_as_the_reason() {
+    let mut world = world_with(|settings| settings.device_lifetime = 60);
+    let code = device_code(&mut world, "read");
+    for _ in 0..9 {
+        world.fail(Failure::not_sent(FailureKind::Connect, "no route"));
+    }
+    let error = poll(&mut world, code).unwrap_err();
+    let reason = std::error::Error::source(&error).expect("a reason").to_string();
+    assert!(error.kind() == ErrorKind::Expired && reason.contains("no route"), "{error}: {reason}");
+}
+
+#[test]
+fn after_a_suspend_the_server_has_the_last_word() {
+    let mut world = world();
+    let code = device_code(&mut world, "read");
+    let machine = polling(&mut world, code);
+    let error = world.run_while(machine, |world| {
+        if matches!(world.did().last(), Some(Did::Sleep(_))) {
+            world.pass(Duration::from_secs(3600));
+        }
+    });
+    assert_eq!(error.unwrap_err().server().unwrap().error(), "expired_token");
+    assert_eq!(world.server().seen_at(Place::Token).len(), 1);
+}
+
+#[test]
+fn a_no_ends_it_at_once() {
+    let mut world = world_with(|settings| settings.consent = Consent::Deny("access_denied"));
+    let code = device_code(&mut world, "read");
+    let error = poll_and_enter_after(&mut world, 2, code).unwrap_err();
+    assert_eq!((error.kind(), error.server().unwrap().error()), (ErrorKind::Server, "access_denied"));
+    assert_eq!((error.advice(), pauses(&world).len()), (Some(Advice::SignInAgain), 3));
+}
+
+#[test]
+fn whatever_else_the_server_says_ends_it_too() {
+    for status in [200, 400, 401, 403, 428] {
+        for error in ["expired_token", "invalid_grant", "authorization_declined", "invalid_client", "made_up"] {
+            let mut world = world();
+            let code = device_code(&mut world, "read");
+            answers(&mut world, status, &[error]);
+            let told = poll(&mut world, code).unwrap_err();
+            assert_eq!((told.server().unwrap().error(), pauses(&world).len()), (error, 1), "{status}");
+        }
+    }
+    for (fault, kind) in [
+        (Fault::status(200, "{}"), ErrorKind::InvalidResponse),
+        (Fault::status(400, "{}"), ErrorKind::Http),
+        (Fault::status(302, "").header("location", "https://as.example/"), ErrorKind::InvalidResponse),
+        (Fault::html(200), ErrorKind::InvalidResponse),
+        (Fault::Endless, ErrorKind::InvalidResponse),
+    ] {
+        let mut world = world();
+        let code = device_code(&mut world, "read");
+        world.server().fail(Place::Token, fault.clone());
+        assert_eq!(poll(&mut world, code).unwrap_err().kind(), kind, "{fault:?}");
+        assert_eq!(pauses(&world).len(), 1);
+    }
+}
+
+#[test]
+fn a_driver_that_cannot_wait_asks_nothing() {
+    let mut world = world();
+    let code = device_code(&mut world, "read");
+    world.refuse = vec!["Sleep"];
+    let error = poll(&mut world, code).unwrap_err();
+    assert_eq!((error.kind(), world.server().seen_at(Place::Token).len()), (ErrorKind::Unsupported, 0));
+}
+
+// --- servers of their own ways
+
+#[test]
+fn googles_ways_are_understood() {
+    let secret = ClientAuthentication::client_secret_post("tv-secret");
+    let client = Client::new("tv").authentication(secret);
+    let google = || {
+        let mut world = World::with(Server::new("https://as.example").client(Registered::post("tv", "tv-secret")));
+        world.server().settings.device_like_google = true;
+        world.latency = Duration::ZERO;
+        world
+    };
+    let code = |world: &mut World| {
+        let server = world.server().metadata();
+        let code = world.run(DeviceAuthorization::new(&server, &client)?.scopes("email profile").exchange())?;
+        assert_eq!((code.verification_uri(), code.verification_uri_complete()), ("https://as.example/device", None));
+        Ok::<_, Error>((code.clone(), code.poll(&server, &client)?))
+    };
+    let mut world = google();
+    let (shown, machine) = code(&mut world).unwrap();
+    let mut statuses = Vec::new();
+    answers(&mut world, 403, &["slow_down"]);
+    let token = world.run_while(machine, |world| {
+        statuses = pauses(world);
+        if statuses.len() == 3 {
+            world.enter_code(shown.verification_uri(), shown.user_code());
+        }
+    });
+    assert!(token.unwrap().refresh_token().is_some());
+    assert_eq!(statuses, [5, 10, 10]);
+
+    for (consent, error) in [("access_denied", "access_denied"), ("org_internal", "org_internal")] {
+        let mut world = google();
+        world.server().settings.consent = Consent::Deny(consent);
+        let (shown, machine) = code(&mut world).unwrap();
+        world.enter_code(shown.verification_uri(), shown.user_code());
+        let told = world.run(machine).unwrap_err();
+        assert_eq!((told.server().unwrap().error(), told.status(), pauses(&world).len()), (error, Some(403), 1));
+    }
+
+    let mut world = google();
+    world.server().fail(Place::Device, Fault::status(403, r#"{"error_code":"rate_limit_exceeded"}"#));
+    let error = code(&mut world).unwrap_err();
+    assert_eq!(error.server().unwrap().error(), "rate_limit_exceeded");
+    let endpoint = ServerMetadata::google().get("device_authorization_endpoint").cloned();
+    assert_eq!(endpoint, Some(json!("https://oauth2.googleapis.com/device/code")));
+}
+
+#[test]
+fn an_error_under_status_200_is_an_error() {
+    let mut world = world();
+    let server = world.server().metadata();
+    let ask = |server: &ServerMetadata| DeviceAuthorization::new(server, &client()).unwrap().exchange();
+    world.server().fail(Place::Device, Fault::status(200, r#"{"error":"device_flow_disabled"}"#));
+    assert_eq!(world.run(ask(&server)).unwrap_err().server().unwrap().error(), "device_flow_disabled");
+    world.server().fail(Place::Device, Fault::status(200, r#"{"error":"device_flow_disabled"}"#));
+    let strict = server.tolerate(Deviations::NONE);
+    assert_eq!(world.run(ask(&strict)).unwrap_err().kind(), ErrorKind::InvalidResponse);
+    let code = device_code(&mut world, "read");
+    answers(&mut world, 200, &["authorization_pending", "slow_down"]);
+    poll_and_enter_after(&mut world, 3, code).unwrap();
+    assert_eq!(pauses(&world), [5, 5, 10, 10]);
+}
+
+#[test]
+fn numbers_are_read_as_in_token_answers_and_what_was_tolerated_is_told() {
+    let begin = world().now.wall;
+    for (expires_in, interval, seconds, pause, deviations) in [
+        (json!(900), json!(7), 900, 7, vec![]),
+        (json!(900), json!(null), 900, 5, vec![]),
+        (json!("900"), json!("7"), 900, 7, vec![Deviation::NumberAsText]),
+        (json!(900.5), json!(7), 900, 7, vec![Deviation::NumberAsText]),
+        (json!(900), json!(0), 900, 5, vec![]),
+        (json!(900), json!("0"), 900, 5, vec![Deviation::NumberAsText]),
+        (json!(900), json!(-1), 900, 5, vec![Deviation::OddLifetime]),
+        (json!(900), json!("5s"), 900, 5, vec![Deviation::OddLifetime]),
+        (json!(900), json!(true), 900, 5, vec![Deviation::OddLifetime]),
+        (json!(900), json!(120), 900, 120, vec![]),
+        (json!(u64::MAX), json!(5), 86_400, 5, vec![]),
+        (json!("99999999999999999999999999"), json!(5), 86_400, 5, vec![Deviation::NumberAsText]),
+        (json!(1e300), json!(5), 86_400, 5, vec![Deviation::NumberAsText]),
+    ] {
+        let change = {
+            let (expires_in, interval) = (expires_in.clone(), interval.clone());
+            move |answer: &mut Value| {
+                (answer["expires_in"], answer["interval"]) = (expires_in.clone(), interval.clone())
+            }
+        };
+        let code = answered(change.clone()).unwrap();
+        assert_eq!(code.expires_at(), begin + Duration::from_secs(seconds), "{expires_in}");
+        assert_eq!(code.interval(), Duration::from_secs(pause), "{interval}");
+        assert_eq!(code.deviations().iter().collect::<Vec<_>>(), deviations, "{expires_in} {interval}");
+        let strict = answered_to(&|server| server.tolerate(Deviations::NONE), change);
+        assert_eq!(strict.is_ok(), deviations.is_empty(), "{expires_in} {interval}");
+    }
+}
+
+#[test]
+fn both_names_of_an_address_may_come_together() {
+    let code = answered(|answer| {
+        answer["verification_url"] = "https://old.example/".into();
+        answer["verification_url_complete"] = "https://old.example/?x".into();
+    });
+    let code = code.unwrap();
+    assert_eq!(code.verification_uri(), "https://as.example/device");
+    assert!(code.verification_uri_complete().unwrap().starts_with("https://as.example/device?user_code="));
+    let bom = Fault::status(200, &format!("\u{feff}{}", vector()["response"]["body"]));
+    let mut world = world();
+    world.server().fail(Place::Device, bom);
+    assert!(device_code(&mut world, "read").deviations().contains(Deviation::ByteOrderMark));
+}
+
+// --- hostile answers
+
+#[test]
+fn answers_that_no_device_can_use_are_refused() {
+    let long = "x".repeat(101);
+    for (name, value) in [
+        ("device_code", json!(null)),
+        ("device_code", json!("")),
+        ("device_code", json!(1)),
+        ("device_code", json!("a\nb")),
+        ("device_code", json!("ä")),
+        ("user_code", json!(null)),
+        ("user_code", json!("")),
+        ("user_code", json!(["WDJB"])),
+        ("user_code", json!("WDJB\u{1b}[2J")),
+        ("user_code", json!("WDJB\n")),
+        ("user_code", json!("\u{202e}BJDW")),
+        ("user_code", json!(long)),
+        ("verification_uri", json!(null)),
+        ("verification_uri", json!("")),
+        ("verification_uri", json!("as.example/device")),
+        ("verification_uri", json!("http://as.example/device")),
+        ("verification_uri", json!("javascript:alert(1)")),
+        ("verification_uri", json!("file:///etc/passwd")),
+        ("verification_uri", json!("https://as.example/\u{1b}]0;x\u{7}")),
+        ("verification_uri", json!("https://google.com@evil.example/")),
+        ("verification_uri", json!("https://as.example/$(id)'")),
+        ("verification_uri_complete", json!("javascript:alert(1)")),
+        ("verification_uri_complete", json!("http://as.example/device?user_code=WDJB")),
+        ("verification_uri_complete", json!(1)),
+        ("expires_in", json!(null)),
+        ("expires_in", json!(0)),
+        ("expires_in", json!(-1800)),
+        ("expires_in", json!("soon")),
+        ("expires_in", json!({})),
+        ("expires_in", json!(5)),
+        ("interval", json!(1800)),
+        ("interval", json!(u64::MAX)),
+        ("interval", json!(1e300)),
+    ] {
+        let set = value.clone();
+        let error = answered(move |answer| answer[name] = set.clone()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidResponse, "{name} {value}");
+        assert!(!error.to_string().contains(['\u{1b}', '\n']), "{error:?}");
+    }
+    for body in ["", "null", "[]", "{}", "\"x\"", "{\"device_code\":", "<html>"] {
+        let mut world = world();
+        let server = world.server().metadata();
+        world.server().fail(Place::Device, Fault::status(200, body));
+        let error = world.run(DeviceAuthorization::new(&server, &client()).unwrap().exchange()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidResponse, "{body}");
+    }
+}
+
+#[test]
+fn an_answer_with_a_member_twice_or_without_end_is_refused() {
+    let whole = vector()["response"]["body"].to_string();
+    let twice = whole.replacen('{', r#"{"verification_uri":"https://evil.example/","#, 1);
+    for fault in [Fault::status(200, &twice), Fault::status(200, &(whole + &" ".repeat(64 * 1024))), Fault::Endless] {
+        let mut world = world();
+        let server = world.server().metadata();
+        world.server().fail(Place::Device, fault);
+        let error = world.run(DeviceAuthorization::new(&server, &client()).unwrap().exchange()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidResponse);
+    }
+}
+
+#[test]
+fn the_device_code_is_shown_nowhere() {
+    const SECRET: &str = "c4n4ry-d3vice/+=";
+    let mut world = world_with(|settings| settings.alter_device = Alter::set("device_code", json!(SECRET)));
+    let server = world.server().metadata();
+    let mut asking = DeviceAuthorization::new(&server, &client()).unwrap().scopes("read").exchange();
+    let Step::Do(effect) = asking.resume(&mut world.cx(), Reply::Start) else { panic!() };
+    let reply = world.carry_out(effect);
+    hidden_in_debug("a reply", &reply, &[SECRET]);
+    let Step::Done(Ok(code)) = asking.resume(&mut world.cx(), reply) else { panic!() };
+    hidden_in_debug("an exchange", &asking, &[SECRET]);
+    let user_code = code.user_code().to_owned();
+    hidden_in_debug("a code", &code, &[SECRET, &user_code]);
+    for (status, body) in [
+        (400, json!({"error": SECRET})),
+        (400, json!({"error": "invalid_grant", "error_description": format!("no {SECRET}")})),
+        (200, json!({"access_token": 1, "device_code": SECRET})),
+        (503, json!({"error_description": SECRET})),
+    ] {
+        let mut polling = code.clone().poll(&server, &client()).unwrap();
+        hidden_in_debug("polling", &polling, &[SECRET, &user_code]);
+        world.server().fail(Place::Token, Fault::status(status, &body.to_string()));
+        let mut reply = Reply::Start;
+        let error = loop {
+            match polling.resume(&mut world.cx(), reply) {
+                Step::Done(result) => break result.unwrap_err(),
+                Step::Do(effect) => {
+                    hidden_in_debug("an effect", &effect, &[SECRET]);
+                    hidden_in_debug("polling", &polling, &[SECRET]);
+                    reply = world.carry_out(effect);
+                }
+            }
+        };
+        hidden_in_error(&error, &[SECRET]);
+    }
+    assert!(
+        world.server().seen_at(Place::Token).iter().all(|seen| seen.param("device_code").as_deref() == Some(SECRET))
+    );
+    for bad in [json!({"device_code": [SECRET]}), json!({"device_code": SECRET}), json!({"error": 1, "x": SECRET})] {
+        world.server().fail(Place::Device, Fault::status(200, &bad.to_string()));
+        let asking = DeviceAuthorization::new(&server, &client()).unwrap().exchange();
+        hidden_in_error(&world.run(asking).unwrap_err(), &[SECRET]);
+    }
+}
