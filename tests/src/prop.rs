@@ -12,9 +12,9 @@ use grantflow::machine::{FailureKind, Os, Platform};
 use grantflow::source::{Credential, TokenSource, Want};
 use grantflow::store::{RecordKey, SharedGrant, StoreReply, Stored};
 use grantflow::{
-    AuthorizationRequest, Client, ClientAuthentication, Cx, Deviation, Deviations, Discovery, Effect, ErrorKind,
-    Failure, InstalledApp, Issuer, Machine, Now, PendingAuthorization, Reply, Revocation, Secret, ServerMetadata, Step,
-    Timestamp, TokenRequest,
+    AuthorizationRequest, Client, ClientAuthentication, Cx, Deviation, Deviations, DeviceAuthorization, DeviceCode,
+    Discovery, Effect, Error, ErrorKind, Failure, InstalledApp, Issuer, Machine, Now, PendingAuthorization, Reply,
+    Revocation, Secret, ServerMetadata, Step, Timestamp, TokenRequest,
 };
 use http::{Method, Response, StatusCode};
 
@@ -38,7 +38,8 @@ fn server() -> ServerMetadata {
     let endpoint = |server: Result<ServerMetadata, _>| server.expect("an endpoint");
     let server = endpoint(ServerMetadata::new(issuer).authorization_endpoint("https://as.example/authorize"));
     let server = endpoint(server.token_endpoint("https://as.example/token"));
-    endpoint(server.revocation_endpoint("https://as.example/revoke"))
+    let server = endpoint(server.revocation_endpoint("https://as.example/revoke"));
+    server.member("device_authorization_endpoint", "https://as.example/device".into())
 }
 
 fn client(way: u8) -> Client {
@@ -65,10 +66,9 @@ pub fn splice(data: &[u8], with: &str) -> Vec<u8> {
     spliced
 }
 
-/// A token endpoint's answer: the first byte chooses how it calls itself and what is tolerated, the rest
-/// is the body.
-pub fn token_answer(data: &[u8]) {
-    let Some((&choice, body)) = data.split_first() else { return };
+/// An answer whose first byte chooses how it calls itself and what is tolerated, and the rest is the body.
+fn answer(data: &[u8]) -> Option<(u8, Response<Vec<u8>>, Deviations)> {
+    let (&choice, body) = data.split_first()?;
     let mut response = Response::new(splice(body, ""));
     let types = ["application/json", "text/plain", "application/x-www-form-urlencoded", ""];
     if let Ok(value) = types[usize::from(choice) % 4].parse() {
@@ -77,7 +77,12 @@ pub fn token_answer(data: &[u8]) {
     let lenient = [Deviation::FormBody, Deviation::ZeroMeansNever, Deviation::OddTokenType, Deviation::NoIdToken]
         .into_iter()
         .fold(Deviations::TOLERATED, Deviations::with);
-    let tolerated = [Deviations::NONE, Deviations::TOLERATED, lenient][usize::from(choice / 4) % 3];
+    Some((choice, response, [Deviations::NONE, Deviations::TOLERATED, lenient][usize::from(choice / 4) % 3]))
+}
+
+/// A token endpoint's answer: see [`answer`].
+pub fn token_answer(data: &[u8]) {
+    let Some((choice, response, tolerated)) = answer(data) else { return };
     let server = server().tolerate(tolerated);
     let request = TokenRequest::refresh_token(&server, &client(choice), &Secret::from(CANARY)).expect("a request");
     let (_, parse) = request.into_parts();
@@ -90,6 +95,34 @@ pub fn token_answer(data: &[u8]) {
             let _ = format!("{token:?}");
         }
         Err(error) => hidden_in_error(&error, &[CANARY]),
+    }
+}
+
+/// A device authorization endpoint's answer: see [`answer`].
+pub fn device_answer(data: &[u8]) {
+    let Some((choice, response, tolerated)) = answer(data) else { return };
+    // A server that was told no secret has none to send back.
+    match device_code(&server().tolerate(tolerated), &client(1 + choice % 2), response) {
+        Ok(code) => {
+            assert!(!code.user_code().is_empty() && !code.user_code().contains(char::is_control));
+            for address in [Some(code.verification_uri()), code.verification_uri_complete()].into_iter().flatten() {
+                openable(address).expect("an address for a person");
+            }
+            assert!(code.interval() >= Duration::from_secs(1) && code.expires_at() > NOW + code.interval());
+            assert!(tolerated != Deviations::NONE || code.deviations().is_empty());
+            let _ = format!("{code:?}");
+        }
+        Err(error) => hidden_in_error(&error, &[CANARY]),
+    }
+}
+
+/// What comes of this answer.
+fn device_code(server: &ServerMetadata, client: &Client, answer: Response<Vec<u8>>) -> Result<DeviceCode, Error> {
+    let mut exchange = DeviceAuthorization::new(server, client)?.exchange();
+    let Step::Do(_) = exchange.resume(&mut cx(), Reply::Start) else { panic!("no request") };
+    match exchange.resume(&mut cx(), Reply::Http(answer)) {
+        Step::Done(result) => result,
+        Step::Do(effect) => panic!("an answer is the end: {effect:?}"),
     }
 }
 
@@ -225,8 +258,8 @@ pub fn any_replies(data: &[u8]) {
     let (server, choice, way) = (server(), source.byte(), source.byte());
     let (client, secret) = (client(way), Secret::from(CANARY));
     let issuer = server.issuer().clone();
-    let exchange = |request: Result<TokenRequest, grantflow::Error>| request.map(TokenRequest::exchange);
-    match choice % 14 {
+    let exchange = |request: Result<TokenRequest, Error>| request.map(TokenRequest::exchange);
+    match choice % 16 {
         0 => {
             let (url, pending) = pending();
             let redirect = format!("?code={}&state={}", "c4n4ry-S3cret%2F%2B%3D", query_value(&url, "state"));
@@ -260,6 +293,16 @@ pub fn any_replies(data: &[u8]) {
             feed(Ok(server.mint(&Want::access_token("a"), &server.first_state())), source);
         }
         12 => feed(TokenInfo::of_access_token(&secret), source),
+        13 => {
+            let client = self::client(1 + way % 2);
+            feed(DeviceAuthorization::new(&server, &client).map(DeviceAuthorization::exchange), source);
+        }
+        14 => {
+            let code = device_code(&server, &client, Response::new(splice(BODIES[14].as_bytes(), "")));
+            // As long as the code lives, and that by a clock that goes where it likes.
+            let polling = code.and_then(|code| code.poll(&server, &client));
+            feed_within(polling, source, STEPS + data.len(), Duration::from_secs(1800 + 12_800));
+        }
         _ => {
             let grant = SharedGrant::new(RecordKey::new(&issuer, &client, "user"), issuer, &client);
             feed(Ok(grant.mint(&Want::access_token("a"), &grant.first_state())), source);
@@ -267,19 +310,24 @@ pub fn any_replies(data: &[u8]) {
     }
 }
 
-fn feed<M: Machine>(machine: Result<M, grantflow::Error>, mut source: Source<'_>) {
+fn feed<M: Machine>(machine: Result<M, Error>, source: Source<'_>) {
+    // No pause is longer than a whole exchange may take.
+    feed_within(machine, source, STEPS, Duration::from_secs(30));
+}
+
+fn feed_within<M: Machine>(machine: Result<M, Error>, mut source: Source<'_>, steps: usize, longest: Duration) {
     let Ok(mut machine) = machine else { return };
     let (mut reply, mut now) = (Reply::Start, Now { wall: NOW, mono: Duration::from_secs(1000) });
     if source.byte() == 255 {
         reply = source.reply();
     }
-    for _ in 0..STEPS {
+    for _ in 0..steps {
         let mut cx = Cx::new(now, [source.byte(); 32]);
         match machine.resume(&mut cx, reply) {
             Step::Do(effect) => {
                 hidden_in_debug("an effect", &effect, &[CANARY]);
                 if let Effect::Sleep(time) = &effect {
-                    assert!(*time < Duration::from_secs(30), "longer than the whole exchange may take");
+                    assert!(*time < longest, "{time:?}");
                     now.mono += *time;
                 }
                 now.mono += Duration::from_millis(u64::from(source.byte()) * 50);
@@ -299,7 +347,7 @@ fn feed<M: Machine>(machine: Result<M, grantflow::Error>, mut source: Source<'_>
             }
         }
     }
-    panic!("no end after {STEPS} steps");
+    panic!("no end after {steps} steps");
 }
 
 /// Bytes to decide by; zeros when they are used up.
@@ -307,7 +355,7 @@ fn feed<M: Machine>(machine: Result<M, grantflow::Error>, mut source: Source<'_>
 struct Source<'a>(&'a [u8]);
 
 /// Bodies that get further than random bytes do. Byte 1 to 3 as in [`splice`].
-const BODIES: [&str; 14] = [
+const BODIES: [&str; 15] = [
     "",
     r#"{"access_token":"t","token_type":"Bearer","expires_in":3600,"refresh_token":"r","scope":"a"}"#,
     r#"{"access_token":"t","token_type":"Bearer","id_token":"eyJhbGciOiJSUzI1NiJ9.e30.c2ln"}"#,
@@ -322,6 +370,7 @@ const BODIES: [&str; 14] = [
     "<html>\u{1}",
     "{\"type\":\"authorized_user\",\"client_id\":\"x\",\"client_secret\":\"\u{1}\",\"refresh_token\":\"\u{1}\"}",
     "grantflow record 1 version 1\n{\"refresh_token\":\"\u{1}\"}",
+    "{\"device_code\":\"\u{1}\",\"user_code\":\"WDJB-MJHT\",\"verification_uri\":\"https://x/\",\"expires_in\":1800}",
 ];
 
 impl Source<'_> {

@@ -4,8 +4,8 @@ use grantflow::exchange::Received;
 use grantflow::google::ClientSecrets;
 use grantflow::machine::FailureKind;
 use grantflow::{
-    AuthorizationRequest, Client, ClientAuthentication, Effect, Endpoint, Event, Failure, InstalledApp, Issuer,
-    Machine, Reply, Revocation, Secret, Step, TokenRequest,
+    AuthorizationRequest, Client, ClientAuthentication, DeviceAuthorization, Effect, Endpoint, Error, Event, Failure,
+    InstalledApp, Issuer, Machine, Reply, Revocation, Secret, Step, TokenRequest,
 };
 use grantflow_tests::canary::{hidden, hidden_in_debug, hidden_in_error, shapes};
 use grantflow_tests::demo::{self, REDIRECT, client};
@@ -101,6 +101,12 @@ fn no_public_type_shows_a_secret() {
     let reply = Reply::Http(response);
     shown("a reply", &reply);
     shown("an event", &Event::Reply(&reply));
+    world.server().settings.alter_device = Alter::set("device_code", json!(code));
+    let asking = DeviceAuthorization::new(&server, &client).unwrap();
+    shown("a request for a device", &asking);
+    let device_code = world.run(asking.exchange()).unwrap();
+    shown("a device's code", &device_code);
+    shown("a device that waits", &device_code.poll(&server, &client).unwrap());
     shown("a file", &Reply::File(client_secret.into()));
     shown("a variable", &Reply::Env(Some(client_secret.into())));
 
@@ -175,12 +181,27 @@ fn leak_nothing(secret: &str, status: u16, content_type: &str, body: &str) {
         for _ in 0..4 {
             world.server().fail(Place::Token, Fault::with_type(status, content_type, body));
         }
-        let error = world.run(request.unwrap().exchange()).unwrap_err();
-        let texts = error.server().map(|server| format!("{server:?} {server}")).unwrap_or_default();
-        hidden("the server's words", &texts, &[secret]);
-        hidden_in_error(&error, &[secret]);
+        silent(&world.run(request.unwrap().exchange()).unwrap_err(), secret);
         world = self::world();
     }
+    // A device, with the secret as its code.
+    let shown = secret.to_owned();
+    world.server().settings.alter_device = Alter::by(move |answer| answer["device_code"] = shown.as_str().into());
+    let polling = demo::device_code(&mut world, "read").poll(&server, &client()).unwrap();
+    world.server().fail(Place::Token, Fault::with_type(status, content_type, body));
+    silent(&world.run(polling).unwrap_err(), secret);
+    // And one that asks for it.
+    for _ in 0..4 {
+        world.server().fail(Place::Device, Fault::with_type(status, content_type, body));
+    }
+    let client = Client::new("a").authentication(ClientAuthentication::client_secret_post(secret));
+    silent(&world.run(DeviceAuthorization::new(&server, &client).unwrap().exchange()).unwrap_err(), secret);
+}
+
+fn silent(error: &Error, secret: &str) {
+    let texts = error.server().map(|server| format!("{server:?} {server}")).unwrap_or_default();
+    hidden("the server's words", &texts, &[secret]);
+    hidden_in_error(error, &[secret]);
 }
 
 #[test]

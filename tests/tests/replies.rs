@@ -78,6 +78,23 @@ fn no_token_answer_panics_or_leaks() {
 }
 
 #[test]
+fn no_answer_to_a_device_panics_leaks_or_leads_astray() {
+    hold(
+        prop::device_answer,
+        8,
+        &[
+            b"\x04{\"device_code\":\"\x01\",\"user_code\":\"WDJB-MJHT\",\"verification_uri\":\"https://x/\",\
+              \"verification_uri_complete\":\"https://x/?a=b\",\"expires_in\":1800,\"interval\":5}",
+            b"\x05{\"device_code\":\"\x01\",\"user_code\":\"\xc3\xa9\",\"verification_url\":\"https://x/\",\
+              \"expires_in\":\"1800\",\"interval\":1e1}",
+            b"\x0adevice_code=\x02&user_code=a&verification_uri=http%3A%2F%2F%5B%3A%3A1%5D%2F&expires_in=9",
+            b"\x04{\"error\":\"\x01\",\"device_code\":\"\x01\",\"verification_uri\":\"javascript:\x01\"}",
+        ],
+        5_000,
+    );
+}
+
+#[test]
 fn no_redirect_panics_leaks_or_is_believed_without_the_state() {
     hold(
         prop::redirect,
@@ -141,7 +158,7 @@ fn no_client_file_panics_or_leaks() {
 #[test]
 fn whatever_the_replies_every_machine_ends_and_says_no_secret() {
     // Machine, client, start; then seed, time, clock, reply, status, type, wait, body for each step.
-    let good: Vec<Vec<u8>> = (0..14)
+    let good: Vec<Vec<u8>> = (0..16)
         .map(|machine| {
             let answer = |status, body| [9, 1, 128, 200, status, 0, 0, body];
             [&[machine, machine, 0][..], &answer(12, 0), &[9, 1, 128, 200], &answer(0, 1), &answer(5, 3)].concat()
