@@ -6,11 +6,10 @@ use std::io::Read;
 use grantflow::machine::{FailureKind, Reach};
 use grantflow::{Call, Failure};
 use http::{Method, Request, Response};
-use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, Error};
 use zeroize::Zeroizing;
 
-use crate::connect::{Watch, connector, unwatched};
+use crate::connect::{Resolver, Watch, connector, unwatched};
 use crate::{Limit, Transport};
 
 /// The room for a body whose length is not announced.
@@ -38,7 +37,7 @@ impl Transport {
         if let Some(proxy) = &self.settings().proxy {
             config = config.proxy(Some(proxy.clone()));
         }
-        Ok(Agent::with_parts(config.build(), unwatched(Some(tls)), DefaultResolver::default()))
+        Ok(Agent::with_parts(config.build(), unwatched(Some(tls)), Resolver::default()))
     }
 
     /// Carries out a call, on a connection of its own.
@@ -57,11 +56,8 @@ impl Transport {
             return Err(Failure::not_sent(FailureKind::Timeout, "the time to begin has passed"));
         }
         let tls = if secure { Some(self.tls()?) } else { None };
-        let agent = Agent::with_parts(
-            self.settings().config.clone(),
-            connector(tls, watch.clone()),
-            DefaultResolver::default(),
-        );
+        let agent =
+            Agent::with_parts(self.settings().config.clone(), connector(tls, watch.clone()), Resolver::default());
         let _guard = limit.handle().guard(&agent);
         let answer = self.send(&agent, &mut call, limit).map_err(|error| failure(&watch, error))?;
         let (head, body) = answer.into_parts();

@@ -10,8 +10,8 @@ use http::HeaderValue;
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use ureq::Proxy;
 use ureq::config::{AutoHeaderValue, Config};
+use ureq::{Agent, Proxy};
 
 use crate::Limit;
 use crate::driver::drive;
@@ -168,6 +168,12 @@ pub(crate) fn wall() -> Timestamp {
     Timestamp::from_unix_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
+/// All of a connection's buffers is wiped in the end: they are made as small as tokens are, and not 128 KiB each.
+fn small_buffers() -> Config {
+    let config = Agent::config_builder().max_response_header_size(32 * 1024);
+    config.input_buffer_size(40 * 1024).output_buffer_size(8 * 1024).build()
+}
+
 /// Configures a [`Transport`].
 ///
 /// ```
@@ -249,7 +255,7 @@ impl Builder {
     /// cannot be used.
     pub fn build(self) -> Result<Transport, Error> {
         let wrong = |message: String| Error::new(ErrorKind::Config, message);
-        let config = self.http.unwrap_or_default();
+        let config = self.http.unwrap_or_else(small_buffers);
         let default_agent = matches!(config.user_agent(), AutoHeaderValue::Default).then(|| USER_AGENT.to_owned());
         let user_agent = self.user_agent.or(default_agent);
         if let Some(Err(_)) = user_agent.as_deref().map(HeaderValue::from_str) {
