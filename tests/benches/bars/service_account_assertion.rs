@@ -11,7 +11,7 @@ use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 
 use crate::harness::Work;
 
-const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+pub(crate) const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 
 pub(crate) fn works() -> Vec<Work<'static>> {
     let account = ServiceAccount::from_json(service_account_json().to_string()).unwrap();

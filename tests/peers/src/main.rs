@@ -1,19 +1,24 @@
-//! grantflow beside `oauth2` and `openidconnect`, with the harness and the work of the benches:
-//! `cargo run --release` in this folder.
+//! grantflow beside `oauth2` and `openidconnect`, and beside Google's crates, with the harness and the work of the
+//! benches: `cargo run --release` in this folder. Whole programs are compared by `start`.
 
 #[path = "../../benches/bars/authorize.rs"]
 mod authorize;
 #[path = "../../benches/bars/harness.rs"]
 mod harness;
+#[path = "../../benches/bars/service_account_assertion.rs"]
+mod service_account_assertion;
 #[path = "../../benches/bars/token_answer.rs"]
 mod token_answer;
 
 use grantflow::{AuthorizationRequest, Client, Cx, Now, ServerMetadata};
+use grantflow_tests::google::{KEY_ID, SERVICE_ACCOUNT, private_key, service_account_json};
 use harness::{Work, measure, table};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use oauth2::basic::{BasicClient, BasicTokenResponse};
 use oauth2::{AuthUrl, ClientId, CsrfToken, PkceCodeChallenge, RedirectUrl, Scope};
 use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreJsonWebKeySet, CoreTokenResponse};
 use openidconnect::{IssuerUrl, Nonce};
+use tame_oauth::gcp::{ServiceAccountInfo, ServiceAccountProvider, TokenOrRequest, TokenProvider as _};
 
 const AUTH_URL: &str = "https://accounts.google.com/o/oauth2/v2/auth";
 const CLIENT_ID: &str = "1234567890-demo.apps.googleusercontent.com";
@@ -33,7 +38,16 @@ fn main() {
     println!("{}", table("token answer with ID token", &measure(answers(grantflow, &body.to_string(), floor))));
     println!(
         "grantflow checks the ID token's claims; oauth2 leaves it out, openidconnect only parses it. The peers'\n\
-         entropy is a generator in the process; grantflow's first line has its 32 bytes given, the second asks the system."
+         entropy is a generator in the process; grantflow's first line has its 32 bytes given, the second asks the system.\n"
+    );
+
+    let [grantflow, floor] = pair(service_account_assertion::works());
+    let works = vec![grantflow, jsonwebtoken(), tame_oauth(), gcp_auth_signature(), floor];
+    println!("{}", table("service account assertion", &measure(works)));
+    println!(
+        "All sign with ring. jsonwebtoken and tame-oauth parse the key for every signature, tame-oauth makes the form too,\n\
+         and gcp_auth lets nobody but itself ask for more than the signature. yup-oauth2 can be asked for neither: it has the\n\
+         same steps as gcp_auth, and is beside the others where whole programs are compared."
     );
 }
 
@@ -82,4 +96,40 @@ fn answers<'a>(grantflow: Work<'a>, body: &'a str, floor: Work<'a>) -> Vec<Work<
     let oauth2 = || serde_json::from_slice::<BasicTokenResponse>(body.as_bytes()).unwrap();
     let openidconnect = || serde_json::from_slice::<CoreTokenResponse>(body.as_bytes()).unwrap();
     vec![grantflow, Work::new("oauth2", oauth2), Work::new("openidconnect", openidconnect), floor]
+}
+
+fn jsonwebtoken() -> Work<'static> {
+    #[derive(serde::Serialize)]
+    struct Claims<'a> {
+        iss: &'a str,
+        scope: &'a str,
+        aud: &'a str,
+        iat: i64,
+        exp: i64,
+    }
+    let key = EncodingKey::from_rsa_pem(private_key().as_bytes()).unwrap();
+    let mut header = Header::new(Algorithm::RS256);
+    header.kid = Some(KEY_ID.into());
+    Work::new("jsonwebtoken 9", move || {
+        let (iat, exp) = (1_795_176_000, 1_795_179_600);
+        let aud = "https://oauth2.googleapis.com/token";
+        let claims = Claims { iss: SERVICE_ACCOUNT, scope: service_account_assertion::SCOPE, aud, iat, exp };
+        jsonwebtoken::encode(&header, &claims, &key).unwrap()
+    })
+}
+
+fn tame_oauth() -> Work<'static> {
+    let info = ServiceAccountInfo::deserialize(service_account_json().to_string()).unwrap();
+    // It has no token yet, and never gets one.
+    let provider = ServiceAccountProvider::new(info).unwrap();
+    Work::new("tame-oauth", move || match provider.get_token(&[service_account_assertion::SCOPE]).unwrap() {
+        TokenOrRequest::Request { request, .. } => request,
+        TokenOrRequest::Token(_) => panic!("a token from nowhere"),
+    })
+}
+
+fn gcp_auth_signature() -> Work<'static> {
+    let account = gcp_auth::CustomServiceAccount::from_json(&service_account_json().to_string()).unwrap();
+    let message = [b'x'; 400];
+    Work::new("gcp_auth, signature alone", move || account.signer().sign(&message).unwrap())
 }
