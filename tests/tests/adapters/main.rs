@@ -15,8 +15,10 @@ use grantflow_tests::demo::{self, batch, client};
 use grantflow_tests::server::{Consent, RefreshTokens};
 use grantflow_tests::{Fault, Front, Place, Server, person};
 
+mod device;
 mod receiver;
 
+use device::*;
 use receiver::*;
 
 /// What both adapters can do, in one shape.
@@ -115,6 +117,9 @@ suite! {
     every_redirect_uri_of_an_installed_application_works
     nobody_signs_in
     what_the_token_is_for_goes_into_the_token_request
+    a_device_signs_in_once_a_person_has_entered_its_code
+    a_device_whose_connection_breaks_asks_again_later
+    a_device_is_told_that_the_person_said_no
 }
 
 fn app(front: &Front) -> InstalledApp {
