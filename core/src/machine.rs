@@ -414,6 +414,13 @@ impl fmt::Display for Failure {
     }
 }
 
+impl StdError for Failure {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        // What it holds is shown with it.
+        self.source.source()
+    }
+}
+
 /// The system a program runs on, as data, so that what depends on it is tested everywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Platform {

@@ -89,8 +89,7 @@ async fn remember(transport: &Transport, app: &InstalledApp, directory: &Path, r
     show(transport, &*tokens.token().await?);
     if app.server().get("issuer").is_some() {
         // So that the next time it need not be asked for.
-        write_private(directory.join("metadata.json"), app.server().to_json().as_bytes())
-            .map_err(grantflow_reqwest::grantflow::Error::from)?;
+        write_private(directory.join("metadata.json"), app.server().to_json().as_bytes())?;
     }
     call(resource, &*tokens.token().await?).await
 }

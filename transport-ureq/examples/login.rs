@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Args, Outcome, show};
 use grantflow_tests::{Front, Place, Server, person};
+use grantflow_ureq::Transport;
 use grantflow_ureq::grantflow::google::ClientSecrets;
 use grantflow_ureq::grantflow::{
     Client, ClientAuthentication, Discovery, Event, InstalledApp, Issuer, Revocation, Secret, ServerMetadata, Token,
     TokenRequest,
 };
 use grantflow_ureq::grantflow_store::{FileStore, read_private, write_private};
-use grantflow_ureq::{Transport, grantflow};
 
 const HELP: &str = "\
 Usage:
@@ -56,8 +56,7 @@ fn login(args: Login) -> Outcome {
         sign_in(&transport, &args.configure(InstalledApp::new(&server, &args.client(&server))), &args, None)?;
         if let Some(directory) = &args.store {
             // So that the next time it need not be asked for.
-            write_private(directory.join("metadata.json"), server.to_json().as_bytes())
-                .map_err(grantflow::Error::from)?;
+            write_private(directory.join("metadata.json"), server.to_json().as_bytes())?;
         }
         return Ok(());
     }
