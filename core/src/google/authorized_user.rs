@@ -110,7 +110,8 @@ impl AuthorizedUser {
     }
 
     /// The `token.json` that Google's Python library reads (`Credentials.from_authorized_user_file`), with
-    /// the newest refresh token and the newest access token. Write it where nobody else can read it.
+    /// the newest refresh token and the newest access token. Any of Google's libraries also takes it in the
+    /// place of gcloud's `application_default_credentials.json`. Write it where nobody else can read it.
     pub fn to_json(&self, state: &GrantState, token: Option<&Token>) -> Secret {
         let mut members = serde_json::Map::new();
         let mut put = |name: &str, value: Option<serde_json::Value>| {
@@ -120,6 +121,7 @@ impl AuthorizedUser {
         let refresh_token = state.refresh_token().or(first.refresh_token()).map(Secret::expose);
         let token = token.or(self.token.as_ref());
         let scopes = token.map(Token::scopes).filter(|scopes| !scopes.is_empty()).unwrap_or(&self.scopes);
+        put("type", Some("authorized_user".into()));
         put("token", token.map(|token| token.access_token().into()));
         put("refresh_token", refresh_token.map(Into::into));
         put("token_uri", Some("https://oauth2.googleapis.com/token".into()));
