@@ -4,16 +4,13 @@
 mod tls_end;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use grantflow::{ErrorKind, Timestamp};
 use grantflow_reqwest::{AuthorizedClient, Transport, reqwest};
 use grantflow_tests::Front;
 use grantflow_tests::front::{Site, wall_clock};
-use grantflow_tests::google::{
-    Google, Local, Metadata, Place, SERVICE_ACCOUNT, authorized_user_json, service_account_json,
-};
+use grantflow_tests::google::{Google, Home, Local, Metadata, Place, SERVICE_ACCOUNT, service_account_json};
 use grantflow_tests::server::Answer;
 use http::Request;
 use tls_end::TlsEnd;
@@ -51,15 +48,8 @@ fn transport(pem: &str, tls: SocketAddr, metadata: SocketAddr) -> Transport {
     Transport::builder().root_certificate_pem(pem.as_bytes()).http(http).build().unwrap()
 }
 
-/// A service account's key file and what gcloud writes, in a directory of their own.
-fn files(name: &str) -> (PathBuf, PathBuf) {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("google").join(name);
-    let gcloud = directory.join(".config").join("gcloud");
-    std::fs::create_dir_all(&gcloud).unwrap();
-    let (account, user) = (directory.join("key.json"), gcloud.join("application_default_credentials.json"));
-    std::fs::write(&account, service_account_json().to_string()).unwrap();
-    std::fs::write(&user, authorized_user_json().to_string()).unwrap();
-    (account, user)
+fn home(name: &str) -> Home {
+    Home::new(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("google").join(name))
 }
 
 #[tokio::test]
@@ -67,7 +57,7 @@ async fn every_credential_is_one_line() {
     let front = front();
     let tls = TlsEnd::new(&HOSTS, front.address()).await;
     let transport = transport(&tls.pem, tls.address, front.address());
-    let (account, user) = files("every");
+    let Home { account, user, .. } = home("every");
     for (name, tokens) in [
         ("service account", transport.google_service_account(&account, CLOUD).await.unwrap()),
         ("file of an account", transport.google_file(&account, CLOUD).await.unwrap()),
@@ -86,7 +76,7 @@ async fn every_credential_is_one_line() {
 async fn an_authorized_client_names_the_project_that_pays() {
     let front = front();
     let tls = TlsEnd::new(&HOSTS, front.address()).await;
-    let (_, user) = files("pays");
+    let Home { user, .. } = home("pays");
     let tokens = transport(&tls.pem, tls.address, front.address()).google_file(user, CLOUD).await.unwrap();
     let api = AuthorizedClient::with_builder(|| tls.client(HOSTS[2]), tokens, ["*.googleapis.com"]).unwrap();
     let response = api.send(api.get("https://generativelanguage.googleapis.com/v1beta/models")).await.unwrap();
@@ -98,7 +88,7 @@ async fn an_authorized_client_names_the_project_that_pays() {
 
 #[tokio::test]
 async fn a_file_that_is_not_there_or_is_another_one_is_an_error_that_says_so() {
-    let (account, user) = files("wrong");
+    let Home { account, user, .. } = home("wrong");
     let transport = Transport::new().unwrap();
     let nowhere = account.with_extension("none");
     for error in [
@@ -133,39 +123,14 @@ async fn default_credentials_come_from_the_environment() {
     }
     let front = front();
     let tls = TlsEnd::new(&HOSTS, front.address()).await;
-    let (account, user) = files("default");
-    let home = account.parent().unwrap();
     let cleartext = front.address().to_string();
-    let nowhere = home.join("nowhere");
-    for (home, variables, says) in [
-        (
-            home,
-            vec![("GOOGLE_APPLICATION_CREDENTIALS", account.to_str().unwrap())],
-            "found service_account for Some(\"demo-project\")",
-        ),
-        (home, vec![], "found authorized_user for None"),
-        (&nowhere, vec![("GCE_METADATA_HOST", &*cleartext)], "found metadata server for Some(\"demo-project\")"),
-        (&nowhere, vec![("NO_GCE_CHECK", "true")], "no Google credentials were found"),
-        (
-            home,
-            vec![("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere.json")],
-            "GOOGLE_APPLICATION_CREDENTIALS=/nowhere.json",
-        ),
-    ] {
-        let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args(["--exact", "default_credentials_come_from_the_environment", "--nocapture"]);
-        for name in ["GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG", "GCE_METADATA_HOST", "NO_GCE_CHECK"] {
-            child.env_remove(name);
-        }
-        for (name, value) in CHILD.into_iter().zip([tls.address.to_string(), cleartext.clone(), tls.pem.clone()]) {
-            child.env(name, value);
-        }
-        child.env("HOME", home).envs(variables);
+    for environment in home("default").environments(&cleartext) {
+        let mut child = environment.again("default_credentials_come_from_the_environment");
+        child.envs(CHILD.into_iter().zip([tls.address.to_string(), cleartext.clone(), tls.pem.clone()]));
         let output = tokio::task::spawn_blocking(move || child.output()).await.unwrap().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
+        let (text, says) = (String::from_utf8_lossy(&output.stdout), environment.says);
         assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
         assert!(text.contains(says), "{says}: {text}");
         assert_eq!(text.contains("a token is there"), says.starts_with("found"), "{says}: {text}");
     }
-    assert!(user.exists());
 }

@@ -8,6 +8,7 @@ mod accounts;
 mod assertion;
 mod checks;
 mod demo;
+mod home;
 mod metadata;
 mod users;
 
@@ -24,6 +25,7 @@ use url::form_urlencoded;
 
 pub use accounts::{Account, OAuthClient, User, UserTrouble};
 pub use demo::*;
+pub use home::{Environment, Home};
 pub use metadata::{Local, Metadata};
 
 use crate::front::Site;
