@@ -71,6 +71,11 @@ pub fn enter_code(verification_uri: &str, user_code: &str) -> io::Result<Page> {
     visit(&with_code(verification_uri, user_code))
 }
 
+/// [`enter_code`] in a thread of its own, for programs that ask meanwhile.
+pub fn enter_code_in_background(verification_uri: &str, user_code: &str) -> JoinHandle<io::Result<Page>> {
+    visit_in_background(&with_code(verification_uri, user_code))
+}
+
 /// Where the form on that page leads.
 pub(crate) fn with_code(verification_uri: &str, user_code: &str) -> String {
     let query: String =

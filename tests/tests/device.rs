@@ -1,11 +1,12 @@
 //! The device flow (RFC 8628) in virtual time: when a device asks, when it stops, and what it does not believe.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use grantflow::machine::FailureKind;
 use grantflow::{
     Advice, Client, ClientAuthentication, Deviation, Deviations, DeviceAuthorization, DeviceCode, DevicePolling, Error,
-    ErrorKind, Failure, Issuer, Machine, Reply, ServerMetadata, Step, Token, TokenRequest,
+    ErrorKind, Failure, InstalledApp, Issuer, Machine, Reply, ServerMetadata, Step, Token, TokenRequest,
 };
 use grantflow_tests::canary::{hidden_in_debug, hidden_in_error};
 use grantflow_tests::demo::{self, client, device_code};
@@ -422,6 +423,70 @@ fn both_names_of_an_address_may_come_together() {
     let mut world = world();
     world.server().fail(Place::Device, bom);
     assert!(device_code(&mut world, "read").deviations().contains(Deviation::ByteOrderMark));
+}
+
+// --- as an installed application
+
+#[test]
+fn an_installed_application_asks_for_what_it_was_told() {
+    let mut world = world_with(|settings| settings.extra_params = vec!["login_hint", "audience", "prompt"]);
+    let app = InstalledApp::new(&world.server().metadata(), &client()).scopes("read").token_audience("api");
+    let app = app.extra("access_type", "offline").login_hint("alice").prompt("login").prompt("consent");
+    assert!(app.device_authorization().unwrap().is_none(), "a browser, unless told");
+    let app = app.device();
+    let code = world.run(app.device_authorization().unwrap().unwrap().exchange()).unwrap();
+    assert!(world.enter_code(code.verification_uri(), code.user_code()));
+    world.run(app.poll(code).unwrap()).unwrap();
+    let (device, token) =
+        (world.server().seen_at(Place::Device)[0].clone(), world.server().seen_at(Place::Token)[0].clone());
+    assert_eq!(
+        [device.param("login_hint"), device.param("prompt")],
+        ["alice", "consent"].map(|it| Some(it.to_owned()))
+    );
+    assert_eq!((token.param("audience").as_deref(), device.param("access_type")), (Some("api"), None));
+}
+
+#[test]
+fn an_installed_application_shows_the_address_and_the_code() {
+    let mut world = world();
+    let app = InstalledApp::new(&world.server().metadata(), &client()).device();
+    let code = device_code(&mut world, "read");
+    let said = app.announce_code(&code).unwrap();
+    assert!(said.contains("https://as.example/device\n") && said.contains(code.user_code()), "{said}");
+    let own = app.clone().prompt_message(Some("{code} at {url}"));
+    assert_eq!(own.announce_code(&code), Some(format!("{} at https://as.example/device", code.user_code())));
+    let silent = app.prompt_message(None);
+    assert_eq!(silent.device_authorization().unwrap_err().kind(), ErrorKind::Config, "nobody would know");
+    let shown = Arc::new(Mutex::new(Vec::new()));
+    let keep = shown.clone();
+    let silent = silent.show_code(move |code| keep.lock().unwrap().push(code.user_code().to_owned()));
+    assert!(silent.device_authorization().is_ok() && silent.announce_code(&code).is_none());
+    assert_eq!(*shown.lock().unwrap(), [code.user_code()]);
+}
+
+#[test]
+fn an_installed_application_waits_no_longer_than_it_was_told() {
+    for (timeout, lifetime, questions) in [(32, 1800, 6), (600, 32, 6), (0, 1800, 0)] {
+        let mut world = world_with(|settings| settings.device_lifetime = lifetime);
+        let app =
+            InstalledApp::new(&world.server().metadata(), &client()).device().timeout(Duration::from_secs(timeout));
+        let code = world.run(app.device_authorization().unwrap().unwrap().exchange()).unwrap();
+        assert_eq!(code.expires_at(), world.now.wall + Duration::from_secs(timeout.min(lifetime)));
+        assert_eq!(world.run(app.poll(code).unwrap()).unwrap_err().kind(), ErrorKind::Expired);
+        assert_eq!(world.server().seen_at(Place::Token).len(), questions, "{timeout} {lifetime}");
+    }
+}
+
+#[test]
+fn what_an_installed_application_cannot_be_is_told_before_any_request() {
+    let mut world = world();
+    let app = InstalledApp::new(&world.server().metadata(), &client()).device();
+    for app in [app.clone().redirect_uri("https://as.example/"), app.clone().host("as.example")] {
+        assert_eq!(app.device_authorization().unwrap_err().kind(), ErrorKind::Config);
+    }
+    let reserved = app.extra("device_code", "x").device_authorization().unwrap().unwrap();
+    assert_eq!(world.run(reserved.exchange()).unwrap_err().kind(), ErrorKind::Config);
+    assert!(world.sent().is_empty());
 }
 
 // --- hostile answers

@@ -1,5 +1,5 @@
 //! The sign-in of an installed application: the sockets, the browser and the terminal around
-//! [`grantflow::loopback`] (RFC 8252, section 7.3).
+//! [`grantflow::loopback`] (RFC 8252, section 7.3), or a code that is shown (RFC 8628).
 
 use std::future::poll_fn;
 use std::io;
@@ -37,13 +37,24 @@ impl Transport {
     /// If no browser can be opened, or [`InstalledApp::paste`] says so, and the standard input is a
     /// terminal, the address that a browser elsewhere ends at may be pasted into it.
     ///
+    /// With [`InstalledApp::device`] it prints a code instead, and asks the server until the person has entered it
+    /// on another device.
+    ///
     /// # Errors
     ///
     /// - [`ErrorKind::Loopback`] if the port cannot be had, or nobody can be shown the URL;
     /// - [`ErrorKind::Authorization`] if the server sends the person back with an error;
     /// - [`ErrorKind::Timeout`] if they do not come back;
+    /// - [`ErrorKind::Expired`] if they do not enter the device's code, [`ErrorKind::Server`] if they say no there;
     /// - those of the code's exchange.
     pub async fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error> {
+        if let Some(request) = app.device_authorization()? {
+            let code = self.run(request.exchange()).await?;
+            if let Some(message) = app.announce_code(&code) {
+                print(&message);
+            }
+            return self.run(app.poll(code)?).await;
+        }
         let (listeners, port) = listen(&app.addresses()?).await.map_err(|e| loopback("cannot listen", e))?;
         let mut receiver = app.start(port, &mut self.cx()?)?;
         match app.announce(receiver.url()) {

@@ -18,7 +18,7 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Transport {
     /// Loads what the person granted before and keeps it fresh, or signs them in and keeps that: the first
-    /// time it opens a browser, the next time nobody is asked. The transport must be bound to a store
+    /// time it opens a browser, or shows a code ([`InstalledApp::device`]), the next time nobody is asked. The transport must be bound to a store
     /// ([`with_store`](Self::with_store)); `label` tells one person's grants apart.
     ///
     /// Someone is asked to sign in if nothing is kept, or it was revoked, or lacks scopes; not because a request

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use grantflow::{Client, Error, ErrorKind, InstalledApp, Issuer, ServerMetadata, Token};
 use grantflow_reqwest::Transport;
-use grantflow_tests::{Front, Server, person};
+use grantflow_tests::server::Consent;
+use grantflow_tests::{Front, Place, Server, person};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -148,6 +149,44 @@ async fn nobody_comes_in_time() {
     let error = sign_in(&app).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!((200..2000).contains(&start.elapsed().as_millis()));
+}
+
+/// A sign-in by device, at a server that may be asked once a second.
+fn device(front: &Front) -> InstalledApp {
+    front.server().settings.device_interval = Some(1);
+    app(front).device()
+}
+
+#[tokio::test]
+async fn a_person_without_a_browser_here_enters_a_code_elsewhere() {
+    let front = Front::start(Server::demo()).unwrap();
+    let app = device(&front)
+        .show_code(|code| drop(person::enter_code_in_background(code.verification_uri(), code.user_code())));
+    let token = sign_in(&app).await.unwrap();
+    assert_eq!((token.scopes().as_str(), token.id_token().unwrap().subject()), ("openid email", "alice"));
+    assert!(front.server().seen_at(Place::Authorize).is_empty());
+    front.server().settings.consent = Consent::Deny("access_denied");
+    let error = sign_in(&app).await.unwrap_err();
+    assert_eq!((error.kind(), error.server().unwrap().error()), (ErrorKind::Server, "access_denied"));
+    let error = sign_in(&device(&front).timeout(Duration::ZERO)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Expired);
+}
+
+#[tokio::test]
+async fn dropping_the_wait_for_a_code_ends_it() {
+    let front = Front::start(Server::demo()).unwrap();
+    let shown = Arc::new(tokio::sync::Notify::new());
+    let tell = shown.clone();
+    let app = device(&front).show_code(move |_| tell.notify_one());
+    let signing = tokio::spawn(async move { sign_in(&app).await });
+    shown.notified().await;
+    while front.server().seen_at(Place::Token).is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    signing.abort();
+    assert!(signing.await.unwrap_err().is_cancelled());
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(front.server().seen_at(Place::Token).len(), 1, "nobody asks any more");
 }
 
 #[tokio::test]

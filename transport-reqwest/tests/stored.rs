@@ -100,6 +100,25 @@ async fn the_first_run_asks_and_the_second_sends_no_request() {
 }
 
 #[tokio::test]
+async fn a_device_is_remembered_too() {
+    let stage = Stage::new("device");
+    stage.front.server().settings.device_interval = Some(1);
+    let entered = stage.opened.clone();
+    let device = stage.app().show_code(move |code| {
+        entered.fetch_add(1, SeqCst);
+        drop(person::enter_code_in_background(code.verification_uri(), code.user_code()));
+    });
+    stage.program().load_or_sign_in(&device, "").await.unwrap();
+    let requests = stage.requests();
+    stage.program().load_or_sign_in(&device, "").await.unwrap();
+    assert_eq!((stage.opened(), stage.requests()), (1, requests));
+    // However the person signed in, it is the same grant.
+    stage.assert_remembered().await;
+    stage.program().sign_out(&device, "").await.unwrap();
+    assert!(stage.kept().await.is_none());
+}
+
+#[tokio::test]
 async fn an_expired_token_is_refreshed_and_the_new_one_kept() {
     for refresh_tokens in [RefreshTokens::Stay, RefreshTokens::Rotate { grace: Duration::ZERO }] {
         let stage = Stage::new("expired");

@@ -1,5 +1,5 @@
 //! The sign-in of an installed application: the sockets, the browser and the terminal around
-//! [`grantflow::loopback`].
+//! [`grantflow::loopback`], or a code that is shown.
 
 use std::io::{self, ErrorKind as Io, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -29,11 +29,15 @@ impl Transport {
     /// If no browser can be opened, or [`InstalledApp::paste`] says so, and the standard input is a
     /// terminal, the address that a browser elsewhere ends at may be pasted into it.
     ///
+    /// With [`InstalledApp::device`] it prints a code instead, and asks the server until the person has entered it
+    /// on another device.
+    ///
     /// # Errors
     ///
     /// - [`ErrorKind::Loopback`] if the port cannot be had, or nobody can be shown the URL;
     /// - [`ErrorKind::Authorization`] if the server sends the person back with an error;
     /// - [`ErrorKind::Timeout`] if they do not come back;
+    /// - [`ErrorKind::Expired`] if they do not enter the device's code, [`ErrorKind::Server`] if they say no there;
     /// - those of the code's exchange.
     pub fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error> {
         self.sign_in_until(app, &Limit::new())
@@ -41,6 +45,13 @@ impl Transport {
 
     /// As [`sign_in`](Self::sign_in), but no longer than the limit allows.
     pub fn sign_in_until(&self, app: &InstalledApp, limit: &Limit) -> Result<Token, Error> {
+        if let Some(request) = app.device_authorization()? {
+            let code = self.run_until(request.exchange(), limit)?;
+            if let Some(message) = app.announce_code(&code) {
+                print(&message);
+            }
+            return self.run_until(app.poll(code)?, limit);
+        }
         let listeners = listen(&app.addresses()?)?;
         let port = listeners[0].local_addr().map_err(|e| loopback("the port that was bound is not known", e))?.port();
         let receiver = app.start(port, &mut self.cx()?)?;

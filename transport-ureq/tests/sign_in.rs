@@ -139,6 +139,46 @@ fn cancelling_ends_the_wait_at_once_and_frees_the_port() {
     assert_eq!(error.kind(), ErrorKind::Timeout);
 }
 
+/// A sign-in by device, at a server that may be asked once a second.
+fn device(front: &Front) -> InstalledApp {
+    front.server().settings.device_interval = Some(1);
+    quiet(front).device()
+}
+
+#[test]
+fn a_person_without_a_browser_here_enters_a_code_elsewhere() {
+    let front = front();
+    let app = device(&front)
+        .show_code(|code| drop(person::enter_code_in_background(code.verification_uri(), code.user_code())));
+    let token = Transport::new().unwrap().sign_in(&app).unwrap();
+    assert_eq!((token.scopes().as_str(), token.id_token().unwrap().subject()), ("openid read", "alice"));
+    assert!(front.server().seen_at(Place::Authorize).is_empty());
+    front.server().settings.consent = Consent::Deny("access_denied");
+    let error = Transport::new().unwrap().sign_in(&app).unwrap_err();
+    assert_eq!((error.kind(), error.server().unwrap().error()), (ErrorKind::Server, "access_denied"));
+    let error = Transport::new().unwrap().sign_in(&device(&front).timeout(Duration::ZERO)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Expired);
+}
+
+#[test]
+fn cancelling_ends_the_wait_for_a_code_at_once() {
+    let front = front();
+    let cancel = Cancel::new();
+    let handle = cancel.clone();
+    let app = device(&front).show_code(move |_| {
+        let handle = handle.clone();
+        thread::spawn(move || handle.cancel());
+    });
+    front.server().settings.device_interval = Some(10);
+    let start = Instant::now();
+    let error = Transport::new().unwrap().sign_in_until(&app, &Limit::new().cancel(&cancel)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    let late = Limit::within(Duration::from_millis(100));
+    let error = Transport::new().unwrap().sign_in_until(&app.show_code(|_| {}), &late).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(start.elapsed() < Duration::from_secs(5) && front.server().seen_at(Place::Token).is_empty());
+}
+
 #[test]
 fn a_port_that_is_taken_is_an_error_with_its_cause() {
     let front = front();

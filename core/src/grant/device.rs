@@ -25,7 +25,7 @@ const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// The pause between two questions unless the server names another (RFC 8628, section 3.2).
 const INTERVAL: u64 = 5;
 /// Lifetimes above this are cut to it.
-const MAX_LIFETIME: u64 = 86_400;
+const MAX_LIFETIME: Duration = Duration::from_secs(86_400);
 /// The longest device code to take.
 const MAX_CODE: usize = 16 * 1024;
 /// The most characters that a person is asked to type.
@@ -42,6 +42,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 pub struct DeviceAuthorization {
     request: Request,
     scopes: Scopes,
+    lifetime: Duration,
     tolerated: Deviations,
 }
 
@@ -59,7 +60,7 @@ impl DeviceAuthorization {
         })?;
         let request = Request::post("asking for a device code", &Endpoint::new(address)?).repeat(Repeat::Freely);
         let request = request.max_body(MAX_BODY).authenticate(client);
-        Ok(Self { request, scopes: Scopes::default(), tolerated: server.tolerated() })
+        Ok(Self { request, scopes: Scopes::default(), lifetime: MAX_LIFETIME, tolerated: server.tolerated() })
     }
 
     /// Asks for these scopes.
@@ -72,6 +73,12 @@ impl DeviceAuthorization {
         self
     }
 
+    /// How long the person may take at the most; as long as the code lives, up to a day, unless told.
+    pub fn lifetime(mut self, time: Duration) -> Self {
+        self.lifetime = time.min(MAX_LIFETIME);
+        self
+    }
+
     /// Adds a parameter of the server's own.
     pub fn extra(mut self, name: &str, value: &str) -> Self {
         self.request = self.request.extra(name, value);
@@ -80,8 +87,12 @@ impl DeviceAuthorization {
 
     /// The machine that gets the code.
     pub fn exchange(self) -> Exchange<DeviceCode> {
-        let Self { request, scopes, tolerated } = self;
-        request.exchange(move |received| DeviceCode::parse(received, &scopes, tolerated))
+        let Self { request, scopes, lifetime, tolerated } = self;
+        request.exchange(move |received| {
+            let mut code = DeviceCode::parse(received, &scopes, tolerated)?;
+            code.expires_at = code.expires_at.min(received.sent + lifetime);
+            Ok(code)
+        })
     }
 }
 
@@ -154,7 +165,7 @@ impl DeviceCode {
         let complete_uri = address("verification_uri_complete", codes.verification_uri_complete)?;
         let complete_url = address("verification_url_complete", codes.verification_url_complete)?;
         let lifetime = codes.expires_in.seconds(tolerated, &mut deviations)?;
-        let lifetime = lifetime.ok_or_else(|| invalid("the answer has no expires_in"))?.min(MAX_LIFETIME);
+        let lifetime = lifetime.ok_or_else(|| invalid("the answer has no expires_in"))?;
         let interval = codes.interval.seconds(tolerated, &mut deviations)?.filter(|seconds| *seconds > 0);
         let interval = interval.unwrap_or(INTERVAL);
         if interval >= lifetime {
@@ -165,7 +176,7 @@ impl DeviceCode {
             user_code: user_code.into_owned(),
             verification_uri: uri.or(url).ok_or_else(|| invalid("the answer has no verification_uri"))?,
             verification_uri_complete: complete_uri.or(complete_url),
-            expires_at: received.sent + Duration::from_secs(lifetime),
+            expires_at: received.sent + Duration::from_secs(lifetime).min(MAX_LIFETIME),
             interval: Duration::from_secs(interval),
             scopes: scopes.clone(),
             deviations,
@@ -187,7 +198,7 @@ impl DeviceCode {
         self.verification_uri_complete.as_deref()
     }
 
-    /// When the code ends.
+    /// When the code ends, or whoever asked for it stops waiting.
     pub fn expires_at(&self) -> Timestamp {
         self.expires_at
     }
@@ -215,6 +226,7 @@ impl DeviceCode {
             server: server.clone(),
             client: client.clone(),
             code: self,
+            audience: None,
             failures: 0,
             stage: Stage::Begin,
         })
@@ -257,6 +269,7 @@ pub struct DevicePolling {
     code: DeviceCode,
     server: ServerMetadata,
     client: Client,
+    audience: Option<String>,
     interval: Duration,
     /// Failures of the network, one after another.
     failures: u32,
@@ -310,14 +323,20 @@ impl Machine for DevicePolling {
 }
 
 impl DevicePolling {
+    /// Names what the token is for, by the name that the server gives it.
+    pub fn audience(mut self, audience: &str) -> Self {
+        self.audience = Some(audience.to_owned());
+        self
+    }
+
     /// Waits, unless the code ends meanwhile. If the network was the trouble, that is told then.
     fn wait(&mut self, now: Now, pause: Duration, trouble: Option<Error>) -> Step<Token> {
         if now.wall + pause >= self.code.expires_at {
             self.stage = Stage::Ended;
             let error = match trouble {
-                Some(error) => Error::new(ErrorKind::Expired, "the code has ended while the server could not be asked")
+                Some(error) => Error::new(ErrorKind::Expired, "the server could not be asked until the code ended")
                     .with_source(error),
-                None => Error::new(ErrorKind::Expired, "the code has ended before anybody entered it"),
+                None => Error::new(ErrorKind::Expired, "nobody has entered the code in time"),
             };
             return Step::Done(Err(error.during("waiting for a person", None)));
         }
@@ -331,7 +350,8 @@ impl DevicePolling {
         let doing = "asking for the device's token";
         let mut request = TokenRequest::new(doing, GRANT_TYPE, &self.server, &self.client)?
             .secret("device_code", &self.code.device_code)
-            .granted(self.code.scopes.clone());
+            .granted(self.code.scopes.clone())
+            .audience(self.audience.as_deref().unwrap_or_default());
         if self.code.scopes.contains("openid") {
             let occasion = Occasion::SignIn { nonce: None, max_age: None };
             request.asked.id_token = Some(Expected::new(&self.server, &self.client, occasion));

@@ -11,10 +11,13 @@ use super::receiver::Receiver;
 use super::{is_loopback, openable};
 use crate::google::{ClientKind, ClientSecrets};
 use crate::store::RecordKey;
-use crate::{AuthorizationRequest, Client, Cx, Error, Scopes, ServerMetadata};
+use crate::{
+    AuthorizationRequest, Client, Cx, DeviceAuthorization, DeviceCode, DevicePolling, Error, Scopes, ServerMetadata,
+};
 
 /// How a person signs in to an application on their own machine, with the system's browser
-/// (RFC 8252): plain data, which an adapter's `sign_in` carries out.
+/// (RFC 8252), or by a code that they enter elsewhere (RFC 8628): plain data, which an adapter's `sign_in` carries
+/// out.
 ///
 /// What a setter cannot take is an error of kind [`ErrorKind::Config`](crate::ErrorKind::Config) when
 /// the sign-in starts.
@@ -40,6 +43,7 @@ pub struct InstalledApp {
     extras: Vec<(String, String)>,
     redirect: Redirect,
     bind: Option<IpAddr>,
+    /// `None` for the usual one, an empty one for none.
     prompt_message: Option<String>,
     success_message: String,
     open_browser: bool,
@@ -47,11 +51,13 @@ pub struct InstalledApp {
     paste: bool,
     timeout: Duration,
     token_audience: Option<String>,
-    show: Option<Show>,
+    show: Option<Show<str>>,
+    device: bool,
+    show_code: Option<Show<DeviceCode>>,
     error: Option<Error>,
 }
 
-type Show = Arc<dyn Fn(&str) + Send + Sync>;
+type Show<T> = Arc<dyn Fn(&T) + Send + Sync>;
 
 /// The redirect URI, but for its port.
 #[derive(Clone, Debug)]
@@ -129,7 +135,7 @@ impl InstalledApp {
                 fixed: false,
             },
             bind: None,
-            prompt_message: Some("Open this URL in your browser to sign in:\n{url}".into()),
+            prompt_message: None,
             success_message: "You may close this window and go back to the application.".into(),
             open_browser: true,
             browser: None,
@@ -137,6 +143,8 @@ impl InstalledApp {
             timeout: Duration::from_secs(600),
             token_audience: None,
             show: None,
+            device: false,
+            show_code: None,
             error: None,
         }
     }
@@ -251,9 +259,10 @@ impl InstalledApp {
         self
     }
 
-    /// What to print for the user, with `{url}` in it; `None` prints nothing.
+    /// What to print for the user, with `{url}` in it, and `{code}` if they sign in by [`device`](Self::device);
+    /// `None` prints nothing.
     pub fn prompt_message(mut self, message: Option<&str>) -> Self {
-        self.prompt_message = message.filter(|message| !message.is_empty()).map(str::to_owned);
+        self.prompt_message = Some(message.unwrap_or_default().to_owned());
         self
     }
 
@@ -261,6 +270,21 @@ impl InstalledApp {
     pub fn show(mut self, show: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.show = Some(Arc::new(show));
         self
+    }
+
+    /// Signs in by a code instead of a browser on this machine (RFC 8628), for machines without one: the person opens
+    /// an address on any other device and enters the code there. What concerns redirects and browsers means
+    /// nothing then.
+    pub fn device(mut self) -> Self {
+        self.device = true;
+        self
+    }
+
+    /// As [`device`](Self::device), and gives the code to this function instead of printing it, to show it as it
+    /// likes, with a QR code perhaps. It is called once, before the server is asked for the token.
+    pub fn show_code(mut self, show: impl Fn(&DeviceCode) + Send + Sync + 'static) -> Self {
+        self.show_code = Some(Arc::new(show));
+        self.device()
     }
 
     /// The text of the page shown at success. It is text, not HTML.
@@ -288,7 +312,7 @@ impl InstalledApp {
         self
     }
 
-    /// How long the user may take; 10 minutes unless told.
+    /// How long the user may take; 10 minutes unless told. A device's code may end sooner.
     pub fn timeout(mut self, time: Duration) -> Self {
         self.timeout = time;
         self
@@ -310,17 +334,16 @@ impl InstalledApp {
         self.extra("login_hint", hint)
     }
 
-    /// Sets any other parameter of the authorization request; given twice, the later value holds. Those
+    /// Sets any other parameter of the request, be it for authorization or for a device's code; given twice, the later value holds. Those
     /// that make the flow safe cannot be set by this.
     pub fn extra(mut self, name: &str, value: &str) -> Self {
+        self.extras.retain(|(known, _)| known != name);
         self.extras.push((name.to_owned(), value.to_owned()));
         self
     }
 
     fn check(&self) -> Result<(), Error> {
-        if let Some(error) = &self.error {
-            return Err(error.clone());
-        }
+        self.error.clone().map_or(Ok(()), Err)?;
         if self.redirect.fixed && self.redirect.port == 0 {
             return Err(Error::config(
                 "a web client's redirect URIs are fixed, and its file names none on loopback: register one, and set its port",
@@ -367,13 +390,68 @@ impl InstalledApp {
                 show(url);
                 None
             }
-            None => self.prompt_message.as_ref().map(|message| message.replace("{url}", url)),
+            None => Some(self.prompt_or("Open this URL in your browser to sign in:\n{url}").replace("{url}", url))
+                .filter(|message| !message.is_empty()),
         }
+    }
+
+    fn prompt_or<'a>(&'a self, usual: &'a str) -> &'a str {
+        self.prompt_message.as_deref().unwrap_or(usual)
     }
 
     /// For adapters: whether the URL is neither shown nor printed, so that a browser must be opened.
     pub fn is_silent(&self) -> bool {
-        self.show.is_none() && self.prompt_message.is_none()
+        self.show.is_none() && self.prompt_or("{url}").is_empty()
+    }
+
+    /// For adapters: what gets a code to show, if the person signs in by [`device`](Self::device).
+    ///
+    /// # Errors
+    ///
+    /// Whatever a setter could not take; if nobody would be shown the code, or the server takes no devices.
+    pub fn device_authorization(&self) -> Result<Option<DeviceAuthorization>, Error> {
+        if !self.device {
+            return Ok(None);
+        }
+        self.error.clone().map_or(Ok(()), Err)?;
+        if self.show_code.is_none() && self.prompt_or("{code}").is_empty() {
+            return Err(Error::config("nobody is shown the code to sign in with"));
+        }
+        let mut request =
+            DeviceAuthorization::new(&self.server, &self.client)?.scopes(self.scopes.clone()).lifetime(self.timeout);
+        // Google gives devices a refresh token without being asked.
+        for (name, value) in self.extras.iter().filter(|(name, _)| name != "access_type") {
+            request = request.extra(name, value);
+        }
+        Ok(Some(request))
+    }
+
+    /// For adapters: gives the code to whoever wants to [show](Self::show_code) it, or returns what to print.
+    pub fn announce_code(&self, code: &DeviceCode) -> Option<String> {
+        match &self.show_code {
+            Some(show) => {
+                show(code);
+                None
+            }
+            None => {
+                let message = self
+                    .prompt_or("To sign in, open this URL on any device:\n{url}\nand enter this code there: {code}");
+                Some(message.replace("{url}", code.verification_uri()).replace("{code}", code.user_code()))
+            }
+        }
+    }
+
+    /// For adapters: what asks for the token once the code is shown.
+    ///
+    /// # Errors
+    ///
+    /// If the server is known without a `token_endpoint`.
+    pub fn poll(&self, code: DeviceCode) -> Result<DevicePolling, Error> {
+        let polling = code.poll(&self.server, &self.client)?;
+        Ok(match &self.token_audience {
+            Some(audience) => polling.audience(audience),
+            None => polling,
+        })
     }
 
     /// For adapters: whether to open a browser.
@@ -405,6 +483,7 @@ impl fmt::Debug for InstalledApp {
             .field("scopes", &self.scopes)
             .field("redirect", &self.redirect)
             .field("bind", &self.bind)
+            .field("device", &self.device)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
