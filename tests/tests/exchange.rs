@@ -100,15 +100,18 @@ fn what_surely_was_not_sent_is_sent_again() {
 
 #[test]
 fn what_may_have_arrived_is_sent_again_only_where_that_does_no_harm() {
-    let spoils: [(&str, Trouble); 5] = [
-        ("connection reset", |_| Err(Failure::maybe_sent(FailureKind::Broken, "reset"))),
-        ("dropped after", |_| Ok(Fault::DropAfter)),
-        ("truncated", |_| Ok(Fault::Truncate)),
-        ("busy", |_| Ok(Fault::status(503, ""))),
-        ("slow_down", |_| Ok(Fault::status(400, r#"{"error":"temporarily_unavailable"}"#))),
+    let spoils: [(&str, bool, Trouble); 8] = [
+        ("connection reset", true, |_| Err(Failure::maybe_sent(FailureKind::Broken, "reset"))),
+        ("dropped after", true, |_| Ok(Fault::DropAfter)),
+        ("truncated", true, |_| Ok(Fault::Truncate)),
+        ("failed inside", true, |_| Ok(Fault::status(500, ""))),
+        ("lost by a gateway", true, |_| Ok(Fault::status(504, ""))),
+        ("busy", false, |_| Ok(Fault::status(503, ""))),
+        ("too many", false, |_| Ok(Fault::status(429, ""))),
+        ("unavailable", false, |_| Ok(Fault::status(400, r#"{"error":"temporarily_unavailable"}"#))),
     ];
     for (name, kind, place, repeat) in KINDS {
-        for (what, spoil) in spoils {
+        for (what, uncertain, spoil) in spoils {
             let (_, result, requests) = run(kind, |world| match spoil(place) {
                 Ok(fault) => world.server().fail(place, fault),
                 Err(failure) => world.fail(failure),
@@ -117,7 +120,7 @@ fn what_may_have_arrived_is_sent_again_only_where_that_does_no_harm() {
             assert_eq!((result.is_ok(), requests), (again, if again { 2 } else { 1 }), "{name}, {what}: {result:?}");
             if let Err(error) = result {
                 assert!(error.is_transient() && error.advice() == Some(Advice::TryLater), "{name}, {what}: {error:?}");
-                assert!(error.is_uncertain(), "{name}, {what}: {error:?}");
+                assert_eq!(error.is_uncertain(), uncertain, "{name}, {what}: {error:?}");
             }
         }
     }

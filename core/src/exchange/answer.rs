@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use http::Response;
 use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
+use http::{Response, StatusCode};
 use serde_json::Value;
 use url::form_urlencoded;
 
@@ -30,6 +30,12 @@ pub(super) fn error_answer(response: &Response<Vec<u8>>, now: Timestamp) -> Erro
     // A gateway has lost the answer of a server that may have done its work.
     let error = if matches!(status.as_u16(), 502 | 504) { error.uncertain() } else { error };
     error.with_status(status.as_u16()).with_retry_after(retry_after(response, now))
+}
+
+/// Whether a server that is busy says that it has not even begun: by its status (RFC 6585, section 4; RFC 9110,
+/// section 15.6.4) or by its error code.
+pub(super) fn turns_away(status: StatusCode, error: &Error) -> bool {
+    matches!(status.as_u16(), 429 | 503) || error.server().is_some_and(|it| it.error() == "temporarily_unavailable")
 }
 
 /// `Retry-After`, in seconds or as a date, which counts from the server's own clock if it shows one.

@@ -88,7 +88,10 @@ impl<T> Machine for Exchange<T> {
                 let result = self.judge(&response, at, cx.now().wall);
                 response.body_mut().zeroize();
                 match result {
-                    Err(error) if error.is_transient() => self.pause(cx, error, true),
+                    Err(error) if error.is_transient() => {
+                        let done_nothing = answer::turns_away(response.status(), &error);
+                        self.pause(cx, if done_nothing { error } else { error.uncertain() }, true)
+                    }
                     // The server did what was asked, and its answer cannot be used.
                     Err(error) if response.status().is_success() && error.server().is_none() => {
                         self.end(Err(error.uncertain()))
@@ -167,7 +170,7 @@ impl<T> Exchange<T> {
     fn pause(&mut self, cx: &mut Cx, error: Error, maybe_sent: bool) -> Step<T> {
         let allowed = self.request.repeat == Repeat::Freely || !maybe_sent;
         if !allowed {
-            return self.end(Err(error.uncertain()));
+            return self.end(Err(error));
         }
         if !error.is_transient() || self.tries >= self.most {
             return self.end(Err(error));

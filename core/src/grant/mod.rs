@@ -9,6 +9,7 @@ mod refresh_token;
 
 use crate::exchange::Request;
 use crate::machine::Repeat;
+use crate::source::Want;
 use crate::token::Asked;
 use crate::{Client, Error, Exchange, Scopes, Secret, ServerMetadata, Token};
 
@@ -76,6 +77,14 @@ impl TokenRequest {
     /// Names what the token is for, by the name that the server gives it; may be called several times.
     pub fn audience(self, audience: &str) -> Self {
         self.with(|request| request.param("audience", audience))
+    }
+
+    /// What a want names: scopes, audience, resource.
+    pub(crate) fn wanted(self, want: &Want) -> Self {
+        let scopes = want.scopes();
+        let request = if scopes.is_empty() { self } else { self.scopes(scopes) };
+        let request = want.wanted_audience().into_iter().fold(request, Self::audience);
+        want.wanted_resource().into_iter().fold(request, Self::resource)
     }
 
     /// Adds a parameter of the server's own. Those that grants and client authentications set cannot

@@ -40,6 +40,35 @@ impl From<Issuer> for Server {
     }
 }
 
+impl Server {
+    /// What is known of it, unless it is to be discovered first.
+    pub(crate) fn known(&self, state: &GrantState, now: Timestamp) -> Result<ServerMetadata, Box<Discovery>> {
+        match (self, &state.metadata) {
+            (Self::Known(metadata), _) => Ok(metadata.clone()),
+            (Self::Issuer(_), Some((metadata, read))) if now.since(*read) < METADATA_LIFE => Ok(metadata.clone()),
+            (Self::Issuer(issuer), _) => Err(Box::new(Discovery::new(issuer))),
+        }
+    }
+}
+
+impl GrantState {
+    /// Takes what was discovered; if it cannot be read again, the old is good enough.
+    pub(crate) fn discovered(
+        &mut self,
+        found: Result<ServerMetadata, Error>,
+        now: Timestamp,
+    ) -> Result<ServerMetadata, Error> {
+        match (found, &self.metadata) {
+            (Ok(metadata), _) => {
+                self.metadata = Some((metadata.clone(), now));
+                Ok(metadata)
+            }
+            (Err(error), Some((old, _))) if error.is_transient() => Ok(old.clone()),
+            (Err(error), _) => Err(error),
+        }
+    }
+}
+
 /// A credential of one of the standard grants.
 ///
 /// ```
@@ -204,7 +233,8 @@ impl Machine for ServerMint {
                 Stage::Begin => self.begin(cx.now().wall),
                 Stage::Discover(discovery) => {
                     let found = ask!(discovery, cx, reply);
-                    self.discovered(found, cx.now().wall)
+                    self.changed |= found.is_ok();
+                    self.state.discovered(found, cx.now().wall).and_then(|server| self.request(&server))
                 }
                 Stage::Exchange(exchange) => {
                     let result = ask!(exchange, cx, reply);
@@ -221,26 +251,10 @@ impl Machine for ServerMint {
 
 impl ServerMint {
     fn begin(&mut self, now: Timestamp) -> Result<Stage, Error> {
-        let known = match (&self.server, &self.state.metadata) {
-            (Server::Known(metadata), _) => metadata,
-            (Server::Issuer(_), Some((metadata, read))) if now.since(*read) < METADATA_LIFE => metadata,
-            (Server::Issuer(issuer), _) => return Ok(Stage::Discover(Box::new(Discovery::new(issuer)))),
-        };
-        self.request(&known.clone())
-    }
-
-    /// Takes the metadata; if it cannot be read again, the old is good enough.
-    fn discovered(&mut self, found: Result<ServerMetadata, Error>, now: Timestamp) -> Result<Stage, Error> {
-        let metadata = match (found, &self.state.metadata) {
-            (Ok(metadata), _) => {
-                self.state.metadata = Some((metadata.clone(), now));
-                self.changed = true;
-                metadata
-            }
-            (Err(error), Some((old, _))) if error.is_transient() => old.clone(),
-            (Err(error), _) => return Err(error),
-        };
-        self.request(&metadata)
+        match self.server.known(&self.state, now) {
+            Ok(server) => self.request(&server),
+            Err(discovery) => Ok(Stage::Discover(discovery)),
+        }
     }
 
     fn request(&self, server: &ServerMetadata) -> Result<Stage, Error> {
@@ -263,11 +277,7 @@ impl ServerMint {
                     .rotation(self.state.rotation)
             }
         };
-        let scopes = want.scopes();
-        let request = if scopes.is_empty() { request } else { request.scopes(scopes) };
-        let request = want.wanted_audience().into_iter().fold(request, TokenRequest::audience);
-        let request = want.wanted_resource().into_iter().fold(request, TokenRequest::resource);
-        Ok(Stage::Exchange(Box::new(request.exchange())))
+        Ok(Stage::Exchange(Box::new(request.wanted(want).exchange())))
     }
 
     fn minted(&mut self, token: Token) -> Minted {

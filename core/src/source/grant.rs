@@ -114,6 +114,8 @@ impl<J> Grant<J> {
     pub fn finish(&mut self, turn: Turn<()>, now: Timestamp, outcome: Outcome<'_>) -> Option<Turn<J>> {
         if turn.epoch == self.epoch {
             self.learn(&turn, now, outcome);
+        } else if let Outcome::Minted(Minted { state: Some(state), .. }) = outcome {
+            self.state.remembered.take_over(&state.remembered);
         }
         // The end of a former credential's turn, or of one beside others, is not the end of whoever is busy.
         if self.busy && self.source.may_change(&self.state) {
@@ -152,7 +154,8 @@ impl<J> Grant<J> {
     pub fn replace(&mut self, source: Arc<dyn TokenSource>) {
         self.epoch = self.epoch.saturating_add(1);
         self.busy = false;
-        self.state = source.first_state();
+        let former = std::mem::replace(&mut self.state, source.first_state());
+        self.state.remembered.take_over(&former.remembered);
         self.headers = headers(&*source);
         self.source = source;
     }
@@ -169,7 +172,7 @@ impl<J> Grant<J> {
 
     /// Whether a mint is under way that could lose a refresh token if it were torn off.
     pub fn is_delicate(&self) -> bool {
-        self.busy && (self.state.refresh_token.is_some() || self.state.remembered.stored)
+        self.busy && (self.state.refresh_token.is_some() || self.state.remembered.is_stored())
     }
 }
 

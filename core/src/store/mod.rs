@@ -7,6 +7,7 @@
 
 mod key;
 mod record;
+mod refresh;
 mod save;
 mod shared;
 

@@ -37,8 +37,6 @@ pub(super) struct Record {
 pub(super) struct Intent {
     /// How many uses have been begun.
     pub(super) attempts: u32,
-    /// When the first of them was.
-    pub(super) since: Timestamp,
     /// When the last of them is over at the latest.
     pub(super) deadline: Timestamp,
 }
@@ -101,6 +99,11 @@ impl Record {
             let oldest = self.tokens.iter().min_by_key(|(_, kept)| kept.version).map(|(name, _)| name.clone());
             oldest.and_then(|name| self.tokens.remove(&name));
         }
+    }
+
+    /// The grant has ended, and with it all its tokens.
+    pub(super) fn forget_tokens(&mut self) {
+        self.tokens.clear();
     }
 
     /// The token of a want, if it has not ended, and the version that it came with.

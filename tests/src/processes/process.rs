@@ -77,10 +77,9 @@ pub fn kept(desk: &Desk, source: &SharedGrant) -> String {
     desk.record(source.key())["refresh_token"].as_str().expect("a refresh token").to_owned()
 }
 
-/// The intent in the store: attempts, when the first began and when the last ends.
-pub fn intent(desk: &Desk, source: &SharedGrant) -> Option<(u64, i64, i64)> {
+/// The intent in the store: how many uses began, and when the last of them ends.
+pub fn intent(desk: &Desk, source: &SharedGrant) -> Option<(u64, i64)> {
     let record = desk.record(source.key());
     let intent = record.get("intent")?;
-    let number = |name: &str| intent[name].as_i64().expect("a number");
-    Some((intent["attempts"].as_u64()?, number("since"), number("deadline")))
+    Some((intent["attempts"].as_u64()?, intent["deadline"].as_i64().expect("a number")))
 }

@@ -89,8 +89,6 @@ pub struct Report {
     pub lost_though_alive: u64,
     /// How many of these the server had never acted upon.
     pub lost_though_unused: u64,
-    /// How many of these would not have been given up if 429 and 503 meant that the server did nothing.
-    pub lost_to_busy: u64,
     /// How often somebody signed in again.
     pub sign_ins: u64,
     /// The longest time of one refresh, without the time that its process was stopped and the store took.
@@ -106,7 +104,7 @@ impl Report {
             ($($name:ident)*) => { $(self.$name += other.$name;)* };
         }
         sum!(events time served refreshes shared sent recoveries recovered unsaved saved_later too_late ended refused lost
-            lost_though_alive lost_though_unused lost_to_busy sign_ins);
+            lost_though_alive lost_though_unused sign_ins);
         self.digest ^= other.digest;
         for (mine, theirs) in [(&mut self.deaths, &other.deaths), (&mut self.stops, &other.stops)] {
             theirs.iter().for_each(|(at, count)| *mine.entry(*at).or_default() += count);

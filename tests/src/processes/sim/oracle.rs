@@ -59,8 +59,6 @@ pub(super) struct Known {
     open: BTreeMap<String, BTreeSet<u64>>,
     /// How often a refresh token went out so that it may have been used.
     uses: BTreeMap<String, u32>,
-    /// Refresh tokens that were answered with 429 or 503.
-    busy: BTreeSet<String>,
     /// Refresh tokens that were given up.
     lost: BTreeSet<String>,
     refused: BTreeSet<String>,
@@ -177,7 +175,6 @@ impl Sim {
                 seen.access = access;
                 seen.refresh_token = Some(token.clone());
                 seen.read_at = now;
-                seen.conflict = false;
                 seen.loaded = true;
                 self.knows_successor(process, &token);
             }
@@ -185,10 +182,11 @@ impl Sim {
             (What::Store(..), Reply::Failed(_)) => seen.loaded = false,
             (What::Wire(wire), Reply::Http(response)) => {
                 let Some(token) = wire.refresh_token.clone() else { return };
-                let refused = response.status() == 400 && !response.body().ends_with(b"invalid_grant\"}");
-                if matches!(response.status().as_u16(), 429 | 503) {
-                    self.known.busy.insert(token);
-                } else if refused {
+                let not_done = match response.status().as_u16() {
+                    400 => !response.body().ends_with(b"invalid_grant\"}"),
+                    status => matches!(status, 429 | 503),
+                };
+                if not_done {
                     let uses = self.known.uses.entry(token).or_default();
                     *uses = uses.saturating_sub(1);
                 } else if self.plan.rotates && response.status().is_success() && response.body().ends_with(b"}") {
@@ -230,14 +228,15 @@ impl Sim {
         self.report.sent += 1;
         let run = self.runs.get_mut(&id).expect("a run");
         run.seen.sent = Some(token.to_owned());
+        run.seen.conflict = false;
         let run = &self.runs[&id];
         if self.plan.known == grantflow::Rotation::Never {
             return;
         }
         let (now, here) = (self.now(run.process), &self.processes[run.process]);
-        let same_time = self.ops.iter().any(|(_, op)| {
+        let same_time = self.ops.iter().any(|(nth, op)| {
             let wire = matches!(&op.what, What::Wire(wire) if wire.refresh_token.as_deref() == Some(token));
-            let waits = self.runs.get(&op.run).is_some_and(|run| run.op.is_some() && run.seen.stopped.is_zero());
+            let waits = self.runs.get(&op.run).is_some_and(|run| run.op == Some(*nth) && run.seen.stopped.is_zero());
             wire && waits && op.run != id && !self.processes[op.process].stopped
         });
         let seen = &run.seen;
@@ -303,7 +302,6 @@ impl Sim {
                     self.report.lost += 1;
                     self.report.lost_though_alive += u64::from(self.server.is_alive(&token, self.truth));
                     self.report.lost_though_unused += u64::from(!self.server.was_used(&token));
-                    self.report.lost_to_busy += u64::from(self.known.busy.contains(&token));
                 }
             }
             ErrorKind::Server if is_final(error) => {

@@ -1,0 +1,512 @@
+//! One grant, many processes: the use of a refresh token that each may use and none may use twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::record::{Intent, Record};
+use super::shared::{Inner, Unsaved};
+use super::{RecordKey, StoreOp, StoreReply, Stored};
+use crate::machine::{Effect, ask};
+use crate::source::{GrantState, Minted, Want, WantKind, cannot, is_final};
+use crate::{
+    Advice, Cx, Discovery, Error, ErrorKind, Exchange, Machine, Now, Reply, Rotation, ServerMetadata, Step, Timestamp,
+    Token, TokenRequest,
+};
+
+/// How long a lease must hold: longer than all that happens under it.
+const LEASE: Duration = Duration::from_secs(60);
+/// How long a use of the refresh token may take.
+const USE: Duration = Duration::from_secs(30);
+/// A use for which there is less time is not begun after waiting.
+const SHORTEST_USE: Duration = Duration::from_secs(15);
+/// What is left of a lease for saving when a use has taken all its time.
+const SAVING: Duration = Duration::from_secs(10);
+/// How long what a dead process has sent may be on its way.
+const AFTERMATH: Duration = Duration::from_secs(1);
+/// How long to wait for others who use the grant.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// How long servers that rotate let a refresh token be used again, where they do at all.
+const GRACE: Duration = Duration::from_secs(30);
+/// When to try again to save what could not be saved.
+const SAVE_AGAIN: Duration = Duration::from_secs(10);
+/// How often a record may change under our hands before we give up.
+const ROUNDS: u32 = 32;
+
+/// Refreshes a grant that others may be refreshing.
+///
+/// ```text
+/// Begin ─▶ Load ─▶ (fresh: done) ─▶ Lease ─▶ LoadLeased ─▶ (fresh: release, done)
+///           ▲                         │ busy          ▲      │
+///           └───────── Wait ◀─────────┘               │      ▼
+///                                           conflict  └── SaveIntent ─▶ Discover? ─▶ Exchange
+///                                                                                       │
+///                  done ◀─ Release ◀─ SaveResult ◀──────────────── token ───────────────┤
+///                            ▲                                                          │
+///                            └── SaveFailure (the intent is over, or stays) ◀── error ──┘
+/// ```
+///
+/// The intent, which is written before the refresh token is used, tells whoever comes later that it may be
+/// used up. A newcomer waits until that use is over, and then tries once more: at once while the server's grace
+/// window may be open, else only when there is no valid token left.
+///
+/// What the exchange brought is remembered until it is saved. It gives way only to what is newer than itself; a
+/// process that could not save it begins with that the next time.
+pub(super) struct SharedRefresh {
+    grant: Arc<Inner>,
+    want: Want,
+    state: GrantState,
+    stage: Stage,
+    /// When, on the monotonic clock, patience ends.
+    until: Duration,
+    /// The lease's end, if we have one and it ends.
+    lease: Option<Option<Timestamp>>,
+    /// How often somebody else had it.
+    waits: u32,
+    /// How often the record changed under our hands.
+    rounds: u32,
+    /// The version of the record whose use we have waited for.
+    waited: Option<u64>,
+    /// The intent that was there before ours.
+    before: Option<Intent>,
+    /// The record under our hands, and its version in the store.
+    current: Option<(Record, u64)>,
+    /// What there is to hand out, once the lease is given back, and the version that it came with.
+    result: Option<Result<(Token, u64), Error>>,
+}
+
+enum Stage {
+    Begin,
+    Load,
+    Wait,
+    Lease,
+    LoadLeased,
+    /// Waits under the lease until another's use is over.
+    WaitIntent,
+    SaveIntent,
+    Discover(Box<Discovery>),
+    Exchange(Box<Exchange<Token>>),
+    SaveResult,
+    SaveFailure,
+    /// After `invalid_grant`: whether somebody else has a newer record.
+    LoadRejected,
+    Release,
+    Ended,
+}
+
+/// What to do next.
+#[allow(clippy::large_enum_variant, reason = "it lives for a moment")]
+enum Next {
+    Ask(Stage, Effect),
+    Go(Stage),
+}
+
+impl Machine for SharedRefresh {
+    type Output = Minted;
+
+    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Minted> {
+        loop {
+            let next = match &mut self.stage {
+                Stage::Begin => {
+                    self.until = cx.now().mono.saturating_add(PATIENCE);
+                    self.begin()
+                }
+                Stage::Discover(discovery) => {
+                    let found = ask!(&mut **discovery, cx, reply);
+                    self.discovered(found, cx.now())
+                }
+                Stage::Exchange(exchange) => {
+                    let result = ask!(&mut **exchange, cx, reply);
+                    self.exchanged(result, cx.now())
+                }
+                Stage::Ended => return self.finish(cx.now().wall),
+                _ => self.answered(cx, std::mem::take(&mut reply)),
+            };
+            match next {
+                Ok(Next::Go(stage)) => self.stage = stage,
+                Ok(Next::Ask(stage, effect)) => {
+                    self.stage = stage;
+                    return Step::Do(effect);
+                }
+                // Even then the lease goes back, and what was got is not lost.
+                Err(error) => {
+                    self.result = Some(self.failed(error, cx.now().wall));
+                    self.stage = Stage::Ended;
+                    if self.lease.take().is_some() {
+                        self.stage = Stage::Release;
+                        return Step::Do(Effect::Store(StoreOp::Release { key: self.key() }));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl SharedRefresh {
+    pub(super) fn new(grant: Arc<Inner>, want: &Want, state: &GrantState) -> Self {
+        Self {
+            grant,
+            want: want.clone(),
+            state: state.clone(),
+            stage: Stage::Begin,
+            until: Duration::ZERO,
+            lease: None,
+            waits: 0,
+            rounds: 0,
+            waited: None,
+            before: None,
+            current: None,
+            result: None,
+        }
+    }
+
+    fn key(&self) -> RecordKey {
+        self.grant.key.clone()
+    }
+
+    fn load(&self, stage: Stage) -> Result<Next, Error> {
+        Ok(Next::Ask(stage, Effect::Store(StoreOp::Load { key: self.key() })))
+    }
+
+    fn lease(&self) -> Result<Next, Error> {
+        Ok(Next::Ask(Stage::Lease, Effect::Store(StoreOp::Lease { key: self.key(), time: LEASE })))
+    }
+
+    fn release(&mut self, result: Result<(Token, u64), Error>) -> Result<Next, Error> {
+        self.result = Some(result);
+        self.lease = None;
+        Ok(Next::Ask(Stage::Release, Effect::Store(StoreOp::Release { key: self.key() })))
+    }
+
+    /// Saves a record over the version that it came from.
+    fn save(&self, stage: Stage, record: &Record, version: u64) -> Result<Next, Error> {
+        let stored = record.write(version.saturating_add(1))?;
+        Ok(Next::Ask(stage, Effect::Store(StoreOp::Save { key: self.key(), expected: Some(version), stored })))
+    }
+
+    /// Saves the record under our hands.
+    fn save_current(&self, stage: Stage) -> Result<Next, Error> {
+        let (record, version) = self.current.as_ref().ok_or_else(misused)?;
+        self.save(stage, record, *version)
+    }
+
+    fn begin(&mut self) -> Result<Next, Error> {
+        if self.want.kind() != WantKind::AccessToken || self.want.wanted_subject().is_some() {
+            return Err(cannot("is a user's grant, and mints access tokens of that user only"));
+        }
+        // What could not be saved is newer than what lies there.
+        if self.state.remembered.unsaved.is_some() { self.lease() } else { self.load(Stage::Load) }
+    }
+
+    /// Goes on with the reply to an effect of our own.
+    fn answered(&mut self, cx: &mut Cx, reply: Reply) -> Result<Next, Error> {
+        let now = cx.now();
+        let stage = std::mem::replace(&mut self.stage, Stage::Ended);
+        match (stage, reply) {
+            (Stage::Load, Reply::Store(StoreReply::Loaded(found))) => self.loaded(found, now),
+            (Stage::Wait, Reply::Slept) => self.load(Stage::Load),
+            (Stage::Lease, Reply::Store(StoreReply::Leased(until))) => {
+                self.lease = Some(until);
+                self.load(Stage::LoadLeased)
+            }
+            (Stage::Lease, Reply::Store(StoreReply::Busy)) => self.busy(cx),
+            (Stage::LoadLeased, Reply::Store(StoreReply::Loaded(found))) => self.loaded_leased(found, now),
+            (Stage::WaitIntent, Reply::Slept) => self.load(Stage::LoadLeased),
+            (Stage::SaveIntent, Reply::Store(StoreReply::Saved)) => self.saved_intent(now),
+            // Somebody wrote who had no lease, or whose lease had ended: what is there now counts.
+            (Stage::SaveIntent, Reply::Store(StoreReply::Conflict)) => self.again(),
+            (Stage::SaveIntent, Reply::Failed(failure)) => Err(failure.into()),
+            (Stage::SaveResult, reply) => self.saved_result(reply),
+            (Stage::LoadRejected, Reply::Store(StoreReply::Loaded(found))) => self.loaded_rejected(found, now),
+            (Stage::SaveFailure | Stage::LoadRejected, _) => {
+                let result = self.result.take().unwrap_or_else(|| Err(misused()));
+                self.release(result)
+            }
+            (Stage::Release, _) => Ok(Next::Go(Stage::Ended)),
+            (Stage::Wait | Stage::WaitIntent, Reply::Refused) => Err(waited()),
+            (Stage::Load | Stage::Lease | Stage::LoadLeased, Reply::Failed(failure)) => Err(failure.into()),
+            (_, Reply::Refused) => Err(Error::refused("Store")),
+            _ => Err(misused()),
+        }
+    }
+
+    fn again(&mut self) -> Result<Next, Error> {
+        self.rounds = self.rounds.saturating_add(1);
+        if self.rounds > ROUNDS {
+            return Err(Error::new(ErrorKind::Store, "the stored grant keeps changing").transient());
+        }
+        self.load(Stage::LoadLeased)
+    }
+
+    /// Somebody else works on it: wait a little, and see what they did.
+    fn busy(&mut self, cx: &mut Cx) -> Result<Next, Error> {
+        if cx.now().mono >= self.until {
+            return Err(waited());
+        }
+        self.waits = self.waits.saturating_add(1);
+        let longest = Duration::from_millis(50).saturating_mul(1 << self.waits.min(4));
+        let random = cx.random::<1>("lease")?;
+        let pause = longest.mul_f64(0.5 + f64::from(random[0]) / 512.0);
+        Ok(Next::Ask(Stage::Wait, Effect::Sleep(pause)))
+    }
+
+    fn read(&self, found: Option<Stored>) -> Result<(Record, u64), Error> {
+        let found = found
+            .ok_or_else(|| Error::new(ErrorKind::NotSignedIn, format!("nobody has signed in as {}", self.grant.key)))?;
+        Ok((Record::read(&found, &self.grant.key)?, found.version))
+    }
+
+    /// The record's token, if it is another than the one that will not do any more, and not due itself.
+    fn fresh(&self, record: &Record, now: Timestamp) -> Option<(Token, u64)> {
+        record.token(&self.want, now).filter(|(token, version)| self.is_another(*version) && !is_due(token, now, 1.0))
+    }
+
+    /// The record's token, if it does for want of a better. Whoever asks again long before its end was refused
+    /// with it.
+    fn left(&self, record: &Record, now: Timestamp) -> Option<(Token, u64)> {
+        // Cells ask a little earlier than they must, each at a moment of its own.
+        record.token(&self.want, now).filter(|(token, version)| self.is_another(*version) || is_due(token, now, 1.2))
+    }
+
+    fn is_another(&self, version: u64) -> bool {
+        self.state.remembered.is_another(&self.want, version)
+    }
+
+    fn loaded(&mut self, found: Option<Stored>, now: Now) -> Result<Next, Error> {
+        let (record, version) = self.read(found)?;
+        let unsaved = &mut self.state.remembered.unsaved;
+        drop(unsaved.take_if(|unsaved| !unsaved.goes_over(&record, version)));
+        match self.fresh(&record, now.wall) {
+            Some(fresh) => {
+                self.result = Some(Ok(fresh));
+                Ok(Next::Go(Stage::Ended))
+            }
+            None => self.lease(),
+        }
+    }
+
+    fn loaded_leased(&mut self, found: Option<Stored>, now: Now) -> Result<Next, Error> {
+        if self.state.remembered.unsaved.is_some() {
+            return self.save_result(found, now);
+        }
+        let (record, version) = self.read(found)?;
+        if let Some(fresh) = self.fresh(&record, now.wall) {
+            return self.release(Ok(fresh));
+        }
+        let left = self.left(&record, now.wall);
+        match record.intent {
+            // The other use may still be under way. Where clocks differ, it is over when we have waited for as
+            // long as any use takes. A lease that has no end was given back, or its holder is dead.
+            Some(intent) if now.wall < intent.deadline && self.waited != Some(version) => {
+                let longest = if self.lease.flatten().is_some() { USE } else { AFTERMATH };
+                let left = intent.deadline.since(now.wall).min(longest);
+                let enough = self.lease.flatten().is_none_or(|end| end - SHORTEST_USE - SAVING > now.wall + left);
+                if now.mono.saturating_add(left) >= self.until || !enough {
+                    return self.release(Err(waited()));
+                }
+                self.waited = Some(version);
+                return Ok(Next::Ask(Stage::WaitIntent, Effect::Sleep(left.max(Duration::from_millis(50)))));
+            }
+            Some(intent) if intent.attempts >= 2 => return self.release(Err(lost())),
+            // Too late for any grace window: as long as there is a token that is good, it does.
+            Some(intent) if now.wall.since(intent.deadline) > GRACE && left.is_some() => {
+                return self.release(left.ok_or_else(lost));
+            }
+            _ => {}
+        }
+        self.current = Some((record, version));
+        self.save_intent(now)
+    }
+
+    /// Writes down that the refresh token is about to be used; where it is never replaced, nothing need be.
+    fn save_intent(&mut self, now: Now) -> Result<Next, Error> {
+        let (record, _) = self.current.as_mut().ok_or_else(misused)?;
+        if record.rotation == Rotation::Never {
+            return self.use_refresh_token(now);
+        }
+        let known = record.intent;
+        self.before = known;
+        record.intent = Some(Intent {
+            attempts: known.map_or(0, |intent| intent.attempts).saturating_add(1),
+            deadline: now.wall + USE,
+        });
+        self.save_current(Stage::SaveIntent)
+    }
+
+    fn saved_intent(&mut self, now: Now) -> Result<Next, Error> {
+        let (_, version) = self.current.as_mut().ok_or_else(misused)?;
+        *version = version.saturating_add(1);
+        self.use_refresh_token(now)
+    }
+
+    fn use_refresh_token(&mut self, now: Now) -> Result<Next, Error> {
+        match self.grant.server.known(&self.state, now.wall) {
+            Ok(server) => self.exchange(&server, now),
+            Err(discovery) => Ok(Next::Go(Stage::Discover(discovery))),
+        }
+    }
+
+    fn discovered(&mut self, found: Result<ServerMetadata, Error>, now: Now) -> Result<Next, Error> {
+        match self.state.discovered(found, now.wall) {
+            Ok(server) => self.exchange(&server, now),
+            Err(error) => self.exchanged(Err(error), now),
+        }
+    }
+
+    fn exchange(&mut self, server: &ServerMetadata, now: Now) -> Result<Next, Error> {
+        let (record, _) = self.current.as_ref().ok_or_else(misused)?;
+        let request = TokenRequest::refresh_token(server, &self.grant.client, &record.refresh_token)?
+            .granted(record.scopes.clone())
+            .rotation(record.rotation)
+            .wanted(&self.want);
+        // All of it within the time that the intent tells others, and within the lease.
+        let by_intent = record.intent.map(|intent| intent.deadline);
+        let by_lease = self.lease.flatten().map(|end| end - SAVING);
+        let end = by_intent.into_iter().chain(by_lease).min();
+        let time = end.map_or(USE, |end| end.since(now.wall)).min(USE);
+        let exchange = request.exchange().total_time(time);
+        let exchange = match end {
+            Some(end) => exchange.start_before(end),
+            None => exchange,
+        };
+        Ok(Next::Go(Stage::Exchange(Box::new(exchange))))
+    }
+
+    fn exchanged(&mut self, result: Result<Token, Error>, now: Now) -> Result<Next, Error> {
+        match result {
+            Ok(token) => {
+                let (mut record, version) = self.current.take().ok_or_else(misused)?;
+                let used = record.refresh_token.clone();
+                record.refreshed(&self.want, &token, version.saturating_add(1));
+                let unsaved = Unsaved { record, version, used, error: None };
+                self.result = Some(Ok((token, version.saturating_add(1))));
+                self.save_unsaved(Box::new(unsaved))
+            }
+            Err(error) if is_final(&error) => {
+                self.result = Some(Err(error));
+                self.load(Stage::LoadRejected)
+            }
+            Err(error) => {
+                let (record, _) = self.current.as_mut().ok_or_else(misused)?;
+                let Some(intent) = &mut record.intent else { return self.release(Err(error)) };
+                if error.is_uncertain() {
+                    // Nobody knows what became of it: the intent stays, and nobody need wait for its end.
+                    intent.deadline = now.wall;
+                } else {
+                    // This use did nothing; an earlier one may have.
+                    record.intent = self.before;
+                }
+                self.result = Some(Err(error));
+                self.save_current(Stage::SaveFailure)
+            }
+        }
+    }
+
+    fn save_unsaved(&mut self, unsaved: Box<Unsaved>) -> Result<Next, Error> {
+        let saving = self.save(Stage::SaveResult, &unsaved.record, unsaved.version);
+        self.state.remembered.unsaved = Some(unsaved);
+        saving
+    }
+
+    /// Saves what is not saved yet over what lies there, unless that is newer.
+    fn save_result(&mut self, found: Option<Stored>, now: Now) -> Result<Next, Error> {
+        let mut unsaved = self.state.remembered.unsaved.take().ok_or_else(misused)?;
+        let goes_over = match found.clone() {
+            Some(stored) => self.read(Some(stored)).map(|(record, version)| unsaved.goes_over(&record, version)),
+            // Somebody has signed out.
+            None => Ok(false),
+        };
+        match goes_over {
+            Ok(true) => self.save_unsaved(unsaved),
+            Ok(false) => match self.result.take() {
+                // Another sign-in, perhaps: that stays, and so does our token.
+                Some(Ok((token, _))) => self.release(Ok((token, unsaved.version))),
+                _ => self.loaded_leased(found, now),
+            },
+            Err(error) => {
+                self.state.remembered.unsaved = Some(unsaved);
+                Err(error)
+            }
+        }
+    }
+
+    fn saved_result(&mut self, reply: Reply) -> Result<Next, Error> {
+        match reply {
+            Reply::Store(StoreReply::Saved) => {
+                self.state.remembered.unsaved = None;
+                match self.result.take() {
+                    Some(result) => self.release(result),
+                    None => self.again(),
+                }
+            }
+            Reply::Store(StoreReply::Conflict) => self.again(),
+            Reply::Failed(failure) => Err(failure.into()),
+            _ => Err(Error::refused("Store")),
+        }
+    }
+
+    /// What comes of a failure: what is not saved is handed out all the same, and saved later.
+    fn failed(&mut self, error: Error, now: Timestamp) -> Result<(Token, u64), Error> {
+        let Some(unsaved) = &mut self.state.remembered.unsaved else { return Err(error) };
+        unsaved.error = Some(error.clone());
+        self.result.take().unwrap_or_else(|| unsaved.record.token(&self.want, now).ok_or(error))
+    }
+
+    /// After `invalid_grant`.
+    fn loaded_rejected(&mut self, found: Option<Stored>, now: Now) -> Result<Next, Error> {
+        let ours = self.current.as_ref().map(|(_, version)| *version);
+        match found {
+            Some(found) if Some(found.version) > ours && self.rounds < ROUNDS => {
+                // Another process won: what it has got is used, and never deleted.
+                self.rounds = self.rounds.saturating_add(1);
+                self.result = None;
+                self.loaded_leased(Some(found), now)
+            }
+            _ => {
+                // The access tokens of a grant that ended have ended too.
+                let (record, _) = self.current.as_mut().ok_or_else(misused)?;
+                if let Some(intent) = &mut record.intent {
+                    intent.deadline = now.wall;
+                }
+                record.forget_tokens();
+                self.save_current(Stage::SaveFailure)
+            }
+        }
+    }
+
+    fn finish(&mut self, now: Timestamp) -> Step<Minted> {
+        Step::Done(match self.result.take() {
+            Some(Ok((mut token, version))) => {
+                let remembered = &mut self.state.remembered;
+                match remembered.error() {
+                    // To be asked again means to save it, and not that the token will not do.
+                    Some(_) => token = token.with_refresh_after(now + SAVE_AGAIN),
+                    None => remembered.hand_out(&self.want, version),
+                }
+                Ok(Minted { token, state: Some(std::mem::take(&mut self.state)) })
+            }
+            Some(Err(error)) => Err(error.during("refreshing the stored grant", None)),
+            None => Err(misused()),
+        })
+    }
+}
+
+/// Whether a token is to be replaced; `times` the usual margin before its end.
+fn is_due(token: &Token, now: Timestamp, times: f64) -> bool {
+    token.expires_at().is_some_and(|end| {
+        let margin = end.since(token.issued_at()).mul_f64(0.25).min(Duration::from_secs(300));
+        end.since(now) <= margin.mul_f64(times)
+    })
+}
+
+fn waited() -> Error {
+    Error::new(ErrorKind::Timeout, "another process is refreshing this grant and does not come to an end")
+}
+
+fn lost() -> Error {
+    let why = "the server may have replaced the refresh token in an answer that never arrived";
+    Error::new(ErrorKind::GrantLost, why).with_advice(Advice::SignInAgain)
+}
+
+fn misused() -> Error {
+    Error::misuse("a shared grant")
+}
