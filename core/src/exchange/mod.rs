@@ -191,14 +191,17 @@ impl<T> Exchange<T> {
         if response.body().len() > self.request.max_body {
             return Err(Error::new(ErrorKind::InvalidResponse, "the answer is larger than allowed"));
         }
+        let genuine = (self.request.genuine)(response).map_err(|error| error.with_status(status.as_u16()));
         if status.is_success() {
+            genuine?;
             // The server did what was asked, even if its answer cannot be used, unless it says that it did not.
             return (self.parse)(Received { response, sent, now }).map_err(|error| {
                 let error = error.with_status(status.as_u16());
                 if error.server().is_some() { error } else { error.uncertain() }
             });
         }
-        Err(answer::error_answer(response, now))
+        let error = answer::error_answer(response, now);
+        Err(if error.is_transient() { error } else { genuine.err().unwrap_or(error) })
     }
 
     fn end(&mut self, result: Result<T, Error>) -> Step<T> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::Method;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::{Method, Response};
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
@@ -32,6 +32,7 @@ pub struct Request {
     pub(super) secrets: Vec<Secret>,
     pub(super) repeat: Repeat,
     pub(super) max_body: usize,
+    pub(super) genuine: fn(&Response<Vec<u8>>) -> Result<(), Error>,
     error: Option<Error>,
 }
 
@@ -48,6 +49,7 @@ impl Request {
             secrets: Vec::new(),
             repeat: Repeat::OnlyIfUnsent,
             max_body: MAX_BODY,
+            genuine: |_| Ok(()),
             error: None,
         }
     }
@@ -66,6 +68,13 @@ impl Request {
     /// The most bytes to take from the answer's body; 1 MiB unless told.
     pub fn max_body(mut self, max: usize) -> Self {
         self.max_body = max;
+        self
+    }
+
+    /// Whether an answer is the server's own, and not of somebody in its place. What is not is an error, whatever
+    /// it says; if it says "later", the request is made again.
+    pub(crate) fn genuine(mut self, check: fn(&Response<Vec<u8>>) -> Result<(), Error>) -> Self {
+        self.genuine = check;
         self
     }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Response;
+
 use super::{bearer_jwt, quota_header};
 use crate::exchange::{Received, Request};
 use crate::machine::ask;
@@ -68,7 +70,7 @@ impl MetadataServer {
     pub fn scopes(&self) -> Result<Exchange<crate::Scopes>, Error> {
         Ok(self
             .get("instance/service-accounts/default/scopes", &[])?
-            .exchange(|received| Ok(genuine_text(received)?.lines().collect())))
+            .exchange(|received| Ok(text(received)?.lines().collect())))
     }
 
     /// The project that the machine belongs to.
@@ -80,17 +82,15 @@ impl MetadataServer {
     pub fn universe_domain(&self) -> Result<Exchange<String>, Error> {
         let request = self.get("universe/universe-domain", &[])?;
         let exchange = request.exchange(|received| {
-            let domain = genuine_text(received)?;
+            let domain = text(received)?;
             Ok(if domain.is_empty() { super::DEFAULT_UNIVERSE.to_owned() } else { domain })
         });
-        Ok(exchange.rescue(|error| match error.status() {
-            Some(404) => Ok(super::DEFAULT_UNIVERSE.to_owned()),
-            _ => Err(error),
-        }))
+        Ok(exchange
+            .rescue(|error| if is_not_there(&error) { Ok(super::DEFAULT_UNIVERSE.to_owned()) } else { Err(error) }))
     }
 
     fn text(&self, path: &str) -> Result<Exchange<String>, Error> {
-        Ok(self.get(path, &[])?.exchange(genuine_text))
+        Ok(self.get(path, &[])?.exchange(text))
     }
 
     fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Request, Error> {
@@ -102,7 +102,7 @@ impl MetadataServer {
             address.extend(url::form_urlencoded::byte_serialize(value.as_bytes()));
         }
         let endpoint = Endpoint::metadata_server(&address)?;
-        Ok(Request::get("asking the metadata server", &endpoint).max_body(MAX_BODY).header("metadata-flavor", "Google"))
+        Ok(request("asking the metadata server", &endpoint))
     }
 
     fn exchange(&self, want: &Want) -> Result<Exchange<Token>, Error> {
@@ -120,7 +120,7 @@ impl MetadataServer {
             (WantKind::IdToken, Some(audience)) if scopes.is_empty() => {
                 let query = [("audience", audience), ("format", "full")];
                 self.get(&path("identity"), &query)?.exchange(|received| {
-                    let jwt = genuine_text(received)?;
+                    let jwt = text(received)?;
                     bearer_jwt(&jwt, received.sent)
                 })
             }
@@ -132,25 +132,27 @@ impl MetadataServer {
                 let query = [("scopes", &*listed)];
                 let request = self.get(&path("token"), if listed.is_empty() { &[] } else { &query })?;
                 let asked = Asked { scopes, tolerated: Deviations::TOLERATED, ..Asked::default() };
-                request.exchange(move |received| {
-                    check_genuine(received)?;
-                    asked.parse(received)
-                })
+                request.exchange(move |received| asked.parse(received))
             }
         };
-        Ok(exchange.rescue(|error| match error.status() {
-            Some(404) => {
-                Err(Error::config("the metadata server knows no such service account: attach one to this machine")
-                    .with_status(404))
-            }
-            _ => Err(error),
+        Ok(exchange.rescue(|error| {
+            Err(if is_not_there(&error) {
+                Error::config("the metadata server knows no such service account: attach one to this machine")
+                    .with_status(404)
+            } else {
+                error
+            })
         }))
     }
 }
 
+fn request(doing: &'static str, endpoint: &Endpoint) -> Request {
+    Request::get(doing, endpoint).max_body(MAX_BODY).header("metadata-flavor", "Google").genuine(check_genuine)
+}
+
 /// Refuses what a proxy or a captive portal answers in the metadata server's stead.
-fn check_genuine(received: Received<'_>) -> Result<(), Error> {
-    let flavor = received.response.headers().get("metadata-flavor");
+fn check_genuine(response: &Response<Vec<u8>>) -> Result<(), Error> {
+    let flavor = response.headers().get("metadata-flavor");
     if flavor.is_some_and(|flavor| flavor.as_bytes().eq_ignore_ascii_case(b"Google")) {
         return Ok(());
     }
@@ -160,8 +162,12 @@ fn check_genuine(received: Received<'_>) -> Result<(), Error> {
     ))
 }
 
-fn genuine_text(received: Received<'_>) -> Result<String, Error> {
-    check_genuine(received)?;
+/// Whether the metadata server itself says so.
+fn is_not_there(error: &Error) -> bool {
+    error.status() == Some(404) && error.kind() != ErrorKind::InvalidResponse
+}
+
+fn text(received: Received<'_>) -> Result<String, Error> {
     let text = std::str::from_utf8(received.response.body());
     let text = text.map_err(|_| Error::new(ErrorKind::InvalidResponse, "the answer is no text"))?;
     Ok(text.trim().to_owned())
@@ -171,8 +177,7 @@ fn genuine_text(received: Received<'_>) -> Result<String, Error> {
 /// nobody answers.
 pub(super) fn ping(host: &str, time: Duration) -> Result<Exchange<()>, Error> {
     let endpoint = Endpoint::metadata_server(&format!("http://{host}/"))?;
-    let request = Request::get("looking for the metadata server", &endpoint).max_body(MAX_BODY);
-    Ok(request.header("metadata-flavor", "Google").exchange(check_genuine).total_time(time))
+    Ok(request("looking for the metadata server", &endpoint).exchange(|_| Ok(())).total_time(time))
 }
 
 impl TokenSource for MetadataServer {

@@ -147,6 +147,15 @@ fn what_answers_in_its_place_is_not_believed() {
         }
         assert!(world.run(server.scopes().unwrap()).is_err());
     }
+    // A refusal of theirs says nothing of this machine's account, nor of its universe.
+    for status in [400, 403, 404] {
+        let mut world = world();
+        world.google().local = Local::Portal(status);
+        let error = world.mint(&server, &Want::default()).unwrap_err();
+        assert_eq!((error.kind(), error.status()), (ErrorKind::InvalidResponse, Some(status)));
+        assert!(error.to_string().contains("no Metadata-Flavor: Google"), "{error}");
+        world.run(server.universe_domain().unwrap()).unwrap_err();
+    }
     // Not even with a token in its hand, or the right header of the wrong flavor.
     let token = r#"{"access_token":"ya29.bogus","expires_in":3600,"token_type":"Bearer"}"#;
     for fault in [Fault::status(200, token), Fault::status(200, token).header("metadata-flavor", "Vanilla")] {
