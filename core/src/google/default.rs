@@ -303,16 +303,16 @@ impl DefaultCredentials {
     }
 
     /// Takes the reply for one variable and asks for the next.
-    fn variable(&mut self, nth: usize, reply: Reply) -> Option<Effect> {
+    fn variable(&mut self, nth: usize, reply: Reply) -> Result<Option<Effect>, Error> {
         let mut names = VARIABLES.into_iter().chain(detect::VARIABLES);
-        if let Reply::Env(value) = reply
-            && let Some(name) = nth.checked_sub(1).and_then(|last| names.clone().nth(last))
-        {
-            self.environment.set(name, value);
+        let last = nth.checked_sub(1).and_then(|last| names.clone().nth(last));
+        match (last, reply) {
+            (None, Reply::Start) | (Some(_), Reply::Refused) => {}
+            (Some(name), Reply::Env(value)) => self.environment.set(name, value),
+            _ => return Err(Error::misuse("the search for credentials")),
         }
-        let next = names.nth(nth)?;
         self.stage = Stage::Variables(nth.saturating_add(1));
-        Some(Effect::Env(next))
+        Ok(names.nth(nth).map(Effect::Env))
     }
 }
 
@@ -325,8 +325,9 @@ impl Machine for DefaultCredentials {
                 Stage::Variables(nth) => {
                     let nth = *nth;
                     match self.variable(nth, std::mem::take(&mut reply)) {
-                        Some(effect) => return Step::Do(effect),
-                        None => Ok(self.first_file()),
+                        Ok(Some(effect)) => return Step::Do(effect),
+                        Ok(None) => Ok(self.first_file()),
+                        Err(error) => Err(error),
                     }
                 }
                 Stage::File { path, asked: asked @ false, .. } => {

@@ -125,10 +125,13 @@ impl Machine for Detection {
                         let because = format!("{PRODUCT_NAME} says Google");
                         return Step::Done(Ok(Detected { server: Some(MetadataServer::new()), because }));
                     }
-                    _ if self.environment.text("METADATA_SERVER_DETECTION") == Some("bios-only") => {
-                        return self.not_by_firmware();
+                    Reply::File(_) | Reply::Missing | Reply::Failed(_) | Reply::Refused => {
+                        match self.environment.text("METADATA_SERVER_DETECTION") {
+                            Some("bios-only") => return self.not_by_firmware(),
+                            _ => self.ping(),
+                        }
                     }
-                    _ => self.ping(),
+                    _ => Err(Error::misuse("looking for the metadata server")),
                 },
                 Stage::Ping(exchange) => {
                     return Step::Done(Ok(match ask!(&mut **exchange, cx, reply) {
