@@ -18,6 +18,7 @@ pub struct AuthorizedUser {
     scopes: Scopes,
     account: Option<String>,
     quota_project: Option<String>,
+    rapt: Option<Secret>,
     token: Option<Token>,
 }
 
@@ -59,6 +60,7 @@ impl AuthorizedUser {
             scopes: token.scopes().clone(),
             account: None,
             quota_project: None,
+            rapt: None,
             token: Some(token.clone()),
         })
     }
@@ -77,13 +79,15 @@ impl AuthorizedUser {
         let server = if any_server { file.token_server(true)? } else { ServerMetadata::google() };
         let refresh_token = file.need("refresh_token")?;
         let credential = Credential::refresh_token(server, &client(&client_id, client_secret.as_ref()), refresh_token);
+        let rapt = file.text("rapt_token")?.map(Secret::from);
         Ok(Self {
-            credential,
+            credential: credential.with_rapt(rapt.clone()),
             client_id,
             client_secret,
             scopes: file.scopes("scopes")?,
             account: file.text("account")?.map(str::to_owned),
             quota_project: file.text("quota_project_id")?.map(str::to_owned),
+            rapt,
             token: saved_token(file)?,
         })
     }
@@ -130,6 +134,7 @@ impl AuthorizedUser {
         put("scopes", Some(scopes.iter().collect()));
         put("universe_domain", Some(DEFAULT_UNIVERSE.into()));
         put("account", Some(self.account.as_deref().unwrap_or_default().into()));
+        put("rapt_token", self.rapt.as_ref().map(|proof| proof.expose().into()));
         put("quota_project_id", self.quota_project.as_deref().map(Into::into));
         put("expiry", token.and_then(Token::expires_at).map(|end| end.to_string().into()));
         let mut value = serde_json::Value::Object(members);

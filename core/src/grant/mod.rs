@@ -54,7 +54,7 @@ impl TokenRequest {
         self.with(|request| request.repeat(repeat))
     }
 
-    fn secret(self, name: &'static str, value: &Secret) -> Self {
+    pub(crate) fn secret(self, name: &'static str, value: &Secret) -> Self {
         self.with(|request| request.secret(name, value))
     }
 

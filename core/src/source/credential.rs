@@ -95,7 +95,7 @@ enum Kind {
 enum By {
     Itself,
     Password { username: String, password: Secret },
-    RefreshToken { refresh_token: Secret, scopes: Scopes, rotation: Rotation },
+    RefreshToken { refresh_token: Secret, scopes: Scopes, rotation: Rotation, rapt: Option<Secret> },
 }
 
 impl Credential {
@@ -118,7 +118,7 @@ impl Credential {
     /// A refresh token (RFC 6749, section 6), of which nothing else is known.
     pub fn refresh_token(server: impl Into<Server>, client: &Client, refresh_token: impl Into<Secret>) -> Self {
         let refresh_token = refresh_token.into();
-        let by = By::RefreshToken { refresh_token, scopes: Scopes::default(), rotation: Rotation::Unknown };
+        let by = By::RefreshToken { refresh_token, scopes: Scopes::default(), rotation: Rotation::Unknown, rapt: None };
         Self(Kind::Server { server: server.into(), client: client.clone(), by })
     }
 
@@ -135,8 +135,17 @@ impl Credential {
             refresh_token: refresh_token.clone(),
             scopes: token.scopes().clone(),
             rotation: token.rotation(),
+            rapt: None,
         };
         Ok(Self(Kind::Server { server: server.into(), client: client.clone(), by }))
+    }
+
+    /// Shows with each refresh the proof of a reauthentication, as Google calls it.
+    pub(crate) fn with_rapt(mut self, proof: Option<Secret>) -> Self {
+        if let Kind::Server { by: By::RefreshToken { rapt, .. }, .. } = &mut self.0 {
+            *rapt = proof;
+        }
+        self
     }
 
     /// A token that is there already and cannot be renewed.
@@ -163,7 +172,7 @@ impl TokenSource for Credential {
 
     fn first_state(&self) -> GrantState {
         match &self.0 {
-            Kind::Server { by: By::RefreshToken { refresh_token, scopes, rotation }, server, .. } => GrantState {
+            Kind::Server { by: By::RefreshToken { refresh_token, scopes, rotation, .. }, server, .. } => GrantState {
                 refresh_token: Some(refresh_token.clone()),
                 scopes: scopes.clone(),
                 rotation: match (rotation, server) {
@@ -270,9 +279,11 @@ impl ServerMint {
             By::Password { username, password } => {
                 TokenRequest::password(server, &self.client, username, password.clone())?
             }
-            By::RefreshToken { refresh_token, .. } => {
+            By::RefreshToken { refresh_token, rapt, .. } => {
                 let current = self.state.refresh_token.as_ref().unwrap_or(refresh_token);
-                TokenRequest::refresh_token(server, &self.client, current)?
+                let request = TokenRequest::refresh_token(server, &self.client, current)?;
+                rapt.iter()
+                    .fold(request, |request, rapt| request.secret("rapt", rapt))
                     .granted(self.state.scopes.clone())
                     .rotation(self.state.rotation)
             }

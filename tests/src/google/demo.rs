@@ -21,6 +21,8 @@ pub const CLIENT_ID: &str = "1234567890-demo.apps.googleusercontent.com";
 pub const CLIENT_SECRET: &str = "GOCSPX-demo_secret";
 /// Alice's refresh token.
 pub const REFRESH_TOKEN: &str = "1//0gDemoRefresh/Token-x_y";
+/// The proof that Alice has signed in again, where that was asked of her.
+pub const RAPT: &str = "AEjHL4DemoRapt_x-y";
 /// An API key.
 pub const API_KEY: &str = "AIzaSyDemo-key_0123456789";
 /// What Alice granted.

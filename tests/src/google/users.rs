@@ -7,7 +7,7 @@ use http::{Request, Response};
 use serde_json::json;
 use url::form_urlencoded;
 
-use super::{Google, Grant, OAuthClient, Refusal, UserTrouble, Whose, json_answer, only, refuse, text_answer};
+use super::{Google, Grant, OAuthClient, RAPT, Refusal, UserTrouble, Whose, json_answer, only, refuse, text_answer};
 
 impl Google {
     pub(super) fn refresh(
@@ -27,7 +27,7 @@ impl Google {
         if grant.revoked {
             return refuse(400, "invalid_grant", "Token has been expired or revoked.");
         }
-        self.check_user(&grant)?;
+        self.check_user(&grant, form.get("rapt").map(String::as_str))?;
         let scopes = form.get("scope").map_or(grant.scopes.clone(), |text| Scopes::from(text.as_str()));
         if !scopes.is_subset(&grant.scopes) {
             return refuse(400, "invalid_scope", "Bad Request");
@@ -53,9 +53,10 @@ impl Google {
         }
     }
 
-    fn check_user(&self, grant: &Grant) -> Result<(), Refusal> {
+    fn check_user(&self, grant: &Grant, rapt: Option<&str>) -> Result<(), Refusal> {
         match self.users.iter().find(|user| user.email == grant.user).map(|user| user.trouble) {
             Some(None) => Ok(()),
+            Some(Some(UserTrouble::Reauthentication)) if rapt == Some(RAPT) => Ok(()),
             None | Some(Some(UserTrouble::Deleted)) => refuse(400, "invalid_grant", "Account has been deleted"),
             Some(Some(UserTrouble::AdminPolicy)) => {
                 refuse(400, "admin_policy_enforced", "Access to this scope is restricted by an administrator.")

@@ -6,7 +6,7 @@ use grantflow::google::{AuthorizedUser, GoogleCredential};
 use grantflow::source::{Credential, TokenSource, Want};
 use grantflow::{ErrorKind, ServerMetadata, TokenRequest};
 use grantflow_tests::google::{
-    ALICE, CLIENT_ID, CLIENT_SECRET, GRANTED, Place, REFRESH_TOKEN, service_account_json, world,
+    ALICE, CLIENT_ID, CLIENT_SECRET, GRANTED, Place, RAPT, REFRESH_TOKEN, UserTrouble, service_account_json, world,
 };
 use grantflow_tests::{Fault, canary};
 use serde_json::{Value, json};
@@ -114,7 +114,20 @@ fn pythons_token_json_is_read() {
     assert_eq!(with("quota_project_id", json!("p")).request_headers()["x-goog-user-project"], "p");
     // What a library has added since is passed over.
     with("trust_boundary", json!({"locations": []}));
-    with("rapt_token", json!("rapt"));
+}
+
+#[test]
+fn the_proof_of_a_reauthentication_is_sent_and_kept() {
+    let mut file: Value = serde_json::from_str(TOKEN_JSON).unwrap();
+    let mut world = world();
+    world.google().user_mut(ALICE).trouble = Some(UserTrouble::Reauthentication);
+    world.mint(&AuthorizedUser::from_json(file.to_string()).unwrap(), &Want::default()).unwrap_err();
+    file["rapt_token"] = RAPT.into();
+    let user = AuthorizedUser::from_json(file.to_string()).unwrap();
+    world.mint(&user, &Want::default()).unwrap();
+    canary::hidden("the user", &format!("{user:?}"), &[RAPT]);
+    let written: Value = serde_json::from_str(user.to_json(&user.first_state(), None).expose()).unwrap();
+    assert_eq!(written["rapt_token"], RAPT);
 }
 
 #[test]
