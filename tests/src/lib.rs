@@ -34,3 +34,8 @@ pub use world::World;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub struct Readme;
+
+/// Those of the page about Google's credentials too.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/google.md")]
+pub struct GooglesCredentials;
