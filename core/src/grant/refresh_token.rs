@@ -11,10 +11,8 @@ impl TokenRequest {
     ///
     /// The new token has the refresh token to use from then on, be it a new one or the old.
     pub fn refresh(server: &ServerMetadata, client: &Client, token: &Token) -> Result<Self, Error> {
-        let refresh_token = token
-            .refresh_token()
-            .ok_or_else(|| Error::config("there is no refresh token: ask for offline access when the user signs in"))?;
-        let mut request = Self::refresh_token(server, client, refresh_token)?.granted(token.scopes().clone());
+        let mut request =
+            Self::refresh_token(server, client, token.need_refresh_token()?)?.granted(token.scopes().clone());
         if let Some(id_token) = token.id_token() {
             let occasion = Occasion::Refresh { subject: id_token.subject().into() };
             request.asked.id_token = Some(Expected::new(server, client, occasion));

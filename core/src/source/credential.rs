@@ -128,11 +128,8 @@ impl Credential {
     ///
     /// If it came with none.
     pub fn signed_in(server: impl Into<Server>, client: &Client, token: &Token) -> Result<Self, Error> {
-        let refresh_token = token
-            .refresh_token()
-            .ok_or_else(|| Error::config("there is no refresh token: ask for offline access when the user signs in"))?;
         let by = By::RefreshToken {
-            refresh_token: refresh_token.clone(),
+            refresh_token: token.need_refresh_token()?.clone(),
             scopes: token.scopes().clone(),
             rotation: token.rotation(),
             rapt: None,

@@ -202,6 +202,15 @@ impl Token {
         self.rest.as_ref()?.refresh_token.as_ref()
     }
 
+    pub(crate) fn need_refresh_token(&self) -> Result<&Secret, Error> {
+        self.refresh_token().ok_or_else(|| {
+            // Google gives one with consent alone.
+            Error::config(
+                "there is no refresh token: ask for offline access, and for consent anew, when the user signs in",
+            )
+        })
+    }
+
     /// When the refresh token ends, if the server said so (`refresh_token_expires_in`).
     pub fn refresh_token_expires_at(&self) -> Option<Timestamp> {
         self.rest.as_ref()?.refresh_token_expires_at

@@ -182,7 +182,10 @@ fn who_has_just_signed_in_can_be_kept() {
         AuthorizedUser::signed_in(CLIENT_ID, None, &token(None)).unwrap_err(),
         Credential::signed_in(ServerMetadata::google(), &client(), &token(None)).unwrap_err(),
     ] {
-        assert!(error.to_string().contains("no refresh token: ask for offline access"), "{error}");
+        assert!(
+            error.to_string().contains("no refresh token: ask for offline access, and for consent anew,"),
+            "{error}"
+        );
     }
 }
 
