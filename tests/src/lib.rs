@@ -13,6 +13,7 @@
 
 pub mod canary;
 pub mod demo;
+pub mod examples;
 pub mod front;
 pub mod google;
 mod http1;

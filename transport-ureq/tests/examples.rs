@@ -1,93 +1,36 @@
 //! The examples as programs: each runs as a child process, against pretend servers of this one.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use grantflow_tests::examples::{Examples, assert_says, fails, run, succeeds};
 use grantflow_tests::google::{self, API_KEY, Local, Metadata, SERVICE_ACCOUNT};
 use grantflow_tests::{Front, Google, Server, person};
 use serde_json::Value;
 
 const STORAGE: &str = "https://www.googleapis.com/auth/devstorage.read_only";
 
-/// The examples. They are built here, since cargo may have left those of another package under the same names, and
-/// builds none when only this test is asked for.
-fn built() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--examples", "--message-format=json", "--manifest-path", manifest]);
-        let output = cargo.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let directory = empty("programs");
-        std::fs::create_dir_all(&directory).unwrap();
-        for line in output.stdout.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-            let message: Value = serde_json::from_slice(line).unwrap();
-            if let Some(program) = message["executable"].as_str().map(Path::new) {
-                std::fs::hard_link(program, directory.join(program.file_name().unwrap())).unwrap();
-            }
-        }
-        directory
-    })
+fn examples() -> &'static Examples {
+    static BUILT: OnceLock<Examples> = OnceLock::new();
+    BUILT.get_or_init(|| Examples::build(env!("CARGO_MANIFEST_DIR"), env!("CARGO_TARGET_TMPDIR")))
 }
 
-/// An example, without anything in its environment that it might find.
 fn example(name: &str) -> Command {
-    let mut command = Command::new(built().join(name));
-    let system = std::env::var_os("SystemRoot");
-    command.env_clear().envs(system.map(|value| ("SystemRoot", value)));
-    command.env("HOME", empty("home")).env("APPDATA", empty("appdata")).env("NO_GCE_CHECK", "true");
-    command.stdin(Stdio::null());
-    command
+    examples().example(name)
 }
 
 fn empty(name: &str) -> PathBuf {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("examples").join(name);
-    let _ = std::fs::remove_dir_all(&directory);
-    std::fs::create_dir_all(directory.parent().unwrap()).unwrap();
-    directory
-}
-
-/// What a program says in the end, and whether that is success.
-fn run(command: &mut Command) -> (bool, String) {
-    let output = command.output().unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8(text).unwrap())
-}
-
-#[track_caller]
-fn succeeds(command: &mut Command) -> String {
-    let (success, text) = run(command);
-    assert!(success, "{text}");
-    text
-}
-
-#[track_caller]
-fn fails(command: &mut Command) -> String {
-    let (success, text) = run(command);
-    assert!(!success && text.contains("Error: "), "{text}");
-    text
-}
-
-#[track_caller]
-fn assert_says(text: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(text.contains(part), "{part} is missing in:\n{text}");
-    }
+    examples().empty(name)
 }
 
 fn google() -> Front<Google> {
     Front::start(Google::demo()).unwrap()
 }
 
-/// A credential file that leads to the pretend Google.
-fn file(name: &str, mut json: Value, google: &Front<Google>) -> PathBuf {
-    json["token_uri"] = google.server().address(google::Place::Token).into();
-    let path = empty(name);
-    std::fs::write(&path, json.to_string()).unwrap();
-    path
+fn file(name: &str, json: Value, google: &Front<Google>) -> PathBuf {
+    examples().file(name, json, google)
 }
 
 #[test]
@@ -134,36 +77,7 @@ fn load_or_sign_in_asks_once() {
 
 #[test]
 fn default_credentials_are_found_wherever_they_are() {
-    let google = google();
-    let any = || {
-        let mut command = example("default_credentials");
-        command.arg("--any-server");
-        command
-    };
-    let account = file("account.json", google::service_account_json(), &google);
-    let said = succeeds(any().args(["--trace", "--scope", STORAGE]).env("GOOGLE_APPLICATION_CREDENTIALS", &account));
-    assert_says(&said, &["Found: service_account", SERVICE_ACCOUNT, "Project: demo-project", STORAGE, "it ends at 20"]);
-
-    let gcloud = empty("gcloud");
-    std::fs::create_dir_all(&gcloud).unwrap();
-    let user = file("user.json", google::authorized_user_json(), &google);
-    std::fs::rename(user, gcloud.join("application_default_credentials.json")).unwrap();
-    let said = succeeds(any().arg("--trace").env("CLOUDSDK_CONFIG", &gcloud));
-    assert_says(&said, &["GOOGLE_APPLICATION_CREDENTIALS: not set", "Found: authorized_user", "cloud-platform"]);
-
-    google.server().local = Local::Server(Metadata::new(SERVICE_ACCOUNT));
-    let said = succeeds(any().env("GCE_METADATA_HOST", google.address().to_string()));
-    assert_says(&said, &["Found: metadata server", SERVICE_ACCOUNT, "Project: demo-project", "it ends at 20"]);
-    assert_eq!(google.server().metadata_mints(), 1);
-}
-
-#[test]
-fn without_default_credentials_the_error_lists_every_place() {
-    let said = fails(&mut example("default_credentials"));
-    assert_says(
-        &said,
-        &["GOOGLE_APPLICATION_CREDENTIALS: not set", "application_default_credentials.json", "NO_GCE_CHECK"],
-    );
+    examples().check_default_credentials();
 }
 
 #[test]

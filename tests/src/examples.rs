@@ -1,0 +1,179 @@
+//! The examples of a package as programs: each runs as a child process, against pretend servers of its test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::Front;
+use crate::google::{self, Google, Local, Metadata, SERVICE_ACCOUNT};
+
+/// The examples of a package.
+#[derive(Debug)]
+pub struct Examples {
+    directory: PathBuf,
+}
+
+impl Examples {
+    /// Builds those of the package in this directory, and keeps them in another. Cargo may have left those of another
+    /// package under the same names, and builds none when only their test is asked for.
+    ///
+    /// # Panics
+    ///
+    /// If they cannot be built.
+    pub fn build(package: &str, directory: &str) -> Self {
+        let this = Self { directory: Path::new(directory).join("examples") };
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--examples", "--message-format=json", "--manifest-path"]);
+        let output = cargo.arg(Path::new(package).join("Cargo.toml")).output().expect("cargo");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let programs = this.empty("programs");
+        fs::create_dir_all(&programs).expect("a directory");
+        for line in output.stdout.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+            let message: Value = serde_json::from_slice(line).expect("JSON of cargo's");
+            if let Some(program) = message["executable"].as_str().map(Path::new) {
+                fs::hard_link(program, programs.join(program.file_name().expect("a name"))).expect("a link");
+            }
+        }
+        this
+    }
+
+    /// An example, without anything in its environment that it might find.
+    pub fn example(&self, name: &str) -> Command {
+        let mut command = Command::new(self.directory.join("programs").join(name));
+        let system = std::env::var_os("SystemRoot");
+        command.env_clear().envs(system.map(|value| ("SystemRoot", value)));
+        command.env("HOME", self.empty("home")).env("APPDATA", self.empty("appdata")).env("NO_GCE_CHECK", "true");
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// A place where nothing is.
+    ///
+    /// # Panics
+    ///
+    /// If there is no place for it.
+    pub fn empty(&self, name: &str) -> PathBuf {
+        let path = self.directory.join(name);
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&self.directory).expect("a directory");
+        path
+    }
+
+    /// A credential file that leads to the pretend Google.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
+    pub fn file(&self, name: &str, mut json: Value, google: &Front<Google>) -> PathBuf {
+        json["token_uri"] = google.server().address(google::Place::Token).into();
+        let path = self.empty(name);
+        fs::write(&path, json.to_string()).expect("a file");
+        path
+    }
+
+    /// Runs `default_credentials` with each kind of credentials.
+    ///
+    /// # Panics
+    ///
+    /// If it does not say what it should.
+    pub fn check_default_credentials(&self) {
+        const STORAGE: &str = "https://www.googleapis.com/auth/devstorage.read_only";
+        let google = Front::start(Google::demo()).expect("a port");
+        let any = || {
+            let mut command = self.example("default_credentials");
+            command.arg("--any-server");
+            command
+        };
+        let account = self.file("account.json", google::service_account_json(), &google);
+        let mut command = any();
+        command.args(["--trace", "--scope", STORAGE]).env("GOOGLE_APPLICATION_CREDENTIALS", &account);
+        let named = format!("GOOGLE_APPLICATION_CREDENTIALS={}: service_account", account.display());
+        assert_says(
+            &succeeds(&mut command),
+            &[&named, "Found: service_account", SERVICE_ACCOUNT, "Project: demo-project", STORAGE, "it ends at 20"],
+        );
+
+        let gcloud = self.empty("gcloud");
+        fs::create_dir_all(&gcloud).expect("a directory");
+        let user = self.file("user.json", google::authorized_user_json(), &google);
+        let known = gcloud.join("application_default_credentials.json");
+        fs::rename(user, &known).expect("a file");
+        let said = succeeds(any().arg("--trace").env("CLOUDSDK_CONFIG", &gcloud));
+        let known = format!("gcloud's {}: authorized_user", known.display());
+        assert_says(
+            &said,
+            &["GOOGLE_APPLICATION_CREDENTIALS: not set", &known, "Found: authorized_user", "cloud-platform"],
+        );
+
+        google.server().local = Local::Server(Metadata::new(SERVICE_ACCOUNT));
+        let host = google.address().to_string();
+        let said = succeeds(any().arg("--trace").env("GCE_METADATA_HOST", host));
+        assert_says(
+            &said,
+            &[
+                "application_default_credentials.json: there is no such file",
+                "the metadata server: GCE_METADATA_HOST names it",
+                "Found: metadata server",
+                SERVICE_ACCOUNT,
+                "Project: demo-project",
+                "it ends at 20",
+            ],
+        );
+        assert_eq!(google.server().metadata_mints(), 1);
+
+        let said = fails(&mut self.example("default_credentials"));
+        assert_says(
+            &said,
+            &["GOOGLE_APPLICATION_CREDENTIALS: not set", "application_default_credentials.json", "NO_GCE_CHECK"],
+        );
+    }
+}
+
+/// What a program says in the end, and whether that is success.
+///
+/// # Panics
+///
+/// If it cannot be run.
+pub fn run(command: &mut Command) -> (bool, String) {
+    let output = command.output().expect("a program");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).expect("text"))
+}
+
+/// What a program says that ends well.
+///
+/// # Panics
+///
+/// If it does not.
+#[track_caller]
+pub fn succeeds(command: &mut Command) -> String {
+    let (success, text) = run(command);
+    assert!(success, "{text}");
+    text
+}
+
+/// What a program says that ends with an error.
+///
+/// # Panics
+///
+/// If it does not.
+#[track_caller]
+pub fn fails(command: &mut Command) -> String {
+    let (success, text) = run(command);
+    assert!(!success && text.contains("Error: "), "{text}");
+    text
+}
+
+/// Demands all these parts.
+///
+/// # Panics
+///
+/// If one is missing.
+#[track_caller]
+pub fn assert_says(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+}
