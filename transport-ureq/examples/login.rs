@@ -14,8 +14,7 @@ use grantflow_tests::{Front, Place, Server, person};
 use grantflow_ureq::Transport;
 use grantflow_ureq::grantflow::google::ClientSecrets;
 use grantflow_ureq::grantflow::{
-    Client, ClientAuthentication, Discovery, Event, InstalledApp, Issuer, Revocation, Secret, ServerMetadata, Token,
-    TokenRequest,
+    Client, Discovery, Event, InstalledApp, Issuer, Revocation, Secret, ServerMetadata, Token, TokenRequest,
 };
 use grantflow_ureq::grantflow_store::{FileStore, read_private, write_private};
 
@@ -173,17 +172,7 @@ impl Login {
         app.scopes(self.scopes.join(" ")).paste(self.paste).open_browser(!self.no_browser)
     }
 
-    /// The client, with its secret in the way that the server takes it.
     fn client(&self, server: &ServerMetadata) -> Client {
-        let client = Client::new(self.client_id.clone().unwrap_or_default());
-        let methods = server.get("token_endpoint_auth_methods_supported").and_then(|list| list.as_array());
-        let knows = |method| methods.is_some_and(|list| list.iter().any(|known| known == method));
-        match self.client_secret.clone() {
-            None => client,
-            Some(secret) if knows("client_secret_post") && !knows("client_secret_basic") => {
-                client.authentication(ClientAuthentication::client_secret_post(secret))
-            }
-            Some(secret) => client.authentication(ClientAuthentication::client_secret_basic(secret)),
-        }
+        common::client(server, self.client_id.as_deref().unwrap_or_default(), self.client_secret.as_ref())
     }
 }

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use grantflow_tests::examples::{Examples, assert_says, fails, run, succeeds};
 use grantflow_tests::google::{self, API_KEY, Local, Metadata, SERVICE_ACCOUNT};
-use grantflow_tests::{Front, Google, Server, person};
+use grantflow_tests::{Front, Google, Place, Server, person};
 use serde_json::Value;
 
 const STORAGE: &str = "https://www.googleapis.com/auth/devstorage.read_only";
@@ -69,6 +69,28 @@ fn the_login_at_a_pretend_server_may_keep_its_grant_too() {
 }
 
 #[test]
+fn a_device_shows_a_code_that_is_entered_elsewhere() {
+    let front = Front::start(Server::demo().with(|settings| settings.device_interval = Some(1))).unwrap();
+    let mut command = example("device");
+    command.args(["--issuer", &front.issuer(), "--client-id", "demo", "--scope", "openid", "--scope", "read"]);
+    let mut device = command.stdout(Stdio::piped()).spawn().unwrap();
+    let (mut said, mut entered) = (String::new(), 0);
+    for line in BufReader::new(device.stdout.take().unwrap()).lines().map_while(Result::ok) {
+        if let Some(code) = line.strip_prefix("and enter this code: ") {
+            entered += 1;
+            let page = person::enter_code(&front.url(Place::Verification), code).unwrap();
+            assert_eq!(page.status, 200, "{}", page.body);
+        }
+        said += &(line + "\n");
+    }
+    assert!(device.wait().unwrap().success() && entered == 1, "{said}");
+    assert_says(&said, &["\u{2588}\u{2588}", &front.url(Place::Verification), "for the scopes: openid read"]);
+    assert!(!said.contains("s left"), "nothing is counted where there is no terminal: {said}");
+    let said = succeeds(&mut example("device"));
+    assert_says(&said, &["A pretend person opens", "A token is here", "The server was asked 2 times"]);
+}
+
+#[test]
 fn load_or_sign_in_asks_once() {
     let said = succeeds(example("load_or_sign_in").arg("--store").arg(empty("loaded grants")));
     assert_eq!(said.matches("a pretend person consents").count(), 1, "{said}");
@@ -114,6 +136,8 @@ fn what_a_program_cannot_do_it_says_with_its_usage() {
         ("service_account", &["key.json", "--scope"]),
         ("default_credentials", &["--wrong"]),
         ("login", &["--issuer", "https://as.example"]),
+        ("device", &["--google", "--client-id", "tv"]),
+        ("device", &["--google", "--issuer", "https://as.example", "--client-id", "tv"]),
         ("gemini", &["--base-url", "--any-server"]),
         ("load_or_sign_in", &["extra"]),
     ] {

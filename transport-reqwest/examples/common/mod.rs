@@ -5,7 +5,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use grantflow_reqwest::Transport;
-use grantflow_reqwest::grantflow::Token;
+use grantflow_reqwest::grantflow::{Client, ClientAuthentication, Secret, ServerMetadata, Token};
 
 pub(crate) type Outcome = Result<(), Box<dyn Error>>;
 
@@ -81,6 +81,20 @@ impl Args {
     /// The values of one that may be given several times.
     pub(crate) fn values(&mut self, name: &str) -> Result<Vec<String>, String> {
         std::iter::from_fn(|| self.value(name).transpose()).collect()
+    }
+}
+
+/// The client, with its secret in the way that the server takes it.
+pub(crate) fn client(server: &ServerMetadata, id: &str, secret: Option<&Secret>) -> Client {
+    let client = Client::new(id);
+    let methods = server.get("token_endpoint_auth_methods_supported").and_then(|list| list.as_array());
+    let knows = |method| methods.is_some_and(|list| list.iter().any(|known| known == method));
+    match secret.cloned() {
+        None => client,
+        Some(secret) if knows("client_secret_post") && !knows("client_secret_basic") => {
+            client.authentication(ClientAuthentication::client_secret_post(secret))
+        }
+        Some(secret) => client.authentication(ClientAuthentication::client_secret_basic(secret)),
     }
 }
 

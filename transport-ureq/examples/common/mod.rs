@@ -5,7 +5,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use grantflow_ureq::Transport;
-use grantflow_ureq::grantflow::Token;
+use grantflow_ureq::grantflow::{Client, ClientAuthentication, Secret, ServerMetadata, Token};
 
 pub(crate) type Outcome = Result<(), Box<dyn Error>>;
 
@@ -83,6 +83,20 @@ impl Args {
     pub(crate) fn unnamed(&mut self) -> Option<String> {
         let found = self.0.iter().position(|arg| !arg.starts_with("--"));
         found.map(|at| self.0.remove(at))
+    }
+}
+
+/// The client, with its secret in the way that the server takes it.
+pub(crate) fn client(server: &ServerMetadata, id: &str, secret: Option<&Secret>) -> Client {
+    let client = Client::new(id);
+    let methods = server.get("token_endpoint_auth_methods_supported").and_then(|list| list.as_array());
+    let knows = |method| methods.is_some_and(|list| list.iter().any(|known| known == method));
+    match secret.cloned() {
+        None => client,
+        Some(secret) if knows("client_secret_post") && !knows("client_secret_basic") => {
+            client.authentication(ClientAuthentication::client_secret_post(secret))
+        }
+        Some(secret) => client.authentication(ClientAuthentication::client_secret_basic(secret)),
     }
 }
 
