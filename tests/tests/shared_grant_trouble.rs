@@ -262,6 +262,17 @@ fn invalid_grant_means_that_another_process_won_if_there_is_a_newer_record() {
 }
 
 #[test]
+fn a_refresh_token_that_was_refused_is_not_sent_again_because_others_tried_it_too() {
+    let (mut desk, source) = late();
+    let key = source.key().clone();
+    desk.world.server().fail(Place::Token, Fault::status(400, r#"{"error":"invalid_grant"}"#));
+    desk.before("http", move |desk| desk.edit(&key, |record| record["intent"]["attempts"] = 2.into()));
+    let error = Process::of(&source).mint(&mut desk).unwrap_err();
+    assert_eq!((error.kind(), sent(&mut desk).len()), (ErrorKind::Server, 1), "{:?}", desk.did);
+    assert_eq!(intent(&desk, &source).unwrap().0, 2);
+}
+
+#[test]
 fn invalid_grant_otherwise_is_final_and_the_record_is_kept() {
     let (mut desk, source) = late();
     desk.world.server().fail(Place::Token, Fault::status(400, r#"{"error":"invalid_grant"}"#));

@@ -453,24 +453,23 @@ impl SharedRefresh {
 
     /// After `invalid_grant`.
     fn loaded_rejected(&mut self, found: Option<Stored>, now: Now) -> Result<Next, Error> {
-        let ours = self.current.as_ref().map(|(_, version)| *version);
-        match found {
-            Some(found) if Some(found.version) > ours && self.rounds < ROUNDS => {
+        let (record, version) = self.current.as_mut().ok_or_else(misused)?;
+        if let Some(found) = found.filter(|found| found.version > *version) {
+            let newer = Record::read(&found, &self.grant.key)?;
+            if !newer.refresh_token.matches(record.refresh_token.expose()) && self.rounds < ROUNDS {
                 // Another process won: what it has got is used, and never deleted.
                 self.rounds = self.rounds.saturating_add(1);
                 self.result = None;
-                self.loaded_leased(Some(found), now)
+                return self.loaded_leased(Some(found), now);
             }
-            _ => {
-                // The access tokens of a grant that ended have ended too.
-                let (record, _) = self.current.as_mut().ok_or_else(misused)?;
-                if let Some(intent) = &mut record.intent {
-                    intent.deadline = now.wall;
-                }
-                record.forget_tokens();
-                self.save_current(Stage::SaveFailure)
-            }
+            (*record, *version) = (newer, found.version);
         }
+        // The access tokens of a grant that ended have ended too.
+        record.forget_tokens();
+        if let Some(intent) = &mut record.intent {
+            intent.deadline = now.wall;
+        }
+        self.save_current(Stage::SaveFailure)
     }
 
     fn finish(&mut self, now: Timestamp) -> Step<Minted> {
