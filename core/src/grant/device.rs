@@ -38,6 +38,19 @@ const SLOW_DOWN: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// A request for a code to show to a person (RFC 8628, section 3.1). Begin only when the person asked for it.
+///
+/// ```
+/// use grantflow::{Client, DeviceAuthorization, Error, Machine, ServerMetadata};
+///
+/// # fn run<M: Machine>(_: M) -> Result<M::Output, Error> { Err(Error::new(grantflow::ErrorKind::Config, "")) }
+/// # fn sign_in() -> Result<(), Error> {
+/// let (server, client) = (ServerMetadata::google(), Client::new("1234567890-tv.apps.googleusercontent.com"));
+/// let code = run(DeviceAuthorization::new(&server, &client)?.scopes("email profile").exchange())?;
+/// println!("On any device, open {} and enter {}", code.verification_uri(), code.user_code());
+/// let token = run(code.poll(&server, &client)?)?;
+/// # drop(token);
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct DeviceAuthorization {
     request: Request,
@@ -344,8 +357,8 @@ impl DevicePolling {
         Step::Do(Effect::Sleep(pause))
     }
 
-    /// One question. A token that was handed out in an answer that did not arrive is gone: it is not
-    /// asked for again behind our back.
+    /// One question, which is sent once: the next comes after a pause. Should it have brought the token in an answer
+    /// that got lost, the server says so at the next.
     fn request(&self) -> Result<Exchange<Token>, Error> {
         let doing = "asking for the device's token";
         let mut request = TokenRequest::new(doing, GRANT_TYPE, &self.server, &self.client)?

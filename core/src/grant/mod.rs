@@ -21,7 +21,7 @@ use crate::{Client, Error, Exchange, Scopes, Secret, ServerMetadata, Token};
 /// | [section 6](https://www.rfc-editor.org/rfc/rfc6749#section-6) | [`TokenRequest::refresh`] | only if the server does not [rotate](crate::Rotation) |
 /// | [section 4.4](https://www.rfc-editor.org/rfc/rfc6749#section-4.4) | [`TokenRequest::client_credentials`] | freely |
 /// | [RFC 7523, section 2.1](https://www.rfc-editor.org/rfc/rfc7523#section-2.1) | [`TokenRequest::jwt_bearer`] | freely |
-/// | [RFC 8628](https://www.rfc-editor.org/rfc/rfc8628) | [`DeviceCode::poll`](crate::DeviceCode::poll) | never: a token is handed out once |
+/// | [RFC 8628](https://www.rfc-editor.org/rfc/rfc8628) | [`DeviceCode::poll`](crate::DeviceCode::poll) | never: the next question comes after a pause |
 /// | [section 4.3](https://www.rfc-editor.org/rfc/rfc6749#section-4.3) | [`TokenRequest::password`] | freely |
 ///
 /// [`exchange`](Self::exchange) makes it a machine.
