@@ -26,7 +26,8 @@ pub trait AsyncStore: Send + Sync {
     /// See [`Store::delete`].
     fn delete(&self, key: &RecordKey, expected: u64) -> impl Future<Output = Result<bool, Failure>> + Send;
 
-    /// See [`Store::try_lease`]. What the lease's guard does when it is dropped must not wait: it may spawn a task.
+    /// See [`Store::try_lease`]. What the lease's guard does when it is dropped must not wait: it may spawn a task,
+    /// and whoever asks the same store for a lease next waits for that.
     fn try_lease(&self, key: &RecordKey, time: Duration)
     -> impl Future<Output = Result<Option<Lease>, Failure>> + Send;
 }

@@ -8,7 +8,7 @@
 //! | [`MemoryStore`] | the threads of a process | the lease is given back |
 //! | [`FileStore`] | the processes of a user on one machine | the lease is given back, or the process ends |
 //! | `KeyringStore` (feature `keyring`) | the processes of a user on one machine | the same |
-//! | `RedisStore` (feature `redis`) | any machines | the lease is given back, or has run out |
+//! | `RedisStore` (feature `redis`), `AsyncRedisStore` (feature `redis-tokio`) | any machines | the lease is given back, or has run out |
 //!
 //! Your own is four methods: see [`Store`], or [`AsyncStore`], and try it with [`conformance::check`].
 //!
@@ -55,6 +55,8 @@ pub use memory::MemoryStore;
 pub use perform::{Held, perform};
 #[cfg(feature = "redis")]
 pub use redis;
+#[cfg(feature = "redis-tokio")]
+pub use redis_store::AsyncRedisStore;
 #[cfg(feature = "redis")]
 pub use redis_store::RedisStore;
 

@@ -58,7 +58,8 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// What is in there, even if somebody panicked with it.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Whoever panicked held it for one whole change of a map.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

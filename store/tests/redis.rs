@@ -1,17 +1,18 @@
-//! Grants in a real Redis, which restarts, hangs and hangs up.
+//! Grants in a real Redis, which restarts, hangs and hangs up: for blocking programs and for async ones.
 #![cfg(unix)]
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use grantflow_store::grantflow::machine::FailureKind;
 use grantflow_store::grantflow::store::{MAX_RECORD, RecordKey, Stored};
 use grantflow_store::grantflow::{Client, ErrorKind, Issuer};
-use grantflow_store::{RedisStore, Store as _, conformance};
+use grantflow_store::{AsyncRedisStore, Awaited, RedisStore, Store, conformance};
 use grantflow_tests::redis_server::RedisServer;
+use tokio::runtime::Runtime;
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -23,91 +24,165 @@ fn stored(version: u64) -> Stored {
     Stored { version, value: format!("the secret of version {version}").into_bytes().into() }
 }
 
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+
+/// The async store as a blocking one.
+fn awaited(store: AsyncRedisStore) -> Arc<dyn Store> {
+    Arc::new(Awaited::new(store, |work| RUNTIME.block_on(work)))
+}
+
+/// A store of each kind.
+fn each(address: &str) -> [Arc<dyn Store>; 2] {
+    [Arc::new(RedisStore::new(address).unwrap()), awaited(AsyncRedisStore::new(address).unwrap())]
+}
+
 #[test]
-fn it_keeps_its_promises() {
+fn they_keep_their_promises() {
     let Some(server) = RedisServer::start() else { return };
     conformance::check(|| RedisStore::new(&server.address()).unwrap());
-    let store = RedisStore::new(&server.address()).unwrap().prefix("mine:");
+    conformance::check(|| RedisStore::new(&server.address()).unwrap().prefix("mine:"));
+    for store in each(&server.address()) {
+        conformance::check(|| store.clone());
+    }
+    let store = awaited(AsyncRedisStore::new(&server.address()).unwrap().prefix("mine:"));
     conformance::check(|| store.clone());
+}
+
+#[test]
+fn they_share_grants_and_leases() {
+    let Some(server) = RedisServer::start() else { return };
+    let [one, other] = each(&server.address());
+    assert!(one.save(&key(), None, &stored(1)).unwrap());
+    assert!(other.save(&key(), Some(1), &stored(2)).unwrap());
+    assert_eq!(&one.load(&key()).unwrap().unwrap().value[..], &stored(2).value[..]);
+    for [holder, other] in [[&one, &other], [&other, &one]] {
+        let lease = holder.try_lease(&key(), LEASE).unwrap().unwrap();
+        assert!(other.try_lease(&key(), LEASE).unwrap().is_none());
+        drop(lease);
+        // The async one gives it back in a moment.
+        let end = Instant::now() + Duration::from_secs(5);
+        while other.try_lease(&key(), LEASE).unwrap().is_none() {
+            assert!(Instant::now() < end, "the lease was not given back");
+        }
+    }
+}
+
+#[test]
+fn an_async_store_serves_another_runtime_after_the_first_has_ended() {
+    use grantflow_store::AsyncStore as _;
+    let Some(server) = RedisServer::start() else { return };
+    let store = AsyncRedisStore::new(&server.address()).unwrap();
+    let first = Runtime::new().unwrap();
+    let lease = first.block_on(async {
+        assert!(store.save(&key(), None, &stored(1)).await.unwrap());
+        store.try_lease(&key(), LEASE).await.unwrap().unwrap()
+    });
+    drop(first);
+    // Nobody is left to give it back: it ends by itself.
+    drop(lease);
+    Runtime::new().unwrap().block_on(async {
+        assert_eq!(store.load(&key()).await.unwrap().unwrap().version, 1);
+        assert!(store.try_lease(&key(), LEASE).await.unwrap().is_none());
+    });
 }
 
 #[test]
 fn a_lease_lasts_as_long_as_asked_and_no_less_than_a_minute_and_ends_by_itself() {
     let Some(server) = RedisServer::start() else { return };
-    let store = RedisStore::new(&server.address()).unwrap();
     let name = format!("grantflow:{}:lease", key().name());
-    for (asked, least) in [(1, 60), (60, 60), (300, 300)] {
-        let lease = store.try_lease(&key(), Duration::from_secs(asked)).unwrap().unwrap();
-        let left: u64 = server.ask(&format!("PTTL {name}")).unwrap().trim().trim_start_matches(':').parse().unwrap();
-        assert!(left > least * 1000 - 5000 && left <= least * 1000, "{left}");
-        drop(lease);
-        assert_eq!(server.ask(&format!("EXISTS {name}")).unwrap(), ":0\r\n");
+    for store in each(&server.address()) {
+        for (asked, least) in [(1, 60), (60, 60), (300, 300)] {
+            let lease = store.try_lease(&key(), Duration::from_secs(asked)).unwrap().unwrap();
+            let left = server.ask(&format!("PTTL {name}")).unwrap();
+            let left: u64 = left.trim().trim_start_matches(':').parse().unwrap();
+            assert!(left > least * 1000 - 5000 && left <= least * 1000, "{left}");
+            drop(lease);
+        }
+        // It ends, and another gets it: what the first gives back then is not its own.
+        let late = store.try_lease(&key(), LEASE).unwrap().unwrap();
+        server.ask(&format!("DEL {name}")).unwrap();
+        let newer = store.try_lease(&key(), LEASE).unwrap().unwrap();
+        drop(late);
+        assert!(store.try_lease(&key(), LEASE).unwrap().is_none(), "a late holder gave back another's lease");
+        drop(newer);
+        drop(store.try_lease(&key(), LEASE).unwrap().expect("it was given back"));
+        server.ask(&format!("DEL {name}")).unwrap();
     }
-    // It ends, and another gets it: what the first gives back then is not its own.
-    let late = store.try_lease(&key(), LEASE).unwrap().unwrap();
-    server.ask(&format!("DEL {name}")).unwrap();
-    let newer = store.try_lease(&key(), LEASE).unwrap().unwrap();
-    drop(late);
-    assert!(store.try_lease(&key(), LEASE).unwrap().is_none(), "a late holder gave back another's lease");
-    drop(newer);
 }
 
 #[test]
 fn what_was_saved_is_there_after_a_restart_and_the_store_connects_anew() {
     let Some(mut server) = RedisServer::start() else { return };
-    let store = RedisStore::new(&server.address()).unwrap();
-    assert!(store.save(&key(), None, &stored(1)).unwrap());
-    server.begin();
-    assert_eq!(store.load(&key()).unwrap().unwrap().version, 1);
-    server.begin();
-    assert!(store.save(&key(), Some(1), &stored(2)).unwrap());
-    server.ask("CLIENT KILL TYPE normal");
-    assert!(store.try_lease(&key(), LEASE).unwrap().is_some());
-    // Away for a moment in the middle.
-    server.kill();
-    let saving = std::thread::spawn({
-        let store = store.clone();
-        move || store.save(&key(), Some(2), &stored(3))
-    });
-    std::thread::sleep(Duration::from_millis(500));
-    server.begin();
-    assert!(saving.join().unwrap().unwrap());
-    assert_eq!(store.load(&key()).unwrap().unwrap().version, 3);
+    for store in each(&server.address()) {
+        assert!(store.save(&key(), None, &stored(1)).unwrap());
+        server.begin();
+        assert_eq!(store.load(&key()).unwrap().unwrap().version, 1);
+        server.begin();
+        assert!(store.save(&key(), Some(1), &stored(2)).unwrap());
+        server.ask("CLIENT KILL TYPE normal");
+        let lease = store.try_lease(&key(), LEASE).unwrap().unwrap();
+        server.begin();
+        assert!(store.try_lease(&key(), LEASE).unwrap().is_none(), "a lease survives a restart too");
+        drop(lease);
+        assert!(store.try_lease(&key(), LEASE).unwrap().is_some());
+        // Away for a moment in the middle.
+        server.kill();
+        let saving = std::thread::spawn({
+            let store = store.clone();
+            move || store.save(&key(), Some(2), &stored(3))
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        server.begin();
+        assert!(saving.join().unwrap().unwrap());
+        assert_eq!(store.load(&key()).unwrap().unwrap().version, 3);
+        assert!(store.delete(&key(), 3).unwrap());
+    }
 }
 
 #[test]
 fn a_server_that_is_away_or_hangs_is_an_error_in_time() {
     let Some(mut server) = RedisServer::start() else { return };
     let short = Duration::from_millis(200);
-    let store = RedisStore::new(&server.address()).unwrap().connect_timeout(short).response_timeout(short);
-    assert!(store.save(&key(), None, &stored(1)).unwrap());
-    server.freeze(true);
-    let start = Instant::now();
-    let failure = store.load(&key()).unwrap_err();
-    server.freeze(false);
-    assert_eq!(failure.kind(), FailureKind::Timeout, "{failure}");
-    assert!(start.elapsed() < Duration::from_secs(8));
-    assert!(store.load(&key()).unwrap().is_some());
-    server.kill();
-    let failure = store.save(&key(), Some(1), &stored(2)).unwrap_err();
-    assert!(failure.kind() == FailureKind::Connect && !failure.to_string().contains("secret"), "{failure}");
+    let blocking = RedisStore::new(&server.address()).unwrap().connect_timeout(short).response_timeout(short);
+    let waiting = AsyncRedisStore::new(&server.address()).unwrap().connect_timeout(short).response_timeout(short);
+    for store in [Arc::new(blocking), awaited(waiting)] {
+        assert!(store.save(&key(), None, &stored(1)).unwrap());
+        server.freeze(true);
+        let start = Instant::now();
+        let failure = store.load(&key()).unwrap_err();
+        server.freeze(false);
+        assert_eq!(failure.kind(), FailureKind::Timeout, "{failure}");
+        assert!(start.elapsed() < Duration::from_secs(8));
+        assert!(store.load(&key()).unwrap().is_some());
+        server.kill();
+        let failure = store.save(&key(), Some(1), &stored(2)).unwrap_err();
+        assert!(failure.kind() == FailureKind::Connect && !failure.to_string().contains("secret"), "{failure}");
+        server.begin();
+        assert!(store.delete(&key(), 1).unwrap());
+    }
 }
 
 #[test]
 fn errors_show_no_secret() {
     let Some(server) = RedisServer::start() else { return };
-    let error = RedisStore::new("http://user:canary@host").unwrap_err();
-    assert!(error.kind() == ErrorKind::Config && !format!("{error:?} {error}").contains("canary"));
+    let wrong = "http://user:canary@host";
+    for error in [RedisStore::new(wrong).unwrap_err(), AsyncRedisStore::new(wrong).unwrap_err()] {
+        assert!(error.kind() == ErrorKind::Config && !format!("{error:?} {error}").contains("canary"));
+    }
     let address = server.address().replace("redis://", "redis://user:canary@");
-    let store = RedisStore::new(&address).unwrap();
-    let failure = store.load(&key()).unwrap_err();
-    assert!(!format!("{failure:?} {failure} {store:?}").contains("canary"), "{failure:?}");
+    let shown =
+        [format!("{:?}", RedisStore::new(&address).unwrap()), format!("{:?}", AsyncRedisStore::new(&address).unwrap())];
+    for (store, shown) in each(&address).iter().zip(shown) {
+        let failure = store.load(&key()).unwrap_err();
+        assert!(!format!("{failure:?} {failure} {shown}").contains("canary"), "{failure:?}");
+    }
     // Redis repeats what it was sent when it does not know the command.
-    let store = RedisStore::new(&server.address()).unwrap();
     server.ask("ACL SETUSER default -eval");
-    let failure = store.save(&key(), None, &stored(1)).unwrap_err();
-    assert!(!format!("{failure:?} {failure}").contains("secret"), "{failure:?}");
-    assert!(failure.to_string().contains("NOPERM"), "{failure}");
+    for store in each(&server.address()) {
+        let failure = store.save(&key(), None, &stored(1)).unwrap_err();
+        assert!(!format!("{failure:?} {failure}").contains("secret"), "{failure:?}");
+        assert!(failure.to_string().contains("NOPERM"), "{failure}");
+    }
 }
 
 #[test]
@@ -116,7 +191,9 @@ fn the_rights_that_the_documentation_names_are_enough() {
     let rights = "+hmget +hget +hset +exists +del +get +set +eval";
     server.ask(&format!("ACL SETUSER app on >pw ~grantflow:* {rights}")).unwrap();
     let address = server.address().replace("redis://", "redis://app:pw@");
-    conformance::check(|| RedisStore::new(&address).unwrap());
+    for store in each(&address) {
+        conformance::check(|| store.clone());
+    }
     let elsewhere = RedisStore::new(&address).unwrap().prefix("other:");
     assert!(elsewhere.load(&key()).is_err());
 }
@@ -124,17 +201,18 @@ fn the_rights_that_the_documentation_names_are_enough() {
 #[test]
 fn what_is_no_record_is_an_error_and_never_overwritten() {
     let Some(server) = RedisServer::start() else { return };
-    let store = RedisStore::new(&server.address()).unwrap();
     let name = format!("grantflow:{}", key().name());
-    for command in ["SET NAME x", "HSET NAME version 1", "HSET NAME value x", "HSET NAME version x value y"] {
-        server.ask(&format!("DEL {name}")).unwrap();
-        server.ask(&command.replace("NAME", &name)).unwrap();
-        let failure = store.load(&key()).unwrap_err();
-        assert_eq!(failure.kind(), FailureKind::Store, "{command}: {failure}");
-        assert!(!store.save(&key(), None, &stored(1)).unwrap_or(false), "{command}");
+    for store in each(&server.address()) {
+        for command in ["SET NAME x", "HSET NAME version 1", "HSET NAME value x", "HSET NAME version x value y"] {
+            server.ask(&format!("DEL {name}")).unwrap();
+            server.ask(&command.replace("NAME", &name)).unwrap();
+            let failure = store.load(&key()).unwrap_err();
+            assert_eq!(failure.kind(), FailureKind::Store, "{command}: {failure}");
+            assert!(!store.save(&key(), None, &stored(1)).unwrap_or(false), "{command}");
+        }
+        let too_large = Stored { version: 1, value: vec![0; MAX_RECORD + 1].into() };
+        assert!(store.save(&key(), None, &too_large).is_err());
     }
-    let too_large = Stored { version: 1, value: vec![0; MAX_RECORD + 1].into() };
-    assert!(store.save(&key(), None, &too_large).is_err());
 }
 
 /// A way to Redis that takes requests there, and loses the answers to some.
@@ -178,9 +256,8 @@ fn when_the_answer_is_lost_the_store_finds_out_what_was_done() {
             eval && losses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
         }
     };
-    let store = RedisStore::new(&lossy(server.port(), lose)).unwrap();
     let direct = RedisStore::new(&server.address()).unwrap();
-    for count in [1, 2] {
+    for (store, count) in each(&lossy(server.port(), lose)).iter().flat_map(|store| [(store, 1), (store, 2)]) {
         let lose = || losses.store(count, Ordering::SeqCst);
         lose();
         assert!(store.save(&key(), None, &stored(1)).unwrap(), "it was saved, and the answer lost");
@@ -195,7 +272,7 @@ fn when_the_answer_is_lost_the_store_finds_out_what_was_done() {
         assert!(store.try_lease(&key(), LEASE).unwrap().is_none(), "another's lease is not ours");
         losses.store(0, Ordering::SeqCst);
         drop(lease);
-        assert!(direct.try_lease(&key(), LEASE).unwrap().is_some());
+        assert!(store.try_lease(&key(), LEASE).unwrap().is_some());
         lose();
         assert!(!store.delete(&key(), 1).unwrap());
         lose();

@@ -79,7 +79,8 @@ impl Transport {
         Self(self.0.clone(), Some(store))
     }
 
-    /// As [`with_store`](Self::with_store), for a store whose methods are async. They run to their ends even if
+    /// As [`with_store`](Self::with_store), for a store whose methods are async, such as the `AsyncRedisStore` that
+    /// feature `redis-tokio` of crate `grantflow-store` has. They run to their ends even if
     /// whoever waits for them is dropped, so that no lease is lost.
     #[cfg(feature = "store")]
     pub fn with_async_store(&self, store: impl grantflow_store::AsyncStore + 'static) -> Self {

@@ -12,7 +12,11 @@ use grantflow::{
     Token,
 };
 use grantflow_reqwest::Transport;
+#[cfg(unix)]
+use grantflow_store::AsyncRedisStore;
 use grantflow_store::{AsyncStore, FileStore, Lease, MemoryStore, Store};
+#[cfg(unix)]
+use grantflow_tests::redis_server::RedisServer;
 use grantflow_tests::server::{Alter, Consent, RefreshTokens};
 use grantflow_tests::{Fault, Front, Place, Server, person};
 use tokio::sync::Notify;
@@ -373,6 +377,36 @@ async fn an_async_store_does_as_well() {
     }
     transport.sign_out(&stage.app(), "").await.unwrap();
     assert!(far.0.load(&stage.app().record_key("")).unwrap().is_none());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn programs_that_share_a_grant_in_redis_refresh_it_once_even_if_redis_restarts() {
+    let Some(mut redis) = RedisServer::start() else { return };
+    let address = redis.address();
+    let program = || Transport::new().unwrap().with_async_store(AsyncRedisStore::new(&address).unwrap());
+    let stage = Stage::new("redis");
+    stage.front.server().settings.refresh_tokens = RefreshTokens::Rotate { grace: Duration::ZERO };
+    stage.front.server().settings.lifetime = 1;
+    let first = program();
+    first.load_or_sign_in(&stage.app(), "").await.unwrap();
+    stage.front.server().settings.lifetime = 3600;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let restarted = tokio::task::spawn_blocking(move || {
+        redis.begin();
+        redis
+    });
+    let (app, second) = (stage.app(), program());
+    let (first_tokens, second_tokens) = tokio::join!(first.load_or_sign_in(&app, ""), second.load_or_sign_in(&app, ""));
+    let (first_tokens, second_tokens) = (first_tokens.unwrap(), second_tokens.unwrap());
+    let token = first_tokens.access_token().await.unwrap();
+    assert!(token.matches(second_tokens.access_token().await.unwrap().expose()));
+    assert_eq!((stage.opened(), stage.refreshes()), (1, 1));
+    let _redis = restarted.await.unwrap();
+    second.sign_out(&app, "").await.unwrap();
+    assert!(!stage.front.server().accepts(token.expose(), first.now().wall));
+    let kept = first.run(LoadGrant::new(app.record_key(""), Want::default())).await.unwrap();
+    assert!(kept.is_none());
 }
 
 /// Takes a lease, and then never ends.

@@ -1,14 +1,14 @@
 //! [`RedisStore`].
 
-use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use grantflow::Failure;
 use grantflow::store::{RecordKey, Stored};
-use grantflow::{Error, Failure};
-use redis::{Client, Cmd, Connection, FromRedisValue, RedisResult};
+use redis::{Cmd, Connection, FromRedisValue, RedisResult};
 
-use super::{Found, PATIENCE, PAUSE, Settings, check_size, failure, is_transient, read};
+use super::{Settings, Tries, builder, check_size, read};
+use crate::memory::lock;
 use crate::{Lease, Store};
 
 /// The most connections to keep open.
@@ -25,19 +25,29 @@ const MAX_IDLE: usize = 4;
 ///
 /// # What Redis must be told
 ///
-/// A server that rotates refresh tokens has forgotten the old one when the new one is saved: if Redis then loses
-/// the new one, somebody must sign in again. So:
+/// A save counts when Redis has confirmed it. What its settings make of that when it restarts, loses power or
+/// fails over:
 ///
-/// - `appendonly yes` and `appendfsync always`. With `everysec`, a loss of power loses up to two seconds of saves;
-///   without an append-only file, a restart loses all since the last snapshot.
-/// - `maxmemory-policy noeviction`, or Redis drops grants when memory is short. They have no time to live.
-/// - Replication is asynchronous: a failover loses what the new primary has not got, grants and leases. Use one
-///   instance that is durable by itself, or accept that.
-/// - Whoever lost a lease, by its end or with Redis's memory, never overwrites what is newer: the version does not
-///   match. But two may then send the same refresh token.
-/// - What is kept is not encrypted. Give the program a user of its own (ACL) with rights to its prefix:
-///   `+hmget +hget +hset +exists +del +get +set +eval`; and TLS (`rediss://`, with a feature of crate `redis` for
-///   it) on any network but loopback.
+/// | setting | what is lost |
+/// |---|---|
+/// | `appendonly yes`, `appendfsync always`, `no-appendfsync-on-rewrite no` | nothing |
+/// | `appendonly yes`, `appendfsync everysec` | the saves of the last two seconds, if the power fails |
+/// | `appendonly no` | all saves since the last snapshot |
+/// | replicas that take over (Sentinel, Cluster) | what they have not got yet, however durable each is: replication is asynchronous, and `min-replicas-to-write` makes the loss smaller, not impossible |
+/// | a `maxmemory-policy` other than `noeviction` | any grant, when memory is short: they have no time to live |
+///
+/// - **A lost grant** that was new: the person signs in again.
+/// - **A lost refresh** at a server that replaces refresh tokens: what is left is the token before, and the use of
+///   that may end the whole grant; the person signs in again. At one that keeps them, such as Google: nothing.
+/// - **A lost lease**: two may send the same refresh token. Whoever comes late overwrites nothing newer, since
+///   the version does not match.
+///
+/// So: the first line of the table, `noeviction`, and one instance that is durable by itself rather than a failover,
+/// unless you accept that somebody may have to sign in again after one.
+///
+/// What is kept is not encrypted. Give the program a user of its own (ACL) with rights to its prefix:
+/// `+hmget +hget +hset +exists +del +get +set +eval`; and TLS (`rediss://`, with a feature of crate `redis` for it,
+/// such as `tls-rustls`) on any network but loopback.
 #[derive(Clone)]
 pub struct RedisStore(Arc<Inner>);
 
@@ -46,49 +56,15 @@ struct Inner {
     idle: Mutex<Vec<Connection>>,
 }
 
+builder!(RedisStore);
+
 impl RedisStore {
-    /// The Redis at this address, such as `redis://user:password@host:6379/0`. Nothing is sent yet.
-    ///
-    /// # Errors
-    ///
-    /// Of kind [`ErrorKind::Config`](grantflow::ErrorKind::Config) if it is no such address.
-    pub fn new(address: &str) -> Result<Self, Error> {
-        Settings::open(address).map(Self::of)
-    }
-
-    /// The Redis of this client, for what no address can say, such as certificates.
-    pub fn with_client(client: Client) -> Self {
-        Self::of(Settings::new(client))
-    }
-
     fn of(settings: Settings) -> Self {
         Self(Arc::new(Inner { settings, idle: Mutex::default() }))
-    }
-
-    /// What all keys begin with; `grantflow:` unless told.
-    #[must_use]
-    pub fn prefix(self, prefix: &str) -> Self {
-        Self::of(Settings { prefix: prefix.to_owned(), ..self.0.settings.clone() })
-    }
-
-    /// The time to connect and sign in at Redis; 3 s unless told.
-    #[must_use]
-    pub fn connect_timeout(self, time: Duration) -> Self {
-        Self::of(Settings { connect_timeout: time, ..self.0.settings.clone() })
-    }
-
-    /// The time for one answer; 3 s unless told.
-    #[must_use]
-    pub fn response_timeout(self, time: Duration) -> Self {
-        Self::of(Settings { response_timeout: time, ..self.0.settings.clone() })
     }
 }
 
 impl Inner {
-    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn connect(&self) -> RedisResult<Connection> {
         let Settings { client, connect_timeout, response_timeout, .. } = &self.settings;
         let connection = client.get_connection_with_timeout(*connect_timeout)?;
@@ -98,10 +74,10 @@ impl Inner {
     }
 
     fn ask_once<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
-        let idle = self.idle().pop();
+        let idle = lock(&self.idle).pop();
         let mut connection = idle.map_or_else(|| self.connect(), Ok)?;
         let result = command.query(&mut connection);
-        let mut idle = self.idle();
+        let mut idle = lock(&self.idle);
         match &result {
             // The others have most likely broken too.
             Err(error) if error.is_io_error() => idle.clear(),
@@ -113,19 +89,11 @@ impl Inner {
 
     /// Asks until there is an answer, for a while. `command` is told whether it may have been carried out before.
     fn ask<T: FromRedisValue>(&self, command: impl Fn(bool) -> Cmd) -> Result<T, Failure> {
-        let start = Instant::now();
-        let mut again = false;
+        let mut tries = Tries::new();
         loop {
-            match self.ask_once(&command(again)) {
+            match self.ask_once(&command(tries.again)) {
                 Ok(answer) => return Ok(answer),
-                // Twice at least: a process that was suspended finds all its patience gone.
-                Err(error) if is_transient(&error) && (!again || start.elapsed() < PATIENCE) => {
-                    if again {
-                        std::thread::sleep(PAUSE);
-                    }
-                    again = true;
-                }
-                Err(error) => return Err(failure(&error)),
+                Err(error) => std::thread::sleep(tries.pause(&error)?),
             }
         }
     }
@@ -133,8 +101,7 @@ impl Inner {
 
 impl Store for RedisStore {
     fn load(&self, key: &RecordKey) -> Result<Option<Stored>, Failure> {
-        let found: Found = self.0.ask(|_| self.0.settings.load(key))?;
-        read(key, found)
+        read(key, self.0.ask(|_| self.0.settings.load(key))?)
     }
 
     fn save(&self, key: &RecordKey, expected: Option<u64>, stored: &Stored) -> Result<bool, Failure> {
@@ -151,12 +118,6 @@ impl Store for RedisStore {
         let taken: bool = self.0.ask(|_| asked.take.clone())?;
         let guard = || Taken { inner: self.0.clone(), release: asked.release };
         Ok(taken.then(|| Lease::new(Some(asked.until), guard())))
-    }
-}
-
-impl fmt::Debug for RedisStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore").field("prefix", &self.0.settings.prefix).finish_non_exhaustive()
     }
 }
 

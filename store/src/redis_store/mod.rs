@@ -1,9 +1,11 @@
 //! Grants kept in Redis.
 
 mod blocking;
+#[cfg(feature = "redis-tokio")]
+mod on_tokio;
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use grantflow::machine::FailureKind;
 use grantflow::store::{MAX_RECORD, RecordKey, Stored};
@@ -11,6 +13,8 @@ use grantflow::{Error, ErrorKind, Failure, Timestamp};
 use redis::{Client, Cmd, ErrorKind as Kind, RedisError, ServerErrorKind};
 
 pub use blocking::RedisStore;
+#[cfg(feature = "redis-tokio")]
+pub use on_tokio::AsyncRedisStore;
 
 /// What a lease lasts at least, in case its holder cannot give it back.
 const SHORTEST_LEASE: Duration = Duration::from_secs(60);
@@ -41,6 +45,52 @@ return redis.call('GET', KEYS[1]) == ARGV[1] and 1 or 0";
 /// Gives the lease of owner ARGV[1] back. It may have ended, and be another's by now.
 const RELEASE: &str = "
 return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0";
+
+/// How a store is made and shown. It is a pair of parentheses around an `Arc` of what has `settings`.
+macro_rules! builder {
+    ($store:ident) => {
+        impl $store {
+            /// The Redis at this address, such as `redis://user:password@host:6379/0`. Nothing is sent yet.
+            ///
+            /// # Errors
+            ///
+            /// Of kind [`ErrorKind::Config`](grantflow::ErrorKind::Config) if it is no such address.
+            pub fn new(address: &str) -> Result<Self, grantflow::Error> {
+                Settings::open(address).map(Self::of)
+            }
+
+            /// The Redis of this client, for what no address can say, such as certificates.
+            pub fn with_client(client: redis::Client) -> Self {
+                Self::of(Settings::new(client))
+            }
+
+            /// What all keys begin with; `grantflow:` unless told.
+            #[must_use]
+            pub fn prefix(self, prefix: &str) -> Self {
+                Self::of(Settings { prefix: prefix.to_owned(), ..self.0.settings.clone() })
+            }
+
+            /// The time to connect and sign in at Redis; 3 s unless told.
+            #[must_use]
+            pub fn connect_timeout(self, time: Duration) -> Self {
+                Self::of(Settings { connect_timeout: time, ..self.0.settings.clone() })
+            }
+
+            /// The time for one answer; 3 s unless told.
+            #[must_use]
+            pub fn response_timeout(self, time: Duration) -> Self {
+                Self::of(Settings { response_timeout: time, ..self.0.settings.clone() })
+            }
+        }
+
+        impl std::fmt::Debug for $store {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($store)).field("prefix", &self.0.settings.prefix).finish_non_exhaustive()
+            }
+        }
+    };
+}
+use builder;
 
 /// How to talk to Redis.
 #[derive(Clone)]
@@ -105,6 +155,28 @@ impl Settings {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = Timestamp::from_unix_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
         LeaseAsked { take, release, until: now + time }
+    }
+}
+
+/// The tries of one command.
+struct Tries {
+    start: Instant,
+    /// Whether there was one before, which may have been carried out.
+    again: bool,
+}
+
+impl Tries {
+    fn new() -> Self {
+        Self { start: Instant::now(), again: false }
+    }
+
+    /// How long to wait before the next one, if there is to be one after this error.
+    fn pause(&mut self, error: &RedisError) -> Result<Duration, Failure> {
+        // Twice at least: a process that was suspended finds all its patience gone.
+        if !is_transient(error) || (self.again && self.start.elapsed() >= PATIENCE) {
+            return Err(failure(error));
+        }
+        Ok(if std::mem::replace(&mut self.again, true) { PAUSE } else { Duration::ZERO })
     }
 }
 
