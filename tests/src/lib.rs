@@ -22,6 +22,7 @@ pub mod processes;
 pub mod prop;
 #[cfg(unix)]
 pub mod redis_server;
+pub mod seeds;
 pub mod server;
 pub mod simulation;
 pub mod world;

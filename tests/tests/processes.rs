@@ -1,6 +1,7 @@
-//! A few seeds of the simulation of processes that share a grant; the example `simulate_processes` runs many.
+//! A few seeds of the simulation of processes that share a grant; `simulate processes` runs many.
 
 use grantflow_tests::processes::{Report, run};
+use grantflow_tests::seeds::Report as _;
 
 #[test]
 fn no_seed_breaks_a_rule_and_everything_that_can_happen_does() {

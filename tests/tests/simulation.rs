@@ -1,5 +1,6 @@
 //! A few seeds of the simulation; `simulate` runs many.
 
+use grantflow_tests::seeds::Report as _;
 use grantflow_tests::simulation::{Report, run};
 
 #[test]

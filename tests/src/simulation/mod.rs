@@ -33,9 +33,9 @@ pub(crate) mod rng;
 mod weather;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
+use crate::seeds::{self, Broken};
 use account::Account;
 use caller::Caller;
 use clock::Clock;
@@ -79,9 +79,10 @@ pub struct Report {
     pub recovery: Duration,
 }
 
-impl Report {
-    /// Adds up; of times to recover the longest counts.
-    pub fn add(&mut self, other: &Self) {
+impl seeds::Report for Report {
+    const COMMAND: &'static str = "simulate --";
+
+    fn add(&mut self, other: &Self) {
         self.events += other.events;
         self.time += other.time;
         self.digest ^= other.digest;
@@ -95,27 +96,13 @@ impl Report {
         self.lost_though_unsent += other.lost_though_unsent;
         self.recovery = self.recovery.max(other.recovery);
     }
-}
 
-/// A rule was broken.
-pub struct Broken {
-    /// The seed; it leads here every time.
-    pub seed: u64,
-    /// Which rule, and how.
-    pub why: String,
-    /// What had happened last.
-    pub last: Vec<String>,
-    /// What had happened until then.
-    pub report: Report,
-}
+    fn events(&self) -> u64 {
+        self.events
+    }
 
-impl fmt::Debug for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for line in &self.last {
-            writeln!(f, "{line}")?;
-        }
-        writeln!(f, "seed {} broke a rule at event {}: {}", self.seed, self.report.events, self.why)?;
-        write!(f, "again: cargo run --release -p grantflow-tests --bin simulate -- --seed {}", self.seed)
+    fn time(&self) -> Duration {
+        self.time
     }
 }
 
@@ -124,7 +111,7 @@ impl fmt::Debug for Broken {
 /// # Errors
 ///
 /// The rule, and what led there.
-pub fn run(seed: u64) -> Result<Report, Box<Broken>> {
+pub fn run(seed: u64) -> Result<Report, Box<Broken<Report>>> {
     let mut sim = Sim::new(seed);
     sim.begin();
     while sim.broken.is_none() && sim.season != Season::Over {

@@ -28,12 +28,12 @@ mod weather;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::fmt;
 use std::time::Duration;
 
 use grantflow::{Now, Timestamp};
 
 use super::Shelf;
+use crate::seeds::{self, Broken};
 use crate::simulation::log::Log;
 use crate::simulation::rng::Rng;
 use effects::Op;
@@ -97,9 +97,10 @@ pub struct Report {
     pub recovery: Duration,
 }
 
-impl Report {
-    /// Adds up; of times that something took the longest counts.
-    pub fn add(&mut self, other: &Self) {
+impl seeds::Report for Report {
+    const COMMAND: &'static str = "simulate -- processes";
+
+    fn add(&mut self, other: &Self) {
         macro_rules! sum {
             ($($name:ident)*) => { $(self.$name += other.$name;)* };
         }
@@ -112,31 +113,13 @@ impl Report {
         self.longest = self.longest.max(other.longest);
         self.recovery = self.recovery.max(other.recovery);
     }
-}
 
-/// A rule was broken.
-pub struct Broken {
-    /// The seed; it leads here every time.
-    pub seed: u64,
-    /// Which rule, and how.
-    pub why: String,
-    /// What had happened last.
-    pub last: Vec<String>,
-    /// What the seed had chosen.
-    pub plan: String,
-    /// What had happened until then.
-    pub report: Report,
-}
+    fn events(&self) -> u64 {
+        self.events
+    }
 
-impl fmt::Debug for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for line in &self.last {
-            writeln!(f, "{line}")?;
-        }
-        writeln!(f, "{}", self.plan)?;
-        writeln!(f, "seed {} broke a rule at event {}: {}", self.seed, self.report.events, self.why)?;
-        let command = "cargo run --release -p grantflow-tests --example simulate_processes -- --seed";
-        write!(f, "again: {command} {}", self.seed)
+    fn time(&self) -> Duration {
+        self.time
     }
 }
 
@@ -145,7 +128,7 @@ impl fmt::Debug for Broken {
 /// # Errors
 ///
 /// The rule, and what led there.
-pub fn run(seed: u64) -> Result<Report, Box<Broken>> {
+pub fn run(seed: u64) -> Result<Report, Box<Broken<Report>>> {
     let mut sim = Sim::new(seed);
     sim.begin();
     while sim.broken.is_none() && sim.season != Season::Over {
@@ -160,10 +143,11 @@ pub fn run(seed: u64) -> Result<Report, Box<Broken>> {
     }
     sim.report.time = sim.truth;
     sim.report.digest = sim.log.digest();
-    let plan = format!("{:?}", sim.plan);
+    let mut last = sim.log.last();
+    last.push(format!("{:?}", sim.plan));
     match sim.broken {
         None => Ok(sim.report),
-        Some(why) => Err(Box::new(Broken { seed, why, last: sim.log.last(), plan, report: sim.report })),
+        Some(why) => Err(Box::new(Broken { seed, why, last, report: sim.report })),
     }
 }
 
