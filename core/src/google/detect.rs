@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::metadata::{MetadataServer, ping};
 use crate::machine::{Effect, Os, ask};
-use crate::{Cx, Error, Exchange, Machine, Reply, Step};
+use crate::{Cx, Error, ErrorKind, Exchange, Machine, Reply, Step};
 
 /// How long nobody may answer: on a laptop, nobody does.
 const PATIENCE: Duration = Duration::from_millis(600);
@@ -103,6 +103,16 @@ impl Detection {
     }
 }
 
+/// Why it is taken not to be there.
+fn absent(error: &Error) -> String {
+    match (error.kind(), error.status()) {
+        (ErrorKind::InvalidResponse, Some(status)) => {
+            format!("something else answers in its place: status {status}, and no Metadata-Flavor: Google")
+        }
+        _ => format!("it does not answer: {error}"),
+    }
+}
+
 impl Machine for Detection {
     type Output = Detected;
 
@@ -139,7 +149,7 @@ impl Machine for Detection {
                             server: Some(MetadataServer::new()),
                             because: format!("{IP} answers as it does"),
                         },
-                        Err(error) => Detected { server: None, because: format!("it does not answer: {error}") },
+                        Err(error) => Detected { server: None, because: absent(&error) },
                     }));
                 }
             };
