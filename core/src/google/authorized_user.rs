@@ -86,7 +86,7 @@ impl AuthorizedUser {
             client_secret,
             scopes: file.scopes("scopes")?,
             account: file.text("account")?.map(str::to_owned),
-            quota_project: file.text("quota_project_id")?.map(str::to_owned),
+            quota_project: file.quota_project()?,
             rapt,
             token: saved_token(file)?,
         })

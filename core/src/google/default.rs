@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::detect::{self, Detection, Environment};
 use super::file::{self, File, ReadFile};
-use super::{AuthorizedUser, MetadataServer, ServiceAccount};
+use super::{AuthorizedUser, MetadataServer, ServiceAccount, quota_header};
 use crate::machine::{Effect, Os, Platform, ask};
 use crate::source::{GrantState, Mint, TokenSource, Want};
 use crate::{Cx, Error, ErrorKind, Exchange, Machine, Reply, Step};
@@ -134,6 +134,7 @@ impl fmt::Display for Looked {
     }
 }
 
+const DOING: &str = "looking for Google's default credentials";
 /// The variables that the search itself looks at.
 const VARIABLES: [&str; 6] = [
     "GOOGLE_APPLICATION_CREDENTIALS",
@@ -294,9 +295,13 @@ impl DefaultCredentials {
         let Some(credential) = self.credential.take() else {
             return Step::Done(Err(Error::misuse("the search for credentials")));
         };
-        let credential = match self.environment.text("GOOGLE_CLOUD_QUOTA_PROJECT") {
-            Some(project) => credential.with_quota_project(project),
+        const QUOTA_PROJECT: &str = "GOOGLE_CLOUD_QUOTA_PROJECT";
+        let credential = match self.environment.get(QUOTA_PROJECT).map(|project| project.to_str()) {
             None => credential,
+            Some(Some(project)) if !quota_header(Some(project)).is_empty() => credential.with_quota_project(project),
+            Some(_) => {
+                return Step::Done(Err(Error::config(format!("{QUOTA_PROJECT} is no project")).during(DOING, None)));
+            }
         };
         let project_id = self.named_project().map(str::to_owned).or(self.project_id.take());
         Step::Done(Ok(Found { credential, project_id, looked: std::mem::take(&mut self.looked) }))
@@ -354,7 +359,7 @@ impl Machine for DefaultCredentials {
                 Err(error) => {
                     self.stage = Stage::Ended;
                     self.credential = None;
-                    return Step::Done(Err(error.during("looking for Google's default credentials", None)));
+                    return Step::Done(Err(error.during(DOING, None)));
                 }
             }
         }

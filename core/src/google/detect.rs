@@ -74,8 +74,9 @@ impl Detection {
         let text = |name| self.environment.text(name);
         let found = |server, because: String| Some(Ok(Detected { server: Some(server), because }));
         let none = |because: &str| Some(Ok(Detected { server: None, because: because.to_owned() }));
-        if let Some(host) = text("GCE_METADATA_HOST") {
-            return match MetadataServer::new().host(host) {
+        if let Some(host) = self.environment.get("GCE_METADATA_HOST") {
+            // What is no text is no host either.
+            return match MetadataServer::new().host(&host.to_string_lossy()) {
                 Ok(server) => found(server, "GCE_METADATA_HOST names it".into()),
                 Err(error) => Some(Err(Error::config("GCE_METADATA_HOST is no host").with_source(error))),
             };

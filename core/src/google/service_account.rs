@@ -100,7 +100,7 @@ impl ServiceAccount {
             },
             jwt: JwtSigner::new(Arc::new(key)),
             project_id: file.text("project_id")?.map(str::to_owned),
-            quota_project: file.text("quota_project_id")?.map(str::to_owned),
+            quota_project: file.quota_project()?,
             universe_domain,
         })))
     }

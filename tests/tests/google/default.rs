@@ -159,6 +159,28 @@ fn a_variable_that_is_set_and_wrong_ends_the_search() {
 }
 
 #[test]
+fn other_variables_that_are_wrong_end_it_too() {
+    for name in ["GCE_METADATA_HOST", "GOOGLE_CLOUD_QUOTA_PROJECT"] {
+        let mut world = world();
+        env(&mut world, "GCE_METADATA_HOST", "metadata.example");
+        env(&mut world, "GOOGLE_CLOUD_PROJECT", "demo-project");
+        env(&mut world, name, "a\nb");
+        let error = search(&mut world, Os::Unix).unwrap_err();
+        assert_eq!((error.kind(), error.advice()), (ErrorKind::Config, Some(Advice::FixConfiguration)), "{name}");
+        assert!(error.to_string().contains(name), "{error}");
+        // What is no text is not passed over either.
+        #[cfg(unix)]
+        {
+            use std::os::unix::ffi::OsStringExt as _;
+            world.env.insert(name, std::ffi::OsString::from_vec(vec![0xff]));
+            let error = search(&mut world, Os::Unix).unwrap_err();
+            assert!(error.kind() == ErrorKind::Config && error.to_string().contains(name), "{error}");
+        }
+        assert!(world.sent().is_empty());
+    }
+}
+
+#[test]
 fn a_file_of_gclouds_that_is_wrong_ends_the_search() {
     for content in ["", "{", "[]", r#"{"type":"authorized_user"}"#, r#"{"type":"impersonated_service_account"}"#] {
         let mut world = world();

@@ -35,6 +35,7 @@ fn a_key_file_that_is_wrong_is_told_by_the_member() {
         (json!({"token_uri": 1}), "`token_uri` is no text"),
         (json!({"project_id": {}}), "`project_id` is no text"),
         (json!({"quota_project_id": false}), "`quota_project_id` is no text"),
+        (json!({"quota_project_id": "a\nb"}), "`quota_project_id` fits in no header"),
         (json!({"universe_domain": 3}), "`universe_domain` is no text"),
     ] {
         let error = ServiceAccount::from_json(key_with(change.clone())).unwrap_err();

@@ -34,6 +34,7 @@ fn a_file_is_checked_member_by_member() {
         (json!({"refresh_token": ""}), "`refresh_token` is missing or empty"),
         (json!({"universe_domain": "apis-demo.goog"}), "`universe_domain` is not googleapis.com"),
         (json!({"quota_project_id": 1}), "`quota_project_id` is no text"),
+        (json!({"quota_project_id": "\u{7f}"}), "`quota_project_id` fits in no header"),
         (json!({"account": 1}), "`account` is no text"),
         (json!({"scopes": 1}), "`scopes` is no list"),
         (json!({"scopes": ["a", 1]}), "`scopes` holds something that is no text"),
