@@ -14,12 +14,15 @@ use grantflow_tests::canary::{hidden, hidden_in_debug, hidden_in_error};
 use grantflow_tests::demo::{self, batch, client};
 use grantflow_tests::server::{Consent, RefreshTokens};
 use grantflow_tests::{Fault, Front, Place, Server, person};
+use grantflow_ureq::grantflow_store::Store;
 
 mod device;
 mod receiver;
+mod stores;
 
 use device::*;
 use receiver::*;
+use stores::*;
 
 /// What both adapters can do, in one shape.
 trait Adapter: Sized {
@@ -27,6 +30,7 @@ trait Adapter: Sized {
     fn watched(watch: impl Fn(String) + Send + Sync + 'static) -> Self;
     /// With a proxy that is not there.
     fn with_dead_proxy() -> Self;
+    fn with_store(store: Arc<dyn Store>) -> Self;
     fn run<M: Machine<Output: Send> + Send>(&self, machine: M) -> Result<M::Output, Error>;
     fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error>;
     fn cx(&self) -> Cx;
@@ -44,6 +48,9 @@ impl Adapter for Blocking {
     }
     fn with_dead_proxy() -> Self {
         Self(grantflow_ureq::Transport::builder().proxy("http://127.0.0.1:9").build().unwrap())
+    }
+    fn with_store(store: Arc<dyn Store>) -> Self {
+        Self(Self::new().0.with_store(store))
     }
     fn run<M: Machine<Output: Send> + Send>(&self, machine: M) -> Result<M::Output, Error> {
         self.0.run(machine)
@@ -70,6 +77,10 @@ impl Adapter for Async {
     }
     fn with_dead_proxy() -> Self {
         Self::on(grantflow_reqwest::Transport::builder().proxy("http://127.0.0.1:9"))
+    }
+    fn with_store(store: Arc<dyn Store>) -> Self {
+        let Self(transport, runtime) = Self::new();
+        Self(transport.with_store(store), runtime)
     }
     fn run<M: Machine<Output: Send> + Send>(&self, machine: M) -> Result<M::Output, Error> {
         fn sent<T: Send>(future: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send {
@@ -120,6 +131,7 @@ suite! {
     a_device_signs_in_once_a_person_has_entered_its_code
     a_device_whose_connection_breaks_asks_again_later
     a_device_is_told_that_the_person_said_no
+    a_store_of_files_keeps_its_promises
 }
 
 fn app(front: &Front) -> InstalledApp {
