@@ -6,8 +6,8 @@ use grantflow::google::{AuthorizedUser, api_key, scopes};
 use grantflow::machine::Repeat;
 use grantflow::source::{TokenSource, Want};
 use grantflow::{
-    Advice, AuthorizationRequest, Client, ClientAuthentication, ErrorKind, Revocation, Rotation, Scopes,
-    ServerMetadata, Token, TokenRequest, TokenType,
+    Advice, AuthorizationRequest, Client, ClientAuthentication, DeviceAuthorization, Effect, ErrorKind, Machine, Reply,
+    Revocation, Rotation, Scopes, ServerMetadata, Step, Token, TokenRequest, TokenType,
 };
 use grantflow_tests::google::{
     ALICE, API_KEY, CLIENT_ID, CLIENT_SECRET, GRANTED, Place, REFRESH_TOKEN, UserTrouble, world,
@@ -63,15 +63,46 @@ fn the_forms_are_the_known_ones_apart_from_the_order_of_their_fields() {
         (form(assertion), "assertion=a.b.c&grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer"),
         (revocation, "token=1%2F%2F0gDemoRefresh"),
     ] {
-        assert_eq!(pairs(&ours), pairs(known));
-        // Each pair is encoded the same, to the byte.
-        let bytes = |form: &str| {
-            let mut parts: Vec<_> = form.split('&').map(str::to_owned).collect();
-            parts.sort();
-            parts
-        };
-        assert_eq!(bytes(&ours), bytes(known));
+        assert_same_form(&ours, known);
     }
+}
+
+#[track_caller]
+fn assert_same_form(ours: &str, known: &str) {
+    assert_eq!(pairs(ours), pairs(known));
+    // Each pair is encoded the same, to the byte.
+    let bytes = |form: &str| {
+        let mut parts: Vec<_> = form.split('&').map(str::to_owned).collect();
+        parts.sort();
+        parts
+    };
+    assert_eq!(bytes(ours), bytes(known));
+}
+
+#[test]
+fn a_devices_form_is_the_known_one_too() {
+    let (google, mut world) = (ServerMetadata::google(), World::default());
+    let client = Client::new("1234567890-tv.apps.googleusercontent.com")
+        .authentication(ClientAuthentication::client_secret_post(CLIENT_SECRET));
+    let mut asking = DeviceAuthorization::new(&google, &client).unwrap().exchange();
+    let Step::Do(_) = asking.resume(&mut world.cx(), Reply::Start) else { panic!("it asks") };
+    let answer = br#"{"device_code":"AH-1Ng-demo","user_code":"GQVQ-JKEC","expires_in":1800,"interval":5,
+                      "verification_url":"https://www.google.com/device"}"#;
+    let answer = Reply::Http(http::Response::new(answer.to_vec()));
+    let Step::Done(code) = asking.resume(&mut world.cx(), answer) else { panic!("it has the code") };
+    let mut polling = code.unwrap().poll(&google, &client).unwrap();
+    let mut reply = Reply::Start;
+    let call = loop {
+        reply = match polling.resume(&mut world.cx(), reply) {
+            Step::Do(Effect::Http(call)) => break call,
+            Step::Do(Effect::Sleep(_)) => Reply::Slept,
+            step => panic!("{step:?}"),
+        };
+    };
+    assert_same_form(
+        std::str::from_utf8(call.request.body()).unwrap(),
+        "client_id=1234567890-tv.apps.googleusercontent.com&client_secret=GOCSPX-demo_secret&device_code=AH-1Ng-demo&grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Adevice_code",
+    );
 }
 
 #[test]
