@@ -156,6 +156,20 @@ async fn a_revoked_grant_is_asked_for_again() {
 }
 
 #[tokio::test]
+async fn a_grant_that_proves_to_be_revoked_while_in_use_is_asked_for_again() {
+    let stage = Stage::new("revoked-in-use");
+    let tokens = stage.program().load_or_sign_in(&stage.app(), "").await.unwrap();
+    let (server, client) = (stage.front.metadata(), Client::new("demo"));
+    let revocation = Revocation::new(&server, &client, &stage.kept().await.unwrap().refresh_token).unwrap();
+    stage.program().run(revocation.exchange()).await.unwrap();
+    assert_eq!(tokens.force_refresh().await.unwrap_err().advice(), Some(Advice::SignInAgain));
+    // The token that lies there has not ended by its own time.
+    stage.program().load_or_sign_in(&stage.app(), "").await.unwrap();
+    assert_eq!(stage.opened(), 2);
+    stage.assert_remembered().await;
+}
+
+#[tokio::test]
 async fn trouble_at_the_server_is_an_error_and_asks_nobody() {
     let stage = Stage::new("trouble");
     stage.signed_in_long_ago().await;
