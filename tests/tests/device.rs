@@ -534,6 +534,9 @@ fn answers_that_no_device_can_use_are_refused() {
         assert_eq!(error.kind(), ErrorKind::InvalidResponse, "{name} {value}");
         assert!(!error.to_string().contains(['\u{1b}', '\n']), "{error:?}");
     }
+    // Longer than any code may live here.
+    let day = |answer: &mut Value| (answer["expires_in"], answer["interval"]) = (json!(200_000), json!(100_000));
+    assert_eq!(answered(day).unwrap_err().kind(), ErrorKind::InvalidResponse);
     for body in ["", "null", "[]", "{}", "\"x\"", "{\"device_code\":", "<html>"] {
         let mut world = world();
         let server = world.server().metadata();

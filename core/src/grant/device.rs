@@ -178,9 +178,10 @@ impl DeviceCode {
         let complete_uri = address("verification_uri_complete", codes.verification_uri_complete)?;
         let complete_url = address("verification_url_complete", codes.verification_url_complete)?;
         let lifetime = codes.expires_in.seconds(tolerated, &mut deviations)?;
-        let lifetime = lifetime.ok_or_else(|| invalid("the answer has no expires_in"))?;
+        let lifetime = Duration::from_secs(lifetime.ok_or_else(|| invalid("the answer has no expires_in"))?);
+        let lifetime = lifetime.min(MAX_LIFETIME);
         let interval = codes.interval.seconds(tolerated, &mut deviations)?.filter(|seconds| *seconds > 0);
-        let interval = interval.unwrap_or(INTERVAL);
+        let interval = Duration::from_secs(interval.unwrap_or(INTERVAL));
         if interval >= lifetime {
             return Err(invalid("the code ends before its token may be asked for: see expires_in and interval"));
         }
@@ -189,8 +190,8 @@ impl DeviceCode {
             user_code: user_code.into_owned(),
             verification_uri: uri.or(url).ok_or_else(|| invalid("the answer has no verification_uri"))?,
             verification_uri_complete: complete_uri.or(complete_url),
-            expires_at: received.sent + Duration::from_secs(lifetime).min(MAX_LIFETIME),
-            interval: Duration::from_secs(interval),
+            expires_at: received.sent + lifetime,
+            interval,
             scopes: scopes.clone(),
             deviations,
         })

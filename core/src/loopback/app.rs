@@ -334,8 +334,8 @@ impl InstalledApp {
         self.extra("login_hint", hint)
     }
 
-    /// Sets any other parameter of the request, be it for authorization or for a device's code; given twice, the later value holds. Those
-    /// that make the flow safe cannot be set by this.
+    /// Sets any other parameter of the authorization request, or of the request for a device's code; given twice,
+    /// the later value holds. Those that make the flow safe cannot be set by this.
     pub fn extra(mut self, name: &str, value: &str) -> Self {
         self.extras.retain(|(known, _)| known != name);
         self.extras.push((name.to_owned(), value.to_owned()));
