@@ -94,6 +94,16 @@ fn suite(adapter: &impl Adapter, issuer: &Issuer) -> Done {
     check(error.server().is_some_and(|server| server.error() == "access_denied"), "and says which one it is")?;
     step("a person who says no");
 
+    let device = InstalledApp::new(&server, &client).scopes("openid email").show_code(|code| {
+        let (address, code) = (code.verification_uri().to_owned(), code.user_code().to_owned());
+        std::thread::spawn(move || enter_code(&address, &code).unwrap_or_else(|error| eprintln!("{error}")));
+    });
+    let token = adapter.sign_in(&device.clone().login_hint("alice"))?;
+    check(token.id_token().is_some_and(|id_token| id_token.subject() == "alice"), "alice entered the code")?;
+    let error = adapter.sign_in(&device.login_hint("nobody")).expect_err("the person said no");
+    check(error.server().is_some_and(|server| server.error() == "access_denied"), "the device is told")?;
+    step("a code that a person enters elsewhere, who says yes or no");
+
     let batch = Client::new("batch")
         .authentication(ClientAuthentication::client_secret_basic("a secret of: letters+signs %20/~"));
     let token = adapter.run(TokenRequest::client_credentials(&server, &batch)?.scopes("read").exchange())?;
@@ -114,6 +124,21 @@ fn app(server: &ServerMetadata, client: &Client) -> InstalledApp {
             spawned.map(drop).unwrap_or_else(|error| eprintln!("curl does not start: {error}"));
         },
     )
+}
+
+/// The person opens the page, enters the code and confirms it.
+fn enter_code(address: &str, user_code: &str) -> Done {
+    let cookies = std::env::temp_dir().join(format!("grantflow-interop-{}-{user_code}", std::process::id()));
+    let curl = |args: &[&str]| -> Result<String, Box<dyn StdError>> {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--location", "--max-time", "20"]).arg("--cookie").arg(&cookies).arg("--cookie-jar");
+        Ok(String::from_utf8(curl.arg(&cookies).args(args).output()?.stdout)?)
+    };
+    let page = curl(&[address])?;
+    let secret = page.split("name=\"xsrf\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+    let secret = format!("xsrf={}", secret.ok_or("the page has no form for the code")?);
+    curl(&[address, "--data", &secret, "--data", &format!("user_code={user_code}"), "--data", "confirm=yes"])?;
+    Ok(std::fs::remove_file(cookies)?)
 }
 
 fn promises_iss(server: &ServerMetadata) -> Done {
