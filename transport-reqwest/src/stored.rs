@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use grantflow::source::Want;
-use grantflow::store::{DeleteGrant, LoadGrant, RecordKey, SaveGrant, SavedGrant, SharedGrant};
-use grantflow::{Advice, Error, ErrorKind, InstalledApp, Revocation, Secret};
-use grantflow_store::Lease;
+use grantflow::store::{LoadGrant, RecordKey, SaveGrant, SavedGrant, SharedGrant, Stored};
+use grantflow::{Advice, Error, ErrorKind, Failure, InstalledApp, Revocation, Secret};
+use grantflow_store::{Lease, Store};
 
 use crate::{TokenManager, Transport};
 
@@ -13,6 +13,8 @@ use crate::{TokenManager, Transport};
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long a lease must hold for all that is done besides waiting for a person.
 const WORK: Duration = Duration::from_secs(60);
+/// How often a grant may change while it is revoked.
+const ROUNDS: u32 = 3;
 /// The longest to wait for anything.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -74,12 +76,27 @@ impl Transport {
         let key = app.record_key(label);
         // A refresh under way comes to its end first: what it brings is what there is to revoke.
         let lease = self.lease(&key, WORK).await?;
-        let Some(saved) = self.run(LoadGrant::new(key.clone(), Want::default())).await? else { return Ok(()) };
-        if app.server().revocation().is_ok() {
-            self.run(Revocation::new(app.server(), app.client(), &saved.refresh_token)?.exchange()).await?;
-        }
+        let result = self.revoke_and_delete(app, &key).await;
         give_back(lease).await;
-        self.run(DeleteGrant::new(key)).await
+        result
+    }
+
+    async fn revoke_and_delete(&self, app: &InstalledApp, key: &RecordKey) -> Result<(), Error> {
+        for _ in 0..ROUNDS {
+            let there = key.clone();
+            let found = self.on_store(move |store| store.load(&there)).await?;
+            let Some(Stored { version, .. }) = found else { return Ok(()) };
+            let Some(saved) = self.run(LoadGrant::new(key.clone(), Want::default())).await? else { return Ok(()) };
+            if app.server().revocation().is_ok() {
+                self.run(Revocation::new(app.server(), app.client(), &saved.refresh_token)?.exchange()).await?;
+            }
+            // Whoever lost a lease may have saved something newer: only what was revoked is deleted.
+            let there = key.clone();
+            if self.on_store(move |store| store.delete(&there, version)).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::new(ErrorKind::Store, "the stored grant keeps changing"))
     }
 
     /// What is kept, if it does for the application and still works. A refresh token that was refused is not
@@ -115,13 +132,11 @@ impl Transport {
 
     /// Waits until nobody else works on the key, at most this long.
     async fn lease(&self, key: &RecordKey, patience: Duration) -> Result<Lease, Error> {
-        let store = self.store().ok_or_else(no_store)?;
         let patience = patience.min(LONGEST);
         let begin = Instant::now();
         loop {
-            let (store, key) = (store.clone(), key.clone());
-            let lease = tokio::task::spawn_blocking(move || store.try_lease(&key, patience + WORK)).await;
-            if let Some(lease) = lease.map_err(|_| Error::new(ErrorKind::Store, "the store panicked"))?? {
+            let key = key.clone();
+            if let Some(lease) = self.on_store(move |store| store.try_lease(&key, patience + WORK)).await? {
                 return Ok(lease);
             }
             if begin.elapsed() >= patience {
@@ -130,6 +145,16 @@ impl Transport {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// Works on the store where that may wait.
+    async fn on_store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Store) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Error> {
+        let store = self.store().ok_or_else(no_store)?;
+        let result = tokio::task::spawn_blocking(move || work(&*store)).await;
+        Ok(result.map_err(|_| Error::new(ErrorKind::Store, "the store panicked"))??)
     }
 }
 

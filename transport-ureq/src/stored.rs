@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use grantflow::source::Want;
-use grantflow::store::{DeleteGrant, LoadGrant, RecordKey, SaveGrant, SavedGrant, SharedGrant};
+use grantflow::store::{LoadGrant, RecordKey, SaveGrant, SavedGrant, SharedGrant, Stored};
 use grantflow::{Advice, Error, ErrorKind, InstalledApp, Revocation, Secret};
 use grantflow_store::{Lease, Store};
 
@@ -14,6 +14,8 @@ use crate::{Limit, TokenManager, Transport};
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long a lease must hold for all that is done besides waiting for a person.
 const WORK: Duration = Duration::from_secs(60);
+/// How often a grant may change while it is revoked.
+const ROUNDS: u32 = 3;
 
 impl Transport {
     /// Loads what the person granted before and keeps it fresh, or signs them in and keeps that: the first
@@ -78,13 +80,19 @@ impl Transport {
         let store = self.store().ok_or_else(no_store)?;
         let key = app.record_key(label);
         // A refresh under way comes to its end first: what it brings is what there is to revoke.
-        let lease = lease(store, &key, WORK, &Limit::new())?;
-        let Some(saved) = self.run(LoadGrant::new(key.clone(), Want::default()))? else { return Ok(()) };
-        if app.server().revocation().is_ok() {
-            self.run(Revocation::new(app.server(), app.client(), &saved.refresh_token)?.exchange())?;
+        let _lease = lease(store, &key, WORK, &Limit::new())?;
+        for _ in 0..ROUNDS {
+            let Some(Stored { version, .. }) = store.load(&key)? else { return Ok(()) };
+            let Some(saved) = self.run(LoadGrant::new(key.clone(), Want::default()))? else { return Ok(()) };
+            if app.server().revocation().is_ok() {
+                self.run(Revocation::new(app.server(), app.client(), &saved.refresh_token)?.exchange())?;
+            }
+            // Whoever lost a lease may have saved something newer: only what was revoked is deleted.
+            if store.delete(&key, version)? {
+                return Ok(());
+            }
         }
-        drop(lease);
-        self.run(DeleteGrant::new(key))
+        Err(Error::new(ErrorKind::Store, "the stored grant keeps changing"))
     }
 
     /// What is kept, if it does for the application and still works. A refresh token that was refused is not

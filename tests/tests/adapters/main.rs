@@ -33,6 +33,8 @@ trait Adapter: Sized {
     fn with_store(store: Arc<dyn Store>) -> Self;
     fn run<M: Machine<Output: Send> + Send>(&self, machine: M) -> Result<M::Output, Error>;
     fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error>;
+    fn load_or_sign_in(&self, app: &InstalledApp) -> Result<(), Error>;
+    fn sign_out(&self, app: &InstalledApp) -> Result<(), Error>;
     fn cx(&self) -> Cx;
 
     fn new() -> Self {
@@ -57,6 +59,12 @@ impl Adapter for Blocking {
     }
     fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error> {
         self.0.sign_in(app)
+    }
+    fn load_or_sign_in(&self, app: &InstalledApp) -> Result<(), Error> {
+        self.0.load_or_sign_in(app, "").map(drop)
+    }
+    fn sign_out(&self, app: &InstalledApp) -> Result<(), Error> {
+        self.0.sign_out(app, "")
     }
     fn cx(&self) -> Cx {
         self.0.cx().unwrap()
@@ -90,6 +98,12 @@ impl Adapter for Async {
     }
     fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error> {
         self.1.block_on(self.0.sign_in(app))
+    }
+    fn load_or_sign_in(&self, app: &InstalledApp) -> Result<(), Error> {
+        self.1.block_on(self.0.load_or_sign_in(app, "")).map(drop)
+    }
+    fn sign_out(&self, app: &InstalledApp) -> Result<(), Error> {
+        self.1.block_on(self.0.sign_out(app, ""))
     }
     fn cx(&self) -> Cx {
         self.0.cx().unwrap()
@@ -132,6 +146,8 @@ suite! {
     a_device_whose_connection_breaks_asks_again_later
     a_device_is_told_that_the_person_said_no
     a_store_of_files_keeps_its_promises
+    who_signs_in_while_another_signs_out_stays_signed_in
+    what_was_saved_in_the_middle_of_a_sign_out_is_revoked_too
 }
 
 fn app(front: &Front) -> InstalledApp {

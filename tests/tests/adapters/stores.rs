@@ -1,11 +1,12 @@
-//! A store of files as machines reach it, blocking and async.
+//! Stores as machines reach them, blocking and async, and what others do to them in the middle.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use grantflow::machine::FailureKind;
-use grantflow::store::{RecordKey, StoreOp, StoreReply, Stored};
+use grantflow::source::Want;
+use grantflow::store::{LoadGrant, RecordKey, SaveGrant, StoreOp, StoreReply, Stored};
 use grantflow::{Effect, Failure, Reply, Step, Timestamp};
-use grantflow_ureq::grantflow_store::{FileStore, Lease, Store, conformance};
+use grantflow_ureq::grantflow_store::{FileStore, Lease, MemoryStore, Store, conformance};
 
 use super::*;
 
@@ -110,4 +111,98 @@ pub(super) fn a_store_of_files_keeps_its_promises<A: Adapter + Send + Sync + 'st
     let open = || Through(Arc::new(A::with_store(Arc::new(FileStore::new(&folder)))));
     conformance::check(open);
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+type Act = Box<dyn FnOnce() + Send>;
+
+/// A store in which somebody else acts, once, before something is deleted or after a lease was given back.
+#[derive(Clone, Default)]
+struct Crowded {
+    store: MemoryStore,
+    before_delete: Arc<Mutex<Option<Act>>>,
+    after_release: Arc<Mutex<Option<Act>>>,
+}
+
+impl Crowded {
+    fn act(act: &Mutex<Option<Act>>) {
+        let act = act.lock().unwrap().take();
+        act.into_iter().for_each(|act| act());
+    }
+}
+
+impl Store for Crowded {
+    fn load(&self, key: &RecordKey) -> Result<Option<Stored>, Failure> {
+        self.store.load(key)
+    }
+    fn save(&self, key: &RecordKey, expected: Option<u64>, stored: &Stored) -> Result<bool, Failure> {
+        self.store.save(key, expected, stored)
+    }
+    fn delete(&self, key: &RecordKey, expected: u64) -> Result<bool, Failure> {
+        Self::act(&self.before_delete);
+        self.store.delete(key, expected)
+    }
+    fn try_lease(&self, key: &RecordKey, time: Duration) -> Result<Option<Lease>, Failure> {
+        let release = |lease| Released { lease: Some(lease), act: self.after_release.clone() };
+        Ok(self.store.try_lease(key, time)?.map(|lease| Lease::new(lease.until(), release(lease))))
+    }
+}
+
+struct Released {
+    lease: Option<Lease>,
+    act: Arc<Mutex<Option<Act>>>,
+}
+
+impl Drop for Released {
+    fn drop(&mut self) {
+        drop(self.lease.take());
+        Crowded::act(&self.act);
+    }
+}
+
+/// An application whose user consents at once.
+fn consenting() -> (Front, InstalledApp) {
+    let front = Front::start(Server::demo()).unwrap();
+    let app = app(&front).show(|url| drop(person::visit_in_background(url)));
+    (front, app)
+}
+
+pub(super) fn who_signs_in_while_another_signs_out_stays_signed_in<A: Adapter>() {
+    let ((front, app), crowded) = (consenting(), Crowded::default());
+    let program = A::with_store(Arc::new(crowded.clone()));
+    front.server().settings.lifetime = 1;
+    program.load_or_sign_in(&app).unwrap();
+    front.server().settings.lifetime = 3600;
+    std::thread::sleep(Duration::from_millis(1100));
+    *crowded.after_release.lock().unwrap() = Some({
+        let (store, app) = (crowded.store.clone(), app.clone());
+        Box::new(move || A::with_store(Arc::new(store)).load_or_sign_in(&app).unwrap())
+    });
+    program.sign_out(&app).unwrap();
+    assert!(crowded.after_release.lock().unwrap().is_none(), "the other has signed in");
+    let kept = program.run(LoadGrant::new(app.record_key(""), Want::default())).unwrap();
+    assert!(kept.is_some(), "the grant of the other was deleted");
+    assert_eq!(front.server().seen_at(Place::Revoke).len(), 1);
+}
+
+pub(super) fn what_was_saved_in_the_middle_of_a_sign_out_is_revoked_too<A: Adapter>() {
+    let ((front, app), crowded) = (consenting(), Crowded::default());
+    let program = A::with_store(Arc::new(crowded.clone()));
+    program.load_or_sign_in(&app).unwrap();
+    // Somebody whose lease has ended saves what they have got.
+    let (key, elsewhere) = (app.record_key(""), MemoryStore::new());
+    let late = program.sign_in(&app).unwrap();
+    A::with_store(Arc::new(elsewhere.clone())).run(SaveGrant::new(key.clone(), Want::default(), &late)).unwrap();
+    *crowded.before_delete.lock().unwrap() = Some({
+        let (store, key) = (crowded.store.clone(), key.clone());
+        Box::new(move || {
+            let found = store.load(&key).unwrap().unwrap().version;
+            let newer = Stored { version: found + 1, ..elsewhere.load(&key).unwrap().unwrap() };
+            assert!(store.save(&key, Some(found), &newer).unwrap());
+        })
+    });
+    program.sign_out(&app).unwrap();
+    assert!(crowded.load(&key).unwrap().is_none());
+    let (server, late) = (front.server(), late.refresh_token().unwrap());
+    let revoked = server.seen_at(Place::Revoke).into_iter().filter_map(|seen| seen.param("token"));
+    assert!(revoked.into_iter().any(|token| late.matches(&token)), "what was deleted was not revoked");
 }
