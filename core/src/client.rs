@@ -100,6 +100,13 @@ impl Client {
         &self.0.method
     }
 
+    pub(crate) fn secret(&self) -> Option<&Secret> {
+        match &self.0.method {
+            Method::None => None,
+            Method::Basic { secret, .. } | Method::Post(secret) => Some(secret),
+        }
+    }
+
     /// Whether this client's credentials may be shown to that server.
     pub(crate) fn check_issuer(&self, issuer: &Issuer) -> Result<(), Error> {
         match &self.0.issuer {

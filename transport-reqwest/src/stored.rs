@@ -45,6 +45,31 @@ impl Transport {
     /// # Ok(()) }
     /// ```
     ///
+    /// Files of Google's other programs, a `token.json` or gcloud's `application_default_credentials.json`, are not
+    /// shared with them, since they drop what they do not know. What such a file holds can be taken over, and such a
+    /// file written:
+    ///
+    /// ```no_run
+    /// # use grantflow_reqwest::grantflow;
+    /// use grantflow_reqwest::Transport;
+    /// use grantflow_reqwest::grantflow::google::AuthorizedUser;
+    /// use grantflow_reqwest::grantflow::source::{TokenSource as _, Want};
+    /// use grantflow_reqwest::grantflow::store::SaveGrant;
+    /// use grantflow_reqwest::grantflow::{InstalledApp, ServerMetadata};
+    /// use grantflow_reqwest::grantflow_store::write_private;
+    ///
+    /// # async fn main_(transport: Transport) -> Result<(), grantflow::Error> {
+    /// let user = transport.run(AuthorizedUser::read("token.json")).await?;
+    /// let app = InstalledApp::new(&ServerMetadata::google(), user.client()).scopes(user.scopes().clone());
+    /// let minted = transport.run(user.mint(&Want::default(), &user.first_state())).await?;
+    /// transport.run(SaveGrant::new(app.record_key(""), Want::default(), &minted.token)).await?;
+    ///
+    /// let tokens = transport.load_or_sign_in(&app, "").await?; // nobody is asked
+    /// let user = AuthorizedUser::signed_in(app.client(), &*tokens.token().await?)?;
+    /// write_private("token.json", user.to_json(&user.first_state(), None).expose().as_bytes())?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`sign_in`](Self::sign_in), of the store, and of a refresh that fails for now.

@@ -43,6 +43,31 @@ impl Transport {
     /// # Ok::<(), grantflow_ureq::grantflow::Error>(())
     /// ```
     ///
+    /// Files of Google's other programs, a `token.json` or gcloud's `application_default_credentials.json`, are not
+    /// shared with them, since they drop what they do not know. What such a file holds can be taken over, and such a
+    /// file written:
+    ///
+    /// ```no_run
+    /// # use grantflow_ureq::grantflow;
+    /// use grantflow_ureq::Transport;
+    /// use grantflow_ureq::grantflow::google::AuthorizedUser;
+    /// use grantflow_ureq::grantflow::source::{TokenSource as _, Want};
+    /// use grantflow_ureq::grantflow::store::SaveGrant;
+    /// use grantflow_ureq::grantflow::{InstalledApp, ServerMetadata};
+    /// use grantflow_ureq::grantflow_store::write_private;
+    ///
+    /// # fn main_(transport: Transport) -> Result<(), grantflow::Error> {
+    /// let user = transport.run(AuthorizedUser::read("token.json"))?;
+    /// let app = InstalledApp::new(&ServerMetadata::google(), user.client()).scopes(user.scopes().clone());
+    /// let minted = transport.run(user.mint(&Want::default(), &user.first_state()))?;
+    /// transport.run(SaveGrant::new(app.record_key(""), Want::default(), &minted.token))?;
+    ///
+    /// let tokens = transport.load_or_sign_in(&app, "")?; // nobody is asked
+    /// let user = AuthorizedUser::signed_in(app.client(), &*tokens.token()?)?;
+    /// write_private("token.json", user.to_json(&user.first_state(), None).expose().as_bytes())?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`sign_in`](Self::sign_in), of the store, and of a refresh that fails for now.

@@ -13,8 +13,7 @@ use crate::{Client, ClientAuthentication, Error, Scopes, Secret, ServerMetadata,
 #[derive(Clone, Debug)]
 pub struct AuthorizedUser {
     credential: Credential,
-    client_id: String,
-    client_secret: Option<Secret>,
+    client: Client,
     scopes: Scopes,
     account: Option<String>,
     quota_project: Option<String>,
@@ -46,17 +45,15 @@ impl AuthorizedUser {
         Self::parse(&File::parse("the credential file", json)?, any_server)
     }
 
-    /// The credentials of a user who has just signed in, to be written with [`to_json`](Self::to_json).
+    /// The credentials of a user who has signed in to this client, to be written with [`to_json`](Self::to_json).
     ///
     /// # Errors
     ///
     /// If the token came without a refresh token.
-    pub fn signed_in(client_id: &str, client_secret: Option<Secret>, token: &Token) -> Result<Self, Error> {
-        let client = client(client_id, client_secret.as_ref());
+    pub fn signed_in(client: &Client, token: &Token) -> Result<Self, Error> {
         Ok(Self {
-            credential: Credential::signed_in(ServerMetadata::google(), &client, token)?,
-            client_id: client_id.to_owned(),
-            client_secret,
+            credential: Credential::signed_in(ServerMetadata::google(), client, token)?,
+            client: client.clone(),
             scopes: token.scopes().clone(),
             account: None,
             quota_project: None,
@@ -73,17 +70,20 @@ impl AuthorizedUser {
             None | Some(DEFAULT_UNIVERSE) => {}
             Some(_) => return Err(file.wrong("universe_domain", "is not googleapis.com, where alone users sign in")),
         }
-        let client_id = file.need("client_id")?.to_owned();
-        let client_secret = file.text("client_secret")?.map(Secret::from);
+        let client = Client::new(file.need("client_id")?);
+        // Google wants the secret in the body, and has clients without one.
+        let client = match file.text("client_secret")? {
+            Some(secret) => client.authentication(ClientAuthentication::client_secret_post(secret)),
+            None => client,
+        };
         // Without trust, the file's own endpoint is not even looked at.
         let server = if any_server { file.token_server(true)? } else { ServerMetadata::google() };
         let refresh_token = file.need("refresh_token")?;
-        let credential = Credential::refresh_token(server, &client(&client_id, client_secret.as_ref()), refresh_token);
+        let credential = Credential::refresh_token(server, &client, refresh_token);
         let rapt = file.text("rapt_token")?.map(Secret::from);
         Ok(Self {
             credential: credential.with_rapt(rapt.clone()),
-            client_id,
-            client_secret,
+            client,
             scopes: file.scopes("scopes")?,
             account: file.text("account")?.map(str::to_owned),
             quota_project: file.quota_project()?,
@@ -96,6 +96,11 @@ impl AuthorizedUser {
     pub fn quota_project(mut self, project: &str) -> Self {
         self.quota_project = Some(project.to_owned());
         self
+    }
+
+    /// The client that the user signed in to.
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// The user's address, if the file names it.
@@ -129,8 +134,8 @@ impl AuthorizedUser {
         put("token", token.map(|token| token.access_token().into()));
         put("refresh_token", refresh_token.map(Into::into));
         put("token_uri", Some("https://oauth2.googleapis.com/token".into()));
-        put("client_id", Some(self.client_id.as_str().into()));
-        put("client_secret", self.client_secret.as_ref().map(|secret| secret.expose().into()));
+        put("client_id", Some(self.client.id().into()));
+        put("client_secret", self.client.secret().map(|secret| secret.expose().into()));
         put("scopes", Some(scopes.iter().collect()));
         put("universe_domain", Some(DEFAULT_UNIVERSE.into()));
         put("account", Some(self.account.as_deref().unwrap_or_default().into()));
@@ -141,15 +146,6 @@ impl AuthorizedUser {
         let json = Secret::from(value.to_string());
         crate::secret::wipe_json(&mut value);
         json
-    }
-}
-
-/// Google wants the secret in the body, and has clients without one.
-fn client(id: &str, secret: Option<&Secret>) -> Client {
-    let client = Client::new(id);
-    match secret {
-        Some(secret) => client.authentication(ClientAuthentication::client_secret_post(secret.clone())),
-        None => client,
     }
 }
 

@@ -33,7 +33,7 @@ trait Adapter: Sized {
     fn with_store(store: Arc<dyn Store>) -> Self;
     fn run<M: Machine<Output: Send> + Send>(&self, machine: M) -> Result<M::Output, Error>;
     fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error>;
-    fn load_or_sign_in(&self, app: &InstalledApp) -> Result<(), Error>;
+    fn load_or_sign_in(&self, app: &InstalledApp) -> Result<Token, Error>;
     fn sign_out(&self, app: &InstalledApp) -> Result<(), Error>;
     fn cx(&self) -> Cx;
 
@@ -60,8 +60,8 @@ impl Adapter for Blocking {
     fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error> {
         self.0.sign_in(app)
     }
-    fn load_or_sign_in(&self, app: &InstalledApp) -> Result<(), Error> {
-        self.0.load_or_sign_in(app, "").map(drop)
+    fn load_or_sign_in(&self, app: &InstalledApp) -> Result<Token, Error> {
+        Ok(Token::clone(&*self.0.load_or_sign_in(app, "")?.token()?))
     }
     fn sign_out(&self, app: &InstalledApp) -> Result<(), Error> {
         self.0.sign_out(app, "")
@@ -99,8 +99,8 @@ impl Adapter for Async {
     fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error> {
         self.1.block_on(self.0.sign_in(app))
     }
-    fn load_or_sign_in(&self, app: &InstalledApp) -> Result<(), Error> {
-        self.1.block_on(self.0.load_or_sign_in(app, "")).map(drop)
+    fn load_or_sign_in(&self, app: &InstalledApp) -> Result<Token, Error> {
+        self.1.block_on(async { Ok(Token::clone(&*self.0.load_or_sign_in(app, "").await?.token().await?)) })
     }
     fn sign_out(&self, app: &InstalledApp) -> Result<(), Error> {
         self.1.block_on(self.0.sign_out(app, ""))
@@ -148,6 +148,7 @@ suite! {
     a_store_of_files_keeps_its_promises
     who_signs_in_while_another_signs_out_stays_signed_in
     what_was_saved_in_the_middle_of_a_sign_out_is_revoked_too
+    what_a_file_of_googles_holds_is_taken_over_and_written_again
 }
 
 fn app(front: &Front) -> InstalledApp {

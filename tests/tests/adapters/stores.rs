@@ -2,10 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use grantflow::google::AuthorizedUser;
 use grantflow::machine::FailureKind;
-use grantflow::source::Want;
+use grantflow::source::{TokenSource as _, Want};
 use grantflow::store::{LoadGrant, RecordKey, SaveGrant, StoreOp, StoreReply, Stored};
 use grantflow::{Effect, Failure, Reply, Step, Timestamp};
+use grantflow_tests::{Google, google};
 use grantflow_ureq::grantflow_store::{FileStore, Lease, MemoryStore, Store, conformance};
 
 use super::*;
@@ -175,7 +177,7 @@ pub(super) fn who_signs_in_while_another_signs_out_stays_signed_in<A: Adapter>()
     std::thread::sleep(Duration::from_millis(1100));
     *crowded.after_release.lock().unwrap() = Some({
         let (store, app) = (crowded.store.clone(), app.clone());
-        Box::new(move || A::with_store(Arc::new(store)).load_or_sign_in(&app).unwrap())
+        Box::new(move || A::with_store(Arc::new(store)).load_or_sign_in(&app).map(drop).unwrap())
     });
     program.sign_out(&app).unwrap();
     assert!(crowded.after_release.lock().unwrap().is_none(), "the other has signed in");
@@ -205,4 +207,27 @@ pub(super) fn what_was_saved_in_the_middle_of_a_sign_out_is_revoked_too<A: Adapt
     let (server, late) = (front.server(), late.refresh_token().unwrap());
     let revoked = server.seen_at(Place::Revoke).into_iter().filter_map(|seen| seen.param("token"));
     assert!(revoked.into_iter().any(|token| late.matches(&token)), "what was deleted was not revoked");
+}
+
+pub(super) fn what_a_file_of_googles_holds_is_taken_over_and_written_again<A: Adapter>() {
+    let front = Front::start(Google::demo()).unwrap();
+    let mut file = google::authorized_user_json();
+    file["token_uri"] = front.server().address(google::Place::Token).into();
+    let user = AuthorizedUser::from_json_with_any_server(file.to_string()).unwrap();
+    let token_endpoint = front.server().address(google::Place::Token);
+    let server = ServerMetadata::google().token_endpoint(&token_endpoint).unwrap();
+    let app = InstalledApp::new(&server, user.client()).scopes(google::GRANTED).open_browser(false);
+    let program = A::with_store(Arc::new(MemoryStore::new()));
+    let minted = program.run(user.mint(&Want::default(), &user.first_state())).unwrap();
+    program.run(SaveGrant::new(app.record_key(""), Want::default(), &minted.token)).unwrap();
+
+    let token = program.load_or_sign_in(&app.show(|_| panic!("somebody was asked"))).unwrap();
+    assert_eq!(token.access_token(), minted.token.access_token());
+    assert_eq!(front.server().seen().len(), 1);
+    let user = AuthorizedUser::signed_in(user.client(), &token).unwrap();
+    let written: serde_json::Value = serde_json::from_str(user.to_json(&user.first_state(), None).expose()).unwrap();
+    for name in ["type", "client_id", "client_secret", "refresh_token", "account"] {
+        assert_eq!(written[name], file[name], "{name}");
+    }
+    assert_eq!(written["token"], token.access_token());
 }

@@ -175,12 +175,12 @@ fn who_has_just_signed_in_can_be_kept() {
         let request = TokenRequest::client_credentials(&ServerMetadata::google(), &client()).unwrap();
         world.run(request.exchange()).unwrap()
     };
-    let user = AuthorizedUser::signed_in(CLIENT_ID, Some(CLIENT_SECRET.into()), &token(Some(REFRESH_TOKEN))).unwrap();
+    let user = AuthorizedUser::signed_in(&client(), &token(Some(REFRESH_TOKEN))).unwrap();
     let kept = AuthorizedUser::from_json(user.to_json(&user.first_state(), None).expose()).unwrap();
     assert!(world().mint(&kept, &Want::default()).is_ok());
     // 21.1: at the second sign-in none comes unless consent is asked again.
     for error in [
-        AuthorizedUser::signed_in(CLIENT_ID, None, &token(None)).unwrap_err(),
+        AuthorizedUser::signed_in(&client(), &token(None)).unwrap_err(),
         Credential::signed_in(ServerMetadata::google(), &client(), &token(None)).unwrap_err(),
     ] {
         assert!(
