@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use grantflow::source::{TokenSource, Want};
-use grantflow::store::{DeleteGrant, LoadGrant, MAX_RECORD, RecordKey, SaveGrant, SavedGrant, StoreReply, Stored};
-use grantflow::{Error, ErrorKind, Machine, Reply, Rotation, Step, Token};
+use grantflow::store::{
+    DeleteGrant, LoadGrant, MAX_RECORD, RecordKey, SaveGrant, SavedGrant, SignOut, StoreReply, Stored,
+};
+use grantflow::{Error, ErrorKind, Machine, Reply, Rotation, ServerMetadata, Step, Token};
 use grantflow_tests::demo::{client, signed_in};
 use grantflow_tests::processes::{Desk, Trip, desk};
-use grantflow_tests::server::RefreshTokens;
-use grantflow_tests::{Server, World};
+use grantflow_tests::server::{Place, RefreshTokens};
+use grantflow_tests::{Fault, Server, World};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -63,6 +65,63 @@ fn what_was_saved_is_found_until_it_is_deleted() {
     assert_eq!(desk.did, ["lease", "load", "release"], "nothing there is no error");
 }
 
+fn sign_out(desk: &mut Desk, key: &RecordKey) -> Result<(), Error> {
+    let server = desk.world.server().metadata();
+    desk.run(SignOut::new(key.clone(), &server, &client()))
+}
+
+fn revoked(desk: &mut Desk) -> Vec<String> {
+    let seen = desk.world.server().seen_at(Place::Revoke);
+    seen.into_iter().filter_map(|seen| seen.param("token")).collect()
+}
+
+#[test]
+fn signing_out_revokes_what_lies_there_and_deletes_it_under_one_lease() {
+    let (mut desk, key, token) = empty();
+    save(&mut desk, &key, &token).unwrap();
+    sign_out(&mut desk, &key).unwrap();
+    assert_eq!(desk.did, ["lease", "load", "http", "delete", "release"]);
+    assert_eq!(revoked(&mut desk), [token.refresh_token().unwrap().expose()]);
+    assert!(load(&mut desk, &key).unwrap().is_none());
+    sign_out(&mut desk, &key).unwrap();
+    assert_eq!(desk.did, ["lease", "load", "release"], "nothing there is no error");
+
+    // A server that does not revoke.
+    save(&mut desk, &key, &token).unwrap();
+    let server = ServerMetadata::new(desk.world.server().metadata().issuer().clone());
+    desk.run(SignOut::new(key.clone(), &server, &client())).unwrap();
+    assert_eq!(desk.did, ["lease", "load", "delete", "release"]);
+}
+
+#[test]
+fn what_cannot_be_revoked_or_read_is_kept() {
+    let (mut desk, key, token) = empty();
+    save(&mut desk, &key, &token).unwrap();
+    (0..4).for_each(|_| desk.world.server().fail(Place::Revoke, Fault::status(503, "")));
+    let error = sign_out(&mut desk, &key).unwrap_err();
+    assert!(error.is_transient() && load(&mut desk, &key).unwrap().is_some(), "{error}");
+
+    let torn = Stored { version: desk.version(&key) + 1, value: b"torn".to_vec().into() };
+    desk.shelf.put(&key, desk.world.now.mono, Some(torn));
+    assert_eq!(sign_out(&mut desk, &key).unwrap_err().kind(), ErrorKind::Store);
+    assert_eq!(desk.did, ["lease", "load", "release"]);
+    assert!(desk.shelf.peek(&key).is_some());
+}
+
+#[test]
+fn what_is_saved_while_somebody_signs_out_is_revoked_too() {
+    let (mut desk, key, first) = empty();
+    save(&mut desk, &key, &first).unwrap();
+    let there = key.clone();
+    let second = signed_in(&mut desk.world, "read");
+    let newer = second.refresh_token().unwrap().expose().to_owned();
+    desk.before("delete", move |desk| desk.edit(&there, |record| record["refresh_token"] = newer.into()));
+    sign_out(&mut desk, &key).unwrap();
+    assert_eq!(desk.did, ["lease", "load", "http", "delete", "load", "http", "delete", "release"]);
+    assert_eq!(revoked(&mut desk), [&first, &second].map(|token| token.refresh_token().unwrap().expose()));
+    assert!(desk.shelf.peek(&key).is_none());
+}
+
 #[test]
 fn a_new_sign_in_replaces_what_lay_there_whatever_it_was() {
     let (mut desk, key, token) = empty();
@@ -105,9 +164,10 @@ fn no_version_comes_twice_even_if_the_grant_was_deleted() {
 
 #[test]
 fn whoever_has_the_lease_is_waited_for_but_not_for_ever() {
-    for nth in 0..2 {
+    for nth in 0..3 {
         let work = |desk: &mut Desk, key: &RecordKey, token: &Token| match nth {
             0 => save(desk, key, token),
+            1 => sign_out(desk, key),
             _ => delete(desk, key),
         };
         let (mut desk, key, token) = empty();

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use grantflow::source::Want;
-use grantflow::store::{LoadGrant, RecordKey, SaveGrant, SavedGrant, SharedGrant, Stored};
-use grantflow::{Advice, Error, ErrorKind, Failure, InstalledApp, Revocation, Secret};
+use grantflow::store::{LoadGrant, RecordKey, SaveGrant, SavedGrant, SharedGrant, SignOut};
+use grantflow::{Advice, Error, ErrorKind, Failure, InstalledApp, Secret};
 use grantflow_store::{Lease, Store};
 
 use crate::{TokenManager, Transport};
@@ -13,15 +13,14 @@ use crate::{TokenManager, Transport};
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long a lease must hold for all that is done besides waiting for a person.
 const WORK: Duration = Duration::from_secs(60);
-/// How often a grant may change while it is revoked.
-const ROUNDS: u32 = 3;
 /// The longest to wait for anything.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Transport {
     /// Loads what the person granted before and keeps it fresh, or signs them in and keeps that: the first
-    /// time it opens a browser, or shows a code ([`InstalledApp::device`]), the next time nobody is asked. The transport must be bound to a store
-    /// ([`with_store`](Self::with_store)); `label` tells one person's grants apart.
+    /// time it opens a browser, or shows a code ([`InstalledApp::device`]), the next time nobody is asked. The
+    /// transport must be bound to a store ([`with_store`](Self::with_store)); `label` tells one person's grants
+    /// apart.
     ///
     /// Someone is asked to sign in if nothing is kept, or it was revoked, or lacks scopes; not because a request
     /// failed. If two programs need it at once, one of them asks and the other takes what comes of it.
@@ -98,30 +97,10 @@ impl Transport {
     ///
     /// If it cannot be revoked for now; it is kept then.
     pub async fn sign_out(&self, app: &InstalledApp, label: &str) -> Result<(), Error> {
-        let key = app.record_key(label);
-        // A refresh under way comes to its end first: what it brings is what there is to revoke.
-        let lease = self.lease(&key, WORK).await?;
-        let result = self.revoke_and_delete(app, &key).await;
-        give_back(lease).await;
-        result
-    }
-
-    async fn revoke_and_delete(&self, app: &InstalledApp, key: &RecordKey) -> Result<(), Error> {
-        for _ in 0..ROUNDS {
-            let there = key.clone();
-            let found = self.on_store(move |store| store.load(&there)).await?;
-            let Some(Stored { version, .. }) = found else { return Ok(()) };
-            let Some(saved) = self.run(LoadGrant::new(key.clone(), Want::default())).await? else { return Ok(()) };
-            if app.server().revocation().is_ok() {
-                self.run(Revocation::new(app.server(), app.client(), &saved.refresh_token)?.exchange()).await?;
-            }
-            // Whoever lost a lease may have saved something newer: only what was revoked is deleted.
-            let there = key.clone();
-            if self.on_store(move |store| store.delete(&there, version)).await? {
-                return Ok(());
-            }
+        if self.store().is_none() {
+            return Err(no_store());
         }
-        Err(Error::new(ErrorKind::Store, "the stored grant keeps changing"))
+        self.run(SignOut::new(app.record_key(label), app.server(), app.client())).await
     }
 
     /// What is kept, if it does for the application and still works. A refresh token that was refused is not

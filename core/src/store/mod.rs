@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use crate::{Error, ErrorKind, Timestamp};
 
 pub use key::RecordKey;
-pub use save::{DeleteGrant, LoadGrant, SaveGrant, SavedGrant};
+pub use save::{DeleteGrant, LoadGrant, SaveGrant, SavedGrant, SignOut};
 pub(crate) use shared::Remembered;
 pub use shared::SharedGrant;
 

@@ -1,15 +1,21 @@
-//! Keeping, looking up and deleting a grant.
+//! Keeping, looking up and deleting a grant, and signing out.
 
 use std::time::Duration;
 
 use super::record::Record;
 use super::{RecordKey, StoreOp, StoreReply, Stored};
-use crate::machine::Effect;
+use crate::machine::{Effect, ask};
 use crate::source::Want;
-use crate::{Cx, Error, ErrorKind, Machine, Now, Reply, Rotation, Scopes, Secret, Step, Timestamp, Token};
+use crate::{
+    Client, Cx, Error, ErrorKind, Exchange, Machine, Now, Reply, Revocation, Rotation, Scopes, Secret, ServerMetadata,
+    Step, Timestamp, Token,
+};
 
-/// How long a lease must hold for a load and a save.
+/// How long a lease must hold for a load and a save, and for a revocation.
 const LEASE: Duration = Duration::from_secs(20);
+const LEASE_TO_REVOKE: Duration = Duration::from_secs(60);
+/// How long a revocation may take.
+const REVOKING: Duration = Duration::from_secs(30);
 /// How long to wait for others who use the grant.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How long between two tries to get a lease.
@@ -107,12 +113,33 @@ impl Machine for DeleteGrant {
     }
 }
 
+/// Revokes a grant where the server does so (RFC 7009), and deletes it. Nothing there is no error.
+///
+/// A refresh under way comes to its end first: what it brings is what is revoked. What somebody saves in the
+/// meantime is revoked too. If the server cannot be reached, that is the error, and the grant is kept.
+#[derive(Debug)]
+pub struct SignOut(Leased);
+
+impl SignOut {
+    /// Signs out of what lies under this key, of this client at this server.
+    pub fn new(key: RecordKey, server: &ServerMetadata, client: &Client) -> Self {
+        Self(Leased::new(key, Work::SignOut { server: server.clone(), client: client.clone() }))
+    }
+}
+
+impl Machine for SignOut {
+    type Output = ();
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<()> {
+        self.0.resume(cx, reply)
+    }
+}
+
 /// One change of a record under a lease.
 ///
 /// ```text
-/// Begin ─▶ Lease ─▶ Load ─▶ Change ─▶ Release ─▶ done
-///            ▲ │ busy  ▲        │ conflict
-///            Wait      └────────┘
+/// Begin ─▶ Lease ─▶ Load ─▶ (Revoke) ─▶ Change ─▶ Release ─▶ done
+///            ▲ │ busy  ▲                   │ conflict
+///            Wait      └───────────────────┘
 /// ```
 #[derive(Debug)]
 struct Leased {
@@ -128,14 +155,17 @@ struct Leased {
 enum Work {
     Save { want: Want, token: Token },
     Delete,
+    SignOut { server: ServerMetadata, client: Client },
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Stage {
     Begin,
     Wait,
     Lease,
     Load,
+    /// The version that is to be deleted then.
+    Revoke(Box<Exchange<()>>, u64),
     Change,
     Release,
     Ended,
@@ -158,15 +188,18 @@ impl Leased {
     }
 
     fn lease(&mut self) -> Step<()> {
-        let op = StoreOp::Lease { key: self.key.clone(), time: LEASE };
+        let time = if let Work::SignOut { .. } = self.work { LEASE_TO_REVOKE } else { LEASE };
+        let op = StoreOp::Lease { key: self.key.clone(), time };
         self.ask(Stage::Lease, op)
     }
 
     fn change(&self, found: Option<Stored>, now: Timestamp) -> Result<Option<StoreOp>, Error> {
         let key = self.key.clone();
         Ok(match (&self.work, found) {
-            (Work::Delete, None) => None,
-            (Work::Delete, Some(found)) => Some(StoreOp::Delete { key, expected: found.version }),
+            (Work::Delete | Work::SignOut { .. }, None) => None,
+            (Work::Delete | Work::SignOut { .. }, Some(found)) => {
+                Some(StoreOp::Delete { key, expected: found.version })
+            }
             (Work::Save { want, token }, found) => {
                 let expected = found.map(|found| found.version);
                 // What was deleted may have had any version: the clock is ahead of all of them.
@@ -178,8 +211,29 @@ impl Leased {
         })
     }
 
-    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<()> {
+    /// The revocation of what was found, if there is any.
+    fn revocation(&self, found: Option<&Stored>) -> Result<Option<Stage>, Error> {
+        let (Work::SignOut { server, client }, Some(found)) = (&self.work, found) else { return Ok(None) };
+        if server.revocation().is_err() {
+            return Ok(None);
+        }
+        let record = Record::read(found, &self.key)?;
+        let exchange = Revocation::new(server, client, &record.refresh_token)?.exchange().total_time(REVOKING);
+        Ok(Some(Stage::Revoke(Box::new(exchange), found.version)))
+    }
+
+    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<()> {
         let Now { mono, wall } = cx.now();
+        if let Stage::Revoke(exchange, version) = &mut self.stage {
+            let expected = *version;
+            return match ask!(&mut **exchange, cx, reply) {
+                Ok(()) => {
+                    let op = StoreOp::Delete { key: self.key.clone(), expected };
+                    self.ask(Stage::Change, op)
+                }
+                Err(error) => self.release(Err(error)),
+            };
+        }
         match (std::mem::replace(&mut self.stage, Stage::Ended), reply) {
             (Stage::Begin, Reply::Start) => {
                 self.until = mono.saturating_add(PATIENCE);
@@ -202,9 +256,16 @@ impl Leased {
                 let op = StoreOp::Load { key: self.key.clone() };
                 self.ask(Stage::Load, op)
             }
-            (Stage::Load, Reply::Store(StoreReply::Loaded(found))) => match self.change(found, wall) {
-                Ok(Some(op)) => self.ask(Stage::Change, op),
-                Ok(None) => self.release(Ok(())),
+            (Stage::Load, Reply::Store(StoreReply::Loaded(found))) => match self.revocation(found.as_ref()) {
+                Ok(Some(revoking)) => {
+                    self.stage = revoking;
+                    self.resume(cx, Reply::Start)
+                }
+                Ok(None) => match self.change(found, wall) {
+                    Ok(Some(op)) => self.ask(Stage::Change, op),
+                    Ok(None) => self.release(Ok(())),
+                    Err(error) => self.release(Err(error)),
+                },
                 Err(error) => self.release(Err(error)),
             },
             (Stage::Change, Reply::Store(StoreReply::Saved)) => self.release(Ok(())),
