@@ -44,7 +44,7 @@ impl ClientSecrets {
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::Config`](crate::ErrorKind::Config)(crate::ErrorKind::Config), with the name of the member that is missing or
+    /// Of kind [`ErrorKind::Config`](crate::ErrorKind::Config), with the name of the member that is missing or
     /// wrong.
     pub fn from_json(json: impl AsRef<[u8]>) -> Result<Self, Error> {
         Self::parse(json.as_ref(), false)
