@@ -80,7 +80,7 @@ fn answer(data: &[u8]) -> Option<(u8, Response<Vec<u8>>, Deviations)> {
     Some((choice, response, [Deviations::NONE, Deviations::TOLERATED, lenient][usize::from(choice / 4) % 3]))
 }
 
-/// A token endpoint's answer: see [`answer`].
+/// A token endpoint's answer. The first byte chooses how it calls itself and what is tolerated, the rest is the body.
 pub fn token_answer(data: &[u8]) {
     let Some((choice, response, tolerated)) = answer(data) else { return };
     let server = server().tolerate(tolerated);
@@ -98,7 +98,7 @@ pub fn token_answer(data: &[u8]) {
     }
 }
 
-/// A device authorization endpoint's answer: see [`answer`].
+/// A device authorization endpoint's answer, chosen by its bytes as [`token_answer`]'s.
 pub fn device_answer(data: &[u8]) {
     let Some((choice, response, tolerated)) = answer(data) else { return };
     // A server that was told no secret has none to send back.
