@@ -6,7 +6,7 @@ use std::time::Duration;
 use grantflow::machine::FailureKind;
 use grantflow::{
     Advice, Client, ClientAuthentication, Deviation, Deviations, DeviceAuthorization, DeviceCode, DevicePolling, Error,
-    ErrorKind, Failure, InstalledApp, Issuer, Machine, Reply, ServerMetadata, Step, Token, TokenRequest,
+    ErrorKind, Failure, InstalledApp, Issuer, Machine, Reply, Rotation, ServerMetadata, Step, Token, TokenRequest,
 };
 use grantflow_tests::canary::{hidden_in_debug, hidden_in_error};
 use grantflow_tests::demo::{self, client, device_code};
@@ -154,7 +154,8 @@ fn a_confidential_client_proves_itself_at_both_endpoints() {
     let (server, client) = (world.server().metadata(), demo::batch());
     let code = world.run(DeviceAuthorization::new(&server, &client).unwrap().scopes("read").exchange()).unwrap();
     assert!(world.enter_code(code.verification_uri(), code.user_code()));
-    world.run(code.poll(&server, &client).unwrap()).unwrap();
+    let token = world.run(code.poll(&server.refresh_token_rotation(Rotation::Never), &client).unwrap()).unwrap();
+    assert_eq!(token.rotation(), Rotation::Never, "what is known of the server goes on");
     assert!(world.sent().iter().all(|sent| sent.request.headers().contains_key("authorization")));
 }
 
@@ -184,6 +185,35 @@ fn ever_fewer_questions_are_asked_while_the_connection_fails() {
     }
     poll_and_enter_after(&mut world, 2, code).unwrap();
     assert_eq!(pauses(&world), [5, 10, 20, 40, 60, 60, 5, 5], "up to a minute, and as before once one got through");
+}
+
+#[test]
+fn the_connection_is_trusted_again_after_each_answer() {
+    for (answer, expected) in [("authorization_pending", [5, 10, 20, 5, 10, 5]), ("slow_down", [5, 10, 20, 10, 20, 10])]
+    {
+        let mut world = world();
+        let code = device_code(&mut world, "read");
+        world.fail(Failure::not_sent(FailureKind::Connect, "no route"));
+        world.fail(Failure::not_sent(FailureKind::Connect, "no route"));
+        answers(&mut world, 400, &[answer]);
+        world.server().fail(Place::Token, Fault::DropBefore);
+        poll_and_enter_after(&mut world, 3, code).unwrap();
+        assert_eq!(pauses(&world), expected, "{answer}");
+    }
+    // And never sooner than the server wants it.
+    let mut world = world_with(|settings| settings.device_interval = Some(90));
+    let code = device_code(&mut world, "read");
+    world.fail(Failure::not_sent(FailureKind::Connect, "no route"));
+    poll_and_enter_after(&mut world, 1, code).unwrap();
+    assert_eq!(pauses(&world), [90; 3]);
+}
+
+#[test]
+fn a_request_for_a_code_may_arrive_twice() {
+    let mut world = world();
+    world.server().fail(Place::Device, Fault::DropAfter);
+    device_code(&mut world, "read");
+    assert_eq!(world.server().seen_at(Place::Device).len(), 2);
 }
 
 #[test]
@@ -241,6 +271,10 @@ fn nobody_is_waited_for_beyond_the_end_of_the_code() {
     assert_eq!(pauses(&world), [5; 6]);
     assert!(world.now.wall < ends, "there is nothing left to wait for");
     assert!(std::error::Error::source(&error).is_none(), "{error}");
+    let mut world = world_with(|settings| settings.device_lifetime = 30);
+    let code = device_code(&mut world, "read");
+    assert_eq!(poll(&mut world, code).unwrap_err().kind(), ErrorKind::Expired);
+    assert_eq!(pauses(&world), [5; 5], "at its very end there is no use in asking");
 }
 
 #[test]
@@ -468,10 +502,12 @@ fn an_installed_application_shows_the_address_and_the_code() {
 fn an_installed_application_waits_no_longer_than_it_was_told() {
     for (timeout, lifetime, questions) in [(32, 1800, 6), (600, 32, 6), (0, 1800, 0)] {
         let mut world = world_with(|settings| settings.device_lifetime = lifetime);
+        world.latency = Duration::from_millis(300);
+        let asked = world.now.wall;
         let app =
             InstalledApp::new(&world.server().metadata(), &client()).device().timeout(Duration::from_secs(timeout));
         let code = world.run(app.device_authorization().unwrap().unwrap().exchange()).unwrap();
-        assert_eq!(code.expires_at(), world.now.wall + Duration::from_secs(timeout.min(lifetime)));
+        assert_eq!(code.expires_at(), asked + Duration::from_secs(timeout.min(lifetime)));
         assert_eq!(world.run(app.poll(code).unwrap()).unwrap_err().kind(), ErrorKind::Expired);
         assert_eq!(world.server().seen_at(Place::Token).len(), questions, "{timeout} {lifetime}");
     }
@@ -500,6 +536,7 @@ fn answers_that_no_device_can_use_are_refused() {
         ("device_code", json!(1)),
         ("device_code", json!("a\nb")),
         ("device_code", json!("ä")),
+        ("device_code", json!("x".repeat(16 * 1024 + 1))),
         ("user_code", json!(null)),
         ("user_code", json!("")),
         ("user_code", json!(["WDJB"])),

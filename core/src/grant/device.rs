@@ -88,7 +88,7 @@ impl DeviceAuthorization {
 
     /// How long the person may take at the most; as long as the code lives, up to a day, unless told.
     pub fn lifetime(mut self, time: Duration) -> Self {
-        self.lifetime = time.min(MAX_LIFETIME);
+        self.lifetime = time;
         self
     }
 
