@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod canary;
+pub mod command;
 pub mod demo;
 pub mod examples;
 pub mod front;

@@ -1,8 +1,6 @@
 //! Signs in on a machine without a browser (RFC 8628): shows a code, also as a QR code, which a person enters on
 //! another device. Without arguments everything happens on this machine.
 
-mod common;
-
 use std::io::{IsTerminal as _, Write as _, stdout};
 use std::pin::pin;
 use std::process::ExitCode;
@@ -10,49 +8,29 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use common::{Args, Outcome, show};
 use grantflow_reqwest::Transport;
-use grantflow_reqwest::grantflow::{
-    Client, ClientAuthentication, DeviceCode, Discovery, Error, InstalledApp, Issuer, Secret, ServerMetadata, Token,
-};
+use grantflow_reqwest::grantflow::{Client, DeviceCode, Discovery, Error, InstalledApp, Issuer, ServerMetadata, Token};
+use grantflow_tests::command::{DeviceArgs, Outcome, run_async, show};
 use grantflow_tests::{Front, Place, Server, person};
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 
-const HELP: &str = "\
-Usage:
-  device                                       at a pretend server on this machine, with a pretend person
-  device --google --client-id ID --client-secret S --scope S
-                                               at Google, as a client of the kind TVs and Limited Input devices
-  device --issuer URL --client-id ID [--client-secret S] [--scope S]
-                                               at any server that publishes metadata
-Options:
-  --scope S    what to ask for; may be given several times
-  --help       this text";
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    common::run(common::arguments(HELP, Device::parse), device).await
+    run_async(DeviceArgs::HELP, DeviceArgs::parse, device).await
 }
 
-async fn device(args: Device) -> Outcome {
+async fn device(args: DeviceArgs) -> Outcome {
     let transport = Transport::new()?;
-    let Some(id) = &args.client_id else { return pretend(&transport).await };
-    let (server, client) = match &args.issuer {
-        Some(issuer) => {
-            let server = transport.run(Discovery::new(&Issuer::new(issuer.as_str())?)).await?;
-            let client = common::client(&server, id, args.client_secret.as_ref());
-            (server, client)
-        }
-        // Google takes the secret of a device in the body.
-        None => {
-            let secret =
-                args.client_secret.map_or_else(ClientAuthentication::none, ClientAuthentication::client_secret_post);
-            (ServerMetadata::google(), Client::new(id.as_str()).authentication(secret))
-        }
+    if args.client_id.is_none() {
+        return pretend(&transport).await;
+    }
+    let server = match &args.issuer {
+        Some(issuer) => transport.run(Discovery::new(&Issuer::new(issuer.as_str())?)).await?,
+        None => ServerMetadata::google(),
     };
-    let app = InstalledApp::new(&server, &client).scopes(args.scopes.join(" "));
-    show(&transport, &sign_in(&transport, app, |_| {}).await?);
+    let app = InstalledApp::new(&server, &args.client(&server)).scopes(args.scopes.join(" "));
+    show(&sign_in(&transport, app, |_| {}).await?, transport.now().wall);
     Ok(())
 }
 
@@ -69,7 +47,7 @@ async fn pretend(transport: &Transport) -> Outcome {
             person::enter_code(&address, &user_code)
         });
     };
-    show(transport, &sign_in(transport, app, person).await?);
+    show(&sign_in(transport, app, person).await?, transport.now().wall);
     println!("The server was asked {} times", front.server().seen_at(Place::Token).len());
     Ok(())
 }
@@ -112,31 +90,4 @@ fn show_code(code: &DeviceCode) {
     }
     println!("On any device, open {}\nand enter this code: {}", code.verification_uri(), code.user_code());
     println!("The code ends at {}", code.expires_at());
-}
-
-struct Device {
-    issuer: Option<String>,
-    client_id: Option<String>,
-    client_secret: Option<Secret>,
-    scopes: Vec<String>,
-}
-
-impl Device {
-    fn parse(args: &mut Args) -> Result<Self, String> {
-        let (pretend, google) = (args.is_empty(), args.flag("--google"));
-        let parsed = Self {
-            issuer: args.value("--issuer")?,
-            client_id: args.value("--client-id")?,
-            client_secret: args.value("--client-secret")?.map(Into::into),
-            scopes: args.values("--scope")?,
-        };
-        match (google, &parsed.issuer, &parsed.client_id) {
-            (true, None, Some(_)) if parsed.client_secret.is_none() || parsed.scopes.is_empty() => {
-                Err("Google needs --client-secret, and a --scope such as email".into())
-            }
-            (true, None, Some(_)) | (false, Some(_), Some(_)) => Ok(parsed),
-            (false, None, None) if pretend => Ok(parsed),
-            _ => Err("Give --client-id and either --google or --issuer, or nothing".into()),
-        }
-    }
 }

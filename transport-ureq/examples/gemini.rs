@@ -1,10 +1,8 @@
 //! Lists the models of the Gemini API, with a token from Google's default credentials.
 
-mod common;
-
 use std::process::ExitCode;
 
-use common::{Args, Outcome};
+use grantflow_tests::command::{Args, Outcome, run};
 use grantflow_ureq::grantflow::google::{DefaultCredentials, api_key, scopes};
 use grantflow_ureq::grantflow::source::Want;
 use grantflow_ureq::grantflow::{Challenge, Hosts};
@@ -24,7 +22,7 @@ Options:
 
 fn main() -> ExitCode {
     let parse = |args: &mut Args| Ok((args.value("--base-url")?, args.flag("--any-server")));
-    common::run(HELP, parse, |(base_url, any_server)| list(base_url.as_deref().unwrap_or(BASE_URL), any_server))
+    run(HELP, parse, |(base_url, any_server)| list(base_url.as_deref().unwrap_or(BASE_URL), any_server))
 }
 
 fn list(base_url: &str, any_server: bool) -> Outcome {

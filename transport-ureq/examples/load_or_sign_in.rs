@@ -1,13 +1,11 @@
 //! The whole of `load_creds.py` from Google's OAuth quickstart in one call: the first time it opens a browser, the
 //! next time nobody is asked. Without arguments everything happens on this machine.
 
-mod common;
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use common::{Args, Outcome, show};
+use grantflow_tests::command::{Args, Outcome, run, show};
 use grantflow_tests::{Front, Server, person};
 use grantflow_ureq::Transport;
 use grantflow_ureq::grantflow::google::{ClientSecrets, scopes};
@@ -34,7 +32,7 @@ fn main() -> ExitCode {
         let client_secrets = args.value("--client-secrets")?.map(Into::into);
         Ok(Parsed { client_secrets, store: args.value("--store")?.map(Into::into), sign_out: args.flag("--sign-out") })
     };
-    common::run(HELP, parse, |args| match &args.client_secrets {
+    run(HELP, parse, |args| match &args.client_secrets {
         Some(file) => google(file, &args),
         None => pretend(&args),
     })
@@ -53,7 +51,7 @@ fn google(file: &PathBuf, args: &Parsed) -> Outcome {
         return Ok(transport.sign_out(&app, "")?);
     }
     let tokens = transport.load_or_sign_in(&app, "")?;
-    show(&transport, &*tokens.token()?);
+    show(&*tokens.token()?, transport.now().wall);
     Ok(())
 }
 
@@ -72,7 +70,7 @@ fn pretend(args: &Parsed) -> Outcome {
         // As if the program had just been started.
         let transport = Transport::new()?.with_store(Arc::new(FileStore::new(directory)));
         let tokens = transport.load_or_sign_in(&app, "")?;
-        show(&transport, &*tokens.token()?);
+        show(&*tokens.token()?, transport.now().wall);
         println!("  the server saw {} requests", front.server().seen().len() - before);
     }
     println!("Signing out");

@@ -1,15 +1,13 @@
 //! Signs a person in and shows each step that is taken on the way. Then it refreshes the token and revokes it; or,
 //! with a store, keeps what was granted for the next time. Without arguments everything happens on this machine.
 
-mod common;
-
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{Args, Outcome, show};
+use grantflow_tests::command::{LoginArgs, Outcome, run, show};
 use grantflow_tests::{Front, Place, Server, person};
 use grantflow_ureq::Transport;
 use grantflow_ureq::grantflow::google::ClientSecrets;
@@ -18,24 +16,11 @@ use grantflow_ureq::grantflow::{
 };
 use grantflow_ureq::grantflow_store::{FileStore, read_private, write_private};
 
-const HELP: &str = "\
-Usage:
-  login                                        at a pretend server on this machine, where a pretend person consents
-  login --client-secrets FILE --scope S        at Google, with the client file from its console
-  login --issuer URL --client-id ID [--client-secret S] [--scope S]
-                                               at any server that publishes metadata
-Options:
-  --scope S    what to ask for; may be given several times
-  --store DIR  keep what is granted there: the next time nobody is asked
-  --no-browser print the URL only
-  --paste      the browser is on another machine: take its last address from the terminal
-  --help       this text";
-
 fn main() -> ExitCode {
-    common::run(HELP, Login::parse, login)
+    run(LoginArgs::HELP, LoginArgs::parse, login)
 }
 
-fn login(args: Login) -> Outcome {
+fn login(args: LoginArgs) -> Outcome {
     let steps = AtomicUsize::new(0);
     let transport = Transport::builder()
         .watch(move |event| match event {
@@ -76,7 +61,7 @@ fn login(args: Login) -> Outcome {
     Ok(())
 }
 
-fn sign_in(transport: &Transport, app: &InstalledApp, args: &Login, resource: Option<&str>) -> Outcome {
+fn sign_in(transport: &Transport, app: &InstalledApp, args: &LoginArgs, resource: Option<&str>) -> Outcome {
     match &args.store {
         Some(directory) => remember(transport, app, directory, resource),
         None => once(transport, app, resource),
@@ -88,7 +73,7 @@ fn remember(transport: &Transport, app: &InstalledApp, directory: &Path, resourc
     println!("Looking for what was granted before, in {}", directory.display());
     let store = FileStore::new(directory);
     let tokens = transport.with_store(Arc::new(store)).load_or_sign_in(app, "")?;
-    show(transport, &*tokens.token()?);
+    show(&*tokens.token()?, transport.now().wall);
     call(resource, &*tokens.token()?)
 }
 
@@ -97,12 +82,12 @@ fn once(transport: &Transport, app: &InstalledApp, resource: Option<&str>) -> Ou
     let (server, client) = (app.server(), app.client());
     println!("Signing in at {}", server.issuer());
     let mut token = transport.sign_in(app)?;
-    show(transport, &token);
+    show(&token, transport.now().wall);
     call(resource, &token)?;
     if token.refresh_token().is_some() {
         println!("Refreshing the token");
         token = transport.run(TokenRequest::refresh(server, client, &token)?.exchange())?;
-        show(transport, &token);
+        show(&token, transport.now().wall);
         call(resource, &token)?;
     }
     if server.revocation().is_err() {
@@ -133,46 +118,4 @@ fn call(resource: Option<&str>, token: &Token) -> Outcome {
     let mut answer = agent.get(url).header("authorization", token.authorization()?).call()?;
     println!("  it answers {}: {}", answer.status(), answer.body_mut().read_to_string()?);
     Ok(())
-}
-
-struct Login {
-    client_secrets: Option<PathBuf>,
-    issuer: Option<String>,
-    client_id: Option<String>,
-    client_secret: Option<Secret>,
-    scopes: Vec<String>,
-    store: Option<PathBuf>,
-    no_browser: bool,
-    paste: bool,
-}
-
-impl Login {
-    fn parse(args: &mut Args) -> Result<Self, String> {
-        let store = args.value("--store")?.map(Into::into);
-        let pretend = args.is_empty();
-        let parsed = Self {
-            client_secrets: args.value("--client-secrets")?.map(Into::into),
-            issuer: args.value("--issuer")?,
-            client_id: args.value("--client-id")?,
-            client_secret: args.value("--client-secret")?.map(Into::into),
-            scopes: args.values("--scope")?,
-            store,
-            no_browser: args.flag("--no-browser"),
-            paste: args.flag("--paste"),
-        };
-        match (&parsed.client_secrets, &parsed.issuer, &parsed.client_id) {
-            (Some(_), None, None) if parsed.scopes.is_empty() => Err("Google needs a --scope, such as openid".into()),
-            (Some(_), None, None) | (None, Some(_), Some(_)) => Ok(parsed),
-            (None, None, None) if pretend => Ok(parsed),
-            _ => Err("Give --client-secrets, or --issuer and --client-id, or none of these".into()),
-        }
-    }
-
-    fn configure(&self, app: InstalledApp) -> InstalledApp {
-        app.scopes(self.scopes.join(" ")).paste(self.paste).open_browser(!self.no_browser)
-    }
-
-    fn client(&self, server: &ServerMetadata) -> Client {
-        common::client(server, self.client_id.as_deref().unwrap_or_default(), self.client_secret.as_ref())
-    }
 }

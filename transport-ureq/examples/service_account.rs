@@ -1,10 +1,8 @@
 //! Gets a token of a service account, by its key file.
 
-mod common;
-
 use std::process::ExitCode;
 
-use common::{Args, Outcome, show};
+use grantflow_tests::command::{Args, Outcome, run, show};
 use grantflow_ureq::grantflow::google::ServiceAccount;
 use grantflow_ureq::grantflow::source::Want;
 use grantflow_ureq::{TokenManager, Transport};
@@ -27,7 +25,7 @@ struct Parsed {
 }
 
 fn main() -> ExitCode {
-    common::run(HELP, parse, service_account)
+    run(HELP, parse, service_account)
 }
 
 fn parse(args: &mut Args) -> Result<Parsed, String> {
@@ -49,6 +47,6 @@ fn service_account(args: Parsed) -> Outcome {
     let account = transport.run(if args.any_server { reading.with_any_server() } else { reading })?;
     println!("{} of project {}", account.email(), account.project_id().unwrap_or("(none is named)"));
     let tokens = TokenManager::new(&transport, account, args.want);
-    show(&transport, &*tokens.token()?);
+    show(&*tokens.token()?, transport.now().wall);
     Ok(())
 }
