@@ -2,8 +2,8 @@
 //! Google's Python library.
 
 use super::file::{File, ReadFile};
-use super::{DEFAULT_UNIVERSE, quota_header};
-use crate::source::{Credential, GrantState, Mint, TokenSource, Want};
+use super::{DEFAULT_UNIVERSE, check_quota_project, quota_header};
+use crate::source::{Credential, GrantState, Mint, Refusal, TokenSource, Want};
 use crate::{Client, ClientAuthentication, Error, Scopes, Secret, ServerMetadata, Timestamp, Token};
 
 /// A user's refresh token, with the client it was granted to.
@@ -161,7 +161,10 @@ fn saved_token(file: &File<'_>) -> Result<Option<Token>, Error> {
 
 impl TokenSource for AuthorizedUser {
     fn mint(&self, want: &Want, state: &GrantState) -> Mint {
-        self.credential.mint(want, state)
+        match check_quota_project(self.quota_project.as_deref()) {
+            Ok(()) => self.credential.mint(want, state),
+            Err(error) => Box::new(Refusal(error)),
+        }
     }
 
     fn first_state(&self) -> GrantState {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::detect::{self, Detection, Environment};
 use super::file::{self, File, ReadFile};
-use super::{AuthorizedUser, MetadataServer, ServiceAccount, quota_header};
+use super::{AuthorizedUser, MetadataServer, ServiceAccount, check_quota_project};
 use crate::machine::{Effect, Os, Platform, ask};
 use crate::source::{GrantState, Mint, TokenSource, Want};
 use crate::{Cx, Error, ErrorKind, Exchange, Machine, Reply, Step};
@@ -298,7 +298,7 @@ impl DefaultCredentials {
         const QUOTA_PROJECT: &str = "GOOGLE_CLOUD_QUOTA_PROJECT";
         let credential = match self.environment.get(QUOTA_PROJECT).map(|project| project.to_str()) {
             None => credential,
-            Some(Some(project)) if !quota_header(Some(project)).is_empty() => credential.with_quota_project(project),
+            Some(Some(project)) if check_quota_project(Some(project)).is_ok() => credential.with_quota_project(project),
             Some(_) => {
                 return Step::Done(Err(Error::config(format!("{QUOTA_PROJECT} is no project")).during(DOING, None)));
             }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::quota_header;
+use super::check_quota_project;
 use crate::machine::FailureKind;
 use crate::server::{Endpoint, Issuer};
 use crate::{Cx, Effect, Error, ErrorKind, Failure, Machine, Reply, Scopes, ServerMetadata, Step};
@@ -146,12 +146,9 @@ impl<'a> File<'a> {
 
     /// The project to charge, which goes into a header.
     pub(super) fn quota_project(&self) -> Result<Option<String>, Error> {
-        match self.text("quota_project_id")? {
-            Some(project) if quota_header(Some(project)).is_empty() => {
-                Err(self.wrong("quota_project_id", "fits in no header"))
-            }
-            project => Ok(project.map(str::to_owned)),
-        }
+        let project = self.text("quota_project_id")?;
+        check_quota_project(project).map_err(|_| self.wrong("quota_project_id", "fits in no header"))?;
+        Ok(project.map(str::to_owned))
     }
 
     /// Scopes as a list or as one text.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Response;
 
-use super::{bearer_jwt, quota_header};
+use super::{bearer_jwt, check_quota_project, quota_header};
 use crate::exchange::{Received, Request};
 use crate::machine::ask;
 use crate::server::Endpoint;
@@ -109,6 +109,7 @@ impl MetadataServer {
         if want.wanted_subject().is_some() || want.wanted_resource().is_some() {
             return Err(cannot("is the machine's own account, without subject or resource"));
         }
+        check_quota_project(self.quota_project.as_deref())?;
         let account = want.wanted_account().unwrap_or("default");
         if !account.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"@.-_".contains(&byte)) {
             return Err(Error::config("the account is no e-mail address"));

@@ -47,6 +47,16 @@ fn quota_header(project: Option<&str>) -> HeaderMap {
     headers
 }
 
+/// Whether that fits in a header.
+fn check_quota_project(project: Option<&str>) -> Result<(), Error> {
+    match project {
+        Some(project) if HeaderValue::from_str(project).is_err() => {
+            Err(Error::config("the quota project fits in no header"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The ID token of an answer that holds nothing else.
 fn id_token_of(received: Received<'_>) -> Result<Token, Error> {
     #[derive(serde::Deserialize)]

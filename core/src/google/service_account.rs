@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::file::{File, ReadFile};
-use super::{DEFAULT_UNIVERSE, id_token_of, quota_header};
+use super::{DEFAULT_UNIVERSE, check_quota_project, id_token_of, quota_header};
 use crate::crypto::{Signer, SigningKey};
 use crate::jose::{JwtSigner, SignJwt};
 use crate::machine::ask;
@@ -174,6 +174,7 @@ impl Inner {
         let by_itself = want.kind() == WantKind::SelfSigned || !self.is_default_universe();
         let scopes = want.scopes();
         scopes.check()?;
+        check_quota_project(self.quota_project.as_deref())?;
         if want.wanted_resource().is_some() {
             return Err(cannot("has no use for a resource; name an audience or scopes"));
         }

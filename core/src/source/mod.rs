@@ -9,7 +9,7 @@ use std::fmt;
 
 use crate::machine::Machine;
 use crate::store::Remembered;
-use crate::{Error, Rotation, Scopes, Secret, ServerMetadata, Timestamp, Token};
+use crate::{Cx, Error, Reply, Rotation, Scopes, Secret, ServerMetadata, Step, Timestamp, Token};
 
 pub use credential::{Credential, Server};
 pub(crate) use grant::is_final;
@@ -136,6 +136,16 @@ impl fmt::Debug for GrantState {
             .field("rotation", &self.rotation)
             .field("uncertain", &self.uncertain)
             .finish_non_exhaustive()
+    }
+}
+
+/// A mint of a source that is not made as it should be.
+pub(crate) struct Refusal(pub(crate) Error);
+
+impl Machine for Refusal {
+    type Output = Minted;
+    fn resume(&mut self, _: &mut Cx, _: Reply) -> Step<Minted> {
+        Step::Done(Err(self.0.clone()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use grantflow::google::{AuthorizedUser, api_key, scopes};
+use grantflow::google::{AuthorizedUser, MetadataServer, api_key, scopes};
 use grantflow::machine::Repeat;
 use grantflow::source::{TokenSource, Want};
 use grantflow::{
@@ -294,6 +294,22 @@ fn the_quota_project_goes_with_a_users_tokens() {
         };
         assert_eq!(models(&mut world, Some(&token), headers), expected);
     }
+}
+
+#[test]
+fn a_quota_project_that_fits_in_no_header_is_an_error_and_not_left_out() {
+    let wrong = "a\nb";
+    let mut world = world();
+    let machine = MetadataServer::new().quota_project(wrong);
+    let user = user().quota_project(wrong);
+    let account = super::account().quota_project(wrong);
+    let sources: [&dyn TokenSource; 3] = [&machine, &user, &account];
+    for source in sources {
+        let want = Want::access_token("https://www.googleapis.com/auth/cloud-platform");
+        let error = world.run(source.mint(&want, &source.first_state())).map(drop).unwrap_err();
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains("quota project"), "{error}");
+    }
+    assert!(world.sent().is_empty());
 }
 
 /// The status with which the models are listed.
