@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use grantflow_store::grantflow::store::{RecordKey, StoreOp, StoreReply, Stored};
 use grantflow_store::grantflow::{Client, Failure, Issuer, Reply};
-use grantflow_store::{AsyncStore, Awaited, FileStore, Held, Lease, MemoryStore, Store as _, conformance, perform};
+use grantflow_store::{AsyncStore, Awaited, FileStore, Held, Lease, MemoryStore, Store, conformance, perform};
 
 #[test]
 fn memory() {
@@ -63,6 +63,93 @@ fn an_async_store_that_is_waited_for() {
     let hasty = Awaited::new(far, |work| drop(work));
     let failure = hasty.load(&key()).unwrap_err();
     assert!(failure.to_string().contains("not waited for"), "{failure}");
+}
+
+/// What a store may get wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    SavesOverAnything,
+    SavesInTwoSteps,
+    DeletesAnything,
+    HasOnePlace,
+    CutsBytes,
+    CutsVersions,
+    KeepsHandlesApart,
+    LeasesToAll,
+    KeepsLeases,
+    LeasesTooShort,
+    LeasesAllAtOnce,
+}
+
+struct Faulty(MemoryStore, Fault);
+
+impl Faulty {
+    fn key(&self, key: &RecordKey) -> RecordKey {
+        if self.1 == Fault::HasOnePlace { crate::key() } else { key.clone() }
+    }
+}
+
+impl Store for Faulty {
+    fn load(&self, key: &RecordKey) -> Result<Option<Stored>, Failure> {
+        let mut found = self.0.load(&self.key(key))?;
+        if let Some(found) = &mut found {
+            match self.1 {
+                Fault::CutsBytes => drop(found.value.pop()),
+                Fault::CutsVersions => found.version &= u64::from(u32::MAX),
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+    fn save(&self, key: &RecordKey, expected: Option<u64>, stored: &Stored) -> Result<bool, Failure> {
+        let key = &self.key(key);
+        let found = self.0.load(key)?.map(|found| found.version);
+        if self.1 == Fault::SavesInTwoSteps && found == expected {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        let anyway = self.1 == Fault::SavesOverAnything || (self.1 == Fault::SavesInTwoSteps && found == expected);
+        if !anyway {
+            return self.0.save(key, expected, stored);
+        }
+        while !self.0.save(key, self.0.load(key)?.map(|found| found.version), stored)? {}
+        Ok(true)
+    }
+    fn delete(&self, key: &RecordKey, expected: u64) -> Result<bool, Failure> {
+        let found = self.0.load(&self.key(key))?.map(|found| found.version);
+        let expected = found.filter(|_| self.1 == Fault::DeletesAnything).unwrap_or(expected);
+        self.0.delete(&self.key(key), expected)
+    }
+    fn try_lease(&self, key: &RecordKey, time: Duration) -> Result<Option<Lease>, Failure> {
+        let key = if self.1 == Fault::LeasesAllAtOnce { crate::key() } else { self.key(key) };
+        Ok(match (self.1, self.0.try_lease(&key, time)?) {
+            (Fault::LeasesToAll, None) => Some(Lease::new(None, ())),
+            (Fault::KeepsLeases, Some(lease)) => Some(Lease::new(None, std::mem::ManuallyDrop::new(lease))),
+            (Fault::LeasesTooShort, Some(lease)) => Some(Lease::new(Some(grantflow_tests::front::wall_clock()), lease)),
+            (_, lease) => lease,
+        })
+    }
+}
+
+#[test]
+fn a_store_that_breaks_a_promise_is_found_out() {
+    for fault in [
+        Fault::SavesOverAnything,
+        Fault::SavesInTwoSteps,
+        Fault::DeletesAnything,
+        Fault::HasOnePlace,
+        Fault::CutsBytes,
+        Fault::CutsVersions,
+        Fault::KeepsHandlesApart,
+        Fault::LeasesToAll,
+        Fault::KeepsLeases,
+        Fault::LeasesTooShort,
+        Fault::LeasesAllAtOnce,
+    ] {
+        let one = MemoryStore::new();
+        let open = || Faulty(if fault == Fault::KeepsHandlesApart { MemoryStore::new() } else { one.clone() }, fault);
+        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| conformance::check(open)));
+        assert!(checked.is_err(), "{fault:?}");
+    }
 }
 
 fn key() -> RecordKey {

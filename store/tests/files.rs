@@ -83,7 +83,7 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 fn mkfifo(path: &Path) {
-    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    assert!(std::process::Command::new("mkfifo").args(["-m", "600"]).arg(path).status().unwrap().success());
 }
 
 #[test]
@@ -115,6 +115,27 @@ fn a_directory_whose_parent_others_may_write_to_is_refused() {
     // As in /tmp, nobody can replace there what is another's.
     set_mode(place.folder.path(), 0o1777);
     assert!(place.store.load(&key("a")).unwrap().is_some());
+    // A group of the user's own is nobody else; another may hold anyone.
+    set_mode(place.folder.path(), 0o770);
+    assert!(place.store.load(&key("a")).unwrap().is_some());
+    if geteuid().as_raw() == 0 {
+        chown(place.folder.path(), None, Some(12345)).unwrap();
+        place.refuses("chmod go-w");
+    }
+}
+
+#[test]
+fn a_directory_behind_a_link_must_lie_as_safely_as_the_link() {
+    let (place, elsewhere) = (Place::new(), tempfile::tempdir().unwrap());
+    let link = elsewhere.path().join("link");
+    symlink(place.folder.path(), &link).unwrap();
+    let store = FileStore::new(link.join("grants"));
+    assert!(store.load(&key("a")).unwrap().is_some());
+    set_mode(place.folder.path(), 0o777);
+    assert!(store.load(&key("a")).unwrap_err().to_string().contains("chmod go-w"));
+    set_mode(place.folder.path(), 0o700);
+    set_mode(elsewhere.path(), 0o777);
+    assert!(store.load(&key("a")).unwrap_err().to_string().contains("chmod go-w"));
 }
 
 #[test]
@@ -163,7 +184,7 @@ fn a_directory_that_is_a_link_is_refused() {
     symlink(place.store.directory(), &link).unwrap();
     let store = FileStore::new(&link);
     let text = store.load(&key("a")).unwrap_err().to_string();
-    assert!(text.contains("link"), "{text}");
+    assert!(text.contains("or a link to one"), "{text}");
     assert!(store.try_lease(&key("a"), LEASE).is_err());
 }
 
@@ -174,11 +195,12 @@ fn a_pipe_is_refused_and_not_waited_for() {
         let _ = fs::remove_file(place.file(kind));
         mkfifo(&place.file(kind));
         let start = Instant::now();
-        match kind {
-            "grant" => assert!(place.store.load(&key("a")).is_err()),
-            "lock" => assert!(place.store.save(&key("a"), Some(1), &stored(2)).is_err()),
-            _ => assert!(place.store.try_lease(&key("a"), LEASE).is_err()),
-        }
+        let failure = match kind {
+            "grant" => place.store.load(&key("a")).unwrap_err(),
+            "lock" => place.store.save(&key("a"), Some(1), &stored(2)).unwrap_err(),
+            _ => place.store.try_lease(&key("a"), LEASE).unwrap_err(),
+        };
+        assert!(failure.to_string().contains("no regular file"), "{failure}");
         assert!(start.elapsed() < Duration::from_secs(1));
     }
 }
@@ -243,6 +265,14 @@ fn a_huge_file_is_refused_unread() {
     let too_large = Stored { version: 2, value: vec![0; MAX_RECORD].into() };
     assert!(place.store.save(&key("b"), None, &too_large).is_err(), "what could not be read back is not written");
     assert!(place.store.load(&key("b")).unwrap().is_none());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_file_that_holds_more_than_it_says_is_cut_at_the_limit() {
+    // Its size is 0, as the system tells it.
+    let text = read_private("/proc/self/environ", 1).unwrap_err().to_string();
+    assert!(text.contains("larger than 1 bytes"), "{text}");
 }
 
 #[test]

@@ -91,6 +91,35 @@ fn a_service_that_refuses_leaves_the_record_as_it_was() {
 }
 
 #[test]
+fn what_a_save_that_failed_left_behind_goes_with_the_next_one() {
+    use grantflow_store::keyring_core::Error;
+    use grantflow_store::keyring_core::api::CredentialStoreApi as _;
+    let folder = tempfile::tempdir().unwrap();
+    let entries = mock::Store::new().unwrap();
+    let store = store(folder.path(), &entries).entry_size(2);
+    let third = entries.build("app", &format!("{}.1.2", key().name()), None).unwrap();
+    third.as_any().downcast_ref::<mock::Cred>().unwrap().set_error(Error::NoStorageAccess("it is locked".into()));
+    assert!(store.save(&key(), None, &stored(1, b"canary")).is_err());
+    assert!(store.load(&key()).unwrap().is_none());
+    assert!(store.save(&key(), None, &stored(1, b"ok")).unwrap());
+    assert_eq!(secrets(&entries), [b"ok"]);
+}
+
+#[test]
+fn a_file_that_names_no_entries_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path(), &mock::Store::new().unwrap());
+    assert!(!store.delete(&key(), 1).unwrap());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is made for nothing");
+    let files = FileStore::new(folder.path().join("grants"));
+    for (version, value) in (1..).zip([&b""[..], b"-1", b"x", b"262145", b"99999999999999999999"]) {
+        assert!(files.save(&key(), (version > 1).then(|| version - 1), &stored(version, value)).unwrap());
+        let failure = store.load(&key()).unwrap_err();
+        assert!(failure.to_string().contains("names no entries"), "{failure}");
+    }
+}
+
+#[test]
 #[cfg(all(unix, not(target_os = "macos")))]
 fn without_a_secret_service_there_is_a_clear_error_and_no_plain_file() {
     const NOWHERE: &str = "unix:path=/nonexistent/bus";

@@ -36,7 +36,12 @@ impl Drop for Locked {
 /// Locks the file, if nobody else has it locked.
 pub(super) fn try_lock(path: &Path) -> Result<Option<Locked>, Failure> {
     let file = private::open_lock(path)?;
-    match file.try_lock() {
+    let tried = file.try_lock();
+    locked(path, file, tried)
+}
+
+fn locked(path: &Path, file: File, tried: Result<(), TryLockError>) -> Result<Option<Locked>, Failure> {
+    match tried {
         Ok(()) => Ok(Some(Locked(file))),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => {
@@ -72,7 +77,20 @@ fn lock_within(path: &Path, time: Duration) -> Result<Locked, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
+
+    #[test]
+    fn where_locks_do_not_work_the_error_says_so_and_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let tried = Err(TryLockError::Error(io::ErrorKind::Unsupported.into()));
+        let text = locked(&path, private::open_lock(&path).unwrap(), tried).err().unwrap().to_string();
+        for part in ["cannot be locked", "without_locks", &path.to_string_lossy()] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
 
     #[test]
     fn whoever_holds_a_lock_for_ever_is_not_waited_for() {

@@ -11,7 +11,9 @@ pub(super) fn private_directory(_: &mut DirBuilder) {}
 
 pub(super) fn private_file(_: &mut OpenOptions) {}
 
-pub(super) fn no_follow(_: &mut OpenOptions) {}
+pub(super) fn no_follow(_: &mut OpenOptions) -> bool {
+    false
+}
 
 pub(super) fn check_owner(_: &Path, _: &Metadata, _: &str) -> Result<(), Failure> {
     Ok(())

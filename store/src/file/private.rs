@@ -74,19 +74,21 @@ pub(super) fn check_directory(path: &Path) -> Result<bool, Failure> {
 
 /// Opens a file without following a link or waiting for a pipe, and checks that it is ours alone.
 fn open(path: &Path, options: &mut OpenOptions) -> Result<Option<(File, Metadata)>, Failure> {
-    // Where the system cannot refuse links itself, and for a message that says what is wrong.
-    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
-        return Err(failed(path, "this is no regular file: delete it if it was not put there on purpose"));
+    let special = || fs::symlink_metadata(path).is_ok_and(|found| !found.is_file());
+    let wrong = || failed(path, "this is no regular file: delete it if it was not put there on purpose");
+    // Where the system cannot refuse links itself.
+    if !system::no_follow(options) && special() {
+        return Err(wrong());
     }
-    system::no_follow(options);
     let file = match options.open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == NotFound => return Ok(None),
+        Err(_) if special() => return Err(wrong()),
         Err(error) => return Err(failed(path, error)),
     };
     let found = file.metadata().map_err(|error| failed(path, error))?;
     if !found.is_file() {
-        return Err(failed(path, "this is no regular file"));
+        return Err(wrong());
     }
     system::check_owner(path, &found, "600")?;
     system::check_links(path, &found)?;
@@ -147,4 +149,19 @@ pub(super) fn remove(path: &Path) -> Result<(), Failure> {
 
 fn gone(removed: io::Result<()>) -> io::Result<()> {
     removed.or_else(|error| if error.kind() == NotFound { Ok(()) } else { Err(error) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_put_in_its_place_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let (taken, new) = (folder.path().join("taken"), folder.path().join("new"));
+        fs::create_dir(&taken).unwrap();
+        let text = replace(&taken, &new, b"a secret").unwrap_err().to_string();
+        assert!(text.contains("cannot be written") && !text.contains("secret"), "{text}");
+        assert!(!new.exists());
+    }
 }

@@ -22,9 +22,10 @@ pub(super) fn private_file(options: &mut OpenOptions) {
     options.mode(0o600);
 }
 
-/// Follows no link, and does not wait for whoever might open a pipe at its other end.
-pub(super) fn no_follow(options: &mut OpenOptions) {
+/// Follows no link, and does not wait for whoever might open a pipe at its other end. Whether the system can.
+pub(super) fn no_follow(options: &mut OpenOptions) -> bool {
     options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
+    true
 }
 
 pub(super) fn check_owner(path: &Path, found: &Metadata, mode: &str) -> Result<(), Failure> {
