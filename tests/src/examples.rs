@@ -1,13 +1,14 @@
 //! The examples of a package as programs: each runs as a child process, against pretend servers of its test.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::Front;
 use crate::google::{self, Google, Local, Metadata, SERVICE_ACCOUNT};
+use crate::{Front, Server, person};
 
 /// The examples of a package.
 #[derive(Debug)]
@@ -71,6 +72,36 @@ impl Examples {
         let path = self.empty(name);
         fs::write(&path, json.to_string()).expect("a file");
         path
+    }
+
+    /// Runs `login` twice with one store, and is the person the first time.
+    ///
+    /// # Panics
+    ///
+    /// If the second run opens a browser or sends a request.
+    pub fn check_second_login(&self) {
+        let (front, store) = (Front::start(Server::demo()).expect("a port"), self.empty("grants"));
+        let login = || {
+            let mut command = self.example("login");
+            command.args(["--issuer", &front.issuer(), "--client-id", "demo", "--scope", "openid read"]);
+            command.args(["--no-browser", "--store"]).arg(&store);
+            command
+        };
+        let mut first = login().stdout(Stdio::piped()).spawn().expect("a program");
+        let mut opened = 0;
+        for line in BufReader::new(first.stdout.take().expect("its output")).lines().map_while(Result::ok) {
+            if line.starts_with(&format!("{}/authorize?", front.issuer())) {
+                opened += 1;
+                assert_eq!(person::visit(line.trim()).expect("an answer").status, 200);
+            }
+        }
+        assert!(first.wait().expect("an end").success());
+        let requests = front.server().seen().len();
+        assert!(opened == 1 && requests > 0);
+        let said = succeeds(&mut login());
+        assert_says(&said, &["A token is here, for the scopes: openid read"]);
+        assert!(!said.contains("/authorize"), "{said}");
+        assert_eq!(front.server().seen().len(), requests);
     }
 
     /// Runs `default_credentials` with each kind of credentials.

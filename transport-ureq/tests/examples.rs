@@ -35,30 +35,7 @@ fn file(name: &str, json: Value, google: &Front<Google>) -> PathBuf {
 
 #[test]
 fn the_second_login_opens_no_browser_and_sends_no_request() {
-    let (front, store) = (Front::start(Server::demo()).unwrap(), empty("grants"));
-    let login = || {
-        let mut command = example("login");
-        command.args(["--issuer", &front.issuer(), "--client-id", "demo", "--scope", "openid read", "--no-browser"]);
-        command.arg("--store").arg(&store);
-        command
-    };
-    let mut first = login().stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(first.stdout.take().unwrap());
-    let (mut line, mut opened) = (String::new(), 0);
-    while lines.read_line(&mut line).unwrap() > 0 {
-        let url = std::mem::take(&mut line);
-        if url.starts_with(&format!("{}/authorize?", front.issuer())) {
-            opened += 1;
-            assert_eq!(person::visit(url.trim()).unwrap().status, 200);
-        }
-    }
-    assert!(first.wait().unwrap().success());
-    let requests = front.server().seen().len();
-    assert!(opened == 1 && requests > 0);
-    let said = succeeds(&mut login());
-    assert_says(&said, &["A token is here, for the scopes: openid read"]);
-    assert!(!said.contains("/authorize"), "{said}");
-    assert_eq!(front.server().seen().len(), requests);
+    examples().check_second_login();
 }
 
 #[test]
