@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use grantflow_store::grantflow::machine::FailureKind;
 use grantflow_store::grantflow::store::{MAX_RECORD, RecordKey, Stored};
 use grantflow_store::grantflow::{Client, ErrorKind, Issuer};
-use grantflow_store::{AsyncRedisStore, Awaited, RedisStore, Store, conformance};
+use grantflow_store::{AsyncRedisStore, Awaited, RedisStore, Store, conformance, redis};
+use grantflow_tests::front::wall_clock;
 use grantflow_tests::redis_server::RedisServer;
 use tokio::runtime::Runtime;
 
@@ -96,6 +97,8 @@ fn a_lease_lasts_as_long_as_asked_and_no_less_than_a_minute_and_ends_by_itself()
             let left = server.ask(&format!("PTTL {name}")).unwrap();
             let left: u64 = left.trim().trim_start_matches(':').parse().unwrap();
             assert!(left > least * 1000 - 5000 && left <= least * 1000, "{left}");
+            let ends_there = wall_clock() + Duration::from_millis(left);
+            assert!(lease.until().unwrap() <= ends_there, "here it ends no later than there");
             drop(lease);
         }
         // It ends, and another gets it: what the first gives back then is not its own.
@@ -212,29 +215,41 @@ fn what_is_no_record_is_an_error_and_never_overwritten() {
         }
         let too_large = Stored { version: 1, value: vec![0; MAX_RECORD + 1].into() };
         assert!(store.save(&key(), None, &too_large).is_err());
+        let mut direct = redis::Client::open(server.address()).unwrap().get_connection().unwrap();
+        let value = &too_large.value[..];
+        redis::cmd("HSET").arg(&name).arg("version").arg(1).arg("value").arg(value).exec(&mut direct).unwrap();
+        assert_eq!(store.load(&key()).unwrap_err().kind(), FailureKind::Store);
     }
 }
 
-/// A way to Redis that takes requests there, and loses the answers to some.
-fn lossy(port: u16, lose: impl Fn(&[u8]) -> bool + Send + Sync + 'static) -> String {
-    let lose = Arc::new(lose);
+/// What becomes of a request.
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    Answered,
+    AnswerLost,
+    Lost,
+}
+
+/// A way to Redis on which requests, or their answers, are lost.
+fn lossy(port: u16, fate: impl Fn(&[u8]) -> Fate + Send + Sync + 'static) -> String {
+    let fate = Arc::new(fate);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = format!("redis://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            let lose = lose.clone();
+            let fate = fate.clone();
             std::thread::spawn(move || -> std::io::Result<()> {
                 let mut redis = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
                 let (mut client, mut buffer) = (client, vec![0; 1 << 16]);
                 loop {
                     let length = client.read(&mut buffer)?;
-                    if length == 0 {
-                        return Ok(());
+                    let fate = fate(&buffer[..length]);
+                    if length == 0 || fate == Fate::Lost {
+                        return client.shutdown(Shutdown::Both);
                     }
                     redis.write_all(&buffer[..length])?;
-                    let lost = lose(&buffer[..length]);
                     let length = redis.read(&mut buffer)?;
-                    if lost {
+                    if fate == Fate::AnswerLost {
                         return client.shutdown(Shutdown::Both);
                     }
                     client.write_all(&buffer[..length])?;
@@ -245,19 +260,49 @@ fn lossy(port: u16, lose: impl Fn(&[u8]) -> bool + Send + Sync + 'static) -> Str
     address
 }
 
+fn is_script(request: &[u8]) -> bool {
+    request.windows(4).any(|part| part == b"EVAL")
+}
+
+fn one_less(count: &AtomicU32) -> bool {
+    count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+}
+
+#[test]
+fn what_another_has_saved_in_the_meantime_is_not_taken_for_ones_own() {
+    let Some(server) = RedisServer::start() else { return };
+    let direct = RedisStore::new(&server.address()).unwrap();
+    let losses = Arc::new(AtomicU32::new(0));
+    let fate = {
+        let (direct, losses) = (direct.clone(), losses.clone());
+        move |request: &[u8]| {
+            if !is_script(request) || !one_less(&losses) {
+                return Fate::Answered;
+            }
+            let other = Stored { version: 1, value: b"of another".to_vec().into() };
+            assert!(direct.save(&key(), None, &other).unwrap());
+            Fate::Lost
+        }
+    };
+    for store in each(&lossy(server.port(), fate)) {
+        losses.store(1, Ordering::SeqCst);
+        assert!(!store.save(&key(), None, &stored(1)).unwrap());
+        assert!(direct.delete(&key(), 1).unwrap());
+    }
+}
+
 #[test]
 fn when_the_answer_is_lost_the_store_finds_out_what_was_done() {
     let Some(server) = RedisServer::start() else { return };
     let losses = Arc::new(AtomicU32::new(0));
-    let lose = {
+    let fate = {
         let losses = losses.clone();
         move |request: &[u8]| {
-            let eval = request.windows(4).any(|part| part == b"EVAL");
-            eval && losses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+            if is_script(request) && one_less(&losses) { Fate::AnswerLost } else { Fate::Answered }
         }
     };
     let direct = RedisStore::new(&server.address()).unwrap();
-    for (store, count) in each(&lossy(server.port(), lose)).iter().flat_map(|store| [(store, 1), (store, 2)]) {
+    for (store, count) in each(&lossy(server.port(), fate)).iter().flat_map(|store| [(store, 1), (store, 2)]) {
         let lose = || losses.store(count, Ordering::SeqCst);
         lose();
         assert!(store.save(&key(), None, &stored(1)).unwrap(), "it was saved, and the answer lost");

@@ -231,3 +231,24 @@ fn failure(error: &RedisError) -> Failure {
     };
     Failure::not_sent(if is_transient(error) && kind == FailureKind::Store { FailureKind::Connect } else { kind }, what)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn whoever_was_suspended_tries_twice_all_the_same() {
+        let broken = RedisError::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        let Some(start) = Instant::now().checked_sub(PATIENCE) else { return };
+        let mut tries = Tries { start, again: false };
+        assert_eq!(tries.pause(&broken).unwrap(), Duration::ZERO);
+        assert!(tries.again);
+        assert_eq!(tries.pause(&broken).unwrap_err().kind(), FailureKind::Connect);
+        let mut tries = Tries::new();
+        assert_eq!([tries.pause(&broken).unwrap(), tries.pause(&broken).unwrap()], [Duration::ZERO, PAUSE]);
+        let refused = RedisError::from((Kind::AuthenticationFailed, "no"));
+        assert!(Tries::new().pause(&refused).is_err(), "what will not change is not tried again");
+    }
+}
