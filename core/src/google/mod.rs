@@ -32,7 +32,7 @@ const DEFAULT_UNIVERSE: &str = "googleapis.com";
 ///
 /// # Errors
 ///
-/// If no header can carry it.
+/// [`ErrorKind::Config`] if no header can carry it.
 pub fn api_key(key: &str) -> Result<Credential, Error> {
     let header = HeaderName::from_static("x-goog-api-key");
     Ok(Credential::fixed(Token::in_header(header, key, Timestamp::default())?))
@@ -72,5 +72,5 @@ fn id_token_of(received: Received<'_>) -> Result<Token, Error> {
 /// A JWT as a token, which ends when the JWT says so. It is for somebody else to check.
 fn bearer_jwt(jwt: &str, issued_at: Timestamp) -> Result<Token, Error> {
     let end = crate::jose::decode(jwt)?.claims.time("exp");
-    Token::bearer(jwt, issued_at, end)
+    Token::bearer(jwt, issued_at, end).map_err(|_| Error::new(ErrorKind::InvalidResponse, "the JWT fits in no header"))
 }

@@ -87,18 +87,20 @@ impl Token {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidResponse`] if no header can carry it.
+    /// [`ErrorKind::Config`] if no header can carry it, such as for the line break that a program printed behind it.
     pub fn bearer(access_token: &str, issued_at: Timestamp, expires_at: Option<Timestamp>) -> Result<Self, Error> {
-        Ok(Self { expires_at, ..Self::new(access_token, TokenType::Bearer, issued_at)? })
+        let token = Self::new(access_token, TokenType::Bearer, issued_at);
+        let token = token.map_err(|why| Error::config(format!("the access token {why}")))?;
+        Ok(Self { expires_at, ..token })
     }
 
     /// A key that goes into a header of its own, such as `x-goog-api-key`, and never ends.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidResponse`] if no header can carry it.
+    /// [`ErrorKind::Config`] if no header can carry it.
     pub fn in_header(name: http::HeaderName, key: &str, issued_at: Timestamp) -> Result<Self, Error> {
-        Self::new(key, TokenType::Header(name), issued_at)
+        Self::new(key, TokenType::Header(name), issued_at).map_err(|why| Error::config(format!("the key {why}")))
     }
 
     /// Puts the token where requests carry it, and beside it what its source wants with each request, such as
@@ -236,18 +238,18 @@ impl Token {
         self.rest.as_ref().map(|rest| rest.deviations).unwrap_or_default()
     }
 
-    fn new(access_token: &str, token_type: TokenType, issued_at: Timestamp) -> Result<Self, Error> {
-        let invalid = |why| Error::new(ErrorKind::InvalidResponse, why);
+    /// The error is what is wrong with the access token.
+    fn new(access_token: &str, token_type: TokenType, issued_at: Timestamp) -> Result<Self, &'static str> {
         if access_token.is_empty() {
-            return Err(invalid("the access token is empty"));
+            return Err("is empty");
         }
         // b64token (RFC 6750, section 2.1), a little wider: some servers' tokens hold more.
         let lowest = if token_type == TokenType::Bearer { b'!' } else { b' ' };
         if !is_printable(access_token, lowest) {
-            return Err(invalid("the access token holds characters that no header can carry"));
+            return Err("holds characters that no header can carry");
         }
         if access_token.len() > parse::MAX_TOKEN {
-            return Err(invalid("the access token is longer than 64 KiB"));
+            return Err("is longer than 64 KiB");
         }
         let scheme = if token_type == TokenType::Bearer { BEARER } else { "" };
         let mut text = Vec::with_capacity(scheme.len().saturating_add(access_token.len()));
@@ -255,7 +257,7 @@ impl Token {
         text.extend_from_slice(access_token.as_bytes());
         // The header value takes over this very buffer, which is wiped with its last owner.
         let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(Wiped(text)))
-            .map_err(|_| invalid("the access token holds characters that no header can carry"))?;
+            .map_err(|_| "holds characters that no header can carry")?;
         header.set_sensitive(true);
         let token_type = Some(token_type).filter(|kind| *kind != TokenType::Bearer).map(Box::new);
         Ok(Self { header, token_type, issued_at, expires_at: None, scopes: Scopes::default(), rest: None })

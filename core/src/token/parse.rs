@@ -62,7 +62,8 @@ impl Asked {
                 TokenType::Bearer
             }
         };
-        let mut token = Token::new(&access_token, token_type, received.sent)?;
+        let mut token = Token::new(&access_token, token_type, received.sent)
+            .map_err(|why| invalid(format!("the access token {why}")))?;
         token.expires_at = self.lifetime(fields.expires_in.take(), received.sent, found)?;
         token.scopes = self.granted(fields.scope.take(), found)?;
         self.refresh_token(&mut token, fields, received.sent, found)?;

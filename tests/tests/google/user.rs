@@ -333,8 +333,10 @@ fn an_api_key_goes_into_a_header_of_its_own() {
     assert_eq!(models(&mut world, Some(&token), http::HeaderMap::new()), 200);
     token.authorization().unwrap_err();
     canary::hidden_in_debug("the key", &(&key, &token), &[API_KEY]);
-    for key in ["", "a\nb", "ä"] {
-        api_key(key).unwrap_err();
+    for key in ["", "a\nb", "ä", "from a file\n"] {
+        let error = api_key(key).unwrap_err();
+        assert_eq!(error.advice(), Some(Advice::FixConfiguration), "no server has a part in it: {error}");
+        assert!(error.to_string().starts_with("the key "), "{error}");
     }
 }
 
