@@ -75,7 +75,7 @@ impl PendingAuthorization {
     /// [`ErrorKind::InvalidRedirect`] if it is not the answer to this request, [`ErrorKind::Expired`] if
     /// it comes too late, [`ErrorKind::Authorization`] if it is the server's own error.
     pub fn receive(&self, redirect: &str, now: Timestamp) -> Result<AuthorizationCode, Error> {
-        let wrong = |why| Err(Error::new(ErrorKind::InvalidRedirect, why));
+        let wrong = |why| Err(not_the_answer(why));
         let answer = Answer::parse(redirect)?;
         // RFC 6749, section 4.1.2.
         match &answer.state {
@@ -136,6 +136,10 @@ impl fmt::Debug for PendingAuthorization {
     }
 }
 
+fn not_the_answer(why: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidRedirect, why).during("reading what came to the redirect URI", None)
+}
+
 /// The parameters of an authorization response (RFC 6749, sections 4.1.2 and 4.1.2.1; RFC 9207).
 #[derive(Default)]
 struct Answer {
@@ -147,9 +151,8 @@ struct Answer {
 
 impl Answer {
     fn parse(redirect: &str) -> Result<Self, Error> {
-        let wrong = |why: &'static str| Error::new(ErrorKind::InvalidRedirect, why);
         if redirect.len() > MAX_REDIRECT {
-            return Err(wrong("it is longer than 64 KiB"));
+            return Err(not_the_answer("it is longer than 64 KiB"));
         }
         let redirect = redirect.trim();
         let query = redirect.split_once('?').map_or(redirect, |(_, query)| query);
@@ -168,7 +171,7 @@ impl Answer {
             };
             // RFC 6749, section 3.1.
             if again {
-                return Err(wrong("it has a parameter twice"));
+                return Err(not_the_answer("it has a parameter twice"));
             }
         }
         answer.state = answer.state.filter(|state| !state.is_empty());

@@ -25,6 +25,8 @@ pub struct Receiver {
     hosts: Vec<String>,
     path: String,
     answer: Option<Result<AuthorizationCode, Error>>,
+    /// Why what came last is not the answer.
+    refused: Option<Error>,
 }
 
 /// What to do with a connection.
@@ -93,6 +95,7 @@ impl Receiver {
             hosts,
             path: redirect_uri.path().to_owned(),
             answer: None,
+            refused: None,
         }
     }
 
@@ -172,7 +175,10 @@ impl Receiver {
     /// Keeps what the redirect says, if it belongs to this sign-in.
     fn take(&mut self, redirect: &str, now: Timestamp) -> Result<(), Error> {
         match self.pending.receive(redirect, now) {
-            Err(error) if error.kind() == ErrorKind::InvalidRedirect => Err(error),
+            Err(error) if error.kind() == ErrorKind::InvalidRedirect => {
+                self.refused = Some(error.clone());
+                Err(error)
+            }
             answer => {
                 self.answer = Some(answer);
                 Ok(())
@@ -213,13 +219,15 @@ impl Receiver {
     /// # Errors
     ///
     /// Of kind [`ErrorKind::Authorization`] if the server sent the user back with an error,
-    /// [`ErrorKind::Expired`] if the answer came too late, [`ErrorKind::Timeout`] if there is none.
+    /// [`ErrorKind::Expired`] if the answer came too late, [`ErrorKind::Timeout`] if there is none; its source then
+    /// says why what came instead was not the answer.
     pub fn finish(self) -> Result<TokenRequest, Error> {
+        let late = |why| Error::new(ErrorKind::Timeout, format!("nobody signed in within the time allowed: {why}"));
         let answer = self.answer.unwrap_or_else(|| {
-            Err(Error::new(
-                ErrorKind::Timeout,
-                "nobody signed in within the time allowed: no answer came to the redirect URI",
-            ))
+            Err(match self.refused {
+                None => late("no answer came to the redirect URI"),
+                Some(error) => late("what came to the redirect URI was not the answer").with_source(error),
+            })
         });
         let request = self.pending.redeem(&self.client, &answer?)?;
         Ok(match &self.audience {

@@ -255,6 +255,17 @@ fn no_answer_is_a_timeout() {
 }
 
 #[test]
+fn a_timeout_tells_why_what_came_was_not_the_answer() {
+    let (mut receiver, answer) = receiver();
+    let query = format!("{}&iss=https://other.example", answer.query());
+    assert!(matches!(receiver.hear(get(&format!("/?{query}"), "").as_bytes(), NOW), Heard::Reply(_)));
+    let error = receiver.finish().unwrap_err();
+    assert!(error.kind() == ErrorKind::Timeout && !error.to_string().contains("no answer came"), "{error}");
+    let why = std::error::Error::source(&error).unwrap().to_string();
+    assert!(why.starts_with("reading what came to the redirect URI: ") && why.contains("(iss)"), "{why}");
+}
+
+#[test]
 fn the_first_answer_counts_and_a_second_changes_nothing() {
     let (mut receiver, answer) = receiver();
     receiver.hear(answer.request().as_bytes(), NOW);
