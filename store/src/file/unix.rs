@@ -33,8 +33,12 @@ pub(super) fn check_owner(path: &Path, found: &Metadata, mode: &str) -> Result<(
         return Err(failed(path, format!("it belongs to another user (uid {}), who could change it", found.uid())));
     }
     if found.mode() & 0o077 != 0 {
-        let why = format!("others may use it (mode {:03o}): chmod {mode} {}", found.mode() & 0o777, path.display());
-        return Err(failed(path, why));
+        let how = if found.is_dir() && found.mode() & STICKY != 0 {
+            "name a directory in it that is yours alone".to_owned()
+        } else {
+            format!("chmod {mode} {}", path.display())
+        };
+        return Err(failed(path, format!("others may use it (mode {:03o}): {how}", found.mode() & 0o7777)));
     }
     Ok(())
 }
