@@ -110,7 +110,8 @@ fn answering(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> (Socket
             return;
         }
         kept.0.lock().unwrap().push(request.clone());
-        let _ = stream.write_all(answer(&request).as_bytes());
+        // One answer for each connection, and it says so: the next request must not come over this one.
+        let _ = stream.write_all(answer(&request).replacen("\r\n", "\r\nconnection: close\r\n", 1).as_bytes());
     });
     (address, seen)
 }
@@ -376,7 +377,7 @@ fn the_transports_agent_speaks_tls_with_the_transports_roots() {
         let request = read_request(&mut stream);
         if !request.is_empty() {
             kept.0.lock().unwrap().push(request);
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}").unwrap();
             stream.conn.send_close_notify();
             stream.flush().unwrap();
         }
