@@ -1,4 +1,23 @@
 //! OAuth 2.0, OpenID Connect and Google sign-in as pure state machines.
+//!
+//! Most programs take this crate by way of `grantflow-ureq` (blocking) or `grantflow-reqwest` (async): both have it as
+//! `grantflow`, and a `Transport` that runs its machines. Where to begin:
+//!
+//! | to | see |
+//! |---|---|
+//! | sign a person in to a program of their own, in a browser or by a device's code | [`InstalledApp`] |
+//! | sign people in to a web application | [`AuthorizationRequest`], [`PendingAuthorization`] |
+//! | get a token by another grant, or refresh one | [`TokenRequest`] |
+//! | get tokens again and again | [`source`], for the `TokenManager` of an adapter |
+//! | keep a grant, and share it among processes | [`store`], for the stores of `grantflow-store` |
+//! | use Google's credentials | [`google`] |
+//! | know a server | [`Discovery`], [`ServerMetadata`] |
+//! | ask who signed in; revoke a token | [`UserInfo`], [`Revocation`] |
+//! | drive the machines yourself | [`machine`] |
+//!
+//! # Features
+//!
+//! None is on by default; the adapters turn `ring` on. `ring`, `aws-lc-rs` and `rsa` sign: see [`crypto`].
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(
