@@ -78,8 +78,18 @@ impl Store for KeyringStore {
         let mut last = None;
         for _ in 0..ROUNDS {
             let Some(Stored { version, value }) = self.files.load(key)? else { return Ok(None) };
-            let parts = parts(key, &value)?;
-            let read = |part| self.entry(key, version, part)?.get_secret().map_err(|error| failed(key, &error));
+            let wrong = |why| {
+                let path = self.files.path(key, "grant");
+                let why = format!("the secret service, for {key}: {why}; delete {} to sign in anew", path.display());
+                Failure::not_sent(FailureKind::Store, why)
+            };
+            let parts = parts(&value).ok_or_else(|| wrong("the file beside it names no entries"))?;
+            let read = |part| {
+                self.entry(key, version, part)?.get_secret().map_err(|error| match error {
+                    KeyringError::NoEntry => wrong("it no longer has the entries that were kept"),
+                    error => failed(key, &error),
+                })
+            };
             let mut value = Zeroizing::new(Vec::with_capacity(parts.saturating_mul(self.entry).min(1 << 19)));
             let result = (0..parts).try_for_each(|part| {
                 value.extend_from_slice(&Zeroizing::new(read(part)?));
@@ -134,9 +144,8 @@ impl fmt::Debug for KeyringStore {
 }
 
 /// How many entries the file names.
-fn parts(key: &RecordKey, value: &[u8]) -> Result<usize, Failure> {
-    let parts = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).filter(|&parts| parts <= 1 << 18);
-    parts.ok_or_else(|| Failure::not_sent(FailureKind::Store, format!("the file beside {key} names no entries")))
+fn parts(value: &[u8]) -> Option<usize> {
+    std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).filter(|&parts| parts <= 1 << 18)
 }
 
 fn failed(key: &RecordKey, error: &KeyringError) -> Failure {

@@ -69,6 +69,11 @@ fn an_entry_that_is_gone_is_an_error_and_not_an_empty_store() {
     let other = store(folder.path(), &mock::Store::new().unwrap());
     let failure = other.load(&key()).unwrap_err();
     assert!(failure.to_string().contains("secret service"), "{failure}");
+    let file = folder.path().join("grants").join(key().name()).with_extension("grant");
+    assert!(
+        file.exists() && failure.to_string().contains(&format!("delete {} to sign in", file.display())),
+        "{failure}"
+    );
     assert!(!other.save(&key(), None, &stored(1, b"y")).unwrap());
     assert!(other.delete(&key(), 1).unwrap(), "but it can be deleted");
     assert!(other.load(&key()).unwrap().is_none());

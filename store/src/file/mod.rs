@@ -76,7 +76,7 @@ impl FileStore {
         &self.directory
     }
 
-    fn path(&self, key: &RecordKey, kind: &str) -> PathBuf {
+    pub(crate) fn path(&self, key: &RecordKey, kind: &str) -> PathBuf {
         self.directory.join(format!("{}.{kind}", key.name()))
     }
 
