@@ -152,7 +152,7 @@ fn slow_servers_hold_up_none_but_their_own() {
     let quick = short_lived();
     let managers: Vec<_> = slow.iter().chain([&quick]).map(|front| early().build(credential(front), read())).collect();
     managers.iter().for_each(|manager| drop(in_use(manager)));
-    slow.iter().for_each(|front| delay(front, 1_500));
+    slow.iter().for_each(|front| delay(front, 6_000));
     eventually("a refresh at the quick server", || requests(&quick) == 2);
     assert_eq!(managers[6].token().unwrap().generation(), 2);
     assert!(slow.iter().zip(&managers).all(|(_, manager)| manager.status().refreshing));
