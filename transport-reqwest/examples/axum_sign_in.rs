@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,11 +22,18 @@ use grantflow_reqwest::grantflow::google::ClientSecrets;
 use grantflow_reqwest::grantflow::{
     self, AuthorizationRequest, Client, ClientAuthentication, ErrorKind, PendingAuthorization, ServerMetadata,
 };
+use grantflow_tests::command::{Args, run_async};
 use grantflow_tests::{Front, Registered, Server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;
 
+const HELP: &str = "\
+Usage:
+  axum_sign_in                        beside a pretend server on this machine, where a pretend browser signs in
+  axum_sign_in --client-secrets FILE  at Google, with the client file from its console; open http://localhost:8080
+Options:
+  --help       this text";
 /// The cookie of a sign-in under way, and of who is signed in.
 const PENDING: &str = "pending";
 const USER: &str = "user";
@@ -166,13 +174,13 @@ fn escape(text: &str) -> String {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let args: Vec<_> = std::env::args().skip(1).collect();
-    match &args[..] {
-        [] => demo().await,
-        [name, file] if name == "--client-secrets" => google(file).await,
-        _ => Err("Usage: axum_sign_in [--client-secrets FILE]".into()),
-    }
+async fn main() -> ExitCode {
+    let parse = |args: &mut Args| args.value("--client-secrets");
+    run_async(HELP, parse, async |file: Option<String>| match file {
+        Some(file) => google(&file).await,
+        None => demo().await,
+    })
+    .await
 }
 
 async fn google(file: &str) -> Result<(), Box<dyn Error>> {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
+use grantflow_tests::command::{Args, Outcome, run};
 use grantflow_tests::{Front, Place, Registered, Server};
 use grantflow_ureq::grantflow::source::{Credential, Want};
 use grantflow_ureq::grantflow::{Client, ClientAuthentication, Issuer, Secret};
@@ -16,29 +17,18 @@ Usage:
   client_credentials                           at a pretend server on this machine, whose tokens live for 4 s
   client_credentials --issuer URL --client-id ID --client-secret S [--scope S]
                                                at any server that publishes metadata, such as
-                                               --issuer https://keycloak.example/realms/demo";
+                                               --issuer https://keycloak.example/realms/demo
+Options:
+  --scope S  what the token is for; may be given several times
+  --help     this text";
 
 fn main() -> ExitCode {
-    let result = match Args::parse(std::env::args().skip(1)) {
-        Ok(Some(args)) => real(&args),
-        Ok(None) => pretend(),
-        Err(message) => {
-            eprintln!("{message}\n\n{HELP}");
-            return ExitCode::FAILURE;
-        }
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("Error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    run(HELP, Parsed::parse, |args| args.map_or_else(pretend, |args| real(&args)))
 }
 
 /// The manager, which tells of each token that it gets. Its first token is fetched here, so that a wrong
 /// secret ends the program where it begins.
-fn manager(args: &Args) -> Result<TokenManager, Box<dyn Error>> {
+fn manager(args: &Parsed) -> Result<TokenManager, Box<dyn Error>> {
     let authentication = ClientAuthentication::client_secret_basic(args.client_secret.clone());
     let client = Client::new(&*args.client_id).authentication(authentication);
     let credential = Credential::client_credentials(Issuer::new(&*args.issuer)?, &client);
@@ -55,7 +45,7 @@ fn tell(change: &Change) {
     }
 }
 
-fn real(args: &Args) -> Result<(), Box<dyn Error>> {
+fn real(args: &Parsed) -> Outcome {
     println!("Getting a token at {}", args.issuer);
     let manager = manager(args)?;
     show(&manager);
@@ -65,12 +55,12 @@ fn real(args: &Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn pretend() -> Result<(), Box<dyn Error>> {
+fn pretend() -> Outcome {
     let server = Server::new("https://keycloak.example/realms/demo")
         .client(Registered::basic("batch", "batch-secret"))
         .with(|settings| settings.lifetime = 4);
     let front = Front::start(server)?;
-    let args = Args {
+    let args = Parsed {
         issuer: front.issuer(),
         client_id: "batch".into(),
         client_secret: "batch-secret".into(),
@@ -102,7 +92,7 @@ fn show(manager: &TokenManager) {
 
 /// One call of an API, by whatever HTTP client the program has: here ureq. After a 401 the token is another
 /// one.
-fn call(manager: &TokenManager, url: &str) -> Result<(), Box<dyn Error>> {
+fn call(manager: &TokenManager, url: &str) -> Outcome {
     let agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().new_agent();
     for _ in 0..2 {
         let token = manager.token()?;
@@ -115,33 +105,25 @@ fn call(manager: &TokenManager, url: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-struct Args {
+struct Parsed {
     issuer: String,
     client_id: String,
     client_secret: Secret,
     scope: String,
 }
 
-impl Args {
+impl Parsed {
     /// The arguments, or `None` if there are none.
-    fn parse(mut given: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
-        let (mut issuer, mut id, mut secret, mut scope) = (None, None, None, None);
-        while let Some(name) = given.next() {
-            let place = match &*name {
-                "--issuer" => &mut issuer,
-                "--client-id" => &mut id,
-                "--client-secret" => &mut secret,
-                "--scope" => &mut scope,
-                _ => return Err(format!("There is no argument {name}")),
-            };
-            *place = Some(given.next().ok_or_else(|| format!("{name} needs a value"))?);
-        }
+    fn parse(args: &mut Args) -> Result<Option<Self>, String> {
+        let pretend = args.is_empty();
+        let (issuer, id, secret) =
+            (args.value("--issuer")?, args.value("--client-id")?, args.value("--client-secret")?);
+        let scope = args.values("--scope")?.join(" ");
         match (issuer, id, secret) {
             (Some(issuer), Some(client_id), Some(secret)) => {
-                let (client_secret, scope) = (secret.into(), scope.unwrap_or_default());
-                Ok(Some(Self { issuer, client_id, client_secret, scope }))
+                Ok(Some(Self { issuer, client_id, client_secret: secret.into(), scope }))
             }
-            (None, None, None) if scope.is_none() => Ok(None),
+            (None, None, None) if pretend => Ok(None),
             _ => Err("Give --issuer, --client-id and --client-secret, or nothing".into()),
         }
     }
