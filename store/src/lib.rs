@@ -1,7 +1,8 @@
 //! Where the grants of [`grantflow`] are kept, so that the next time nobody is asked to sign in, and so that
 //! many processes share one refresh token without using it twice.
 //!
-//! An adapter's `run_with(&store, machine)` binds a run to one of these stores:
+//! An adapter's `Transport::with_store` binds what runs on it to one of these stores. The features that some of them
+//! need are this crate's: name it beside the adapter.
 //!
 //! | store | shared by | keeps away others until |
 //! |---|---|---|
@@ -65,6 +66,10 @@ pub use redis_store::RedisStore;
 /// A change is made only if the version that the caller has seen still lies there, whoever else changes it,
 /// with a lease or without. A lease keeps others from beginning; the version keeps those who were late from
 /// overwriting what is newer.
+///
+/// A [`Failure`] is of [kind](grantflow::machine::FailureKind) `Connect`, `Broken` or `Timeout` if the same may well
+/// succeed later, else of kind `Store`. Where there is room for one text only, [`Stored::to_bytes`] makes one of
+/// version and value.
 pub trait Store: Send + Sync {
     /// What lies under the key, if anything does.
     ///
