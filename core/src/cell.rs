@@ -286,8 +286,12 @@ impl TokenCell {
     /// When to refresh: when the source says so, or a margin before the end that differs from cell to
     /// cell. Never at once: the same token handed out again is asked for ever more seldom than it ends.
     fn schedule(&mut self, now: Now, token: &Token) -> Due {
+        let left = token.expires_at().map_or(Duration::MAX, |end| end.since(now.wall));
         let in_time = match (token.refresh_after(), token.expires_at()) {
-            (Some(moment), _) => moment.since(now.wall),
+            (Some(moment), _) if moment > now.wall => {
+                return Due::after(moment.since(now.wall).max(SOONEST).min(left), now);
+            }
+            (Some(_), _) => Duration::ZERO,
             (None, Some(end)) => {
                 let life = end.since(token.issued_at());
                 let margin = match self.margin {
@@ -299,7 +303,6 @@ impl TokenCell {
             }
             (None, None) => return NEVER,
         };
-        let left = token.expires_at().map_or(Duration::MAX, |end| end.since(now.wall));
         // Not after the end either: until it is due it is handed out unasked.
         let wait = in_time.max(SOONEST.max(left.min(MARGIN).mul_f64(0.25))).min(left);
         Due::after(wait, now)
