@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use grantflow::cell::{Acquired, TokenCell};
 use grantflow::machine::FailureKind;
 use grantflow::source::{Grant, Outcome, TokenSource, Want};
 use grantflow::store::{RecordKey, SaveGrant, SharedGrant};
-use grantflow::{Advice, Error, ErrorKind, Failure, Timestamp};
+use grantflow::{Advice, Error, ErrorKind, Failure, ServerMetadata, Timestamp};
 use grantflow_tests::Fault;
 use grantflow_tests::demo::{client, signed_in};
 use grantflow_tests::processes::{Desk, Process, Trip, desk, desk_with, intent, kept, late, sent};
@@ -46,6 +47,18 @@ fn a_save_that_fails_costs_nobody_their_token_and_is_tried_again() {
     assert!(process.state.save_error().is_none() && again.refresh_after().is_none());
     assert_eq!((again.access_token(), kept(&desk, &source)), (token.access_token(), unsaved));
     assert!(intent(&desk, &source).is_none() && sent(&mut desk).len() == 1);
+}
+
+#[test]
+fn a_cell_asks_for_another_try_to_save_before_others_use_the_old_refresh_token_again() {
+    let (mut desk, source) = late();
+    let (mut process, mut cell) = (Process::of(&source), TokenCell::new(1));
+    let Acquired::Refresh(ticket) = cell.acquire(desk.world.now) else { panic!("there is none") };
+    desk.trip("save", Trip::Pass);
+    desk.trip("save", Trip::Fail);
+    let token = process.mint(&mut desk).unwrap();
+    cell.settle(ticket, desk.world.now, Ok(token));
+    assert_eq!(cell.next_wake(desk.world.now), Some(10 * SECOND));
 }
 
 #[test]
@@ -439,6 +452,30 @@ fn a_failure_that_is_certain_takes_the_intent_back_and_costs_no_attempt() {
         }
         Process::of(&source).mint(&mut desk).unwrap();
     }
+}
+
+#[test]
+fn a_request_that_cannot_even_be_made_costs_no_attempt() {
+    let (mut desk, source) = late();
+    let unknown = ServerMetadata::new(desk.world.server().metadata().issuer().clone());
+    let broken = SharedGrant::new(source.key().clone(), unknown, &client());
+    for _ in 0..3 {
+        let error = Process::of(&broken).mint(&mut desk).unwrap_err();
+        assert_eq!((error.kind(), intent(&desk, &source)), (ErrorKind::Config, None), "{error}");
+    }
+    Process::of(&source).mint(&mut desk).unwrap();
+}
+
+#[test]
+fn an_intent_that_was_written_although_the_store_failed_is_taken_back() {
+    let (mut desk, source) = late();
+    for _ in 0..3 {
+        desk.trip("save", Trip::Lose);
+        let error = Process::of(&source).mint(&mut desk).unwrap_err();
+        assert!(error.kind() == ErrorKind::Store && sent(&mut desk).is_empty(), "{error}");
+        desk.world.pass(60 * SECOND);
+    }
+    Process::of(&source).mint(&mut desk).unwrap();
 }
 
 #[test]

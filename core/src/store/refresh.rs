@@ -83,6 +83,8 @@ enum Stage {
     /// Waits under the lease until another's use is over.
     WaitIntent,
     SaveIntent,
+    /// After a failure to save it: whether it was written all the same.
+    LoadIntent,
     Discover(Box<Discovery>),
     Exchange(Box<Exchange<Token>>),
     SaveResult,
@@ -177,6 +179,12 @@ impl SharedRefresh {
         Ok(Next::Ask(Stage::Release, Effect::Store(StoreOp::Release { key: self.key() })))
     }
 
+    /// Ends with the result that is there.
+    fn give_up(&mut self) -> Result<Next, Error> {
+        let result = self.result.take().unwrap_or_else(|| Err(misused()));
+        self.release(result)
+    }
+
     /// Saves a record over the version that it came from.
     fn save(&self, stage: Stage, record: &Record, version: u64) -> Result<Next, Error> {
         let stored = record.write(version.saturating_add(1))?;
@@ -214,13 +222,14 @@ impl SharedRefresh {
             (Stage::SaveIntent, Reply::Store(StoreReply::Saved)) => self.saved_intent(now),
             // Somebody wrote who had no lease, or whose lease had ended: what is there now counts.
             (Stage::SaveIntent, Reply::Store(StoreReply::Conflict)) => self.again(),
-            (Stage::SaveIntent, Reply::Failed(failure)) => Err(failure.into()),
+            (Stage::SaveIntent, Reply::Failed(failure)) => {
+                self.result = Some(Err(failure.into()));
+                self.load(Stage::LoadIntent)
+            }
+            (Stage::LoadIntent, Reply::Store(StoreReply::Loaded(found))) => self.loaded_intent(found),
             (Stage::SaveResult, reply) => self.saved_result(reply),
             (Stage::LoadRejected, Reply::Store(StoreReply::Loaded(found))) => self.loaded_rejected(found, now),
-            (Stage::SaveFailure | Stage::LoadRejected, _) => {
-                let result = self.result.take().unwrap_or_else(|| Err(misused()));
-                self.release(result)
-            }
+            (Stage::SaveFailure | Stage::LoadIntent | Stage::LoadRejected, _) => self.give_up(),
             (Stage::Release, _) => Ok(Next::Go(Stage::Ended)),
             (Stage::Wait | Stage::WaitIntent, Reply::Refused) => Err(waited()),
             (Stage::Load | Stage::Lease | Stage::LoadLeased, Reply::Failed(failure)) => Err(failure.into()),
@@ -338,6 +347,19 @@ impl SharedRefresh {
         self.use_refresh_token(now)
     }
 
+    /// Takes an intent back of which nothing came, should it be there.
+    fn loaded_intent(&mut self, found: Option<Stored>) -> Result<Next, Error> {
+        let (record, version) = self.current.as_mut().ok_or_else(misused)?;
+        let next = version.saturating_add(1);
+        let there = found.filter(|found| found.version == next);
+        let there = there.and_then(|found| Record::read(&found, &self.grant.key).ok());
+        if there.is_none_or(|there| there.intent != record.intent) {
+            return self.give_up();
+        }
+        (record.intent, *version) = (self.before, next);
+        self.save_current(Stage::SaveFailure)
+    }
+
     fn use_refresh_token(&mut self, now: Now) -> Result<Next, Error> {
         match self.grant.server.known(&self.state, now.wall) {
             Ok(server) => self.exchange(&server, now),
@@ -354,10 +376,10 @@ impl SharedRefresh {
 
     fn exchange(&mut self, server: &ServerMetadata, now: Now) -> Result<Next, Error> {
         let (record, _) = self.current.as_ref().ok_or_else(misused)?;
-        let request = TokenRequest::refresh_token(server, &self.grant.client, &record.refresh_token)?
-            .granted(record.scopes.clone())
-            .rotation(record.rotation)
-            .wanted(&self.want);
+        let request = match TokenRequest::refresh_token(server, &self.grant.client, &record.refresh_token) {
+            Ok(request) => request.granted(record.scopes.clone()).rotation(record.rotation).wanted(&self.want),
+            Err(error) => return self.exchanged(Err(error), now),
+        };
         // All of it within the time that the intent tells others, and within the lease.
         let by_intent = record.intent.map(|intent| intent.deadline);
         let by_lease = self.lease.flatten().map(|end| end - SAVING);
