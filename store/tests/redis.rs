@@ -3,7 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -219,6 +219,47 @@ fn what_is_no_record_is_an_error_and_never_overwritten() {
         let value = &too_large.value[..];
         redis::cmd("HSET").arg(&name).arg("version").arg(1).arg("value").arg(value).exec(&mut direct).unwrap();
         assert_eq!(store.load(&key()).unwrap_err().kind(), FailureKind::Store);
+    }
+}
+
+#[test]
+fn a_server_that_others_have_taken_over_from_is_left() {
+    let (Some(old), Some(new)) = (RedisServer::start(), RedisServer::start()) else { return };
+    let port = Arc::new(AtomicU16::new(old.port()));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = format!("redis://{}", listener.local_addr().unwrap());
+    let target = port.clone();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let redis = TcpStream::connect((Ipv4Addr::LOCALHOST, target.load(Ordering::SeqCst))).unwrap();
+            let (mut asking, mut asked) = (client.try_clone().unwrap(), redis.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut asking, &mut asked));
+            let (mut answering, mut answered) = (redis, client);
+            std::thread::spawn(move || std::io::copy(&mut answering, &mut answered));
+        }
+    });
+    for store in each(&address) {
+        port.store(old.port(), Ordering::SeqCst);
+        old.ask("REPLICAOF NO ONE").unwrap();
+        assert!(store.save(&key(), None, &stored(1)).unwrap());
+        assert!(store.delete(&key(), 1).unwrap());
+        // The name of the service leads to another one, and the connection still to this.
+        port.store(new.port(), Ordering::SeqCst);
+        old.ask(&format!("REPLICAOF 127.0.0.1 {}", new.port())).unwrap();
+        assert!(store.save(&key(), None, &stored(2)).unwrap());
+        assert!(store.delete(&key(), 2).unwrap());
+    }
+}
+
+#[test]
+fn a_lease_goes_back_though_the_connection_was_closed_meanwhile() {
+    let Some(server) = RedisServer::start() else { return };
+    for store in each(&server.address()) {
+        // A person took their time, and Redis closes what lies idle.
+        let lease = store.try_lease(&key(), LEASE).unwrap().unwrap();
+        server.ask("CLIENT KILL TYPE normal");
+        drop(lease);
+        drop(store.try_lease(&key(), LEASE).unwrap().expect("it was given back"));
     }
 }
 

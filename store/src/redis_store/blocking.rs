@@ -7,7 +7,7 @@ use grantflow::Failure;
 use grantflow::store::{RecordKey, Stored};
 use redis::{Cmd, Connection, FromRedisValue, RedisResult};
 
-use super::{Settings, Tries, builder, check_size, read};
+use super::{Settings, Tries, builder, check_size, is_transient, read};
 use crate::memory::lock;
 use crate::{Lease, Store};
 
@@ -80,7 +80,7 @@ impl Inner {
         let mut idle = lock(&self.idle);
         match &result {
             // The others have most likely broken too.
-            Err(error) if error.is_io_error() => idle.clear(),
+            Err(error) if is_transient(error) => idle.clear(),
             _ if idle.len() < MAX_IDLE => idle.push(connection),
             _ => {}
         }
@@ -128,7 +128,8 @@ struct Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        // If it fails, the lease ends by itself.
-        let _: RedisResult<u64> = self.inner.ask_once(&self.release);
+        // The connection may have been closed meanwhile. If it fails again, the lease ends by itself.
+        let release = || self.inner.ask_once(&self.release);
+        let _: RedisResult<u64> = release().or_else(|_| release());
     }
 }

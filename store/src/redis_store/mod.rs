@@ -216,10 +216,11 @@ fn check_size(stored: &Stored) -> Result<(), Failure> {
     if size <= MAX_RECORD { Ok(()) } else { Err(Failure::not_sent(FailureKind::Store, why())) }
 }
 
-/// Whether the same may well succeed in a moment.
+/// Whether the same may well succeed in a moment, over another connection: what has become a replica stays one.
 fn is_transient(error: &RedisError) -> bool {
-    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, TryAgain};
-    error.is_io_error() || matches!(error.kind(), Kind::Server(BusyLoading | ClusterDown | MasterDown | TryAgain))
+    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, ReadOnly, TryAgain};
+    error.is_io_error()
+        || matches!(error.kind(), Kind::Server(BusyLoading | ClusterDown | MasterDown | ReadOnly | TryAgain))
 }
 
 /// What Redis says of an error may hold what was sent: only its code is told.

@@ -10,7 +10,7 @@ use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisResult};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::{Settings, Tries, builder, check_size, read};
+use super::{Settings, Tries, builder, check_size, is_transient, read};
 use crate::memory::lock;
 use crate::{AsyncStore, Lease};
 
@@ -66,7 +66,7 @@ impl Inner {
     async fn ask_once<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
         let connection = self.connection().await?;
         let result = command.query_async(&mut MultiplexedConnection::clone(&connection)).await;
-        if result.as_ref().is_err_and(|error| error.is_io_error()) {
+        if result.as_ref().is_err_and(is_transient) {
             // Unless somebody else has a new one by now.
             self.connection.lock().await.take_if(|now| Arc::ptr_eq(now, &connection));
         }
@@ -122,7 +122,11 @@ impl Drop for Taken {
     fn drop(&mut self) {
         let (inner, release) = (self.inner.clone(), std::mem::take(&mut self.release));
         let task = self.runtime.spawn(async move {
-            let _: RedisResult<u64> = inner.ask_once(&release).await;
+            let first: RedisResult<u64> = inner.ask_once(&release).await;
+            if first.is_err() {
+                // The connection may have been closed meanwhile.
+                let _: RedisResult<u64> = inner.ask_once(&release).await;
+            }
         });
         let mut returning = lock(&self.inner.returning);
         returning.retain(|lease| !lease.is_finished());
