@@ -18,6 +18,7 @@ pub(crate) fn drive<M: Machine>(transport: &Transport, mut machine: M, limit: &L
     #[cfg(feature = "store")]
     let mut held = grantflow_store::Held::new();
     let mut reply = Reply::Start;
+    let mut answered = false;
     loop {
         // Most steps need no randomness: only one that does ends without it.
         let mut cx = transport.cx().unwrap_or_else(|_| Cx::without_entropy(transport.now()));
@@ -25,7 +26,9 @@ pub(crate) fn drive<M: Machine>(transport: &Transport, mut machine: M, limit: &L
             Step::Done(result) => return result,
             Step::Do(effect) => effect,
         };
-        if let Some(error) = limit.over() {
+        // What an answer brought is still kept.
+        let keeps = answered && matches!(effect, Effect::Store(_));
+        if let Some(error) = limit.over().filter(|_| !keeps) {
             return Err(error);
         }
         transport.tell(Event::Effect(&effect));
@@ -38,9 +41,10 @@ pub(crate) fn drive<M: Machine>(transport: &Transport, mut machine: M, limit: &L
             effect => carry_out(transport, effect, limit),
         };
         transport.tell(Event::Reply(&reply));
+        answered |= matches!(reply, Reply::Http(_));
         // An answer that came in time is handed on, whatever happened meanwhile.
         if matches!(reply, Reply::Failed(_) | Reply::Slept)
-            && let Some(error) = limit.over()
+            && let Some(error) = limit.over().filter(|_| !keeps)
         {
             return Err(error);
         }

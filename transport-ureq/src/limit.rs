@@ -82,7 +82,7 @@ impl Limit {
 ///   it nevertheless; if it was a refresh whose refresh token the server replaces, the new one is lost.
 /// - A name lookup or TCP connect under way cannot be cut. It ends by the connect timeout (10 s unless
 ///   told otherwise) or by the request's own, whichever is first.
-/// - A machine that is done is done: its result is handed out.
+/// - A machine that is done is done: its result is handed out. What an answer brought is still written to the store.
 #[derive(Clone, Default)]
 pub struct Cancel(Arc<Inner>);
 

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use grantflow_tests::server::{Alter, Consent, RefreshTokens};
 use grantflow_tests::{Fault, Front, Place, Server, person};
-use grantflow_ureq::grantflow::source::Want;
-use grantflow_ureq::grantflow::store::{LoadGrant, SavedGrant};
-use grantflow_ureq::grantflow::{Advice, Client, ErrorKind, InstalledApp, Revocation, ServerMetadata};
+use grantflow_ureq::grantflow::source::{TokenSource as _, Want};
+use grantflow_ureq::grantflow::store::{LoadGrant, SavedGrant, SharedGrant};
+use grantflow_ureq::grantflow::{Advice, Client, ErrorKind, Event, InstalledApp, Reply, Revocation, ServerMetadata};
 use grantflow_ureq::grantflow_store::FileStore;
 use grantflow_ureq::{Cancel, Limit, Transport};
 
@@ -133,6 +133,28 @@ fn an_expired_token_is_refreshed_and_the_new_one_kept() {
         stage.assert_remembered();
         assert_eq!(stage.requests(), requests, "what the manager refreshed is kept too");
     }
+}
+
+#[test]
+fn what_an_answer_brought_is_kept_though_the_run_is_cancelled_just_then() {
+    let stage = Stage::new("cancelled-late");
+    stage.front.server().settings.refresh_tokens = RefreshTokens::Rotate { grace: Duration::ZERO };
+    stage.signed_in_long_ago();
+    let (cancel, before) = (Cancel::new(), stage.refreshes());
+    let handle = cancel.clone();
+    let transport = Transport::builder().watch(move |event| {
+        if matches!(event, Event::Reply(Reply::Http(_))) {
+            handle.cancel();
+        }
+    });
+    let transport = transport.build().unwrap().with_store(Arc::new(FileStore::new(&stage.directory)));
+    let app = stage.app();
+    let source = SharedGrant::new(app.record_key(""), app.server(), app.client());
+    let mint = source.mint(&Want::default(), &source.first_state());
+    let minted = transport.run_until(mint, &Limit::new().cancel(&cancel)).unwrap();
+    assert!(stage.kept().unwrap().refresh_token.matches(minted.token.refresh_token().unwrap().expose()));
+    stage.assert_remembered();
+    assert_eq!((stage.opened(), stage.refreshes()), (1, before + 1));
 }
 
 #[test]
