@@ -5,7 +5,7 @@ use std::time::Duration;
 use grantflow::machine::FailureKind;
 use grantflow::source::{Server as Known, Want};
 use grantflow::store::{RecordKey, SharedGrant};
-use grantflow::{Advice, ErrorKind, Failure, Issuer, Rotation, Timestamp};
+use grantflow::{Advice, ErrorKind, Failure, Issuer, Rotation, Timestamp, TokenType};
 use grantflow_tests::Fault;
 use grantflow_tests::demo::{client, signed_in};
 use grantflow_tests::processes::{Process, Trip, desk, desk_with, intent, kept, late, sent};
@@ -34,6 +34,16 @@ fn a_token_that_is_fresh_in_the_store_needs_no_request_and_no_lease() {
     desk.world.pass(SECOND);
     Process::of(&source).mint(&mut desk).unwrap();
     assert_eq!(desk.did, REFRESHED);
+}
+
+#[test]
+fn a_token_that_lives_shortly_is_due_when_a_quarter_of_its_life_is_left() {
+    let (mut desk, source) = desk_with(|settings| settings.lifetime = 60);
+    for (later, did) in [(44, ["load"].as_slice()), (1, REFRESHED.as_slice())] {
+        desk.world.pass(later * SECOND);
+        Process::of(&source).mint(&mut desk).unwrap();
+        assert_eq!(desk.did, did, "{later}");
+    }
 }
 
 #[test]
@@ -176,6 +186,12 @@ fn where_refresh_tokens_stay_there_is_no_intent_and_a_lost_answer_does_no_harm()
     assert_eq!(desk.did, ["load", "lease", "load", "http", "sleep", "http", "save", "release"]);
     assert_eq!(token.rotation(), Rotation::Never);
     assert!(intent(&desk, &source).is_none());
+    // Nor does it take longer than where they are replaced.
+    desk.shelf.expiring = true;
+    desk.world.pass(3600 * SECOND);
+    Process::of(&source).mint(&mut desk).unwrap();
+    let call = desk.world.sent().last().copied().cloned().unwrap();
+    assert_eq!(call.timeout, 30 * SECOND);
 }
 
 #[test]
@@ -287,6 +303,23 @@ fn two_wants_share_the_grant_and_not_the_token() {
         let token = Process { want, ..Process::of(&source) }.mint(&mut desk).unwrap();
         assert!(token.access_token() != one.access_token() && desk.did == REFRESHED);
     }
+}
+
+#[test]
+fn a_token_of_which_the_server_says_nothing_else_has_the_scopes_that_were_granted() {
+    let (mut desk, source) = late();
+    let token = Process { want: Want::default(), ..Process::of(&source) }.mint(&mut desk).unwrap();
+    assert_eq!((token.scopes().as_str(), &*desk.did), ("read write", REFRESHED.as_slice()));
+}
+
+#[test]
+fn a_token_that_is_more_than_its_text_is_not_kept_for_others() {
+    let (mut desk, source) = late();
+    let answer = r#"{"access_token":"bound","token_type":"DPoP","expires_in":3600,"refresh_token":"rt-next"}"#;
+    desk.world.server().fail(Place::Token, Fault::status(200, answer));
+    let token = Process::of(&source).mint(&mut desk).unwrap();
+    assert_eq!((token.token_type(), &*kept(&desk, &source)), (&TokenType::DPoP, "rt-next"));
+    assert!(!desk.record(source.key())["tokens"].to_string().contains("bound"));
 }
 
 #[test]

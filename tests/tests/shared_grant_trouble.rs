@@ -6,7 +6,7 @@ use std::time::Duration;
 use grantflow::cell::{Acquired, TokenCell};
 use grantflow::machine::FailureKind;
 use grantflow::source::{Grant, Outcome, TokenSource, Want};
-use grantflow::store::{RecordKey, SaveGrant, SharedGrant};
+use grantflow::store::{RecordKey, SaveGrant, SharedGrant, Stored};
 use grantflow::{Advice, Error, ErrorKind, Failure, ServerMetadata, Timestamp};
 use grantflow_tests::Fault;
 use grantflow_tests::demo::{client, signed_in};
@@ -158,6 +158,82 @@ fn what_could_not_be_saved_outlives_another_look_for_a_sign_in() {
 }
 
 #[test]
+fn what_could_not_be_saved_is_not_given_up_for_what_a_former_turn_remembers() {
+    let (mut desk, source) = late();
+    let mut grant: Grant<()> = Grant::new(Arc::new(source.clone()));
+    let (now, want) = (desk.world.now.wall, Want::access_token("read"));
+    let (_, former) = grant.begin(()).unwrap().split();
+    let mut first = desk.run(grant.mint(&former, &want, now, false).unwrap()).unwrap();
+    grant.replace(Arc::new(source.clone()));
+    let (_, turn) = grant.begin(()).unwrap().split();
+    desk.world.pass(3600 * SECOND);
+    desk.trip("save", Trip::Pass);
+    desk.trip("save", Trip::Fail);
+    let mut second = desk.run(grant.mint(&turn, &want, now, false).unwrap()).unwrap();
+    assert!(grant.finish(turn, now, Outcome::Minted(&mut second)).is_none());
+    assert!(grant.finish(former, now, Outcome::Minted(&mut first)).is_none());
+    assert!(grant.state().save_error().is_some());
+}
+
+#[test]
+fn what_could_not_be_saved_is_saved_over_a_record_that_a_replica_shows_as_it_was() {
+    let (mut desk, source) = late();
+    let mut process = Process::of(&source);
+    desk.trip("save", Trip::Pass);
+    desk.trip("save", Trip::Fail);
+    let token = process.mint(&mut desk).unwrap();
+    desk.lag = 60 * SECOND;
+    desk.before("save", |desk| desk.lag = Duration::ZERO);
+    process.mint(&mut desk).unwrap();
+    assert_eq!(desk.did, ["lease", "load", "save", "load", "release"]);
+    assert_eq!(kept(&desk, &source), token.refresh_token().unwrap().expose());
+}
+
+#[test]
+fn a_token_that_was_refused_does_not_come_back_from_a_replica() {
+    let (mut desk, source) = desk();
+    let mut process = Process::of(&source);
+    let first = process.mint(&mut desk).unwrap();
+    desk.world.pass(60 * SECOND);
+    let second = process.mint(&mut desk).unwrap();
+    desk.lag = 30 * SECOND;
+    desk.before("lease", |desk| desk.lag = Duration::ZERO);
+    let third = process.mint(&mut desk).unwrap();
+    assert!(third.access_token() != first.access_token() && third.access_token() != second.access_token());
+}
+
+#[test]
+fn who_asked_before_anybody_had_signed_in_finds_the_grant_that_came_since() {
+    let (mut desk, source) = late();
+    let there = desk.shelf.peek(source.key()).cloned();
+    desk.shelf.put(source.key(), desk.world.now.mono, None);
+    let (mut process, mut cell) = (Process::of(&source), TokenCell::new(1));
+    let Acquired::Refresh(ticket) = cell.acquire(desk.world.now) else { panic!("there is none") };
+    let error = process.mint(&mut desk).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotSignedIn);
+    cell.settle(ticket, desk.world.now, Err(error));
+    assert!(matches!(cell.acquire(desk.world.now), Acquired::Failed(_)));
+    desk.shelf.put(source.key(), desk.world.now.mono, there);
+    desk.world.pass(60 * SECOND);
+    assert!(matches!(cell.acquire(desk.world.now), Acquired::Refresh(_)));
+    process.mint(&mut desk).unwrap();
+}
+
+#[test]
+fn a_mint_that_was_torn_off_is_what_the_record_says_of_it_and_no_more() {
+    let (mut desk, source) = late();
+    let mut grant: Grant<()> = Grant::new(Arc::new(source.clone()));
+    let (now, want) = (desk.world.now.wall, Want::access_token("read"));
+    for _ in 0..3 {
+        let (_, turn) = grant.begin(()).unwrap().split();
+        assert!(grant.is_delicate(), "whoever ends waits for it");
+        assert!(grant.finish(turn, now, Outcome::Abandoned).is_none());
+    }
+    let (_, turn) = grant.begin(()).unwrap().split();
+    desk.run(grant.mint(&turn, &want, now, false).unwrap()).unwrap();
+}
+
+#[test]
 fn a_store_that_fails_between_two_tries_to_save_costs_nobody_the_result() {
     let (mut desk, source) = late();
     let mut process = Process::of(&source);
@@ -213,6 +289,51 @@ fn to_be_asked_again_in_order_to_save_does_not_mean_that_a_token_was_refused() {
         }
     }
     panic!("it goes on asking");
+}
+
+#[test]
+fn what_could_not_be_saved_is_in_use_although_the_record_cannot_be_read_any_more() {
+    let (mut desk, source) = late();
+    let mut process = Process::of(&source);
+    desk.trip("save", Trip::Pass);
+    desk.trip("save", Trip::Fail);
+    let token = process.mint(&mut desk).unwrap();
+    let torn = Stored { version: desk.version(source.key()) + 1, value: b"torn".to_vec().into() };
+    desk.shelf.put(source.key(), desk.world.now.mono, Some(torn));
+    let again = process.mint(&mut desk).unwrap();
+    assert_eq!((again.access_token(), desk.did.contains(&"save")), (token.access_token(), false));
+    assert_eq!(process.state.save_error().map(Error::kind), Some(ErrorKind::Store));
+}
+
+#[test]
+fn a_new_sign_in_ends_the_wish_to_save_what_it_replaced_even_if_the_lease_cannot_be_had() {
+    let (mut desk, source) = late();
+    let mut process = Process::of(&source);
+    desk.trip("save", Trip::Pass);
+    desk.trip("save", Trip::Fail);
+    process.mint(&mut desk).unwrap();
+    let newer = signed_in(&mut desk.world, "read");
+    desk.run(SaveGrant::new(source.key().clone(), Want::access_token("read"), &newer)).unwrap();
+    desk.lease(source.key(), 99);
+    let token = process.mint(&mut desk).unwrap();
+    assert_eq!((token.access_token(), &*desk.did), (newer.access_token(), ["lease", "sleep", "load"].as_slice()));
+    assert!(process.state.save_error().is_none() && token.refresh_after().is_none());
+}
+
+#[test]
+fn the_token_of_a_new_sign_in_is_another_than_the_one_that_it_kept_from_being_saved() {
+    let (mut desk, source) = late();
+    let (key, newer) = (source.key().clone(), signed_in(&mut desk.world, "read"));
+    let theirs = newer.clone();
+    desk.trip("save", Trip::Pass);
+    desk.before("save", move |desk| {
+        desk.shelf.forget_leases();
+        desk.run(SaveGrant::new(key, Want::access_token("read"), &theirs)).unwrap();
+    });
+    let mut process = Process::of(&source);
+    assert_ne!(process.mint(&mut desk).unwrap().access_token(), newer.access_token());
+    let token = process.mint(&mut desk).unwrap();
+    assert_eq!((token.access_token(), &*desk.did), (newer.access_token(), ["load"].as_slice()));
 }
 
 #[test]
@@ -283,6 +404,22 @@ fn a_refresh_token_that_was_refused_is_not_sent_again_because_others_tried_it_to
     let error = Process::of(&source).mint(&mut desk).unwrap_err();
     assert_eq!((error.kind(), sent(&mut desk).len()), (ErrorKind::Server, 1), "{:?}", desk.did);
     assert_eq!(intent(&desk, &source).unwrap().0, 2);
+    // What others wrote is no reason to leave the tokens of a grant that ended.
+    assert_eq!(desk.record(source.key())["tokens"], serde_json::json!({}));
+}
+
+#[test]
+fn an_old_record_from_a_replica_is_not_taken_for_what_somebody_else_got() {
+    let (mut desk, source) = late();
+    Process::of(&source).mint(&mut desk).unwrap();
+    desk.world.pass(3600 * SECOND);
+    let invalid = Fault::status(400, r#"{"error":"invalid_grant"}"#);
+    desk.before("http", |desk| {
+        desk.world.server().fail(Place::Token, invalid);
+        desk.lag = 5400 * SECOND;
+    });
+    let error = Process::of(&source).mint(&mut desk).unwrap_err();
+    assert_eq!((error.kind(), sent(&mut desk).len()), (ErrorKind::Server, 2), "{:?}", desk.did);
 }
 
 #[test]
@@ -367,6 +504,53 @@ fn a_newcomer_waits_until_a_use_is_over_whose_process_died() {
         assert!((before..=after).contains(&slept), "{slept:?}");
         assert_eq!((sent(&mut desk).len(), token.refresh_token().unwrap().expose()), (1, &*kept(&desk, &source)));
     }
+}
+
+#[test]
+fn a_lease_without_time_to_wait_and_use_it_is_given_back_at_once() {
+    // Another's use may go on for 30 s; then 15 s are needed for ours, and 10 s to save what comes of it.
+    for (lease, enough) in [(60, true), (56, true), (54, false), (50, false), (41, false)] {
+        let (mut desk, source) = late();
+        desk.shelf.expiring = true;
+        desk.die_before(source.mint(&Want::access_token("read"), &source.first_state()), "http");
+        desk.shelf.forget_leases();
+        desk.shelf.longest = Some(lease * SECOND);
+        match Process::of(&source).mint(&mut desk) {
+            Ok(_) => assert!(enough, "{lease}"),
+            Err(error) => assert_eq!((error.kind(), enough), (ErrorKind::Timeout, false), "{lease}: {error}"),
+        }
+        assert_eq!(desk.did == ["load", "lease", "load", "release"], !enough, "{lease}: {:?}", desk.did);
+    }
+}
+
+#[test]
+fn patience_includes_the_wait_for_another_s_use() {
+    let (mut desk, source) = late();
+    desk.shelf.expiring = true;
+    desk.die_before(source.mint(&Want::access_token("read"), &source.first_state()), "http");
+    let began = desk.world.now.mono;
+    desk.edit(source.key(), |record| record["intent"]["deadline"] = i64::MAX.into());
+    desk.before("sleep", |desk| {
+        desk.world.pass(80 * SECOND);
+        desk.shelf.forget_leases();
+    });
+    let error = Process::of(&source).mint(&mut desk).unwrap_err();
+    assert_eq!((error.kind(), sent(&mut desk).len()), (ErrorKind::Timeout, 0), "{error}");
+    assert!(desk.world.now.mono - began < 90 * SECOND);
+}
+
+#[test]
+fn a_process_that_asks_a_little_early_keeps_its_token_when_the_grace_window_has_closed() {
+    let (mut desk, source) = desk();
+    let mut process = Process::of(&source);
+    let held = process.mint(&mut desk).unwrap();
+    desk.world.pass(3170 * SECOND);
+    desk.die_before(source.mint(&Want::access_token("read"), &process.state), "http");
+    // Cells come due up to 6 minutes before the end.
+    desk.world.pass(75 * SECOND);
+    let token = process.mint(&mut desk).unwrap();
+    assert_eq!(token.access_token(), held.access_token(), "{:?}", desk.did);
+    assert!(sent(&mut desk).is_empty());
 }
 
 #[test]
@@ -468,14 +652,36 @@ fn a_request_that_cannot_even_be_made_costs_no_attempt() {
 
 #[test]
 fn an_intent_that_was_written_although_the_store_failed_is_taken_back() {
-    let (mut desk, source) = late();
-    for _ in 0..3 {
-        desk.trip("save", Trip::Lose);
-        let error = Process::of(&source).mint(&mut desk).unwrap_err();
-        assert!(error.kind() == ErrorKind::Store && sent(&mut desk).is_empty(), "{error}");
-        desk.world.pass(60 * SECOND);
+    for uses in [0, 1] {
+        let (mut desk, source) = late();
+        for _ in 0..uses {
+            desk.world.server().fail(Place::Token, Fault::DropBefore);
+            Process::of(&source).mint(&mut desk).unwrap_err();
+        }
+        for _ in 0..3 {
+            desk.trip("save", Trip::Lose);
+            let error = Process::of(&source).mint(&mut desk).unwrap_err();
+            assert!(error.kind() == ErrorKind::Store && sent(&mut desk).len() == uses, "{uses}: {error}");
+            // What an earlier use left behind stays.
+            assert_eq!(intent(&desk, &source).map_or(0, |intent| intent.0), uses as u64);
+            desk.world.pass(60 * SECOND);
+        }
+        Process::of(&source).mint(&mut desk).unwrap();
     }
-    Process::of(&source).mint(&mut desk).unwrap();
+}
+
+#[test]
+fn what_somebody_wrote_after_the_store_had_failed_is_not_taken_for_an_intent() {
+    let (mut desk, source) = late();
+    let (key, newer) = (source.key().clone(), signed_in(&mut desk.world, "read"));
+    let theirs = newer.clone();
+    desk.trip("save", Trip::Fail);
+    (0..2).for_each(|_| desk.trip("load", Trip::Pass));
+    desk.before("load", move |desk| {
+        desk.edit(&key, |record| record["refresh_token"] = theirs.refresh_token().unwrap().expose().into());
+    });
+    Process::of(&source).mint(&mut desk).unwrap_err();
+    assert_eq!(kept(&desk, &source), newer.refresh_token().unwrap().expose());
 }
 
 #[test]

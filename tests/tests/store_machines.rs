@@ -94,6 +94,19 @@ fn signing_out_revokes_what_lies_there_and_deletes_it_under_one_lease() {
 }
 
 #[test]
+fn the_lease_of_a_sign_out_holds_as_long_as_the_revocation_may_take() {
+    let (mut desk, key, token) = empty();
+    desk.shelf.expiring = true;
+    save(&mut desk, &key, &token).unwrap();
+    let there = key.clone();
+    desk.before("http", move |desk| {
+        let late = desk.world.now.mono + 30 * SECOND;
+        assert!(desk.shelf.leased_by(&there, late).is_some());
+    });
+    sign_out(&mut desk, &key).unwrap();
+}
+
+#[test]
 fn what_cannot_be_revoked_or_read_is_kept() {
     let (mut desk, key, token) = empty();
     save(&mut desk, &key, &token).unwrap();

@@ -204,8 +204,8 @@ fn headers(source: &dyn TokenSource) -> Option<Arc<http::HeaderMap>> {
     Some(source.request_headers()).filter(|headers| !headers.is_empty()).map(Arc::new)
 }
 
-/// Whether no further try can help until a person does something.
+/// Whether no further try can help until the credential is another one. Where nobody has signed in yet, somebody
+/// may at any time, in another process.
 pub(crate) fn is_final(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Server | ErrorKind::GrantLost | ErrorKind::NotSignedIn)
-        && error.advice() == Some(Advice::SignInAgain)
+    matches!(error.kind(), ErrorKind::Server | ErrorKind::GrantLost) && error.advice() == Some(Advice::SignInAgain)
 }

@@ -349,15 +349,15 @@ impl SharedRefresh {
 
     /// Takes an intent back of which nothing came, should it be there.
     fn loaded_intent(&mut self, found: Option<Stored>) -> Result<Next, Error> {
+        let there = self.read(found);
         let (record, version) = self.current.as_mut().ok_or_else(misused)?;
-        let next = version.saturating_add(1);
-        let there = found.filter(|found| found.version == next);
-        let there = there.and_then(|found| Record::read(&found, &self.grant.key).ok());
-        if there.is_none_or(|there| there.intent != record.intent) {
-            return self.give_up();
+        match there {
+            Ok((there, newer)) if there.intent == record.intent => {
+                (record.intent, *version) = (self.before, newer);
+                self.save_current(Stage::SaveFailure)
+            }
+            _ => self.give_up(),
         }
-        (record.intent, *version) = (self.before, next);
-        self.save_current(Stage::SaveFailure)
     }
 
     fn use_refresh_token(&mut self, now: Now) -> Result<Next, Error> {

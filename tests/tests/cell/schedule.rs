@@ -69,6 +69,12 @@ fn a_token_that_its_source_will_not_replace_yet_is_left_alone_until_then() {
     assert_eq!(cell.due(), (secs(1000).wall, secs(1000).mono));
     assert_eq!(name(&cell.acquire(secs(999))), "fresh");
     assert_eq!(name(&cell.acquire(secs(1000))), "due, and a ticket");
+    // However near that is, and however small the hurry.
+    for (after, due) in [(10_000, 10_000), (10, 1000)] {
+        let after = secs(0).wall + Duration::from_millis(after);
+        let cell = holding(1, token(Duration::ZERO, HOUR).with_refresh_after(after));
+        assert_eq!(cell.due().1 - secs(0).mono, Duration::from_millis(due));
+    }
 }
 
 #[test]
