@@ -79,13 +79,23 @@ impl Transport {
             return Ok(tokens);
         }
         let lease = self.lease(&key.for_sign_in(), app.time_limit()).await?;
+        let tokens = self.load_again_or_sign_in(app, key, refused).await;
+        give_back(lease).await;
+        tokens
+    }
+
+    async fn load_again_or_sign_in(
+        &self,
+        app: &InstalledApp,
+        key: RecordKey,
+        mut refused: Option<Secret>,
+    ) -> Result<TokenManager, Error> {
         // Somebody else may have just signed in.
         if let Some(tokens) = self.load(app, &key, &mut refused).await? {
             return Ok(tokens);
         }
         let token = self.sign_in(app).await?;
         self.run(SaveGrant::new(key.clone(), Want::default(), &token)).await?;
-        give_back(lease).await;
         let tokens = self.shared(app, key);
         tokens.start().await?;
         Ok(tokens)

@@ -1,8 +1,9 @@
 //! Signing in once and being remembered, against the pretend server over TCP and a store of files.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use grantflow::source::Want;
@@ -458,6 +459,47 @@ async fn a_run_that_is_dropped_gives_its_lease_back() {
         assert!(run.await.unwrap_err().is_cancelled());
         assert!(memory.try_lease(&key, Duration::ZERO).unwrap().is_some(), "it was given back");
     }
+}
+
+/// Notes on which thread leases are given back: it may have to wait there.
+#[derive(Default)]
+struct Noting(MemoryStore, Arc<Mutex<Vec<ThreadId>>>);
+
+struct Noted(#[expect(dead_code, reason = "it is given back")] Lease, Arc<Mutex<Vec<ThreadId>>>);
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        self.1.lock().unwrap().push(thread::current().id());
+    }
+}
+
+impl Store for Noting {
+    fn load(&self, key: &RecordKey) -> Result<Option<Stored>, Failure> {
+        self.0.load(key)
+    }
+    fn save(&self, key: &RecordKey, expected: Option<u64>, stored: &Stored) -> Result<bool, Failure> {
+        self.0.save(key, expected, stored)
+    }
+    fn delete(&self, key: &RecordKey, expected: u64) -> Result<bool, Failure> {
+        self.0.delete(key, expected)
+    }
+    fn try_lease(&self, key: &RecordKey, time: Duration) -> Result<Option<Lease>, Failure> {
+        let lease = self.0.try_lease(key, time)?;
+        Ok(lease.map(|lease| Lease::new(lease.until(), Noted(lease, self.1.clone()))))
+    }
+}
+
+#[tokio::test]
+async fn leases_are_given_back_where_that_may_wait_whatever_comes_of_the_sign_in() {
+    let stage = Stage::new("where");
+    let store = Noting::default();
+    let notes = store.1.clone();
+    let transport = Transport::new().unwrap().with_store(Arc::new(store));
+    let nobody = stage.app().show(|_| ()).timeout(Duration::from_millis(50));
+    transport.load_or_sign_in(&nobody, "").await.unwrap_err();
+    transport.load_or_sign_in(&stage.app(), "").await.unwrap();
+    let notes = notes.lock().unwrap();
+    assert!(notes.len() >= 3 && !notes.contains(&thread::current().id()), "{notes:?}");
 }
 
 /// A store that panics as it saves.
