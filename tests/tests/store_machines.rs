@@ -260,7 +260,10 @@ fn a_driver_without_a_store_is_told_so() {
             _ => load(&mut desk, &key).map(drop),
         };
         let error = error.unwrap_err();
-        assert!(error.kind() == ErrorKind::Unsupported && error.to_string().contains("Store"), "{nth}: {error}");
+        assert!(
+            error.kind() == ErrorKind::Unsupported && error.to_string().contains("bound to a store"),
+            "{nth}: {error}"
+        );
     }
 }
 

@@ -188,10 +188,10 @@ impl Error {
     }
 
     pub(crate) fn refused(effect: &'static str) -> Self {
-        Self::new(
-            ErrorKind::Unsupported,
-            format!("the driver does not carry out the effect {effect}, which this needs"),
-        )
+        // The driver may be able to, and have no store.
+        let hint = if effect == "Store" { "; is it bound to a store?" } else { "" };
+        let message = format!("the driver does not carry out the effect {effect}, which this needs{hint}");
+        Self::new(ErrorKind::Unsupported, message)
     }
 
     /// The error of an OAuth error answer, with the advice that its code allows.
