@@ -25,6 +25,27 @@
 //! assert!(!store.save(&key, None, &stored)?, "something lies there already");
 //! # Ok::<(), grantflow::Error>(())
 //! ```
+//!
+//! `load_or_sign_in` of the adapters does all that an installed application needs. A service for many people keeps what
+//! each of them granted, and any of its processes uses it:
+//!
+//! ```no_run
+//! use grantflow::source::Want;
+//! use grantflow::store::{RecordKey, SaveGrant, SharedGrant};
+//! use grantflow::{Client, Error, ServerMetadata, Token};
+//! use grantflow_ureq::{TokenManager, Transport};
+//!
+//! // The transport is bound to a store; the token is what Alice's sign-in brought.
+//! fn keep(transport: &Transport, server: &ServerMetadata, client: &Client, token: &Token) -> Result<(), Error> {
+//!     let key = RecordKey::new(server.issuer(), client, "alice");
+//!     transport.run(SaveGrant::new(key, Want::default(), token))
+//! }
+//!
+//! fn tokens(transport: &Transport, server: &ServerMetadata, client: &Client) -> TokenManager {
+//!     let key = RecordKey::new(server.issuer(), client, "alice");
+//!     TokenManager::new(transport, SharedGrant::new(key, server, client), Want::default())
+//! }
+//! ```
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
