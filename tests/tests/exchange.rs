@@ -160,9 +160,19 @@ fn an_error_that_names_its_cause_is_worth_more_than_a_status_that_says_later() {
             world.server().fail(Place::Token, Fault::status(status, body));
         }
         let machine = client_credentials(&mut world);
-        assert_eq!(world.run(machine).unwrap_err().status(), Some(status));
+        let error = world.run(machine).unwrap_err();
+        assert_eq!(
+            (error.status(), error.is_uncertain()),
+            (Some(status), false),
+            "what may be repeated leaves no doubt"
+        );
         assert_eq!(world.sent().len(), requests, "{status} {body}");
     }
+    // Behind a gateway nobody knows what the server has done, whatever the gateway calls it.
+    let gateway = Fault::status(502, r#"{"error":"invalid_request"}"#);
+    let (_, result, _) =
+        run(|world| refresh(world, Rotation::Rotates), |world| world.server().fail(Place::Token, gateway));
+    assert!(result.unwrap_err().is_uncertain());
 }
 
 #[test]
@@ -299,6 +309,34 @@ fn a_wall_clock_that_jumps_changes_no_wait() {
         assert_eq!((steps, world.slept().len()), (3, 1));
         assert!(world.now.mono - began < SECOND && token.expires_at().is_some());
     }
+}
+
+#[test]
+fn a_pause_that_took_all_the_time_there_was_is_the_end() {
+    let mut world = world();
+    world.server().fail(Place::Token, Fault::status(503, ""));
+    let mut machine = client_credentials(&mut world);
+    let mut reply = Reply::Start;
+    let error = loop {
+        match machine.resume(&mut world.cx(), reply) {
+            Step::Done(result) => break result.unwrap_err(),
+            Step::Do(effect) => reply = world.carry_out(effect),
+        }
+        if let Reply::Slept = reply {
+            world.pass(30 * SECOND);
+        }
+    };
+    assert_eq!((error.status(), world.sent().len()), (Some(503), 1));
+}
+
+#[test]
+fn an_answer_that_a_driver_should_have_cut_is_refused() {
+    let mut world = world();
+    let mut machine = client_credentials(&mut world);
+    let Step::Do(Effect::Http(call)) = machine.resume(&mut world.cx(), Reply::Start) else { panic!("a request") };
+    let answer = http::Response::new(vec![b' '; call.max_body + 1]);
+    let Step::Done(Err(error)) = machine.resume(&mut world.cx(), Reply::Http(answer)) else { panic!("an error") };
+    assert!(error.kind() == ErrorKind::InvalidResponse && error.to_string().contains("larger"), "{error}");
 }
 
 #[test]

@@ -92,7 +92,7 @@ impl<T> Machine for Exchange<T> {
                         let done_nothing = answer::turns_away(response.status(), &error);
                         self.pause(cx, if done_nothing { error } else { error.uncertain() }, true)
                     }
-                    // The server did what was asked, and its answer cannot be used.
+                    // The server did what was asked, even if its answer cannot be used, unless it says that it did not.
                     Err(error) if response.status().is_success() && error.server().is_none() => {
                         self.end(Err(error.uncertain()))
                     }
@@ -194,11 +194,7 @@ impl<T> Exchange<T> {
         let genuine = (self.request.genuine)(response).map_err(|error| error.with_status(status.as_u16()));
         if status.is_success() {
             genuine?;
-            // The server did what was asked, even if its answer cannot be used, unless it says that it did not.
-            return (self.parse)(Received { response, sent, now }).map_err(|error| {
-                let error = error.with_status(status.as_u16());
-                if error.server().is_some() { error } else { error.uncertain() }
-            });
+            return (self.parse)(Received { response, sent, now }).map_err(|error| error.with_status(status.as_u16()));
         }
         let error = answer::error_answer(response, now);
         Err(if error.is_transient() { error } else { genuine.err().unwrap_or(error) })

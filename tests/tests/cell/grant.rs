@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use grantflow::machine::FailureKind;
 use grantflow::source::{Credential, Grant, Minted, Outcome, TokenSource, Turn, Want};
-use grantflow::{Error, ErrorKind, Failure, Issuer, Rotation, Secret, ServerMetadata};
+use grantflow::{Advice, Error, ErrorKind, Failure, Issuer, Rotation, Secret, ServerMetadata, Token};
 use grantflow_tests::server::{Alter, RefreshTokens};
 use grantflow_tests::{Fault, Place, Server, World, demo};
 
@@ -132,6 +132,43 @@ fn metadata_is_discovered_once_and_then_all_that_waited_get_their_turn() {
     assert_eq!(served, (0..20).collect::<Vec<_>>());
     let seen = world.server().seen();
     assert_eq!(seen.len() - seen.iter().filter(|seen| seen.place == Place::Token).count(), 1);
+}
+
+#[test]
+fn metadata_is_read_again_after_a_day_and_if_it_cannot_be_the_old_does() {
+    let mut world = World::with(Server::demo());
+    let mut grant = Grant::new(client_credentials(Issuer::new("https://as.example").unwrap()));
+    let mut read_after = |world: &mut World, time| {
+        world.pass(time);
+        let before = world.server().seen().len();
+        refresh(world, &mut grant, false).unwrap();
+        let seen = world.server().seen();
+        seen[before..].iter().filter(|seen| seen.place != Place::Token).count()
+    };
+    let day = 24 * 3600 * SECOND;
+    assert_eq!(read_after(&mut world, Duration::ZERO), 1);
+    assert_eq!(read_after(&mut world, day - SECOND), 0);
+    (0..4).for_each(|_| world.server().fail(Place::OpenIdMetadata, Fault::status(503, "")));
+    assert!(read_after(&mut world, SECOND) > 1, "it is tried again and again, and done without");
+    assert_eq!(read_after(&mut world, SECOND), 1);
+    assert_eq!(read_after(&mut world, SECOND), 0);
+}
+
+#[test]
+fn a_fixed_token_that_has_ended_calls_for_another_sign_in() {
+    let mut world = World::with(Server::demo());
+    let token = Token::bearer("fixed", world.now.wall, Some(world.now.wall + SECOND)).unwrap();
+    let mut grant = Grant::new(Arc::new(Credential::fixed(token)));
+    assert_eq!(refresh(&mut world, &mut grant, false).unwrap().token.access_token(), "fixed");
+    world.pass(SECOND);
+    assert_eq!(refresh(&mut world, &mut grant, false).unwrap_err().advice(), Some(Advice::SignInAgain));
+}
+
+#[test]
+fn a_token_of_which_the_server_says_nothing_else_has_the_scopes_that_were_granted() {
+    let (mut world, source) = world();
+    let minted = world.run(source.mint(&Want::default(), &source.first_state())).unwrap();
+    assert_eq!(minted.token.scopes().as_str(), "read write");
 }
 
 #[test]
