@@ -105,7 +105,9 @@ impl Settings {
     fn open(address: &str) -> Result<Self, Error> {
         let wrong = |error: RedisError| {
             // The address may hold a password: it is not shown.
-            Error::new(ErrorKind::Config, format!("the address of Redis cannot be used: {}", error.category()))
+            let why = error.category();
+            let such = "such as redis://host:6379/0; rediss:// needs a feature of crate redis for TLS";
+            Error::new(ErrorKind::Config, format!("the address of Redis cannot be used: {why} ({such})"))
         };
         Ok(Self::new(Client::open(address).map_err(wrong)?))
     }
@@ -228,7 +230,10 @@ fn failure(error: &RedisError) -> Failure {
     let (kind, what) = match (error.is_io_error(), error.is_timeout()) {
         (true, true) => (FailureKind::Timeout, "Redis did not answer in time".to_owned()),
         (true, false) => (FailureKind::Connect, format!("Redis: {error}")),
-        _ => (FailureKind::Store, format!("Redis: {} {}", error.category(), error.code().unwrap_or_default())),
+        _ => {
+            let what = format!("Redis: {} {}", error.category(), error.code().unwrap_or_default());
+            (FailureKind::Store, what.trim_end().to_owned())
+        }
     };
     Failure::not_sent(if is_transient(error) && kind == FailureKind::Store { FailureKind::Connect } else { kind }, what)
 }
@@ -238,6 +243,17 @@ mod tests {
     use std::io;
 
     use super::*;
+
+    #[test]
+    fn an_address_that_cannot_be_used_is_told_without_its_password() {
+        for address in
+            ["localhost:6379", "http://user:canary@localhost", "redis://user:canary@localhost:x"]
+        {
+            let error = RedisStore::new(address).unwrap_err();
+            assert!(error.kind() == ErrorKind::Config && error.to_string().contains("redis://host"), "{error}");
+            assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+        }
+    }
 
     #[test]
     fn whoever_was_suspended_tries_twice_all_the_same() {
