@@ -246,9 +246,7 @@ mod tests {
 
     #[test]
     fn an_address_that_cannot_be_used_is_told_without_its_password() {
-        for address in
-            ["localhost:6379", "http://user:canary@localhost", "redis://user:canary@localhost:x"]
-        {
+        for address in ["localhost:6379", "http://user:canary@localhost", "redis://user:canary@localhost:x"] {
             let error = RedisStore::new(address).unwrap_err();
             assert!(error.kind() == ErrorKind::Config && error.to_string().contains("redis://host"), "{error}");
             assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
