@@ -144,6 +144,7 @@ fn a_new_sign_in_replaces_what_lay_there_whatever_it_was() {
         desk.shelf.put(&key, desk.world.now.mono, Some(stored));
         let error = load(&mut desk, &key).unwrap_err();
         assert!(error.kind() == ErrorKind::Store && error.to_string().contains("cannot be read"), "{error}");
+        assert!(error.to_string().contains(&key.name()), "{error}");
         save(&mut desk, &key, &token).unwrap();
         assert!(load(&mut desk, &key).unwrap().is_some() && desk.version(&key) > version);
     }
@@ -324,7 +325,7 @@ fn a_record_in_one_piece_comes_back_and_anything_else_is_refused() {
     for (bytes, word) in [
         (&b""[..], "no record"),
         (b"{\"refresh_token\":\"x\"}", "no record"),
-        (b"grantflow record 2 version 1\n{}", "no record"),
+        (b"grantflow record 2 version 1\n{}", "newer release"),
         (b"grantflow record 1 version 1", "torn"),
         (b"grantflow record 1 version \n{}", "no number"),
         (b"grantflow record 1 version x\n{}", "no number"),
@@ -334,5 +335,7 @@ fn a_record_in_one_piece_comes_back_and_anything_else_is_refused() {
     ] {
         let error = Stored::from_bytes(bytes).unwrap_err();
         assert!(error.kind() == ErrorKind::Store && error.to_string().contains(word), "{word}: {error}");
+        // What a newer program can read must not be deleted.
+        assert_eq!(error.to_string().contains("delete it"), word != "newer release", "{error}");
     }
 }

@@ -11,8 +11,8 @@ use crate::{TokenManager, Transport};
 
 /// How long between two looks at what another process does.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long a lease must hold for all that is done besides waiting for a person.
-const WORK: Duration = Duration::from_secs(60);
+/// How long a lease must hold: where it ends by itself, a program that died lets the next one ask after that.
+const LEASE: Duration = Duration::from_secs(180);
 /// The longest to wait for anything.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -23,7 +23,9 @@ impl Transport {
     /// apart.
     ///
     /// Someone is asked to sign in if nothing is kept, or it was revoked, or lacks scopes; not because a request
-    /// failed. If two programs need it at once, one of them asks and the other takes what comes of it.
+    /// failed. If two programs need it at once, one of them asks and the other takes what comes of it, for three
+    /// minutes at least. Who grants fewer scopes than were asked for is asked again the next time: look at
+    /// [`Token::scopes`](grantflow::Token::scopes).
     /// Whatever the manager refreshes goes through the store. Dropping the future ends it and leaves nothing behind.
     ///
     /// ```no_run
@@ -150,7 +152,7 @@ impl Transport {
         let begin = Instant::now();
         loop {
             let key = key.clone();
-            if let Some(lease) = self.on_store(move |store| store.try_lease(&key, patience + WORK)).await? {
+            if let Some(lease) = self.on_store(move |store| store.try_lease(&key, LEASE)).await? {
                 return Ok(lease);
             }
             if begin.elapsed() >= patience {

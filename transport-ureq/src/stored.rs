@@ -12,8 +12,8 @@ use crate::{Limit, TokenManager, Transport};
 
 /// How long between two looks at what another process does.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long a lease must hold for all that is done besides waiting for a person.
-const WORK: Duration = Duration::from_secs(60);
+/// How long a lease must hold: where it ends by itself, a program that died lets the next one ask after that.
+const LEASE: Duration = Duration::from_secs(180);
 
 impl Transport {
     /// Loads what the person granted before and keeps it fresh, or signs them in and keeps that: the first
@@ -22,7 +22,9 @@ impl Transport {
     /// apart.
     ///
     /// Someone is asked to sign in if nothing is kept, or it was revoked, or lacks scopes; not because a request
-    /// failed. If two programs need it at once, one of them asks and the other takes what comes of it.
+    /// failed. If two programs need it at once, one of them asks and the other takes what comes of it, for three
+    /// minutes at least. Who grants fewer scopes than were asked for is asked again the next time: look at
+    /// [`Token::scopes`](grantflow::Token::scopes).
     /// Whatever the manager refreshes goes through the store.
     ///
     /// ```no_run
@@ -138,7 +140,7 @@ impl Transport {
 fn lease(store: &dyn Store, key: &RecordKey, patience: Duration, limit: &Limit) -> Result<Lease, Error> {
     let end = Instant::now() + patience.min(LONGEST);
     loop {
-        if let Some(lease) = store.try_lease(key, patience.min(LONGEST) + WORK)? {
+        if let Some(lease) = store.try_lease(key, LEASE)? {
             return Ok(lease);
         }
         if let Some(error) = limit.over() {

@@ -1,7 +1,7 @@
 //! Grants kept in a store, which several processes and machines may share: the effects of a store
 //! ([`StoreOp`]), what lies in it ([`Stored`]), and the machines that work on it.
 //!
-//! A store is six calls on one key: load, save by compare-and-set on the version, delete by the same, lease,
+//! A store is five calls on one key: load, save by compare-and-set on the version, delete by the same, lease,
 //! release. A lease keeps others away while a refresh token is used; the version keeps a late holder of a
 //! lease from overwriting what is newer.
 
@@ -112,11 +112,18 @@ impl Stored {
     ///
     /// [`ErrorKind::Store`] if it is anything else: torn, of a later format, or not ours.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        let wrong = |why: &'static str| Error::new(ErrorKind::Store, why);
+        let wrong = |why| Error::new(ErrorKind::Store, format!("{why}; look at it, and delete it to sign in anew"));
         if bytes.len() > MAX_RECORD {
             return Err(wrong("the record is larger than 256 KiB"));
         }
-        let rest = bytes.strip_prefix(HEAD.as_bytes()).ok_or_else(|| wrong("this is no record of grantflow"))?;
+        let rest = match bytes.strip_prefix(HEAD.as_bytes()) {
+            Some(rest) => rest,
+            None if bytes.starts_with(ANY_HEAD.as_bytes()) => {
+                let why = "the record was written by a newer release of grantflow: update this program";
+                return Err(Error::new(ErrorKind::Store, why));
+            }
+            None => return Err(wrong("this is no record of grantflow")),
+        };
         let end = rest.iter().position(|&byte| byte == b'\n').ok_or_else(|| wrong("the record is torn"))?;
         let (version, value) = rest.split_at_checked(end).unwrap_or((rest, &[]));
         let version = std::str::from_utf8(version).ok().and_then(|text| text.parse().ok());
@@ -127,6 +134,8 @@ impl Stored {
 
 /// How a record in one piece begins; behind it stands the version.
 const HEAD: &str = "grantflow record 1 version ";
+/// How one of any format does.
+const ANY_HEAD: &str = "grantflow record ";
 
 impl fmt::Debug for Stored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

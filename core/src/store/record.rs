@@ -57,7 +57,9 @@ impl Record {
     /// The record of a grant that a person has just given.
     pub(super) fn of(key: RecordKey, want: &Want, token: &Token, version: u64) -> Result<Self, Error> {
         let refresh_token = token.refresh_token().ok_or_else(|| {
-            Error::config("there is no refresh token to keep: ask for offline access when the user signs in")
+            Error::config(
+                "there is no refresh token to keep: ask for offline access, and for consent anew, when the user signs in",
+            )
         })?;
         let mut record = Self {
             key,
@@ -117,8 +119,12 @@ impl Record {
     /// Reads what lies in a store, and checks that it is this grant.
     pub(super) fn read(stored: &Stored, key: &RecordKey) -> Result<Self, Error> {
         let wrong = |why: String| Error::new(ErrorKind::Store, format!("the stored grant {key} {why}"));
-        let record: Self = serde_json::from_slice(&stored.value)
-            .map_err(|e| wrong(format!("cannot be read (line {}, column {})", e.line(), e.column())))?;
+        let record: Self = serde_json::from_slice(&stored.value).map_err(|e| {
+            let (line, column, name) = (e.line(), e.column(), key.name());
+            wrong(format!(
+                "cannot be read (line {line}, column {column}); look at {name}, and delete it to sign in anew"
+            ))
+        })?;
         if record.key != *key {
             return Err(wrong(format!("is another one: {}", record.key)));
         }

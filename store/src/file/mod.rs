@@ -83,8 +83,7 @@ impl FileStore {
     fn read(&self, key: &RecordKey) -> Result<Option<Stored>, Failure> {
         let path = self.path(key, "grant");
         let Some(bytes) = private::read(&path, MAX_RECORD)? else { return Ok(None) };
-        let wrong = |error| private::failed(&path, format!("{error}; look at it, and delete it to sign in anew"));
-        Stored::from_bytes(&bytes).map(Some).map_err(wrong)
+        Stored::from_bytes(&bytes).map(Some).map_err(|error| private::failed(&path, error.to_string()))
     }
 
     /// Changes a record if it has this version, while nobody else can.
