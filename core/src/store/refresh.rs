@@ -38,9 +38,9 @@ const ROUNDS: u32 = 32;
 /// Begin ─▶ Load ─▶ (fresh: done) ─▶ Lease ─▶ LoadLeased ─▶ (fresh: release, done)
 ///           ▲                         │ busy          ▲      │
 ///           └───────── Wait ◀─────────┘               │      ▼
-///                                           conflict  └── SaveIntent ─▶ Discover? ─▶ Exchange
-///                                                                                       │
-///                  done ◀─ Release ◀─ SaveResult ◀──────────────── token ───────────────┤
+///                                           conflict  ├── SaveIntent ─▶ Discover? ─▶ Exchange
+///                                                     │                                 │
+///                  done ◀─ Release ◀────────────── SaveResult ◀──────── token ──────────┤
 ///                            ▲                                                          │
 ///                            └── SaveFailure (the intent is over, or stays) ◀── error ──┘
 /// ```

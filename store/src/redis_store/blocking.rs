@@ -16,6 +16,9 @@ const MAX_IDLE: usize = 4;
 
 /// Keeps grants in Redis, so that a fleet of machines shares them. Cheap to clone; clones share connections.
 ///
+/// A program on tokio does better with `AsyncRedisStore` (feature `redis-tokio`): where a run is dropped in the
+/// middle, this one gives its lease back at once, and waits for Redis there.
+///
 /// A grant is a hash of `version` and `value`; it is changed by a script that compares the version. A lease is a
 /// key beside it with a random owner, taken by `SET NX PX`, which ends by itself after the time asked for and no
 /// less than 60 s.
