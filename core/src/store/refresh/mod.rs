@@ -23,8 +23,6 @@ const USE: Duration = Duration::from_secs(30);
 const SHORTEST_USE: Duration = Duration::from_secs(15);
 /// What is left of a lease for saving when a use has taken all its time.
 const SAVING: Duration = Duration::from_secs(10);
-/// How long what a dead process has sent may be on its way.
-const AFTERMATH: Duration = Duration::from_secs(1);
 /// How long to wait for others who use the grant.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How long servers that rotate let a refresh token be used again, where they do at all.
@@ -303,11 +301,10 @@ impl SharedRefresh {
         }
         let left = self.left(&record, now.wall);
         match record.intent {
-            // The other use may still be under way. Where clocks differ, it is over when we have waited for as
-            // long as any use takes. A lease that has no end was given back, or its holder is dead.
+            // The other use may still be under way: even if its process is dead, the server may have its request
+            // yet. Where clocks differ, it is over when we have waited for as long as any use takes.
             Some(intent) if now.wall < intent.deadline && self.waited != Some(version) => {
-                let longest = if self.lease.flatten().is_some() { USE } else { AFTERMATH };
-                let left = intent.deadline.since(now.wall).min(longest);
+                let left = intent.deadline.since(now.wall).min(USE);
                 let enough = self.lease.flatten().is_none_or(|end| end - SHORTEST_USE - SAVING > now.wall + left);
                 if now.mono.saturating_add(left) >= self.until || !enough {
                     return self.release(Err(waited()));
