@@ -13,8 +13,6 @@ use crate::{TokenManager, Transport};
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long a lease must hold: where it ends by itself, a program that died lets the next one ask after that.
 const LEASE: Duration = Duration::from_secs(180);
-/// The longest to wait for anything.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Transport {
     /// Loads what the person granted before and keeps it fresh, or signs them in and keeps that: the first
@@ -148,7 +146,6 @@ impl Transport {
 
     /// Waits until nobody else works on the key, at most this long.
     async fn lease(&self, key: &RecordKey, patience: Duration) -> Result<Lease, Error> {
-        let patience = patience.min(LONGEST);
         let begin = Instant::now();
         loop {
             let key = key.clone();

@@ -52,8 +52,8 @@ impl SharedRefresh {
     /// Saves what is not saved yet over what lies there, unless that is newer.
     pub(super) fn save_result(&mut self, found: Option<Stored>, now: Now) -> Result<Next, Error> {
         let mut unsaved = self.state.remembered.unsaved.take().ok_or_else(misused)?;
-        let goes_over = match found.clone() {
-            Some(stored) => self.read(Some(stored)).map(|(record, version)| unsaved.goes_over(&record, version)),
+        let goes_over = match &found {
+            Some(there) => Record::read(there, &self.grant.key).map(|it| unsaved.goes_over(&it, there.version)),
             // Somebody has signed out.
             None => Ok(false),
         };
