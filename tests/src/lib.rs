@@ -13,6 +13,7 @@
 
 pub mod canary;
 pub mod command;
+pub mod counting;
 pub mod demo;
 pub mod examples;
 pub mod front;

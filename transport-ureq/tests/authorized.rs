@@ -4,54 +4,21 @@ mod common;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 use common::{Server, read_request};
+use grantflow_tests::counting::Counting;
 use grantflow_ureq::grantflow::google::api_key;
-use grantflow_ureq::grantflow::source::{Credential, GrantState, Mint, Minted, TokenSource, Want};
-use grantflow_ureq::grantflow::{Challenge, Cx, Error, ErrorKind, Machine, Reply, Step, Token};
+use grantflow_ureq::grantflow::source::{Credential, TokenSource, Want};
+use grantflow_ureq::grantflow::{Challenge, Error, ErrorKind, Token};
 use grantflow_ureq::ureq::config::Config;
 use grantflow_ureq::ureq::{self, Agent, Proxy, SendBody};
 use grantflow_ureq::{Authorize, AuthorizedAgent, TokenManager, Transport};
-use http::{HeaderMap, HeaderValue, Request, Response};
-
-/// A source of `token-1`, `token-2` and so on, up to the last.
-#[derive(Clone)]
-struct Counting {
-    minted: Arc<AtomicUsize>,
-    last: usize,
-}
-
-impl Counting {
-    fn minted(&self) -> usize {
-        self.minted.load(SeqCst)
-    }
-}
-
-impl TokenSource for Counting {
-    fn mint(&self, _: &Want, _: &GrantState) -> Mint {
-        Box::new(self.clone())
-    }
-    fn request_headers(&self) -> HeaderMap {
-        HeaderMap::from_iter([("x-goog-user-project".parse().unwrap(), HeaderValue::from_static("demo-project"))])
-    }
-}
-
-impl Machine for Counting {
-    type Output = Minted;
-    fn resume(&mut self, cx: &mut Cx, _: Reply) -> Step<Minted> {
-        let number = self.minted.fetch_add(1, SeqCst) + 1;
-        if number > self.last {
-            return Step::Done(Err(Error::new(ErrorKind::Transport, "there are no more")));
-        }
-        Step::Done(Token::bearer(&format!("token-{number}"), cx.now().wall, None).map(Minted::from))
-    }
-}
+use http::{Request, Response};
 
 fn tokens(last: usize) -> (Counting, TokenManager) {
-    let source = Counting { minted: Arc::default(), last };
+    let source = Counting::up_to(last);
     (source.clone(), manager(source))
 }
 
