@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use grantflow::machine::{FailureKind, Reach, Repeat};
 use grantflow::{
-    Advice, Cx, Discovery, Effect, Error, ErrorKind, Exchange, Failure, Issuer, Machine, Now, Reply, Revocation,
-    Rotation, Step, Timestamp, Token, TokenRequest,
+    Advice, Cx, Discovery, Effect, Error, ErrorKind, Failure, Issuer, Machine, Now, Reply, Revocation, Rotation, Step,
+    Timestamp, TokenExchange, TokenRequest,
 };
 use grantflow_tests::demo::{self, batch, client};
 use grantflow_tests::{Fault, Place, Server, World};
@@ -40,7 +40,7 @@ fn refresh(world: &mut World, rotation: Rotation) -> Run {
     ready(TokenRequest::refresh(&server, &client(), &token).unwrap().rotation(rotation).exchange())
 }
 
-fn client_credentials(world: &mut World) -> Exchange<Token> {
+fn client_credentials(world: &mut World) -> TokenExchange {
     TokenRequest::client_credentials(&world.server().metadata(), &batch()).unwrap().exchange()
 }
 
@@ -378,7 +378,7 @@ fn a_wrong_reply_or_a_call_after_the_end_is_misuse_and_nothing_worse() {
         || Reply::Failed(Failure::maybe_sent(FailureKind::Other, "x")),
         || Reply::Refused,
     ];
-    let resume = |machine: &mut Exchange<Token>, reply| machine.resume(&mut Cx::new(now, [3; 32]), reply);
+    let resume = |machine: &mut TokenExchange, reply| machine.resume(&mut Cx::new(now, [3; 32]), reply);
     let misused = |step| matches!(step, Step::Done(Err(error)) if Error::kind(&error) == ErrorKind::Misuse);
     for (nth, reply) in replies.iter().enumerate() {
         let mut machine = client_credentials(&mut world());

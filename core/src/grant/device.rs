@@ -18,7 +18,7 @@ use crate::server::Endpoint;
 use crate::token::{Answer, Known, Scalar, invalid};
 use crate::{
     Client, Cx, Deviations, Error, ErrorKind, Exchange, Machine, Now, Reply, Scopes, Secret, ServerMetadata, Step,
-    Timestamp, Token,
+    Timestamp, Token, TokenExchange,
 };
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -294,7 +294,7 @@ pub struct DevicePolling {
 enum Stage {
     Begin,
     Wait,
-    Ask(Box<Exchange<Token>>),
+    Ask(Box<TokenExchange>),
     Ended,
 }
 
@@ -360,7 +360,7 @@ impl DevicePolling {
 
     /// One question, which is sent once: the next comes after a pause. Should it have brought the token in an answer
     /// that got lost, the server says so at the next.
-    fn request(&self) -> Result<Exchange<Token>, Error> {
+    fn request(&self) -> Result<TokenExchange, Error> {
         let doing = "asking for the device's token";
         let mut request = TokenRequest::new(doing, GRANT_TYPE, &self.server, &self.client)?
             .secret("device_code", &self.code.device_code)

@@ -3,6 +3,7 @@
 mod authorization_code;
 mod client_credentials;
 pub(crate) mod device;
+mod exchange;
 mod jwt_bearer;
 mod password;
 mod refresh_token;
@@ -11,7 +12,9 @@ use crate::exchange::Request;
 use crate::machine::Repeat;
 use crate::source::Want;
 use crate::token::Asked;
-use crate::{Client, Error, Exchange, Scopes, Secret, ServerMetadata, Token};
+use crate::{Client, Error, Scopes, Secret, ServerMetadata, Token};
+
+pub use exchange::TokenExchange;
 
 /// A request to a token endpoint. Each grant has its constructor:
 ///
@@ -94,9 +97,9 @@ impl TokenRequest {
     }
 
     /// The machine that sends this and reads the token.
-    pub fn exchange(self) -> Exchange<Token> {
+    pub fn exchange(self) -> TokenExchange {
         let Self { request, asked } = self;
-        request.exchange(move |received| asked.parse(received))
+        TokenExchange::new(request.exchange(move |received| asked.parse(received)))
     }
 
     /// The request and the parse function by themselves, for whoever sends requests their own way.

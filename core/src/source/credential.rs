@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{GrantState, Mint, Minted, TokenSource, Want, WantKind, cannot};
 use crate::machine::ask;
 use crate::{
-    Client, Cx, Discovery, Error, Exchange, Issuer, Machine, Reply, Rotation, Scopes, Secret, ServerMetadata, Step,
-    Timestamp, Token, TokenRequest,
+    Client, Cx, Discovery, Error, Issuer, Machine, Reply, Rotation, Scopes, Secret, ServerMetadata, Step, Timestamp,
+    Token, TokenExchange, TokenRequest,
 };
 
 /// How long discovered metadata is good for.
@@ -227,7 +227,7 @@ struct ServerMint {
 enum Stage {
     Begin,
     Discover(Box<Discovery>),
-    Exchange(Box<Exchange<Token>>),
+    Exchange(Box<TokenExchange>),
 }
 
 impl Machine for ServerMint {

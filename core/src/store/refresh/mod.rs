@@ -11,8 +11,8 @@ use super::{RecordKey, StoreOp, StoreReply, Stored};
 use crate::machine::{Effect, ask};
 use crate::source::{GrantState, Minted, Want, WantKind, cannot};
 use crate::{
-    Advice, Cx, Discovery, Error, ErrorKind, Exchange, Machine, Now, Reply, Rotation, ServerMetadata, Step, Timestamp,
-    Token, TokenRequest,
+    Advice, Cx, Discovery, Error, ErrorKind, Machine, Now, Reply, Rotation, ServerMetadata, Step, Timestamp, Token,
+    TokenExchange, TokenRequest,
 };
 
 /// How long a lease must hold: longer than all that happens under it.
@@ -84,7 +84,7 @@ enum Stage {
     /// After a failure to save it: whether it was written all the same.
     LoadIntent,
     Discover(Box<Discovery>),
-    Exchange(Box<Exchange<Token>>),
+    Exchange(Box<TokenExchange>),
     SaveResult,
     SaveFailure,
     /// After `invalid_grant`: whether somebody else has a newer record.
