@@ -17,7 +17,7 @@ impl Revocation {
             Request::post("revoking the token", server.revocation()?).repeat(Repeat::Freely).secret("token", token);
         let methods = server.get("revocation_endpoint_auth_methods_supported");
         let anonymous = methods.and_then(|list| list.as_array()).is_some_and(|list| list.iter().all(|m| m == "none"));
-        Ok(Self(if anonymous { request } else { request.authenticate(client) }))
+        Ok(Self(if anonymous { request } else { request.authenticate(client, server.issuer()) }))
     }
 
     /// Tells the server which kind the token is, to spare it a search: `access_token` or `refresh_token`

@@ -292,7 +292,7 @@ fn googles_revocation_gets_the_token_alone() {
     let server = grantflow::ServerMetadata::google();
     let client = Client::new("x").authentication(ClientAuthentication::client_secret_post("s3cret"));
     let exchange = Revocation::new(&server, &client, &"tok".into()).unwrap().exchange();
-    assert_eq!(exchange.request().to_http().unwrap().body(), b"token=tok");
+    assert_eq!(exchange.request().to_http(&mut World::default().cx()).unwrap().body(), b"token=tok");
 }
 
 // --- client credentials and password

@@ -353,7 +353,11 @@ fn what_makes_the_flow_safe_cannot_be_set_as_an_extra_parameter() {
         "token",
     ] {
         let request = TokenRequest::password(&server, &client(), "alice", "x").unwrap().scopes("read").extra(name, "x");
-        assert_eq!(request.exchange().request().to_http().unwrap_err().kind(), ErrorKind::Config, "{name}");
+        assert_eq!(
+            request.exchange().request().to_http(&mut World::default().cx()).unwrap_err().kind(),
+            ErrorKind::Config,
+            "{name}"
+        );
     }
 }
 
@@ -365,7 +369,11 @@ fn characters_that_no_request_may_hold_are_refused_before_it_is_sent() {
     for bad in ["a\rb", "a\nb", "a\0b", "a\u{7f}b", "ä", "a\u{2028}b", "\u{feff}a"] {
         let mut errors: Vec<Error> = Vec::new();
         let mut check = |request: Result<TokenRequest, Error>| {
-            errors.push(request.and_then(|request| request.exchange().request().to_http()).unwrap_err());
+            errors.push(
+                request
+                    .and_then(|request| request.exchange().request().to_http(&mut World::default().cx()))
+                    .unwrap_err(),
+            );
         };
         let secret = Secret::from(bad);
         check(TokenRequest::refresh_token(&server, &client(), &secret));
@@ -387,7 +395,7 @@ fn characters_that_no_request_may_hold_are_refused_before_it_is_sent() {
             AuthorizationRequest::new(&server, &client(), format!("https://app.example/{bad}")).start(cx).unwrap_err(),
         );
         let revocation = Revocation::new(&server, &client(), &secret).unwrap().exchange();
-        errors.push(revocation.request().to_http().unwrap_err());
+        errors.push(revocation.request().to_http(&mut World::default().cx()).unwrap_err());
         for error in errors {
             assert_eq!(error.kind(), ErrorKind::Config, "{bad:?}: {error}");
             assert!(!error.to_string().chars().any(|c| c.is_control() || c == '\u{2028}'), "{error:?}");
@@ -411,7 +419,7 @@ fn a_code_with_a_line_end_is_not_sent() {
 fn a_scope_is_one_value_whatever_it_holds() {
     let server = Server::demo().metadata();
     let request = TokenRequest::client_credentials(&server, &demo::batch()).unwrap().scopes("read&client_id=evil=+%26");
-    let body = request.exchange().request().to_http().unwrap().into_body();
+    let body = request.exchange().request().to_http(&mut World::default().cx()).unwrap().into_body();
     let pairs: Vec<_> = url::form_urlencoded::parse(&body).into_owned().collect();
     assert_eq!(pairs[1], ("scope".into(), "read&client_id=evil=+%26".into()));
     assert_eq!(pairs.len(), 2);

@@ -18,7 +18,7 @@ fn appendix_b_of_rfc_6749_holds_for_the_form_encoder() {
     let vector = &rfc6749()["form_encoding"];
     let client = Client::new("a");
     let request = TokenRequest::password(&server(), &client, vector["text"].as_str().unwrap(), "x").unwrap();
-    let body = request.exchange().request().to_http().unwrap().into_body();
+    let body = request.exchange().request().to_http(&mut World::default().cx()).unwrap().into_body();
     let expected = format!("&username={}&", vector["encoded"].as_str().unwrap());
     assert!(String::from_utf8(body).unwrap().contains(&expected));
 }
@@ -30,7 +30,7 @@ fn basic_headers_are_encoded_as_section_2_3_1_says() {
         let client = Client::new(vector["client_id"].as_str().unwrap())
             .authentication(ClientAuthentication::client_secret_basic(secret));
         let request = TokenRequest::client_credentials(&server(), &client).unwrap().exchange();
-        let request = request.request().to_http().unwrap();
+        let request = request.request().to_http(&mut World::default().cx()).unwrap();
         let header = &request.headers()["authorization"];
         assert_eq!(header.to_str().unwrap(), vector["header"].as_str().unwrap(), "{}", vector["section"]);
         assert!(header.is_sensitive());
@@ -42,7 +42,7 @@ fn basic_headers_are_encoded_as_section_2_3_1_says() {
 fn basic_without_encoding_is_there_by_name() {
     let client = Client::new("client 1").authentication(ClientAuthentication::client_secret_basic_unencoded("p@ss+%"));
     let request = TokenRequest::client_credentials(&server(), &client).unwrap().exchange();
-    let request = request.request().to_http().unwrap();
+    let request = request.request().to_http(&mut World::default().cx()).unwrap();
     assert_eq!(request.headers()["authorization"], "Basic Y2xpZW50IDE6cEBzcysl");
 }
 

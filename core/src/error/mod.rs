@@ -75,6 +75,8 @@ pub enum ErrorKind {
     /// A refresh token may have been replaced in an answer that never arrived, and trying once more did not
     /// help.
     GrantLost,
+    /// What a request is signed with could not be made: see the source for what the signer says. Nothing was sent.
+    Signing,
     /// A token cannot be used in this way, such as in a header for bearer tokens.
     TokenType,
     /// A store of grants cannot be read or written, or what lies in it is not what it should be.
@@ -187,6 +189,20 @@ impl Error {
         Self::new(ErrorKind::Misuse, format!("{machine} got a reply that does not fit, or was resumed after its end"))
     }
 
+    /// The error of a signer. What another server said to it is no word about this request, its refresh token or
+    /// its user.
+    pub(crate) fn signing(error: Self) -> Self {
+        let advice = error.advice().map(|advice| match advice {
+            Advice::SignInAgain => Advice::FixConfiguration,
+            advice => advice,
+        });
+        let mut signing =
+            Self::new(ErrorKind::Signing, "the request could not be signed").with_retry_after(error.retry_after());
+        let inner = signing.edit();
+        (inner.transient, inner.advice) = (error.is_transient(), advice);
+        signing.with_source(error)
+    }
+
     pub(crate) fn refused(effect: &'static str) -> Self {
         // The driver may be able to, and have no store.
         let hint = if effect == "Store" { "; is it bound to a store?" } else { "" };
@@ -258,11 +274,11 @@ impl Error {
 
     /// Strikes secrets out of the server's words, should it have sent ours back, and only then cuts
     /// the words to a length that can be shown.
-    pub(crate) fn strike_out(mut self, secrets: &[crate::Secret]) -> Self {
+    pub(crate) fn strike_out<'a>(mut self, secrets: impl IntoIterator<Item = &'a crate::Secret> + Clone) -> Self {
         let strike = |text: &mut String| {
             // A character that is not shown could stand in the middle of a secret.
             *text = printable(text, usize::MAX);
-            for secret in secrets.iter().map(crate::Secret::expose) {
+            for secret in secrets.clone().into_iter().map(crate::Secret::expose) {
                 // Shorter ones are no secrets, and would strike out half of any text.
                 if secret.len() >= 4 && text.contains(secret) {
                     *text = text.replace(secret, "***");

@@ -2,15 +2,24 @@
 //! [`Exchange`], the machine that carries the one to a server and its answer to the other.
 //!
 //! ```text
-//! Ready ─Start─▶ Sent ─answer─▶ Ended (parsed, or the server's error)
-//!                 │ ▲
-//!         failure │ │ Slept                 only if it may be sent again, within its total time,
-//!                 ▼ │                       and never longer than the server asks to wait
-//!               Waiting ─Refused─▶ Ended (the error that led here)
+//! Ready ─Start─▶ Preparing ─signed─▶ Sent ─answer─▶ Ended (parsed, or the server's error)
+//!                 │     ▲             │ │
+//!                 │     ├──── nonce ──┘ │ failure     only if it may be sent again, within its total time,
+//!                 │     │ Slept         ▼             and never longer than the server asks to wait
+//!                 │     └──────────── Waiting ─Refused─▶ Ended (the error that led here)
+//!                 └─ no signature ─▶ Ended
 //! ```
+//!
+//! What is signed is made anew at each try. A server that asks for a nonce in a proof has not begun: the request
+//! is made once more with it, also where it must not be repeated, and that counts as no try.
 
+mod ahead;
 mod answer;
+mod prepare;
 mod request;
+#[cfg(test)]
+mod tests;
+mod within;
 
 use std::fmt;
 use std::time::Duration;
@@ -18,10 +27,14 @@ use std::time::Duration;
 use http::Response;
 use zeroize::Zeroize;
 
+pub use ahead::Ahead;
 pub use request::Request;
 
 pub(crate) use answer::{media_type, server_error_in};
 pub(crate) use request::{is_printable, is_reserved, vschar};
+pub(crate) use within::Within;
+
+use prepare::{Part, Preparing};
 
 use crate::machine::Repeat;
 use crate::{Call, Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Timestamp};
@@ -63,6 +76,12 @@ pub struct Exchange<T> {
     deadline: Duration,
     tries: u32,
     most: u32,
+    /// What this try is signed with.
+    parts: Vec<Part>,
+    /// The nonce that the server wants in proofs.
+    nonce: Option<Box<str>>,
+    /// Whether the request was made once more for a nonce.
+    asked_for_nonce: bool,
     state: State,
 }
 
@@ -70,6 +89,7 @@ type Parse<T> = Box<dyn FnMut(Received<'_>) -> Result<T, Error> + Send>;
 
 enum State {
     Ready,
+    Preparing(Box<Preparing>),
     Sent { at: Timestamp },
     Waiting { error: Error },
     Ended,
@@ -82,12 +102,19 @@ impl<T> Machine for Exchange<T> {
         match (std::mem::replace(&mut self.state, State::Ended), reply) {
             (State::Ready, Reply::Start) => {
                 self.deadline = cx.now().mono.saturating_add(self.total);
-                self.send(cx.now())
+                self.begin(cx)
             }
+            (State::Preparing(preparing), reply) => self.prepare(preparing, cx, reply),
             (State::Sent { at }, Reply::Http(mut response)) => {
-                let result = self.judge(&response, at, cx.now().wall);
+                let result = self.judge(&response, at, cx.now().wall).map_err(|error| {
+                    let made = self.parts.iter().map(|part| &part.value);
+                    error.strike_out(self.request.secrets.iter().chain(made))
+                });
                 response.body_mut().zeroize();
+                self.parts.clear();
+                let wants_nonce = self.wants_nonce(&response, result.as_ref().err());
                 match result {
+                    _ if wants_nonce => self.begin(cx),
                     Err(error) if error.is_transient() => {
                         let done_nothing = answer::turns_away(response.status(), &error);
                         self.pause(cx, if done_nothing { error } else { error.uncertain() }, true)
@@ -100,6 +127,7 @@ impl<T> Machine for Exchange<T> {
                 }
             }
             (State::Sent { .. }, Reply::Failed(failure)) => {
+                self.parts.clear();
                 let maybe_sent = failure.may_have_been_sent();
                 let error = Error::from(failure);
                 self.pause(cx, if maybe_sent { error.uncertain() } else { error }, maybe_sent)
@@ -107,7 +135,7 @@ impl<T> Machine for Exchange<T> {
             (State::Sent { .. }, Reply::Refused) => self.end(Err(Error::refused("Http"))),
             (State::Waiting { error }, Reply::Slept) => match self.deadline.saturating_sub(cx.now().mono) {
                 Duration::ZERO => self.end(Err(error)),
-                _ => self.send(cx.now()),
+                _ => self.begin(cx),
             },
             (State::Waiting { error }, Reply::Refused | Reply::Failed(_)) => self.end(Err(error)),
             _ => Step::Done(Err(Error::misuse("an exchange"))),
@@ -135,6 +163,11 @@ impl<T> Exchange<T> {
         self
     }
 
+    /// A machine that makes what the first try is signed with, and yields this exchange: see [`Ahead`].
+    pub fn ahead(self) -> Ahead<T> {
+        Ahead::new(self)
+    }
+
     /// The request as a value, for whoever sends it themselves.
     pub fn request(&self) -> &Request {
         &self.request
@@ -146,11 +179,81 @@ impl<T> Exchange<T> {
         self
     }
 
-    fn send(&mut self, now: Now) -> Step<T> {
-        if self.start_before.is_some_and(|moment| now.wall >= moment) {
-            return self.end(Err(Error::new(ErrorKind::Timeout, "the time to begin has passed")));
+    /// Begins a try: makes what it is signed with, unless that is there and fresh, and sends it.
+    fn begin(&mut self, cx: &mut Cx) -> Step<T> {
+        if self.is_signed(cx.now()) {
+            return self.send(cx.now());
         }
-        let request = match self.request.to_http() {
+        self.prepare(Box::default(), cx, Reply::Start)
+    }
+
+    fn is_signed(&self, now: Now) -> bool {
+        self.parts.len() == self.request.parts.len() && self.parts.iter().all(|part| part.is_fresh(now))
+    }
+
+    fn prepare(&mut self, preparing: Box<Preparing>, cx: &mut Cx, reply: Reply) -> Step<T> {
+        match self.sign(preparing, cx, reply) {
+            Step::Do(effect) => Step::Do(effect),
+            Step::Done(Ok(())) => self.send(cx.now()),
+            Step::Done(Err(error)) => Step::Done(Err(error)),
+        }
+    }
+
+    /// Makes what a try is signed with, or goes on with it.
+    fn sign(&mut self, mut preparing: Box<Preparing>, cx: &mut Cx, reply: Reply) -> Step<()> {
+        let begun = match reply {
+            Reply::Start => self.check(cx.now()),
+            _ => Ok(()),
+        };
+        let bounds = (self.deadline, self.start_before);
+        let step = match begun {
+            Ok(()) => preparing.resume(&self.request, self.nonce.as_deref(), bounds, cx, reply),
+            Err(error) => Step::Done(Err(error)),
+        };
+        match step {
+            Step::Do(effect) => {
+                self.state = State::Preparing(preparing);
+                Step::Do(effect)
+            }
+            Step::Done(Ok(parts)) => {
+                self.parts = parts;
+                Step::Done(Ok(()))
+            }
+            Step::Done(Err(error)) => Step::Done(Err(error.during(self.request.doing, None))),
+        }
+    }
+
+    /// As the first stage of [`Ahead`]: leaves the exchange ready to send.
+    fn sign_ahead(&mut self, cx: &mut Cx, reply: Reply) -> Step<()> {
+        let preparing = match (std::mem::replace(&mut self.state, State::Ended), &reply) {
+            (State::Ready, Reply::Start) => {
+                self.deadline = cx.now().mono.saturating_add(self.total);
+                Box::default()
+            }
+            (State::Preparing(preparing), _) => preparing,
+            _ => return Step::Done(Err(Error::misuse("signing ahead"))),
+        };
+        let step = self.sign(preparing, cx, reply);
+        if matches!(step, Step::Done(Ok(()))) {
+            self.state = State::Ready;
+        }
+        step
+    }
+
+    /// Whether a try may begin at all.
+    fn check(&self, now: Now) -> Result<(), Error> {
+        self.request.check()?;
+        if self.start_before.is_some_and(|moment| now.wall >= moment) {
+            return Err(Error::new(ErrorKind::Timeout, "the time to begin has passed"));
+        }
+        if now.mono >= self.deadline {
+            return Err(Error::new(ErrorKind::Timeout, "there is no time left"));
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, now: Now) -> Step<T> {
+        let request = match self.check(now).and_then(|()| self.request.build(&self.parts)) {
             Ok(request) => request,
             Err(error) => return self.end(Err(error)),
         };
@@ -164,6 +267,27 @@ impl<T> Exchange<T> {
             reach: self.request.endpoint.reach(),
             start_before: self.start_before,
         }))
+    }
+
+    /// Whether the server has not begun and wants the request once more, with a nonce in its proof (RFC 9449,
+    /// section 8). Any nonce that it gives is for what is sent to it from then on (section 8.2).
+    fn wants_nonce(&mut self, response: &Response<Vec<u8>>, error: Option<&Error>) -> bool {
+        if !self.request.takes_nonce() {
+            return false;
+        }
+        let given = answer::dpop_nonce(response);
+        let asks = given.is_some()
+            && !self.asked_for_nonce
+            && matches!(response.status().as_u16(), 400 | 401)
+            && error.and_then(Error::server).is_some_and(|server| server.error() == "use_dpop_nonce");
+        if let Some(nonce) = given {
+            self.nonce = Some(nonce.into());
+        }
+        if asks {
+            self.asked_for_nonce = true;
+            self.tries = self.tries.saturating_sub(1);
+        }
+        asks
     }
 
     /// Waits before the next try, if there may be one; else this error is the end.
@@ -201,10 +325,10 @@ impl<T> Exchange<T> {
     }
 
     fn end(&mut self, result: Result<T, Error>) -> Step<T> {
-        let Request { doing, endpoint, secrets, .. } = &self.request;
+        let Request { doing, endpoint, repeat, .. } = &self.request;
         Step::Done(result.or_else(|error| {
-            let error = if self.request.repeat == Repeat::Freely { error.certain() } else { error };
-            (self.rescue)(error.strike_out(secrets).during(doing, Some(endpoint.as_str())))
+            let error = if *repeat == Repeat::Freely { error.certain() } else { error };
+            (self.rescue)(error.during(doing, Some(endpoint.as_str())))
         }))
     }
 }

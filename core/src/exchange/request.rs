@@ -1,6 +1,7 @@
 //! Requests as values.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -10,11 +11,14 @@ use http::{Method, Response};
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
+use super::prepare::{MakePart, Part, Place};
 use super::{Exchange, FORM, Received, State, TOTAL, TRIES};
 use crate::machine::Repeat;
-use crate::server::Endpoint;
-use crate::{Client, Error, Secret};
+use crate::server::{Endpoint, Issuer};
+use crate::{Client, Cx, Error, Secret};
 
+/// RFC 7523, section 2.2.
+const CLIENT_ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// The most bytes of a token answer.
 const MAX_BODY: usize = 1024 * 1024;
 
@@ -25,11 +29,13 @@ const MAX_BODY: usize = 1024 * 1024;
 /// Such an error is kept and comes out where the request is made.
 pub struct Request {
     pub(super) doing: &'static str,
-    method: Method,
+    pub(super) method: Method,
     pub(super) endpoint: Endpoint,
     headers: HeaderMap,
     form: Zeroizing<String>,
     pub(super) secrets: Vec<Secret>,
+    /// What makes the parts that are new at each try.
+    pub(super) parts: Vec<Arc<dyn MakePart>>,
     pub(super) repeat: Repeat,
     pub(super) max_body: usize,
     pub(super) genuine: fn(&Response<Vec<u8>>) -> Result<(), Error>,
@@ -47,6 +53,7 @@ impl Request {
             headers: HeaderMap::new(),
             form: Zeroizing::new(String::with_capacity(1024)),
             secrets: Vec::new(),
+            parts: Vec::new(),
             repeat: Repeat::OnlyIfUnsent,
             max_body: MAX_BODY,
             genuine: |_| Ok(()),
@@ -115,10 +122,14 @@ impl Request {
         self.param(name, value)
     }
 
-    /// Adds what tells the server which client this is (RFC 6749, section 2.3).
-    pub fn authenticate(mut self, client: &Client) -> Self {
-        use crate::client::Method::{Basic, None, Post};
+    /// Adds what tells this server which client this is (RFC 6749, section 2.3). A client that is
+    /// [registered](Client::registered_at) at another is an error.
+    pub fn authenticate(mut self, client: &Client, server: &Issuer) -> Self {
+        use crate::client::Method::{Basic, None, Post, PrivateKeyJwt};
         let id = client.id();
+        if let Err(error) = client.check_issuer(server) {
+            return self.fail(error);
+        }
         if let Err(error) = vschar("client_id", id) {
             return self.fail(error);
         }
@@ -139,6 +150,12 @@ impl Request {
                 self.keep_secret(value.get(6..).unwrap_or_default());
                 self.header_value(AUTHORIZATION, &value)
             }
+            PrivateKeyJwt(key) => match key.assertion(client, server) {
+                Ok(assertion) => (self.param("client_id", id))
+                    .param("client_assertion_type", CLIENT_ASSERTION_TYPE)
+                    .part(Arc::new(assertion)),
+                Err(error) => self.fail(error),
+            },
         }
     }
 
@@ -197,21 +214,31 @@ impl Request {
             larger.push_str(&self.form);
             self.form = larger;
         }
-        if !self.form.is_empty() {
-            self.form.push('&');
-        }
-        self.form.extend(form_urlencoded::byte_serialize(name.as_bytes()));
-        self.form.push('=');
-        self.form.extend(form_urlencoded::byte_serialize(value.as_bytes()));
+        write_pair(&mut self.form, name, value);
     }
 
     /// The request for whoever sends it themselves. Follow no redirect with it, and hand the answer to
     /// the parse function of its kind.
-    pub fn to_http(&self) -> Result<http::Request<Vec<u8>>, Error> {
-        if let Some(error) = &self.error {
-            return Err(error.clone());
-        }
-        let mut request = http::Request::new(self.form.as_bytes().to_vec());
+    ///
+    /// What it is signed with is made at this moment, so make one for each try.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`ErrorKind::Config`](crate::ErrorKind::Config) if something in the request cannot be sent, or it is
+    /// signed by a key that is far away: only an [`Exchange`] can ask for its signature.
+    pub fn to_http(&self, cx: &mut Cx) -> Result<http::Request<Vec<u8>>, Error> {
+        self.check()?;
+        self.build(&self.parts_made_here(cx)?)
+    }
+
+    /// The first thing that was wrong with it.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.error.clone().map_or(Ok(()), Err)
+    }
+
+    /// The request with the parts that were made for this try.
+    pub(super) fn build(&self, parts: &[Part]) -> Result<http::Request<Vec<u8>>, Error> {
+        let mut request = http::Request::new(self.body(parts));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = (self.endpoint.as_str().parse())
             .map_err(|e| Error::config("the endpoint is not an address that HTTP can use").with_source(e))?;
@@ -222,6 +249,20 @@ impl Request {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(FORM));
         }
         Ok(request)
+    }
+
+    /// The form with its parts, written where there is room for all, so that no copy is left behind by growth.
+    fn body(&self, parts: &[Part]) -> Vec<u8> {
+        let encoded = |text: &str| text.len().saturating_mul(3);
+        let room = parts.iter().map(|Part { place: Place::Param(name), value, .. }| {
+            encoded(name).saturating_add(encoded(value.expose())).saturating_add(2)
+        });
+        let mut body = String::with_capacity(room.fold(self.form.len(), usize::saturating_add));
+        body.push_str(&self.form);
+        for Part { place: Place::Param(name), value, .. } in parts {
+            write_pair(&mut body, name, value.expose());
+        }
+        body.into_bytes()
     }
 
     /// A machine that makes this request and parses its answer.
@@ -235,9 +276,21 @@ impl Request {
             deadline: Duration::ZERO,
             tries: 0,
             most: TRIES,
+            parts: Vec::new(),
+            nonce: None,
+            asked_for_nonce: false,
             state: State::Ready,
         }
     }
+}
+
+fn write_pair(form: &mut String, name: &str, value: &str) {
+    if !form.is_empty() {
+        form.push('&');
+    }
+    form.extend(form_urlencoded::byte_serialize(name.as_bytes()));
+    form.push('=');
+    form.extend(form_urlencoded::byte_serialize(value.as_bytes()));
 }
 
 /// Shows where it goes and no parameter.

@@ -75,7 +75,7 @@ impl ServiceAccount {
         Self(Arc::new(Inner {
             email: email.to_owned(),
             server: ServerMetadata::google(),
-            jwt: JwtSigner::new(Arc::new(signer)),
+            jwt: JwtSigner::new("JWT", Arc::new(signer)),
             project_id: None,
             quota_project: None,
             universe_domain: DEFAULT_UNIVERSE.to_owned(),
@@ -98,7 +98,7 @@ impl ServiceAccount {
                 // Nothing is ever sent to the token endpoint that a file of another universe names.
                 _ => ServerMetadata::google(),
             },
-            jwt: JwtSigner::new(Arc::new(key)),
+            jwt: JwtSigner::new("JWT", Arc::new(key)),
             project_id: file.text("project_id")?.map(str::to_owned),
             quota_project: file.quota_project()?,
             universe_domain,

@@ -72,7 +72,7 @@ impl DeviceAuthorization {
             Error::config(format!("{} is known without a device_authorization_endpoint", server.issuer()))
         })?;
         let request = Request::post("asking for a device code", &Endpoint::new(address)?).repeat(Repeat::Freely);
-        let request = request.max_body(MAX_BODY).authenticate(client);
+        let request = request.max_body(MAX_BODY).authenticate(client, server.issuer());
         Ok(Self { request, scopes: Scopes::default(), lifetime: MAX_LIFETIME, tolerated: server.tolerated() })
     }
 

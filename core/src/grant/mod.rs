@@ -37,7 +37,7 @@ pub struct TokenRequest {
 impl TokenRequest {
     fn new(doing: &'static str, grant_type: &str, server: &ServerMetadata, client: &Client) -> Result<Self, Error> {
         client.check_issuer(server.issuer())?;
-        Ok(Self::anonymous(doing, grant_type, server)?.with(|request| request.authenticate(client)))
+        Ok(Self::anonymous(doing, grant_type, server)?.with(|request| request.authenticate(client, server.issuer())))
     }
 
     /// A request of nobody: what it asks by says who asks.

@@ -19,8 +19,9 @@ pub(crate) struct JwtSigner {
 }
 
 impl JwtSigner {
-    pub(crate) fn new(signer: Arc<dyn Signer>) -> Self {
-        let mut header = format!(r#"{{"alg":"{}","typ":"JWT""#, signer.algorithm().name());
+    /// Signs JWTs of this media type, without `application/` (RFC 7515, section 4.1.9).
+    pub(crate) fn new(typ: &'static str, signer: Arc<dyn Signer>) -> Self {
+        let mut header = format!(r#"{{"alg":"{}","typ":"{typ}""#, signer.algorithm().name());
         if let Some(key_id) = signer.key_id() {
             header.push_str(",\"kid\":");
             header.push_str(&serde_json::Value::from(key_id).to_string());
@@ -80,7 +81,7 @@ impl Machine for SignJwt {
 impl SignJwt {
     fn end(&mut self, signature: Result<Vec<u8>, Error>) -> Step<Secret> {
         self.stage = Stage::Ended;
-        Step::Done(signature.map(|mut signature| {
+        Step::Done(signature.map_err(Error::signing).map(|mut signature| {
             self.jwt.push('.');
             URL_SAFE_NO_PAD.encode_string(&signature, &mut self.jwt);
             signature.zeroize();

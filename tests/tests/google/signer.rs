@@ -79,9 +79,10 @@ fn a_signer_that_fails_is_the_error() {
     {
         let mut world = world();
         let error = world.mint(&account, &want).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Transport);
+        assert_eq!(error.kind(), ErrorKind::Signing);
         let text = whole(&error);
-        assert!(text.contains("minting for a service account: the key store is closed"), "{text}");
+        assert!(text.contains("minting for a service account: the request could not be signed"), "{text}");
+        assert!(text.contains("the key store is closed"), "{text}");
         assert!(text.contains("no route to the key store"), "{text}");
         assert!(world.sent().is_empty());
     }

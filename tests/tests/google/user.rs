@@ -32,8 +32,9 @@ fn pairs(form: &str) -> Vec<(String, String)> {
 #[test]
 fn the_forms_are_the_known_ones_apart_from_the_order_of_their_fields() {
     let (google, mut world) = (ServerMetadata::google(), World::default());
-    let form =
-        |request: TokenRequest| String::from_utf8(request.into_parts().0.to_http().unwrap().into_body()).unwrap();
+    let form = |request: TokenRequest| {
+        String::from_utf8(request.into_parts().0.to_http(&mut World::default().cx()).unwrap().into_body()).unwrap()
+    };
     let refresh = TokenRequest::refresh_token(&google, &client(), &REFRESH_TOKEN.into()).unwrap();
     let refresh = refresh.scopes("openid https://www.googleapis.com/auth/userinfo.email");
     // 21.31: a code is sent as it was before it was percent-encoded in the redirect.
@@ -50,7 +51,8 @@ fn the_forms_are_the_known_ones_apart_from_the_order_of_their_fields() {
     let code = code.replace(&verifier, "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
     let assertion = TokenRequest::jwt_bearer(&google, None, &"a.b.c".into(), Scopes::default()).unwrap();
     let revocation = Revocation::new(&google, &client(), &"1//0gDemoRefresh".into()).unwrap().exchange();
-    let revocation = String::from_utf8(revocation.request().to_http().unwrap().into_body()).unwrap();
+    let revocation =
+        String::from_utf8(revocation.request().to_http(&mut World::default().cx()).unwrap().into_body()).unwrap();
     for (ours, known) in [
         (
             form(refresh),
@@ -123,7 +125,7 @@ fn the_basic_header_is_the_known_one() {
     ] {
         let client = Client::new(id).authentication(authentication);
         let request = TokenRequest::refresh_token(&google, &client, &"r".into()).unwrap().into_parts().0;
-        let request = request.to_http().unwrap();
+        let request = request.to_http(&mut World::default().cx()).unwrap();
         assert_eq!(request.headers()["authorization"], format!("Basic {value}"));
     }
 }

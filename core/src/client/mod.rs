@@ -1,8 +1,15 @@
 //! Who we are: the client's identifier, and how it proves it.
 
+mod assertion;
+
 use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use assertion::Assertion;
+
+use assertion::AssertionKey;
+
+use crate::crypto::Signer;
 use crate::server::Issuer;
 use crate::{Error, ErrorKind, Secret};
 
@@ -38,6 +45,7 @@ pub(crate) enum Method {
     None,
     Basic { secret: Secret, raw: bool },
     Post(Secret),
+    PrivateKeyJwt(AssertionKey),
 }
 
 impl ClientAuthentication {
@@ -61,6 +69,30 @@ impl ClientAuthentication {
     /// `client_secret_post`: id and secret in the body.
     pub fn client_secret_post(secret: impl Into<Secret>) -> Self {
         Self(Method::Post(secret.into()))
+    }
+
+    /// `private_key_jwt`: an assertion that is signed anew for each try (RFC 7523, section 2.2), by a key that may be
+    /// [far away](Signer). It is good for the server's issuer alone (RFC 10070), so that no other server can use it.
+    ///
+    /// ```
+    /// use grantflow::crypto::Signer;
+    /// use grantflow::{Client, ClientAuthentication};
+    ///
+    /// fn client(key: impl Signer + 'static) -> Client {
+    ///     Client::new("web-app").authentication(ClientAuthentication::private_key_jwt(key))
+    /// }
+    /// # let _ = client::<grantflow::crypto::SigningKey>;
+    /// ```
+    pub fn private_key_jwt(signer: impl Signer + 'static) -> Self {
+        Self(Method::PrivateKeyJwt(AssertionKey::new(Arc::new(signer))))
+    }
+
+    /// `private_key_jwt` for a server that takes an assertion only if it names another audience than the issuer,
+    /// such as the token endpoint. The client must be [registered at](Client::registered_at) one server: at any
+    /// other its assertions could be taken and used at this one (CVE-2025-27370, CVE-2025-27371). Never take the
+    /// audience from a server's metadata.
+    pub fn private_key_jwt_with_legacy_audience(signer: impl Signer + 'static, audience: impl Into<Arc<str>>) -> Self {
+        Self(Method::PrivateKeyJwt(AssertionKey::legacy(Arc::new(signer), audience.into())))
     }
 }
 
@@ -102,9 +134,13 @@ impl Client {
 
     pub(crate) fn secret(&self) -> Option<&Secret> {
         match &self.0.method {
-            Method::None => None,
+            Method::None | Method::PrivateKeyJwt(_) => None,
             Method::Basic { secret, .. } | Method::Post(secret) => Some(secret),
         }
+    }
+
+    pub(crate) fn issuer(&self) -> Option<&Issuer> {
+        self.0.issuer.as_ref()
     }
 
     /// Whether this client's credentials may be shown to that server.

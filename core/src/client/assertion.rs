@@ -1,0 +1,103 @@
+//! `private_key_jwt`: what a client signs to prove that it is itself (RFC 7523, section 3; RFC 10070).
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+
+use super::Client;
+use crate::crypto::Signer;
+use crate::jose::{JwtSigner, SignJwt};
+use crate::server::Issuer;
+use crate::{Cx, Error};
+
+/// The media type that says what it is, so that it is taken for nothing else (RFC 10070).
+const TYP: &str = "client-authentication+jwt";
+/// How long an assertion lives.
+const LIFE: Duration = Duration::from_secs(120);
+/// How much of that must be left as it is sent.
+const LEFT: Duration = Duration::from_secs(60);
+/// Servers refuse an assertion from the future: ours are made a little in the past.
+const BACKDATED: Duration = Duration::from_secs(10);
+
+/// The key of a client, and whom its assertions are for.
+#[derive(Clone)]
+pub(crate) struct AssertionKey {
+    jwt: JwtSigner,
+    /// The audience that was configured in the issuer's place.
+    legacy: Option<Arc<str>>,
+}
+
+impl AssertionKey {
+    pub(super) fn new(signer: Arc<dyn Signer>) -> Self {
+        Self { jwt: JwtSigner::new(TYP, signer), legacy: None }
+    }
+
+    /// Servers that want another audience are older than the media type too.
+    pub(super) fn legacy(signer: Arc<dyn Signer>, audience: Arc<str>) -> Self {
+        Self { jwt: JwtSigner::new("JWT", signer), legacy: Some(audience) }
+    }
+
+    /// What makes assertions of this client for this server.
+    pub(crate) fn assertion(&self, client: &Client, server: &Issuer) -> Result<Assertion, Error> {
+        if self.legacy.is_some() && client.issuer().is_none() {
+            return Err(Error::config(
+                "a client with a legacy audience must be bound to its server by Client::registered_at",
+            ));
+        }
+        let audience = self.legacy.clone().unwrap_or_else(|| server.as_str().into());
+        Ok(Assertion { jwt: self.jwt.clone(), client_id: client.shared_id(), audience })
+    }
+}
+
+impl fmt::Debug for AssertionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AssertionKey").field("legacy_audience", &self.legacy).finish_non_exhaustive()
+    }
+}
+
+/// Makes assertions of one client for one audience.
+pub(crate) struct Assertion {
+    jwt: JwtSigner,
+    client_id: Arc<str>,
+    audience: Arc<str>,
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    sub: &'a str,
+    /// One text and no array: whoever else were in it could use it too.
+    aud: &'a str,
+    jti: &'a str,
+    iat: i64,
+    exp: i64,
+}
+
+impl Assertion {
+    /// Begins to sign one, and says how long it can be sent.
+    pub(crate) fn sign(&self, cx: &mut Cx) -> Result<(SignJwt, Duration), Error> {
+        let now = cx.now().wall;
+        let jti = URL_SAFE_NO_PAD.encode(cx.random::<16>("jti")?);
+        let claims = Claims {
+            iss: &self.client_id,
+            sub: &self.client_id,
+            aud: &self.audience,
+            jti: &jti,
+            iat: (now - BACKDATED).as_unix(),
+            exp: (now + LIFE).as_unix(),
+        };
+        let json =
+            serde_json::to_string(&claims).map_err(|e| Error::config("the claims are no JSON").with_source(e))?;
+        Ok((self.jwt.sign(&json), LIFE.saturating_sub(LEFT)))
+    }
+}
+
+impl fmt::Debug for Assertion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Assertion").field("audience", &self.audience).finish_non_exhaustive()
+    }
+}
