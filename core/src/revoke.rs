@@ -2,7 +2,7 @@
 
 use crate::exchange::Request;
 use crate::machine::Repeat;
-use crate::{Client, Error, Exchange, Secret, ServerMetadata};
+use crate::{Client, Error, Exchange, Secret, ServerMetadata, Token};
 
 /// A request to revoke a token. Revoking a refresh token ends what was granted with it, and mostly
 /// its access tokens too; forget both (RFC 7009, section 2.1).
@@ -10,14 +10,36 @@ use crate::{Client, Error, Exchange, Secret, ServerMetadata};
 pub struct Revocation(Request);
 
 impl Revocation {
-    /// Revokes an access or a refresh token.
+    /// Revokes what came with this answer: the refresh token, or the access token where there is none.
+    ///
+    /// # Errors
+    ///
+    /// If the server is known without a `revocation_endpoint`, or if the token or the client is another server's.
+    pub fn of(server: &ServerMetadata, client: &Client, token: &Token) -> Result<Self, Error> {
+        token.check_issuer(server.issuer())?;
+        Ok(match token.refresh_token() {
+            Some(refresh_token) => Self::new(server, client, refresh_token)?.token_type_hint("refresh_token"),
+            None => Self::new(server, client, &token.access_token().into())?.token_type_hint("access_token"),
+        })
+    }
+
+    /// Revokes an access or a refresh token of which nothing else is known.
+    ///
+    /// # Errors
+    ///
+    /// If the server is known without a `revocation_endpoint`, or the client is registered at another.
     pub fn new(server: &ServerMetadata, client: &Client, token: &Secret) -> Result<Self, Error> {
         client.check_issuer(server.issuer())?;
         let request =
             Request::post("revoking the token", server.revocation()?).repeat(Repeat::Freely).secret("token", token);
         let methods = server.get("revocation_endpoint_auth_methods_supported");
-        let anonymous = methods.and_then(|list| list.as_array()).is_some_and(|list| list.iter().all(|m| m == "none"));
-        Ok(Self(if anonymous { request } else { request.authenticate(client, server.issuer()) }))
+        let public = methods.and_then(|list| list.as_array()).is_some_and(|list| list.iter().all(|m| m == "none"));
+        Ok(Self(match public {
+            _ if server.revokes_for_anyone() => request,
+            // The server checks whose the token is by the name alone (RFC 7009, section 2.1).
+            true => request.authenticate(&Client::new(client.shared_id()), server.issuer()),
+            false => request.authenticate(client, server.issuer()),
+        }))
     }
 
     /// Tells the server which kind the token is, to spare it a search: `access_token` or `refresh_token`

@@ -9,28 +9,43 @@ use crate::{Error, ErrorKind, Exchange, ServerMetadata, Token};
 #[derive(Debug)]
 pub struct UserInfo {
     request: Request,
+    server: ServerMetadata,
     subject: Option<String>,
 }
 
 impl UserInfo {
     /// Asks with this access token. If an ID token came with it, the answer must be about the same user.
+    ///
+    /// # Errors
+    ///
+    /// If the server is known without a `userinfo_endpoint`, or the token is another server's, or not for bearers.
     pub fn new(server: &ServerMetadata, token: &Token) -> Result<Self, Error> {
+        token.check_issuer(server.issuer())?;
         let address = server.get("userinfo_endpoint").and_then(|value| value.as_str());
         let address = address
             .ok_or_else(|| Error::config(format!("{} is known without a userinfo_endpoint", server.issuer())))?;
         let request = Request::get("asking about the user", &Endpoint::new(address)?).bearer(token)?;
-        Ok(Self { request, subject: token.id_token().map(|id_token| id_token.subject().to_owned()) })
+        let subject = token.id_token().map(|id_token| id_token.subject().to_owned());
+        Ok(Self { request, server: server.clone(), subject })
     }
 
-    /// Says which user it must be about, where the ID token came some other way.
+    /// Says which user it must be about, where the ID token came some other way. It must be the same server's:
+    /// a `sub` means nothing at another (section 5.7).
     pub fn about(mut self, id_token: &IdToken) -> Self {
-        self.subject = Some(id_token.subject().to_owned());
-        self
+        let (own, server) = (id_token.issuer(), self.server.issuer());
+        if own == server.as_str() || self.server.issuer_aliases().iter().any(|alias| alias == own) {
+            self.subject = Some(id_token.subject().to_owned());
+            return self;
+        }
+        let own = crate::error::printable(own, 200);
+        let why = format!("the ID token was issued by {own}, and {server} is another server");
+        let request = self.request.fail(Error::new(ErrorKind::Issuer, why));
+        Self { request, ..self }
     }
 
     /// The machine that asks. An answer about another user is refused (section 5.3.2).
     pub fn exchange(self) -> Exchange<Claims> {
-        let Self { request, subject } = self;
+        let Self { request, subject, .. } = self;
         request.exchange(move |received| {
             let wrong = |why| Error::new(ErrorKind::InvalidResponse, why);
             let claims: Claims = serde_json::from_slice(received.response.body())

@@ -296,7 +296,7 @@ fn two_wants_share_the_grant_and_not_the_token() {
     let wants = ["audience", "resource", "account"].map(|what| match what {
         "audience" => read.want.clone().audience("x"),
         "resource" => read.want.clone().resource("https://x.example"),
-        _ => read.want.clone().account("x"),
+        _ => read.want.clone().account("alice"),
     });
     desk.world.server().settings.extra_params = vec!["audience", "resource"];
     for want in wants {

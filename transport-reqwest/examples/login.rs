@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use grantflow_reqwest::Transport;
 use grantflow_reqwest::grantflow::google::ClientSecrets;
 use grantflow_reqwest::grantflow::{
-    Client, Discovery, Event, InstalledApp, Issuer, Revocation, Secret, ServerMetadata, Token, TokenRequest,
+    Client, Discovery, Event, InstalledApp, Issuer, Revocation, ServerMetadata, Token, TokenRequest,
 };
 use grantflow_reqwest::grantflow_store::{FileStore, read_private, write_private};
 use grantflow_tests::command::{LoginArgs, Outcome, run_async, show};
@@ -96,8 +96,7 @@ async fn once(transport: &Transport, app: &InstalledApp, resource: Option<&str>)
         return Ok(());
     }
     println!("Revoking the token");
-    let secret = token.refresh_token().cloned().unwrap_or_else(|| Secret::from(token.access_token()));
-    transport.run(Revocation::new(server, client, &secret)?.exchange()).await?;
+    transport.run(Revocation::of(server, client, &token)?.exchange()).await?;
     call(resource, &token).await
 }
 

@@ -12,7 +12,7 @@ use grantflow_tests::{Front, Place, Server, person};
 use grantflow_ureq::Transport;
 use grantflow_ureq::grantflow::google::ClientSecrets;
 use grantflow_ureq::grantflow::{
-    Client, Discovery, Event, InstalledApp, Issuer, Revocation, Secret, ServerMetadata, Token, TokenRequest,
+    Client, Discovery, Event, InstalledApp, Issuer, Revocation, ServerMetadata, Token, TokenRequest,
 };
 use grantflow_ureq::grantflow_store::{FileStore, read_private, write_private};
 
@@ -95,8 +95,7 @@ fn once(transport: &Transport, app: &InstalledApp, resource: Option<&str>) -> Ou
         return Ok(());
     }
     println!("Revoking the token");
-    let secret = token.refresh_token().cloned().unwrap_or_else(|| Secret::from(token.access_token()));
-    transport.run(Revocation::new(server, client, &secret)?.exchange())?;
+    transport.run(Revocation::of(server, client, &token)?.exchange())?;
     call(resource, &token)
 }
 

@@ -13,9 +13,7 @@
 //! println!("{:?} until {:?}", token.scopes(), token.expires_at());
 //! // `token.authorization()?` is the header for requests; later, without the user:
 //! let token = transport.run(TokenRequest::refresh(server, client, &token)?.exchange())?;
-//! if let Some(refresh_token) = token.refresh_token() {
-//!     transport.run(Revocation::new(server, client, refresh_token)?.exchange())?;
-//! }
+//! transport.run(Revocation::of(server, client, &token)?.exchange())?;
 //! # Ok::<(), grantflow::Error>(())
 //! ```
 //!

@@ -3,7 +3,7 @@
 
 use super::file::{File, ReadFile};
 use super::{DEFAULT_UNIVERSE, check_quota_project, quota_header};
-use crate::source::{Credential, GrantState, Mint, Refusal, TokenSource, Want};
+use crate::source::{Credential, GrantState, Mint, Refusal, TokenSource, Want, cannot};
 use crate::{Client, ClientAuthentication, Error, Scopes, Secret, ServerMetadata, Timestamp, Token};
 
 /// A user's refresh token, with the client it was granted to.
@@ -49,7 +49,7 @@ impl AuthorizedUser {
     ///
     /// # Errors
     ///
-    /// If the token came without a refresh token.
+    /// If the token came without a refresh token, or from another server than Google's.
     pub fn signed_in(client: &Client, token: &Token) -> Result<Self, Error> {
         Ok(Self {
             credential: Credential::signed_in(ServerMetadata::google(), client, token)?,
@@ -78,6 +78,7 @@ impl AuthorizedUser {
         };
         // Without trust, the file's own endpoint is not even looked at.
         let server = if any_server { file.token_server(true)? } else { ServerMetadata::google() };
+        let token = saved_token(file)?.map(|token| token.issued_by(server.issuer()));
         let refresh_token = file.need("refresh_token")?;
         let credential = Credential::refresh_token(server, &client, refresh_token);
         let rapt = file.text("rapt_token")?.map(Secret::from);
@@ -88,7 +89,7 @@ impl AuthorizedUser {
             account: file.text("account")?.map(str::to_owned),
             quota_project: file.quota_project()?,
             rapt,
-            token: saved_token(file)?,
+            token,
         })
     }
 
@@ -161,6 +162,9 @@ fn saved_token(file: &File<'_>) -> Result<Option<Token>, Error> {
 
 impl TokenSource for AuthorizedUser {
     fn mint(&self, want: &Want, state: &GrantState) -> Mint {
+        if want.wanted_audience().is_some() || want.wanted_resource().is_some() {
+            return Box::new(Refusal(cannot("is a user of Google's, where scopes alone say what a token is for")));
+        }
         match check_quota_project(self.quota_project.as_deref()) {
             Ok(()) => self.credential.mint(want, state),
             Err(error) => Box::new(Refusal(error)),

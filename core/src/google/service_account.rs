@@ -296,7 +296,8 @@ impl AssertionMint {
         let asked = TokenRequest::jwt_bearer(&self.account.server, None, assertion, self.want.scopes())?;
         let (request, parse) = asked.into_parts();
         let exchange = if self.want.kind() == WantKind::IdToken {
-            request.exchange(id_token_of)
+            let issuer = self.account.server.issuer().clone();
+            request.exchange(move |received| Ok(id_token_of(received)?.issued_by(&issuer)))
         } else {
             request.exchange(move |received| {
                 parse(received).map_err(|error| match id_token_of(received) {

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::TokenRequest;
@@ -17,8 +18,8 @@ use crate::machine::{Effect, Repeat, ask};
 use crate::server::Endpoint;
 use crate::token::{Answer, Known, Scalar, invalid};
 use crate::{
-    Client, Cx, Deviations, Error, ErrorKind, Exchange, Machine, Now, Reply, Scopes, Secret, ServerMetadata, Step,
-    Timestamp, Token, TokenExchange,
+    Client, Cx, Deviations, Error, ErrorKind, Exchange, Issuer, Machine, Now, Reply, Scopes, Secret, ServerMetadata,
+    Step, Timestamp, Token, TokenExchange,
 };
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -57,6 +58,8 @@ pub struct DeviceAuthorization {
     scopes: Scopes,
     lifetime: Duration,
     tolerated: Deviations,
+    issuer: Issuer,
+    client_id: Arc<str>,
 }
 
 impl DeviceAuthorization {
@@ -73,7 +76,14 @@ impl DeviceAuthorization {
         })?;
         let request = Request::post("asking for a device code", &Endpoint::new(address)?).repeat(Repeat::Freely);
         let request = request.max_body(MAX_BODY).authenticate(client, server.issuer());
-        Ok(Self { request, scopes: Scopes::default(), lifetime: MAX_LIFETIME, tolerated: server.tolerated() })
+        Ok(Self {
+            request,
+            scopes: Scopes::default(),
+            lifetime: MAX_LIFETIME,
+            tolerated: server.tolerated(),
+            issuer: server.issuer().clone(),
+            client_id: client.shared_id(),
+        })
     }
 
     /// Asks for these scopes.
@@ -100,9 +110,9 @@ impl DeviceAuthorization {
 
     /// The machine that gets the code.
     pub fn exchange(self) -> Exchange<DeviceCode> {
-        let Self { request, scopes, lifetime, tolerated } = self;
+        let Self { request, scopes, lifetime, tolerated, issuer, client_id } = self;
         request.exchange(move |received| {
-            let mut code = DeviceCode::parse(received, &scopes, tolerated)?;
+            let mut code = DeviceCode::parse(received, &scopes, tolerated, (&issuer, &client_id))?;
             code.expires_at = code.expires_at.min(received.sent + lifetime);
             Ok(code)
         })
@@ -116,6 +126,9 @@ impl DeviceAuthorization {
 /// compare (RFC 8628, section 5.4).
 #[derive(Clone)]
 pub struct DeviceCode {
+    /// Who asked for it where.
+    issuer: Issuer,
+    client_id: Arc<str>,
     device_code: Secret,
     user_code: String,
     verification_uri: String,
@@ -159,7 +172,12 @@ impl<'a> Known<'a> for Codes<'a> {
 
 impl DeviceCode {
     /// Reads the answer (RFC 8628, section 3.2).
-    fn parse(received: Received<'_>, scopes: &Scopes, tolerated: Deviations) -> Result<Self, Error> {
+    fn parse(
+        received: Received<'_>,
+        scopes: &Scopes,
+        tolerated: Deviations,
+        (issuer, client_id): (&Issuer, &Arc<str>),
+    ) -> Result<Self, Error> {
         let mut deviations = Deviations::NONE;
         let mut answer = Answer::<Codes<'_>>::default();
         answer.read(received, tolerated, &mut deviations)?;
@@ -186,6 +204,8 @@ impl DeviceCode {
             return Err(invalid("the code ends before its token may be asked for: see expires_in and interval"));
         }
         Ok(Self {
+            issuer: issuer.clone(),
+            client_id: client_id.clone(),
             device_code: (&*device_code).into(),
             user_code: user_code.into_owned(),
             verification_uri: uri.or(url).ok_or_else(|| invalid("the answer has no verification_uri"))?,
@@ -231,9 +251,20 @@ impl DeviceCode {
     ///
     /// # Errors
     ///
-    /// If the server is known without a `token_endpoint`, or the client is registered at another.
+    /// If the server is known without a `token_endpoint`, or if another client or server got the code.
     pub fn poll(self, server: &ServerMetadata, client: &Client) -> Result<DevicePolling, Error> {
         client.check_issuer(server.issuer())?;
+        if self.issuer != *server.issuer() {
+            let why =
+                format!("the device code was issued by {}, and {} is another server", self.issuer, server.issuer());
+            return Err(Error::new(ErrorKind::Issuer, why));
+        }
+        if *self.client_id != *client.id() {
+            return Err(Error::config(format!(
+                "the device code was issued to the client {}, not this one",
+                self.client_id
+            )));
+        }
         server.token()?;
         Ok(DevicePolling {
             interval: self.interval,

@@ -44,7 +44,7 @@ impl TokenRequest {
     fn anonymous(doing: &'static str, grant_type: &str, server: &ServerMetadata) -> Result<Self, Error> {
         Ok(Self {
             request: Request::post(doing, server.token()?).param("grant_type", grant_type),
-            asked: Asked { tolerated: server.tolerated(), ..Asked::default() },
+            asked: Asked { issuer: Some(server.issuer().clone()), tolerated: server.tolerated(), ..Asked::default() },
         })
     }
 

@@ -10,7 +10,12 @@ impl TokenRequest {
     /// scopes, the habit of its server, and the user, who must be the same if another ID token comes.
     ///
     /// The new token has the refresh token to use from then on, be it a new one or the old.
+    ///
+    /// # Errors
+    ///
+    /// If `token` came without a refresh token, or from another server, or if the client is registered at another.
     pub fn refresh(server: &ServerMetadata, client: &Client, token: &Token) -> Result<Self, Error> {
+        token.check_issuer(server.issuer())?;
         let mut request =
             Self::refresh_token(server, client, token.need_refresh_token()?)?.granted(token.scopes().clone());
         if let Some(id_token) = token.id_token() {

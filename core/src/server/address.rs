@@ -16,17 +16,17 @@ use crate::machine::Reach;
 /// no slash trimmed, no default port removed (RFC 8414, section 3.3; RFC 9207, section 2.4).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Issuer(Arc<str>);
+pub struct Issuer(Arc<Box<str>>);
 
 impl Issuer {
     /// Takes an https address (http for a loopback one) without user, query and fragment.
-    pub fn new(text: impl Into<Arc<str>>) -> Result<Self, Error> {
+    pub fn new(text: impl Into<Box<str>>) -> Result<Self, Error> {
         let text = text.into();
         let url = checked_url("the issuer", &text)?;
         if url.query().is_some() || text.contains('?') {
             return Err(Error::config("the issuer has a query"));
         }
-        Ok(Self(text))
+        Ok(Self(Arc::new(text)))
     }
 
     /// The text, as given.
@@ -36,7 +36,7 @@ impl Issuer {
 
     /// One that is known to be right.
     pub(super) fn known(text: &'static str) -> Self {
-        Self(text.into())
+        Self(Arc::new(text.into()))
     }
 
     /// The issuer of a server of which only an endpoint is known: its origin.

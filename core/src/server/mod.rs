@@ -40,6 +40,7 @@ struct Inner {
     aliases: Arc<[String]>,
     rotation: Rotation,
     tolerated: Deviations,
+    revokes_for_anyone: bool,
     authorization_endpoint: Option<Endpoint>,
     token_endpoint: Option<Endpoint>,
     revocation_endpoint: Option<Endpoint>,
@@ -53,6 +54,7 @@ impl Inner {
             aliases: Arc::default(),
             rotation: Rotation::Unknown,
             tolerated: Deviations::TOLERATED,
+            revokes_for_anyone: false,
             authorization_endpoint: None,
             token_endpoint: None,
             revocation_endpoint: None,
@@ -94,6 +96,7 @@ impl ServerMetadata {
         Self(Arc::new(Inner {
             aliases: Arc::new(["accounts.google.com".into()]),
             rotation: Rotation::Never,
+            revokes_for_anyone: true,
             authorization_endpoint: known("https://accounts.google.com/o/oauth2/v2/auth"),
             token_endpoint: known("https://oauth2.googleapis.com/token"),
             revocation_endpoint: known("https://oauth2.googleapis.com/revoke"),
@@ -235,6 +238,11 @@ impl ServerMetadata {
 
     pub(crate) fn rotation(&self) -> Rotation {
         self.0.rotation
+    }
+
+    /// Whether whoever has a token may revoke it, without saying who asks.
+    pub(crate) fn revokes_for_anyone(&self) -> bool {
+        self.0.revokes_for_anyone
     }
 
     pub(crate) fn tolerated(&self) -> Deviations {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{GrantState, Mint, Minted, TokenSource, Want, WantKind, cannot};
+use super::{GrantState, Mint, Minted, Refusal, TokenSource, Want, WantKind, cannot};
 use crate::machine::ask;
 use crate::{
     Client, Cx, Discovery, Error, Issuer, Machine, Reply, Rotation, Scopes, Secret, ServerMetadata, Step, Timestamp,
@@ -41,6 +41,14 @@ impl From<Issuer> for Server {
 }
 
 impl Server {
+    /// Which one it is.
+    pub fn issuer(&self) -> &Issuer {
+        match self {
+            Self::Known(metadata) => metadata.issuer(),
+            Self::Issuer(issuer) => issuer,
+        }
+    }
+
     /// What is known of it, unless it is to be discovered first.
     pub(crate) fn known(&self, state: &GrantState, now: Timestamp) -> Result<ServerMetadata, Box<Discovery>> {
         match (self, &state.metadata) {
@@ -126,15 +134,17 @@ impl Credential {
     ///
     /// # Errors
     ///
-    /// If it came with none.
+    /// If it came with none, or from another server.
     pub fn signed_in(server: impl Into<Server>, client: &Client, token: &Token) -> Result<Self, Error> {
+        let server = server.into();
+        token.check_issuer(server.issuer())?;
         let by = By::RefreshToken {
             refresh_token: token.need_refresh_token()?.clone(),
             scopes: token.scopes().clone(),
             rotation: token.rotation(),
             rapt: None,
         };
-        Ok(Self(Kind::Server { server: server.into(), client: client.clone(), by }))
+        Ok(Self(Kind::Server { server, client: client.clone(), by }))
     }
 
     /// Shows with each refresh the proof of a reauthentication, as Google calls it.
@@ -145,7 +155,8 @@ impl Credential {
         self
     }
 
-    /// A token that is there already and cannot be renewed.
+    /// A token that is there already and cannot be renewed. It serves whatever scopes are wanted, since what it is
+    /// good for is between it and its servers; a want that names anything else is refused.
     pub fn fixed(token: Token) -> Self {
         Self(Kind::Fixed(token))
     }
@@ -154,6 +165,9 @@ impl Credential {
 impl TokenSource for Credential {
     fn mint(&self, want: &Want, state: &GrantState) -> Mint {
         match &self.0 {
+            Kind::Fixed(_) if !is_plain(want) => {
+                Box::new(Refusal(cannot("is a fixed token, of which nothing else is known than what it is good for")))
+            }
             Kind::Fixed(token) => Box::new(Given(Some(token.clone()))),
             Kind::Server { server, client, by } => Box::new(ServerMint {
                 stage: Stage::Begin,
@@ -191,6 +205,11 @@ impl TokenSource for Credential {
             }
         }
     }
+}
+
+/// Whether it names no more than scopes.
+fn is_plain(want: &Want) -> bool {
+    *want == Want::access_token(want.scopes())
 }
 
 /// Hands out what is there.

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Client, Issuer};
+use crate::{Client, Error, ErrorKind, Issuer};
 
 /// Where a grant lies: its issuer, its client, and the caller's label for the account.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -19,6 +19,24 @@ impl RecordKey {
     /// The grant of this client at this server, for the account that the caller calls `label`.
     pub fn new(issuer: &Issuer, client: &Client, label: &str) -> Self {
         Self { issuer: issuer.clone(), client_id: client.id().to_owned(), label: label.to_owned() }
+    }
+
+    /// The server that the grant is of.
+    pub fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
+    /// Whether the grant that lies there is of this client at that server.
+    pub(crate) fn check(&self, issuer: &Issuer, client: &Client) -> Result<(), Error> {
+        if self.issuer != *issuer {
+            let why = format!("the stored grant {self} is not of {issuer}");
+            return Err(Error::new(ErrorKind::Issuer, why));
+        }
+        if self.client_id != client.id() {
+            let other = crate::error::printable(client.id(), 100);
+            return Err(Error::config(format!("the stored grant {self} is not of the client {other:?}")));
+        }
+        Ok(())
     }
 
     /// The caller's label.

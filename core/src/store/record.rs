@@ -112,7 +112,8 @@ impl Record {
     pub(super) fn token(&self, want: &Want, now: Timestamp) -> Option<(Token, u64)> {
         let kept = self.tokens.get(&name(want))?;
         let token = Token::bearer(kept.access_token.expose(), kept.issued_at, kept.expires_at).ok()?;
-        let token = token.with_scopes(kept.scopes.clone()).with_grant(&self.refresh_token, self.rotation);
+        let token = token.issued_by(self.key.issuer()).with_scopes(kept.scopes.clone());
+        let token = token.with_grant(&self.refresh_token, self.rotation);
         (!token.is_expired(now)).then_some((token, kept.version))
     }
 

@@ -82,7 +82,8 @@ impl LoadGrant {
 pub struct SaveGrant(Leased);
 
 impl SaveGrant {
-    /// Keeps the refresh token that came with `token`, and `token` itself for this want.
+    /// Keeps the refresh token that came with `token`, and `token` itself for this want. A token of another server
+    /// than the key's is refused.
     pub fn new(key: RecordKey, want: Want, token: &Token) -> Self {
         Self(Leased::new(key, Work::Save { want, token: token.clone() }))
     }
@@ -121,7 +122,8 @@ impl Machine for DeleteGrant {
 pub struct SignOut(Leased);
 
 impl SignOut {
-    /// Signs out of what lies under this key, of this client at this server.
+    /// Signs out of what lies under this key, of this client at this server. The key of another server or client
+    /// is refused.
     pub fn new(key: RecordKey, server: &ServerMetadata, client: &Client) -> Self {
         Self(Leased::new(key, Work::SignOut { server: server.clone(), client: client.clone() }))
     }
@@ -156,6 +158,17 @@ enum Work {
     Save { want: Want, token: Token },
     Delete,
     SignOut { server: ServerMetadata, client: Client },
+}
+
+impl Work {
+    /// Whether it is about what may lie under this key.
+    fn check(&self, key: &RecordKey) -> Result<(), Error> {
+        match self {
+            Self::Save { token, .. } => token.check_issuer(key.issuer()),
+            Self::Delete => Ok(()),
+            Self::SignOut { server, client } => key.check(server.issuer(), client),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -236,6 +249,9 @@ impl Leased {
         }
         match (std::mem::replace(&mut self.stage, Stage::Ended), reply) {
             (Stage::Begin, Reply::Start) => {
+                if let Err(error) = self.work.check(&self.key) {
+                    return Step::Done(Err(error));
+                }
                 self.until = mono.saturating_add(PATIENCE);
                 self.lease()
             }

@@ -24,7 +24,8 @@ pub(super) struct Inner {
 }
 
 impl SharedGrant {
-    /// The grant that lies under this key, of this client at this server.
+    /// The grant that lies under this key, of this client at this server. With the key of another server or client
+    /// there are no tokens, and nothing is sent. A want that names an account must name the key's label.
     pub fn new(key: RecordKey, server: impl Into<Server>, client: &Client) -> Self {
         Self(Arc::new(Inner { key, server: server.into(), client: client.clone() }))
     }

@@ -21,6 +21,7 @@ pub(crate) use parse::Asked;
 
 use crate::exchange::is_printable;
 use crate::jose::IdToken;
+use crate::server::Issuer;
 use crate::{Error, ErrorKind, Secret, Timestamp};
 
 /// A token answer (RFC 6749, section 5.1): the access token, and what came with it.
@@ -31,8 +32,8 @@ use crate::{Error, ErrorKind, Secret, Timestamp};
 pub struct Token {
     /// `Bearer <access_token>`, or the bare access token if it is not for bearers.
     header: HeaderValue,
-    /// What few tokens are: other than for bearers.
-    token_type: Option<Box<TokenType>>,
+    /// Who issued it, where that is known.
+    issuer: Option<Issuer>,
     issued_at: Timestamp,
     expires_at: Option<Timestamp>,
     scopes: Scopes,
@@ -42,6 +43,8 @@ pub struct Token {
 /// What few tokens have.
 #[derive(Clone, Default)]
 struct Rest {
+    /// None for bearer tokens.
+    token_type: Option<Box<TokenType>>,
     refresh_token: Option<Secret>,
     refresh_token_expires_at: Option<Timestamp>,
     id_token: Option<Arc<IdToken>>,
@@ -149,6 +152,29 @@ impl Token {
         self
     }
 
+    /// Says who issued it, where no answer did.
+    pub(crate) fn issued_by(mut self, issuer: &Issuer) -> Self {
+        self.issuer = Some(issuer.clone());
+        self
+    }
+
+    /// The authorization server that issued it. `None` if that is not known, as of [`bearer`](Self::bearer)'s:
+    /// such a token may be shown to any server, one whose issuer is known to that server alone.
+    pub fn issuer(&self) -> Option<&Issuer> {
+        self.issuer.as_ref()
+    }
+
+    /// Whether it may be shown to that server.
+    pub(crate) fn check_issuer(&self, issuer: &Issuer) -> Result<(), Error> {
+        match &self.issuer {
+            Some(own) if own != issuer => Err(Error::new(
+                ErrorKind::Issuer,
+                format!("the token was issued by {own}, and {issuer} is another server"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// See [`with_refresh_after`](Self::with_refresh_after).
     pub fn refresh_after(&self) -> Option<Timestamp> {
         self.rest.as_ref()?.refresh_after
@@ -166,7 +192,7 @@ impl Token {
 
     /// How it is used.
     pub fn token_type(&self) -> &TokenType {
-        self.token_type.as_deref().unwrap_or(&TokenType::Bearer)
+        self.rest.as_ref().and_then(|rest| rest.token_type.as_deref()).unwrap_or(&TokenType::Bearer)
     }
 
     /// The value of an `Authorization` header with it, marked as sensitive (RFC 6750, section 2.1).
@@ -259,8 +285,12 @@ impl Token {
         let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(Wiped(text)))
             .map_err(|_| "holds characters that no header can carry")?;
         header.set_sensitive(true);
-        let token_type = Some(token_type).filter(|kind| *kind != TokenType::Bearer).map(Box::new);
-        Ok(Self { header, token_type, issued_at, expires_at: None, scopes: Scopes::default(), rest: None })
+        let mut token =
+            Self { header, issuer: None, issued_at, expires_at: None, scopes: Scopes::default(), rest: None };
+        if token_type != TokenType::Bearer {
+            token.rest().token_type = Some(Box::new(token_type));
+        }
+        Ok(token)
     }
 
     fn rest(&mut self) -> &mut Rest {
@@ -288,6 +318,7 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token")
             .field("token_type", self.token_type())
+            .field("issuer", &self.issuer)
             .field("expires_at", &self.expires_at)
             .field("scopes", &self.scopes)
             .field("refresh_token", &self.refresh_token())

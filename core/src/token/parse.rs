@@ -8,6 +8,7 @@ use super::answer::{Answer, Known, Scalar, invalid};
 use super::{Deviation, Deviations, Members, Rotation, Scopes, Token, TokenType};
 use crate::exchange::{Received, is_printable};
 use crate::jose::{Expected, IdToken};
+use crate::server::Issuer;
 use crate::{Advice, Error, ErrorKind, Secret, Timestamp};
 
 /// The longest token to take.
@@ -18,6 +19,8 @@ const MAX_LIFETIME: u64 = 10 * 365 * 86_400;
 /// What a token was asked with, as far as its answer depends on it.
 #[derive(Clone, Default)]
 pub(crate) struct Asked {
+    /// The server that is asked, if it is an authorization server.
+    pub(crate) issuer: Option<Issuer>,
     pub(crate) scopes: Scopes,
     /// The refresh token that was used, which stays good if no other comes.
     pub(crate) refresh_token: Option<Secret>,
@@ -64,6 +67,7 @@ impl Asked {
         };
         let mut token = Token::new(&access_token, token_type, received.sent)
             .map_err(|why| invalid(format!("the access token {why}")))?;
+        token.issuer = self.issuer.clone();
         token.expires_at = self.lifetime(fields.expires_in.take(), received.sent, found)?;
         token.scopes = self.granted(fields.scope.take(), found)?;
         self.refresh_token(&mut token, fields, received.sent, found)?;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use grantflow::google::AuthorizedUser;
 use grantflow::machine::FailureKind;
-use grantflow::source::{TokenSource as _, Want};
+use grantflow::source::{Credential, TokenSource as _, Want};
 use grantflow::store::{LoadGrant, RecordKey, SaveGrant, StoreOp, StoreReply, Stored};
 use grantflow::{Effect, Failure, Reply, Step, Timestamp};
 use grantflow_tests::{Google, google};
@@ -211,14 +211,15 @@ pub(super) fn what_was_saved_in_the_middle_of_a_sign_out_is_revoked_too<A: Adapt
 
 pub(super) fn what_a_file_of_googles_holds_is_taken_over_and_written_again<A: Adapter>() {
     let front = Front::start(Google::demo()).unwrap();
-    let mut file = google::authorized_user_json();
-    file["token_uri"] = front.server().address(google::Place::Token).into();
-    let user = AuthorizedUser::from_json_with_any_server(file.to_string()).unwrap();
+    let file = google::authorized_user_json();
+    let user = AuthorizedUser::from_json(file.to_string()).unwrap();
     let token_endpoint = front.server().address(google::Place::Token);
     let server = ServerMetadata::google().token_endpoint(&token_endpoint).unwrap();
     let app = InstalledApp::new(&server, user.client()).scopes(google::GRANTED).open_browser(false);
     let program = A::with_store(Arc::new(MemoryStore::new()));
-    let minted = program.run(user.mint(&Want::default(), &user.first_state())).unwrap();
+    // Google's own token endpoint is what the file's user would ask.
+    let user_at = Credential::refresh_token(&server, user.client(), file["refresh_token"].as_str().unwrap());
+    let minted = program.run(user_at.mint(&Want::default(), &user.first_state())).unwrap();
     program.run(SaveGrant::new(app.record_key(""), Want::default(), &minted.token)).unwrap();
 
     let token = program.load_or_sign_in(&app.show(|_| panic!("somebody was asked"))).unwrap();
