@@ -35,12 +35,14 @@
 )]
 
 pub mod authorize;
+mod call;
 pub mod cell;
 mod challenge;
 mod client;
 pub mod crypto;
 mod error;
 pub mod exchange;
+mod failure;
 pub mod google;
 mod grant;
 mod hosts;
@@ -57,18 +59,20 @@ mod token;
 mod userinfo;
 
 pub use authorize::{Authorization, AuthorizationRequest, PendingAuthorization};
+pub use call::Call;
 pub use challenge::Challenge;
 pub use client::{Client, ClientAuthentication};
 pub use error::{Advice, Error, ErrorKind, ServerError};
 pub use exchange::Exchange;
+pub use failure::Failure;
 pub use grant::device::{DeviceAuthorization, DeviceCode, DevicePolling};
 pub use grant::{TokenExchange, TokenRequest};
 pub use hosts::Hosts;
 pub use loopback::InstalledApp;
-pub use machine::{Call, Cx, Effect, Event, Failure, Machine, Now, Reply, Step};
+pub use machine::{Cx, Effect, Event, Machine, Reply, Step};
 pub use revoke::Revocation;
 pub use secret::Secret;
 pub use server::{Discovery, Endpoint, Issuer, ServerMetadata};
-pub use time::Timestamp;
+pub use time::{Now, Timestamp};
 pub use token::{Deviation, Deviations, Rotation, Scopes, Token, TokenType};
 pub use userinfo::UserInfo;

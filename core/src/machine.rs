@@ -12,15 +12,17 @@
 //!          ◀─────────────────────────── Step::Done(Result)
 //! ```
 //!
-//! A whole driver, which may refuse what it does not know how to do:
+//! A whole driver, which may refuse what it does not know how to do. A [`Call`] opens only to a driver that says
+//! which [`Rules`] it obeys: of a request with another rule nothing is sent.
 //!
 //! ```
+//! use grantflow::machine::Rules;
 //! use grantflow::{Cx, Effect, Error, Machine, Now, Reply, Step};
 //! # struct Net;
 //! # impl Net {
 //! #   fn now(&self) -> Now { Now::default() }
 //! #   fn random(&self) -> [u8; 32] { [7; 32] }
-//! #   fn fetch(&self, _: grantflow::Call) -> Result<http::Response<Vec<u8>>, grantflow::Failure> {
+//! #   fn send(&self, _: grantflow::machine::Open) -> Result<http::Response<Vec<u8>>, grantflow::Failure> {
 //! #       Err(grantflow::Failure::not_sent(grantflow::machine::FailureKind::Connect, "no network"))
 //! #   }
 //! #   fn sleep(&self, _: std::time::Duration) {}
@@ -31,7 +33,10 @@
 //!         let mut cx = Cx::new(net.now(), net.random());
 //!         reply = match machine.resume(&mut cx, reply) {
 //!             Step::Done(result) => return result,
-//!             Step::Do(Effect::Http(call)) => net.fetch(call).map_or_else(Reply::Failed, Reply::Http),
+//!             Step::Do(Effect::Http(call)) => {
+//!                 let answer = call.open(Rules::V1).and_then(|call| net.send(call));
+//!                 answer.map_or_else(Reply::Failed, Reply::Http)
+//!             }
 //!             Step::Do(Effect::Sleep(time)) => { net.sleep(time); Reply::Slept }
 //!             Step::Do(_) => Reply::Refused,
 //!         };
@@ -39,18 +44,19 @@
 //! }
 //! ```
 
-use std::error::Error as StdError;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
+pub use crate::call::{Call, Identity, Open, Reach, Repeat, Rules};
+pub use crate::failure::{Failure, FailureKind};
 use crate::store::{StoreOp, StoreReply};
-use crate::{Error, ErrorKind, Timestamp};
+pub use crate::time::Now;
+use crate::{Error, ErrorKind};
 
 /// A conversation with the outside, as a state machine without any input or output of its own.
 ///
@@ -193,15 +199,6 @@ pub enum Event<'a> {
     Reply(&'a Reply),
 }
 
-/// Both clocks, read at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Now {
-    /// The wall clock. Expiry is judged by it.
-    pub wall: Timestamp,
-    /// A clock that never goes back, from any origin. Deadlines and waits inside a run go by it.
-    pub mono: Duration,
-}
-
 /// What a machine may know of the outside at one call: the time, and randomness.
 ///
 /// The driver makes a fresh one for each call. The same machine, given the same replies and the same
@@ -262,165 +259,6 @@ impl fmt::Debug for Cx {
     }
 }
 
-/// An HTTP request together with its own rules. An adapter obeys them, and follows no redirect ever:
-/// an answer with status 3xx is handed back like any other.
-///
-/// `Debug` shows method, address without query, and the names of headers and form fields, no value.
-#[non_exhaustive]
-pub struct Call {
-    /// The request, its body whole.
-    pub request: http::Request<Vec<u8>>,
-    /// The time it may take in all, from connecting to the last byte of the answer.
-    pub timeout: Duration,
-    /// The most bytes of body to take from the answer, counted after any decoding. A longer answer
-    /// is a failure of kind [`FailureKind::TooLarge`].
-    pub max_body: usize,
-    /// Whether it may reach the server twice.
-    pub repeat: Repeat,
-    /// Where it may go.
-    pub reach: Reach,
-    /// If set, the adapter must not begin to write the request after this moment; it then fails with
-    /// [`Failure::not_sent`] and kind [`FailureKind::Timeout`].
-    pub start_before: Option<Timestamp>,
-}
-
-/// Whether a request may reach the server more than once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repeat {
-    /// Sending it again does no harm.
-    Freely,
-    /// It is sent again only if it surely was not sent before. The adapter sends it on a fresh
-    /// connection, since a pooled one that has gone stale looks as if the request might have arrived.
-    OnlyIfUnsent,
-}
-
-/// Where a request may go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// Anywhere, over TLS only, through a proxy if one is configured.
-    Public,
-    /// To this machine or its metadata server: cleartext is allowed, and a proxy never used.
-    Local,
-}
-
-impl Call {
-    /// Takes the request out, for clients that want to own it. Its body is then theirs to wipe.
-    pub fn take_request(&mut self) -> http::Request<Vec<u8>> {
-        std::mem::take(&mut self.request)
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        self.request.body_mut().zeroize();
-    }
-}
-
-impl fmt::Debug for Call {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let uri = self.request.uri();
-        let host = uri.authority().map_or("", |a| a.as_str().rsplit('@').next().unwrap_or_default());
-        write!(f, "{} {}://{host}{}", self.request.method(), uri.scheme_str().unwrap_or_default(), uri.path())?;
-        let headers: Vec<_> = self.request.headers().keys().map(|name| name.as_str()).collect();
-        write!(f, " headers: {}", headers.join(", "))?;
-        if self.request.headers().get("content-type").is_some_and(|t| t == crate::exchange::FORM) {
-            let names = url::form_urlencoded::parse(self.request.body()).map(|(name, _)| name);
-            write!(f, "; form: {}", names.collect::<Vec<_>>().join(", "))?;
-        }
-        Ok(())
-    }
-}
-
-/// An effect that was tried and did not succeed.
-///
-/// Its maker says whether the request may have reached the server. "Not sent" is a promise: it is
-/// what allows a request that must not arrive twice to be sent again.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    kind: FailureKind,
-    maybe_sent: bool,
-    source: Arc<dyn StdError + Send + Sync>,
-}
-
-/// What kept an effect from succeeding.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailureKind {
-    /// No connection: the name was not found, or nobody answered.
-    Connect,
-    /// The peer could not prove who it is, or no secure connection came about.
-    Tls,
-    /// The connection broke.
-    Broken,
-    /// It took longer than allowed.
-    Timeout,
-    /// The body or file is larger than allowed.
-    TooLarge,
-    /// The call's own rules forbid it, such as cleartext to a public address.
-    Forbidden,
-    /// A file cannot be read.
-    File,
-    /// A store cannot be read or written, or refuses to for safety.
-    Store,
-    /// Anything else.
-    Other,
-}
-
-impl Failure {
-    /// A failure before the first byte of the request was written. Only when this is certain.
-    pub fn not_sent(kind: FailureKind, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { kind, maybe_sent: false, source: source.into().into() }
-    }
-
-    /// A failure after which nobody knows whether the server got the request.
-    pub fn maybe_sent(kind: FailureKind, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { kind, maybe_sent: true, source: source.into().into() }
-    }
-
-    /// What went wrong.
-    pub fn kind(&self) -> FailureKind {
-        self.kind
-    }
-
-    /// Whether the request may have reached the server.
-    pub fn may_have_been_sent(&self) -> bool {
-        self.maybe_sent
-    }
-
-    /// Whether the same effect may well succeed later.
-    pub(crate) fn is_transient(&self) -> bool {
-        matches!(self.kind, FailureKind::Connect | FailureKind::Broken | FailureKind::Timeout)
-    }
-
-    pub(crate) fn source(&self) -> Arc<dyn StdError + Send + Sync> {
-        self.source.clone()
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.kind {
-            FailureKind::Connect => "no connection",
-            FailureKind::Tls => "no secure connection",
-            FailureKind::Broken => "the connection broke",
-            FailureKind::Timeout => "it took too long",
-            FailureKind::TooLarge => "the content is larger than allowed",
-            FailureKind::Forbidden => "the request's own rules forbid it",
-            FailureKind::File => "the file cannot be read",
-            FailureKind::Store => "the store failed",
-            FailureKind::Other => "it failed",
-        };
-        write!(f, "{what}: {}", self.source)
-    }
-}
-
-impl StdError for Failure {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        // What it holds is shown with it.
-        self.source.source()
-    }
-}
-
 /// The system a program runs on, as data, so that what depends on it is tested everywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Platform {
@@ -475,26 +313,5 @@ mod tests {
     fn no_entropy_is_an_error() {
         let error = Cx::without_entropy(Now::default()).random::<32>("state").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Entropy);
-    }
-
-    #[test]
-    fn debug_shows_names_and_no_values() {
-        let request = http::Request::post("https://user:pw@as.example/token?key=canary")
-            .header("authorization", "Basic canary")
-            .header("content-type", crate::exchange::FORM)
-            .body(b"grant_type=password&password=canary".to_vec())
-            .unwrap();
-        let call = Call {
-            request,
-            timeout: Duration::from_secs(1),
-            max_body: 1,
-            repeat: Repeat::Freely,
-            reach: Reach::Public,
-            start_before: None,
-        };
-        assert_eq!(
-            format!("{call:?}"),
-            "POST https://as.example/token headers: authorization, content-type; form: grant_type, password"
-        );
     }
 }

@@ -1,4 +1,4 @@
-//! Wall-clock moments. Core never reads a clock: every moment comes in through
+//! Moments: on the wall clock, and by both clocks. Core never reads a clock: every moment comes in through
 //! [`Cx`](crate::Cx) or out of a server's answer.
 
 use std::fmt;
@@ -87,6 +87,43 @@ impl Timestamp {
     }
 }
 
+/// Both clocks, read at one moment.
+///
+/// A moment that others agreed on, such as the end of a lease, is one by both clocks too: it has come when
+/// either says so. So it comes although somebody sets the wall clock back, and although a sleep of the machine stops the
+/// other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// The wall clock. Expiry is judged by it.
+    pub wall: Timestamp,
+    /// A clock that never goes back, from any origin. Deadlines and waits inside a run go by it.
+    pub mono: Duration,
+}
+
+impl Now {
+    /// The moment at which the wall clock shows `wall`, by both clocks as they go now.
+    pub fn at(self, wall: Timestamp) -> Self {
+        Self { wall, mono: self.mono.saturating_add(wall.since(self.wall)) }
+    }
+
+    /// Whether this moment has come, by either clock.
+    pub fn has_reached(self, moment: Self) -> bool {
+        self.wall >= moment.wall || self.mono >= moment.mono
+    }
+
+    /// The earlier of two moments, by each clock.
+    pub fn earlier(self, other: Self) -> Self {
+        Self { wall: self.wall.min(other.wall), mono: self.mono.min(other.mono) }
+    }
+}
+
+impl std::ops::Add<Duration> for Now {
+    type Output = Self;
+    fn add(self, time: Duration) -> Self {
+        Self { wall: self.wall + time, mono: self.mono.saturating_add(time) }
+    }
+}
+
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
@@ -153,6 +190,27 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moment_has_come_when_either_clock_says_so() {
+        let at = |wall, mono| Now { wall: Timestamp::from_unix(wall), mono: Duration::from_secs(mono) };
+        let end = at(100, 10).at(Timestamp::from_unix(130));
+        assert_eq!((end, at(100, 10) + Duration::from_secs(30)), (at(130, 40), at(130, 40)));
+        for (now, come) in [
+            (at(100, 10), false),
+            (at(129, 39), false),
+            (at(130, 39), true),
+            (at(129, 40), true),
+            // The wall clock was set back; this machine slept.
+            (at(50, 40), true),
+            (at(130, 11), true),
+        ] {
+            assert_eq!(now.has_reached(end), come, "{now:?}");
+        }
+        // One that has passed has come.
+        let now = at(100, 10);
+        assert!(now.has_reached(now.at(Timestamp::from_unix(99))));
+    }
 
     #[test]
     fn shows_rfc_3339() {

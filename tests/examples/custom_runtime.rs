@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use grantflow::machine::{FailureKind, Reach};
+use grantflow::machine::{FailureKind, Reach, Rules};
 use grantflow::{
     AuthorizationRequest, Call, Client, Cx, Discovery, Effect, Error, Failure, Issuer, Machine, Now, Reply, Revocation,
     Step, Timestamp, TokenRequest,
@@ -41,7 +41,7 @@ impl Runtime {
                 Step::Done(result) => return result,
                 Step::Do(Effect::Http(call)) => {
                     println!("  {call:?}");
-                    fetch(&call).map_or_else(Reply::Failed, Reply::Http)
+                    fetch(call).map_or_else(Reply::Failed, Reply::Http)
                 }
                 Step::Do(Effect::Sleep(time)) => {
                     std::thread::sleep(time);
@@ -54,7 +54,8 @@ impl Runtime {
 }
 
 /// One request over one connection (RFC 9112), to loopback only.
-fn fetch(call: &Call) -> Result<http::Response<Vec<u8>>, Failure> {
+fn fetch(call: Call) -> Result<http::Response<Vec<u8>>, Failure> {
+    let call = call.open(Rules::V1)?;
     let request = &call.request;
     if call.reach != Reach::Local || request.uri().scheme_str() != Some("http") {
         return Err(Failure::not_sent(FailureKind::Forbidden, "this runtime speaks cleartext to loopback only"));

@@ -9,9 +9,9 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use grantflow::machine::{FailureKind, Reach, Repeat};
+use grantflow::machine::{FailureKind, Open, Reach, Repeat, Rules};
 use grantflow::{
-    AuthorizationRequest, Call, Client, Cx, Effect, Error, Failure, Machine, Now, Reply, Step, Timestamp, Token,
+    AuthorizationRequest, Client, Cx, Effect, Error, Failure, Machine, Now, Reply, Step, Timestamp, Token,
 };
 use http::{Request, Response};
 use sha2::{Digest, Sha256};
@@ -75,7 +75,7 @@ pub struct Sent {
     /// Where it might go.
     pub reach: Reach,
     /// When it must have begun.
-    pub start_before: Option<Timestamp>,
+    pub start_before: Option<Now>,
 }
 
 impl Default for World {
@@ -250,7 +250,11 @@ impl World {
     pub fn carry_out(&mut self, effect: Effect) -> Reply {
         let refused = self.refuse.contains(&effect.name());
         match effect {
-            Effect::Http(mut call) => {
+            Effect::Http(call) => {
+                let mut call = match call.open(Rules::V1 | Rules::START_BEFORE) {
+                    Ok(call) => call,
+                    Err(failure) => return Reply::Failed(failure),
+                };
                 let sent = Sent {
                     at: self.now,
                     request: call.take_request(),
@@ -298,11 +302,11 @@ impl World {
     }
 
     /// What an adapter does, without a network.
-    fn http(&mut self, call: &Call, request: &Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Failure> {
-        if call.start_before.is_some_and(|moment| self.now.wall >= moment) {
+    fn http(&mut self, call: &Open, request: &Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Failure> {
+        if call.start_before.is_some_and(|moment| self.now.has_reached(moment)) {
             return Err(Failure::not_sent(FailureKind::Timeout, "the moment to begin has passed"));
         }
-        if call.reach == Reach::Public && request.uri().scheme_str() != Some("https") {
+        if call.reach != Reach::Local && request.uri().scheme_str() != Some("https") {
             return Err(Failure::not_sent(FailureKind::Forbidden, "cleartext to a public address"));
         }
         if let Some((time, failure)) = self.failures.pop_front() {

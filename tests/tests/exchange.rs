@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use grantflow::machine::{FailureKind, Reach, Repeat};
+use grantflow::machine::{FailureKind, Identity, Reach, Repeat};
 use grantflow::{
-    Advice, Cx, Discovery, Effect, Error, ErrorKind, Failure, Issuer, Machine, Now, Reply, Revocation, Rotation, Step,
-    Timestamp, TokenExchange, TokenRequest,
+    Advice, Call, Cx, Discovery, Effect, Error, ErrorKind, Failure, Issuer, Machine, Now, Reply, Revocation, Rotation,
+    Step, Timestamp, TokenExchange, TokenRequest,
 };
 use grantflow_tests::demo::{self, batch, client};
 use grantflow_tests::{Fault, Place, Server, World};
@@ -334,7 +334,7 @@ fn an_answer_that_a_driver_should_have_cut_is_refused() {
     let mut world = world();
     let mut machine = client_credentials(&mut world);
     let Step::Do(Effect::Http(call)) = machine.resume(&mut world.cx(), Reply::Start) else { panic!("a request") };
-    let answer = http::Response::new(vec![b' '; call.max_body + 1]);
+    let answer = http::Response::new(vec![b' '; call.max_body() + 1]);
     let Step::Done(Err(error)) = machine.resume(&mut world.cx(), Reply::Http(answer)) else { panic!("an error") };
     assert!(error.kind() == ErrorKind::InvalidResponse && error.to_string().contains("larger"), "{error}");
 }
@@ -404,8 +404,16 @@ fn a_wrong_reply_or_a_call_after_the_end_is_misuse_and_nothing_worse() {
 #[test]
 fn nothing_begins_at_or_after_the_moment_it_must_begin_before() {
     let mut world = world();
-    let now = world.now.wall;
-    for (moment, requests) in [(now + SECOND, 1), (now, 0), (now - SECOND, 0)] {
+    let now = world.now;
+    let at = |wall, mono| Now { wall, mono };
+    for (moment, requests) in [
+        (now + SECOND, 1),
+        (now, 0),
+        (at(now.wall - SECOND, now.mono - SECOND), 0),
+        // It has come when either clock says so: the other may have been set back, or have slept.
+        (at(now.wall, now.mono + SECOND), 0),
+        (at(now.wall + SECOND, now.mono), 0),
+    ] {
         let machine = client_credentials(&mut world).start_before(moment);
         let before = world.sent().len();
         let result = world.run(machine);
@@ -414,7 +422,7 @@ fn nothing_begins_at_or_after_the_moment_it_must_begin_before() {
             Ok(_) => assert_eq!(world.sent().last().unwrap().start_before, Some(moment)),
             Err(error) => assert_eq!(error.kind(), ErrorKind::Timeout),
         }
-        world.now.wall = now;
+        world.now = now;
     }
     // A second try would begin too late.
     world.server().fail(Place::Token, Fault::status(503, "").header("retry-after", "5"));
@@ -452,4 +460,21 @@ fn the_same_inputs_give_the_same_effects_to_the_byte() {
     };
     assert_eq!(play(5), play(5));
     assert_ne!(play(5), play(6), "another seed gives another state, nonce and verifier");
+}
+
+#[test]
+fn a_call_with_a_rule_that_the_driver_does_not_know_is_not_sent() {
+    let mut world = world();
+    let global = Call::new(http::Request::get("https://as.example/").body(Vec::new()).unwrap())
+        .with_reach(Reach::Global)
+        .with_identity(Identity::named("card"));
+    let Reply::Failed(failure) = world.carry_out(Effect::Http(global)) else { panic!("it is refused") };
+    assert_eq!((failure.kind(), failure.may_have_been_sent()), (FailureKind::Unsupported, false));
+    assert!(world.sent().is_empty());
+    // Whoever asked for it ends with an error that says so, and does not try again.
+    let mut machine = client_credentials(&mut world);
+    assert!(matches!(machine.resume(&mut world.cx(), Reply::Start), Step::Do(Effect::Http(_))));
+    let Step::Done(Err(error)) = machine.resume(&mut world.cx(), Reply::Failed(failure)) else { panic!("it ends") };
+    assert_eq!((error.kind(), error.is_transient(), error.is_uncertain()), (ErrorKind::Unsupported, false, false));
+    assert!(error.to_string().contains("GLOBAL | IDENTITY"), "{error}");
 }

@@ -2,7 +2,7 @@
 
 use grantflow::exchange::Received;
 use grantflow::google::ClientSecrets;
-use grantflow::machine::FailureKind;
+use grantflow::machine::{FailureKind, Rules};
 use grantflow::{
     AuthorizationRequest, Client, ClientAuthentication, DeviceAuthorization, Effect, Endpoint, Error, Event, Failure,
     InstalledApp, Issuer, Machine, Reply, Revocation, Secret, Step, TokenRequest,
@@ -84,9 +84,11 @@ fn no_public_type_shows_a_secret() {
     shown("a step", &step);
     let Step::Do(effect) = step else { panic!() };
     shown("an event", &Event::Effect(&effect));
-    let Effect::Http(call) = &effect else { panic!() };
+    let Effect::Http(call) = effect else { panic!() };
+    shown("a call", &call);
+    let call = call.open(Rules::V1).unwrap();
     assert!(String::from_utf8_lossy(call.request.body()).contains(code), "it is in there");
-    shown("a call", call);
+    shown("an opened call", &call);
 
     let token = world.run(TokenRequest::password(&server, &client, "alice", password).unwrap().exchange()).unwrap();
     assert_eq!((token.access_token(), token.refresh_token().unwrap().expose()), (access, refresh));

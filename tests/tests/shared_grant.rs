@@ -50,10 +50,10 @@ fn a_token_that_lives_shortly_is_due_when_a_quarter_of_its_life_is_left() {
 fn the_intent_is_saved_before_the_exchange_and_the_result_before_it_is_handed_out() {
     let (mut desk, source) = late();
     let (old, version) = (kept(&desk, &source), desk.version(source.key()));
-    let now = desk.world.now.wall;
+    let now = desk.world.now;
     let shared = source.clone();
     desk.before("http", move |desk| {
-        assert_eq!(intent(desk, &shared), Some((1, millis(now + 30 * SECOND))));
+        assert_eq!(intent(desk, &shared), Some((1, millis(now.wall + 30 * SECOND))));
         assert_eq!(desk.version(shared.key()), version + 1);
     });
     let mut process = Process::of(&source);
@@ -201,7 +201,7 @@ fn the_exchange_ends_with_the_lease() {
         let (mut desk, source) = late();
         desk.shelf.expiring = true;
         desk.shelf.longest = Some(lease * SECOND);
-        let began = desk.world.now.wall;
+        let began = desk.world.now;
         desk.before("save", move |desk| desk.world.pass(save * SECOND));
         Process::of(&source).mint(&mut desk).unwrap();
         let call = desk.world.sent().last().copied().cloned().unwrap();

@@ -10,31 +10,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use grantflow::machine::{FailureKind, Reach, Repeat};
-use grantflow::{Call, Failure, Timestamp};
+use grantflow::machine::{FailureKind, Reach, Repeat, Rules};
+use grantflow::{Call, Failure, Now};
 use http_body::{Frame, SizeHint};
 use zeroize::Zeroizing;
 
 use crate::Transport;
-use crate::transport::wall;
 
 /// The most room to make for a body before its bytes are there.
 const ROOM: usize = 32 * 1024;
 
 /// Makes the call. Dropping the future closes its connection.
-pub(crate) async fn send(transport: &Transport, mut call: Call) -> Result<http::Response<Vec<u8>>, Failure> {
+pub(crate) async fn send(transport: &Transport, call: Call) -> Result<http::Response<Vec<u8>>, Failure> {
+    let mut call = call.open(Rules::V1 | Rules::START_BEFORE)?;
     let cleartext = call.request.uri().scheme() != Some(&http::uri::Scheme::HTTPS);
-    if cleartext && call.reach == Reach::Public {
+    if cleartext && call.reach != Reach::Local {
         return Err(Failure::not_sent(FailureKind::Forbidden, "a public address needs https"));
     }
-    if call.start_before.is_some_and(|moment| wall() >= moment) {
+    if call.start_before.is_some_and(|moment| transport.now().has_reached(moment)) {
         return Err(Failure::not_sent(FailureKind::Timeout, TooLate));
     }
     let clients = transport.clients();
     let client = match (call.reach, call.repeat) {
         (Reach::Local, _) => &clients.local,
-        (Reach::Public, Repeat::Freely) => &clients.pooled,
-        (Reach::Public, Repeat::OnlyIfUnsent) => &clients.fresh,
+        (_, Repeat::Freely) => &clients.pooled,
+        _ => &clients.fresh,
     };
     // Without a body, nothing tells when writing begins.
     let begun = Arc::new(AtomicBool::new(call.request.body().is_empty()));
@@ -43,7 +43,8 @@ pub(crate) async fn send(transport: &Transport, mut call: Call) -> Result<http::
         reqwest::Body::default()
     } else {
         let bytes = Bytes::from_owner(Zeroizing::new(body));
-        reqwest::Body::wrap(Body { bytes: Some(bytes), begun: begun.clone(), start_before: call.start_before })
+        let start_before = call.start_before.map(|moment| (moment, transport.clone()));
+        reqwest::Body::wrap(Body { bytes: Some(bytes), begun: begun.clone(), start_before })
     };
     let answer = async {
         let request = http::Request::from_parts(parts, body).try_into()?;
@@ -132,7 +133,7 @@ impl StdError for Cause {
 struct Body {
     bytes: Option<Bytes>,
     begun: Arc<AtomicBool>,
-    start_before: Option<Timestamp>,
+    start_before: Option<(Now, Transport)>,
 }
 
 impl http_body::Body for Body {
@@ -141,7 +142,7 @@ impl http_body::Body for Body {
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, TooLate>>> {
         let Some(bytes) = self.bytes.take() else { return Poll::Ready(None) };
-        if self.start_before.is_some_and(|moment| wall() >= moment) {
+        if self.start_before.as_ref().is_some_and(|(moment, transport)| transport.now().has_reached(*moment)) {
             return Poll::Ready(Some(Err(TooLate)));
         }
         self.begun.store(true, Ordering::Release);

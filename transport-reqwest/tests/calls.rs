@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::{LONG, Once, call, run_with};
 use grantflow::machine::{FailureKind, Reach, Repeat};
-use grantflow::{Error, Failure, Timestamp};
+use grantflow::{Error, Failure, Now};
 use grantflow_reqwest::{Transport, reqwest};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -82,8 +82,8 @@ async fn a_request_and_its_answer_arrive_as_they_are() {
     let headers = "content-encoding: gzip\r\nset-cookie: a=b\r\n";
     let server = Server::new(&http("400 Bad Request", headers, "no gzip"), false).await;
     let transport = Transport::new().unwrap();
-    run_with(&transport, call(&server.address, |_| ())).await.unwrap();
-    let response = run_with(&transport, call(&server.address, |_| ())).await.unwrap();
+    run_with(&transport, call(&server.address, |call| call)).await.unwrap();
+    let response = run_with(&transport, call(&server.address, |call| call)).await.unwrap();
     assert_eq!(response.status(), 400);
     assert_eq!(response.headers()["content-encoding"], "gzip");
     assert_eq!(response.body(), b"no gzip");
@@ -108,7 +108,7 @@ async fn no_redirect_is_followed_and_nothing_sent_on() {
     for status in ["301 M", "302 F", "303 S", "307 T", "308 P"] {
         let headers = format!("location: {}\r\n", target.address);
         let server = Server::new(&http(status, &headers, ""), false).await;
-        let response = run(call(&server.address, |_| ())).await.unwrap();
+        let response = run(call(&server.address, |call| call)).await.unwrap();
         assert_eq!(response.status().as_str(), &status[..3]);
         assert_eq!(server.heard().len(), 1);
     }
@@ -130,7 +130,7 @@ async fn a_body_over_the_limit_is_cut_and_one_at_the_limit_is_whole() {
         ("HTTP/1.1 200 OK\r\ncontent-length: 9223372036854775807\r\n\r\n".into(), true, false),
     ] {
         let server = Server::new(&answer, keep_open).await;
-        let result = run(call(&server.address, |call| call.max_body = 5)).await;
+        let result = run(call(&server.address, |call| call.with_max_body(5))).await;
         match result {
             Ok(response) if fits => assert_eq!(response.body(), b"12345"),
             Err(failure) if !fits => {
@@ -147,7 +147,8 @@ async fn the_total_time_ends_a_silent_server_and_a_slow_body() {
     for answer in ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n1234"] {
         let server = Server::new(answer, true).await;
         let start = Instant::now();
-        let failure = run(call(&server.address, |call| call.timeout = Duration::from_millis(200))).await.unwrap_err();
+        let failure =
+            run(call(&server.address, |call| call.with_timeout(Duration::from_millis(200)))).await.unwrap_err();
         assert!((200..2000).contains(&start.elapsed().as_millis()));
         assert_eq!(failure.kind(), FailureKind::Timeout);
         assert!(failure.may_have_been_sent());
@@ -160,7 +161,7 @@ async fn who_refuses_was_not_sent_anything() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}/?query=canary", listener.local_addr().unwrap());
     drop(listener);
-    let failure = run(call(&address, |_| ())).await.unwrap_err();
+    let failure = run(call(&address, |call| call)).await.unwrap_err();
     assert_eq!(failure.kind(), FailureKind::Connect);
     assert!(!failure.may_have_been_sent());
     assert!(failure.to_string().contains("refused"), "{failure}");
@@ -169,7 +170,7 @@ async fn who_refuses_was_not_sent_anything() {
 
 #[tokio::test]
 async fn a_name_that_is_not_found_was_not_sent_anything() {
-    let failure = run(call("https://no-such-host.invalid/", |_| ())).await.unwrap_err();
+    let failure = run(call("https://no-such-host.invalid/", |call| call)).await.unwrap_err();
     assert_eq!(failure.kind(), FailureKind::Connect);
     assert!(!failure.may_have_been_sent());
 }
@@ -178,7 +179,7 @@ async fn a_name_that_is_not_found_was_not_sent_anything() {
 async fn a_connection_that_closes_after_the_request_may_have_been_sent_it() {
     for answer in ["", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n1234"] {
         let server = Server::new(answer, false).await;
-        let failure = run(call(&server.address, |_| ())).await.unwrap_err();
+        let failure = run(call(&server.address, |call| call)).await.unwrap_err();
         assert_eq!(failure.kind(), FailureKind::Broken, "{failure}");
         assert!(failure.may_have_been_sent());
         assert!(!format!("{failure:?}").contains("canary"), "{failure:?}");
@@ -195,7 +196,7 @@ async fn a_server_that_speaks_no_tls_was_not_sent_anything() {
         socket.write_all(b"this is not TLS, and never will be").await.unwrap();
         let _ = socket.read(&mut [0; 4096]).await.unwrap();
     });
-    let failure = run(call(&address, |_| ())).await;
+    let failure = run(call(&address, |call| call)).await;
     let failure = failure.unwrap_err();
     assert_eq!(failure.kind(), FailureKind::Tls, "{failure}");
     assert!(!failure.may_have_been_sent());
@@ -204,7 +205,7 @@ async fn a_server_that_speaks_no_tls_was_not_sent_anything() {
 #[tokio::test]
 async fn cleartext_goes_to_no_public_address() {
     let server = Server::new(&http("200 OK", "", "{}"), false).await;
-    let failure = run(call(&server.address, |call| call.reach = Reach::Public)).await.unwrap_err();
+    let failure = run(call(&server.address, |call| call.with_reach(Reach::Public))).await.unwrap_err();
     assert_eq!(failure.kind(), FailureKind::Forbidden);
     assert!(!failure.may_have_been_sent());
     assert_eq!(server.heard(), [""; 0]);
@@ -213,7 +214,7 @@ async fn cleartext_goes_to_no_public_address() {
 #[tokio::test]
 async fn nothing_begins_once_the_moment_to_begin_has_passed() {
     let server = Server::new(&http("200 OK", "", "{}"), false).await;
-    let failure = run(call(&server.address, |call| call.start_before = Some(Timestamp::from_unix(1)))).await;
+    let failure = run(call(&server.address, |call| call.with_start_before(Now::default()))).await;
     let failure = failure.unwrap_err();
     assert_eq!(failure.kind(), FailureKind::Timeout);
     assert!(!failure.may_have_been_sent());
@@ -243,22 +244,22 @@ async fn the_moment_to_begin_may_pass_while_connecting() {
     let server = Server::new(&http("200 OK", "", "{}"), false).await;
     let transport = slow(Duration::from_millis(300));
     let address = server.address.replace("127.0.0.1", "localhost");
-    let soon = transport.now().wall + Duration::from_millis(150);
-    let failure = run_with(&transport, call(&address, |call| call.start_before = Some(soon))).await.unwrap_err();
+    let soon = transport.now() + Duration::from_millis(150);
+    let failure = run_with(&transport, call(&address, |call| call.with_start_before(soon))).await.unwrap_err();
     assert_eq!(failure.kind(), FailureKind::Timeout);
     assert!(!failure.may_have_been_sent());
     assert_eq!(failure.to_string(), "it took too long: the time to begin has passed");
     // The connection was made, and not a byte written to it.
     server.hears("").await;
     assert_eq!(server.heard(), [""]);
-    let later = transport.now().wall + LONG;
-    run_with(&transport, call(&address, |call| call.start_before = Some(later))).await.unwrap();
+    let later = transport.now() + LONG;
+    run_with(&transport, call(&address, |call| call.with_start_before(later))).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_timeout_before_there_is_a_connection_was_not_sent_anything() {
     let transport = slow(LONG);
-    let machine = call("http://localhost:1/", |call| call.timeout = Duration::from_millis(100));
+    let machine = call("http://localhost:1/", |call| call.with_timeout(Duration::from_millis(100)));
     let failure = run_with(&transport, machine).await.unwrap_err();
     assert_eq!(failure.kind(), FailureKind::Timeout);
     assert!(!failure.may_have_been_sent());
@@ -266,7 +267,7 @@ async fn a_timeout_before_there_is_a_connection_was_not_sent_anything() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("https://{}/", silent.local_addr().unwrap());
     let transport = Transport::builder().connect_timeout(Duration::from_millis(100)).build().unwrap();
-    let failure = run_with(&transport, call(&address, |_| ())).await.unwrap_err();
+    let failure = run_with(&transport, call(&address, |call| call)).await.unwrap_err();
     assert_eq!(failure.kind(), FailureKind::Timeout, "{failure}");
     assert!(!failure.may_have_been_sent());
 }
@@ -281,9 +282,10 @@ async fn a_proxy_is_used_for_public_addresses_and_never_for_this_machine() {
     let theirs = move || reqwest::Client::builder().proxy(reqwest::Proxy::all(&asked).unwrap());
     for builder in [Transport::builder().proxy(&address), Transport::builder().http(theirs)] {
         let transport = builder.build().unwrap();
-        run_with(&transport, call(&server.address, |_| ())).await.unwrap();
+        run_with(&transport, call(&server.address, |call| call)).await.unwrap();
         assert_eq!(proxy.heard(), [""; 0]);
-        let machine = call("https://as.invalid/token?query=canary", |call| call.timeout = Duration::from_millis(300));
+        let machine =
+            call("https://as.invalid/token?query=canary", |call| call.with_timeout(Duration::from_millis(300)));
         let failure = run_with(&transport, machine).await.unwrap_err();
         assert!(!failure.may_have_been_sent(), "the tunnel was never there");
         proxy.hears("CONNECT as.invalid:443 ").await;
@@ -298,7 +300,7 @@ async fn calls_to_this_machine_go_on_connections_of_their_own() {
         let server = Server::new(&http("200 OK", "", "{}"), true).await;
         let transport = Transport::new().unwrap();
         for _ in 0..3 {
-            run_with(&transport, call(&server.address, |call| call.repeat = repeat)).await.unwrap();
+            run_with(&transport, call(&server.address, |call| call.with_repeat(repeat))).await.unwrap();
             server.hears("closed").await;
             server.heard.lock().unwrap().clear();
         }
@@ -314,7 +316,7 @@ async fn what_a_caller_sets_cannot_undo_what_keeps_calls_safe() {
         reqwest::Client::builder().redirect(reqwest::redirect::Policy::limited(5)).retry(retry).user_agent("theirs")
     };
     let transport = Transport::builder().http(theirs).build().unwrap();
-    assert_eq!(run_with(&transport, call(&server.address, |_| ())).await.unwrap().status(), 307);
+    assert_eq!(run_with(&transport, call(&server.address, |call| call)).await.unwrap().status(), 307);
     assert_eq!(target.heard(), [""; 0]);
     assert_eq!(server.heard().len(), 1);
     assert!(server.heard()[0].contains("user-agent: theirs\r\n"));
@@ -324,7 +326,7 @@ async fn what_a_caller_sets_cannot_undo_what_keeps_calls_safe() {
 async fn dropping_the_future_closes_the_connection() {
     for answer in ["", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n1234"] {
         let server = Server::new(answer, true).await;
-        let running = tokio::spawn(run(call(&server.address, |_| ())));
+        let running = tokio::spawn(run(call(&server.address, |call| call)));
         server.hears("grant_type=canary").await;
         tokio::time::sleep(Duration::from_millis(20)).await;
         running.abort();
@@ -338,7 +340,7 @@ async fn a_watcher_sees_each_effect_and_reply_without_a_secret() {
     let notes = seen.clone();
     let transport = Transport::builder().watch(move |event| notes.lock().unwrap().push(format!("{event:?}")));
     let server = Server::new(&http("200 OK", "", "canary"), false).await;
-    run_with(&transport.build().unwrap(), call(&server.address, |_| ())).await.unwrap();
+    run_with(&transport.build().unwrap(), call(&server.address, |call| call)).await.unwrap();
     let seen = seen.lock().unwrap();
     assert!(seen[0].starts_with("Effect(Http(POST http://127.0.0.1:"), "{seen:?}");
     assert_eq!(seen[1..], ["Reply(Http(200, 6 bytes))"]);
@@ -362,7 +364,7 @@ async fn what_cannot_be_used_is_said_when_building() {
 fn the_future_is_send() {
     fn send<T: Send>(_: T) {}
     let transport = Transport::new().unwrap();
-    send(transport.run(call("http://localhost/", |_| ())));
+    send(transport.run(call("http://localhost/", |call| call)));
     fn sync<T: Send + Sync + Clone>(_: T) {}
     sync(transport);
 }

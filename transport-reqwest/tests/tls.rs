@@ -5,7 +5,7 @@ mod common;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use common::{LONG, call, run_with};
+use common::{call, run_with};
 use grantflow::machine::{FailureKind, Repeat};
 use grantflow_reqwest::{Builder, Transport, reqwest};
 use rustls::ServerConfig;
@@ -93,7 +93,7 @@ async fn a_certificate_is_trusted_only_if_its_root_is() {
             true,
         ),
     ] {
-        match run_with(transport, call(&server.address(host), |_| ())).await {
+        match run_with(transport, call(&server.address(host), |call| call)).await {
             Ok(response) => assert!(trusted && response.body() == b"{}"),
             Err(failure) => {
                 assert!(!trusted, "{failure}");
@@ -112,10 +112,7 @@ async fn only_calls_that_may_be_repeated_share_a_connection() {
         let server = Server::new().await;
         let transport = server.transport(|builder| builder.root_certificate_pem(server.pem.as_bytes()));
         for _ in 0..3 {
-            let call = call(&server.address("as.example"), |call| {
-                call.repeat = repeat;
-                call.timeout = LONG;
-            });
+            let call = call(&server.address("as.example"), |call| call.with_repeat(repeat));
             run_with(&transport, call).await.unwrap();
             // The connection goes back to the pool in a task of its own.
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;

@@ -53,7 +53,7 @@ async fn each_machine_is_a_span_and_each_effect_and_reply_an_event() {
     let notes = Notes::default();
     let guard = tracing::subscriber::set_default(notes.clone());
     let transport = Transport::new().unwrap();
-    let machine = call("http://localhost:1/token?query=canary", |call| call.timeout = LONG);
+    let machine = call("http://localhost:1/token?query=canary", |call| call.with_timeout(LONG));
     run_with(&transport, machine).await.unwrap_err();
     drop(guard);
     let notes = notes.0.lock().unwrap();

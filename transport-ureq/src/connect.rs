@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use grantflow::Timestamp;
+use grantflow::Now;
 use http::Uri;
 use rustls::ClientConfig;
 use ureq::config::Config;
@@ -20,7 +20,6 @@ use ureq::{Error, Timeout};
 
 use crate::limit::Cancel;
 use crate::tls::Tls;
-use crate::transport::wall;
 
 /// A chain for one call. Without a configuration it has no TLS.
 pub(crate) fn connector(tls: Option<Arc<ClientConfig>>, watch: Arc<Watch>) -> impl Connector {
@@ -53,14 +52,15 @@ impl ureq::unversioned::resolver::Resolver for Resolver {
 #[derive(Debug)]
 pub(crate) struct Watch {
     target: Uri,
-    start_before: Option<Timestamp>,
+    start_before: Option<Now>,
+    clocks: crate::Transport,
     cancel: Cancel,
     wrote: AtomicBool,
 }
 
 impl Watch {
-    pub(crate) fn new(target: Uri, start_before: Option<Timestamp>, cancel: Cancel) -> Arc<Self> {
-        Arc::new(Self { target, start_before, cancel, wrote: AtomicBool::new(false) })
+    pub(crate) fn new(target: Uri, start_before: Option<Now>, clocks: crate::Transport, cancel: Cancel) -> Arc<Self> {
+        Arc::new(Self { target, start_before, clocks, cancel, wrote: AtomicBool::new(false) })
     }
 
     /// Whether writing the request itself has begun; not counted is what a proxy or TLS needs before.
@@ -69,7 +69,7 @@ impl Watch {
     }
 
     pub(crate) fn is_late(&self) -> bool {
-        self.start_before.is_some_and(|moment| wall() >= moment)
+        self.start_before.is_some_and(|moment| self.clocks.now().has_reached(moment))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::io::Read;
 
-use grantflow::machine::{FailureKind, Reach};
+use grantflow::machine::{FailureKind, Open, Reach, Rules};
 use grantflow::{Call, Failure};
 use http::{Method, Request, Response};
 use ureq::{Agent, Body, Error};
@@ -45,13 +45,14 @@ impl Transport {
     /// Requests for tokens are minutes apart, so a pool would mostly hold stale connections, on which
     /// nobody knows whether a request arrived; and a call alone on its connection and its agent can be
     /// cut, shares no cookie, and never delays another.
-    pub(crate) fn fetch(&self, mut call: Call, limit: &Limit) -> Result<Response<Vec<u8>>, Failure> {
+    pub(crate) fn fetch(&self, call: Call, limit: &Limit) -> Result<Response<Vec<u8>>, Failure> {
+        let mut call = call.open(Rules::V1 | Rules::START_BEFORE)?;
         let uri = call.request.uri().clone();
         let secure = uri.scheme_str() == Some("https");
         if !secure && call.reach != Reach::Local {
             return Err(Failure::not_sent(FailureKind::Forbidden, "cleartext to a public address"));
         }
-        let watch = Watch::new(uri, call.start_before, limit.handle().clone());
+        let watch = Watch::new(uri, call.start_before, self.clone(), limit.handle().clone());
         if watch.is_late() {
             return Err(Failure::not_sent(FailureKind::Timeout, "the time to begin has passed"));
         }
@@ -66,7 +67,7 @@ impl Transport {
 
     /// Sends the request with the settings that no configuration of the caller's may change. The body
     /// stays where it is: the call wipes it.
-    fn send(&self, agent: &Agent, call: &mut Call, limit: &Limit) -> Result<Response<Body>, Error> {
+    fn send(&self, agent: &Agent, call: &mut Open, limit: &Limit) -> Result<Response<Body>, Error> {
         let mut head = Request::new(());
         *head.method_mut() = call.request.method().clone();
         *head.uri_mut() = call.request.uri().clone();
@@ -75,7 +76,7 @@ impl Transport {
         let mut head = agent
             .configure_request(head)
             .http_status_as_error(false)
-            .https_only(call.reach == Reach::Public)
+            .https_only(call.reach != Reach::Local)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .accept_encoding("identity")

@@ -51,9 +51,8 @@ fn an_answer_comes_with_status_headers_and_body_and_the_request_arrives_whole() 
 #[test]
 fn a_get_is_sent_without_a_body() {
     let server = Server::saying("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
-    let mut get = call(&server.url());
-    *get.request.method_mut() = http::Method::GET;
-    get.request.body_mut().clear();
+    let get = http::Request::get(server.url()).body(Vec::new()).unwrap();
+    let get = Call::new(get).with_reach(Reach::Local);
     assert_eq!(fetch(&Transport::new().unwrap(), get).unwrap().body(), b"{}");
     assert!(!server.requests()[0].contains("content-length"), "{:?}", server.requests());
 }
@@ -97,8 +96,7 @@ fn a_body_over_its_limit_is_cut_while_it_comes() {
         }
     };
     for server in [Server::start(endless), Server::start(until_closed), Server::start(announced), Server::start(head)] {
-        let mut call = call(&server.url());
-        call.max_body = 50_000;
+        let call = call(&server.url()).with_max_body(50_000);
         assert_fails(&Transport::new().unwrap(), call, FailureKind::TooLarge, true);
     }
 }
@@ -113,8 +111,7 @@ fn a_body_of_exactly_the_limit_is_taken() {
             format!("HTTP/1.0 200 OK\r\n\r\n{}", "x".repeat(size)),
         ] {
             let server = Server::saying(answer);
-            let mut call = call(&server.url());
-            call.max_body = size;
+            let call = call(&server.url()).with_max_body(size);
             assert_eq!(fetch(&Transport::new().unwrap(), call).unwrap().body().len(), size);
         }
     }
@@ -146,8 +143,7 @@ fn a_call_ends_by_its_total_time_however_slow_the_server() {
         }
     });
     for server in [silent, trickling, slow_head] {
-        let mut call = call(&server.url());
-        call.timeout = Duration::from_millis(300);
+        let call = call(&server.url()).with_timeout(Duration::from_millis(300));
         let start = Instant::now();
         let failure = fetch(&Transport::new().unwrap(), call).unwrap_err();
         // A head that is no HTTP may be told as such before the time is over.
@@ -165,8 +161,7 @@ fn a_refused_connection_was_surely_not_sent() {
 
 #[test]
 fn a_name_that_does_not_exist_was_surely_not_sent() {
-    let mut call = call("https://does-not-exist.invalid/token?query=canary");
-    call.reach = Reach::Public;
+    let call = call("https://does-not-exist.invalid/token?query=canary").with_reach(Reach::Public);
     assert_fails(&Transport::new().unwrap(), call, FailureKind::Connect, false);
 }
 
@@ -193,20 +188,17 @@ fn an_answer_that_is_no_http_is_a_failure() {
 fn nothing_is_sent_once_the_time_to_begin_has_passed() {
     let server = Server::saying("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     let transport = Transport::new().unwrap();
-    let mut late = call(&server.url());
-    late.start_before = Some(transport.now().wall);
+    let late = call(&server.url()).with_start_before(transport.now());
     assert_fails(&transport, late, FailureKind::Timeout, false);
     assert!(server.requests().is_empty());
-    let mut early = call(&server.url());
-    early.start_before = Some(transport.now().wall + Duration::from_secs(60));
+    let early = call(&server.url()).with_start_before(transport.now() + Duration::from_secs(60));
     assert_eq!(fetch(&transport, early).unwrap().status(), 200);
 }
 
 #[test]
 fn cleartext_to_a_public_address_is_refused_before_the_network_is_touched() {
     let server = Server::saying("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
-    let mut call = call(&server.url());
-    call.reach = Reach::Public;
+    let call = call(&server.url()).with_reach(Reach::Public);
     assert_fails(&Transport::new().unwrap(), call, FailureKind::Forbidden, false);
     assert!(server.requests().is_empty());
 }
@@ -223,8 +215,7 @@ fn a_proxy_is_used_for_public_addresses_and_never_for_loopback() {
         let before = proxy.requests().len();
         assert_eq!(fetch(&transport, call(&server.url())).unwrap().status(), 200);
         assert_eq!(proxy.requests().len(), before);
-        let mut public = call("https://as.example/token?query=canary");
-        public.reach = Reach::Public;
+        let public = call("https://as.example/token?query=canary").with_reach(Reach::Public);
         // The proxy refuses: the request itself was never written.
         assert_fails(&transport, public, FailureKind::Connect, false);
         let asked = proxy.requests().pop().unwrap();
@@ -238,8 +229,7 @@ fn a_proxy_of_the_environment_is_used_for_public_addresses_and_never_for_loopbac
     if let Ok(url) = std::env::var("GRANTFLOW_TEST_URL") {
         let transport = Transport::new().unwrap();
         assert_eq!(fetch(&transport, call(&url)).unwrap().status(), 200);
-        let mut public = call("https://as.example/token?query=canary");
-        public.reach = Reach::Public;
+        let public = call("https://as.example/token?query=canary").with_reach(Reach::Public);
         return assert_fails(&transport, public, FailureKind::Connect, false);
     }
     let server = Server::saying("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
@@ -271,9 +261,7 @@ fn each_call_has_a_connection_of_its_own() {
     });
     let transport = Transport::new().unwrap();
     for repeat in [Repeat::Freely, Repeat::OnlyIfUnsent, Repeat::OnlyIfUnsent] {
-        let mut call = call(&format!("http://{address}/"));
-        call.repeat = repeat;
-        fetch(&transport, call).unwrap();
+        fetch(&transport, call(&format!("http://{address}/")).with_repeat(repeat)).unwrap();
     }
     assert_eq!(told.try_iter().count(), 3);
 }

@@ -44,8 +44,7 @@ fn cancelling_cuts_a_request_under_way() {
         let (transport, cancel) = (Transport::new().unwrap(), Cancel::new());
         let handle = cancel.clone();
         after(SOON, move || handle.cancel());
-        let mut slow = call(&server.url());
-        slow.timeout = Duration::from_secs(600);
+        let slow = call(&server.url()).with_timeout(Duration::from_secs(600));
         let start = Instant::now();
         let error = transport.run_until(once(Effect::Http(slow)), &Limit::new().cancel(&cancel)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Cancelled);

@@ -54,9 +54,7 @@ fn answering() -> SocketAddr {
 }
 
 fn public(host: &str, address: SocketAddr) -> Call {
-    let mut call = call(&format!("https://{host}:{}/token?query=canary", address.port()));
-    call.reach = Reach::Public;
-    call
+    call(&format!("https://{host}:{}/token?query=canary", address.port())).with_reach(Reach::Public)
 }
 
 fn trusting() -> Transport {
@@ -143,8 +141,8 @@ fn the_time_to_begin_is_kept_however_long_connecting_takes() {
         send.lock().unwrap().send(read_request(&mut stream)).unwrap();
     });
     let transport = trusting();
-    let mut call = public("localhost", address);
-    call.start_before = Some(transport.now().wall + Duration::from_millis(150));
+    let moment = transport.now() + Duration::from_millis(150);
+    let call = public("localhost", address).with_start_before(moment);
     assert_fails(&transport, call, FailureKind::Timeout, false);
     assert_eq!(seen.recv_timeout(Duration::from_secs(5)).unwrap_or_default(), "");
 }

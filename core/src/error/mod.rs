@@ -10,7 +10,7 @@ use std::time::Duration;
 
 pub use server::ServerError;
 
-use crate::Failure;
+use crate::failure::{Failure, FailureKind};
 
 /// The most characters of a server's text to keep.
 const MAX_TEXT: usize = 500;
@@ -45,7 +45,7 @@ pub enum ErrorKind {
     Config,
     /// A machine was driven wrongly: a reply that does not fit, or a call after the end.
     Misuse,
-    /// The driver refused an effect that the machine could not do without.
+    /// The driver refused an effect that the machine could not do without, or does not obey a rule of its request.
     Unsupported,
     /// There is no randomness.
     Entropy,
@@ -339,11 +339,11 @@ pub(crate) fn printable(text: &str, max: usize) -> String {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        use crate::machine::FailureKind;
         let kind = match failure.kind() {
             FailureKind::Timeout => ErrorKind::Timeout,
             FailureKind::TooLarge => ErrorKind::InvalidResponse,
             FailureKind::Forbidden => ErrorKind::Config,
+            FailureKind::Unsupported => ErrorKind::Unsupported,
             FailureKind::File => ErrorKind::File,
             FailureKind::Store => ErrorKind::Store,
             _ => ErrorKind::Transport,

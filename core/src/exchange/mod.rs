@@ -36,11 +36,10 @@ pub(crate) use within::Within;
 
 use prepare::{Part, Preparing};
 
+pub(crate) use crate::call::FORM;
 use crate::machine::Repeat;
 use crate::{Call, Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Timestamp};
 
-/// The media type of requests with parameters (RFC 6749, appendix B).
-pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
 /// The total time of an exchange, its repetitions included.
 const TOTAL: Duration = Duration::from_secs(30);
 /// How often one exchange sends its request at the most.
@@ -72,7 +71,7 @@ pub struct Exchange<T> {
     parse: Parse<T>,
     rescue: fn(Error) -> Result<T, Error>,
     total: Duration,
-    start_before: Option<Timestamp>,
+    start_before: Option<Now>,
     deadline: Duration,
     tries: u32,
     most: u32,
@@ -156,9 +155,9 @@ impl<T> Exchange<T> {
         self
     }
 
-    /// Never begins to send at or after this moment: it ends with an error of kind
+    /// Never begins to send once this moment has come, by either clock: it ends with an error of kind
     /// [`ErrorKind::Timeout`] instead.
-    pub fn start_before(mut self, moment: Timestamp) -> Self {
+    pub fn start_before(mut self, moment: Now) -> Self {
         self.start_before = Some(moment);
         self
     }
@@ -243,7 +242,7 @@ impl<T> Exchange<T> {
     /// Whether a try may begin at all.
     fn check(&self, now: Now) -> Result<(), Error> {
         self.request.check()?;
-        if self.start_before.is_some_and(|moment| now.wall >= moment) {
+        if self.start_before.is_some_and(|moment| now.has_reached(moment)) {
             return Err(Error::new(ErrorKind::Timeout, "the time to begin has passed"));
         }
         if now.mono >= self.deadline {
@@ -259,13 +258,14 @@ impl<T> Exchange<T> {
         };
         self.tries = self.tries.saturating_add(1);
         self.state = State::Sent { at: now.wall };
-        Step::Do(Effect::Http(Call {
-            request,
-            timeout: self.deadline.saturating_sub(now.mono),
-            max_body: self.request.max_body,
-            repeat: self.request.repeat,
-            reach: self.request.endpoint.reach(),
-            start_before: self.start_before,
+        let call = Call::new(request)
+            .with_timeout(self.deadline.saturating_sub(now.mono))
+            .with_max_body(self.request.max_body)
+            .with_repeat(self.request.repeat)
+            .with_reach(self.request.endpoint.reach());
+        Step::Do(Effect::Http(match self.start_before {
+            Some(moment) => call.with_start_before(moment),
+            None => call,
         }))
     }
 

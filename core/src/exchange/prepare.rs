@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::{Request, Within};
 use crate::client::Assertion;
 use crate::jose::SignJwt;
-use crate::{Cx, Error, Machine, Now, Reply, Secret, Step, Timestamp};
+use crate::{Cx, Error, Machine, Now, Reply, Secret, Step};
 
 /// How often parts are made for one try, should they be too old when they are there.
 const ROUNDS: u32 = 2;
@@ -82,7 +82,7 @@ impl Preparing {
         &mut self,
         request: &Request,
         nonce: Option<&str>,
-        bounds: (Duration, Option<Timestamp>),
+        bounds: (Duration, Option<Now>),
         cx: &mut Cx,
         mut reply: Reply,
     ) -> Step<Vec<Part>> {

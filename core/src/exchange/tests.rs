@@ -7,7 +7,7 @@ use super::prepare::{MakePart, Making, Place};
 use super::{Exchange, Request};
 use crate::crypto::{Algorithm, Signer, Signing};
 use crate::jose::JwtSigner;
-use crate::machine::{Effect, FailureKind, Repeat};
+use crate::machine::{Effect, FailureKind, Repeat, Rules};
 use crate::server::Endpoint;
 use crate::{Advice, Cx, Error, ErrorKind, Failure, Machine, Now, Reply, Step, Timestamp};
 
@@ -78,6 +78,7 @@ fn at(seconds: u64) -> Cx {
 fn sent<T: std::fmt::Debug>(step: Step<T>) -> String {
     use base64::Engine as _;
     let Step::Do(Effect::Http(call)) = step else { panic!("{step:?}") };
+    let call = call.open(Rules::V1 | Rules::START_BEFORE).unwrap();
     let body = std::str::from_utf8(call.request.body()).unwrap();
     let proof = body.strip_prefix("a=b&proof=").unwrap().split('.').nth(1).unwrap();
     String::from_utf8(base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(proof).unwrap()).unwrap()
@@ -167,7 +168,7 @@ fn the_repetition_for_a_nonce_is_bound_by_the_time() {
     sent(late.resume(&mut at(0), Reply::Start));
     let error = failed(late.resume(&mut at(5), answer(400, "use_dpop_nonce", &["n1"])));
     assert_eq!(error.kind(), ErrorKind::Timeout);
-    let mut late = exchange(Key::Here).start_before(Timestamp::from_unix(1004));
+    let mut late = exchange(Key::Here).start_before(at(4).now());
     sent(late.resume(&mut at(0), Reply::Start));
     let error = failed(late.resume(&mut at(4), answer(400, "use_dpop_nonce", &["n1"])));
     assert_eq!(error.kind(), ErrorKind::Timeout);

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use crate::machine::Effect;
-use crate::{Cx, Error, ErrorKind, Machine, Reply, Step, Timestamp};
+use crate::{Cx, Error, ErrorKind, Machine, Now, Reply, Step};
 
 /// Bounds all that a child machine asks for: the time of its requests and the moment before which they begin,
 /// and its pauses. A pause that is too long is refused, so that the child ends with the error that led to it.
 pub(crate) struct Within<M> {
     child: M,
     until: Duration,
-    start_before: Option<Timestamp>,
+    start_before: Option<Now>,
 }
 
 impl<M> Within<M> {
@@ -20,7 +20,7 @@ impl<M> Within<M> {
     }
 
     /// None of its requests begins at or after this moment.
-    pub(crate) fn start_before(mut self, moment: Option<Timestamp>) -> Self {
+    pub(crate) fn start_before(mut self, moment: Option<Now>) -> Self {
         self.start_before = moment;
         self
     }
@@ -39,14 +39,17 @@ impl<M: Machine> Machine for Within<M> {
         match step {
             Step::Do(Effect::Sleep(time)) if time >= left => Step::Done(Err(over())),
             Step::Do(Effect::Http(_))
-                if left.is_zero() || self.start_before.is_some_and(|moment| now.wall >= moment) =>
+                if left.is_zero() || self.start_before.is_some_and(|moment| now.has_reached(moment)) =>
             {
                 Step::Done(Err(over()))
             }
-            Step::Do(Effect::Http(mut call)) => {
-                call.timeout = call.timeout.min(left);
-                call.start_before = call.start_before.into_iter().chain(self.start_before).min();
-                Step::Do(Effect::Http(call))
+            Step::Do(Effect::Http(call)) => {
+                let time = call.timeout().min(left);
+                let call = call.with_timeout(time);
+                Step::Do(Effect::Http(match self.start_before {
+                    Some(moment) => call.with_start_before(moment),
+                    None => call,
+                }))
             }
             step => step,
         }

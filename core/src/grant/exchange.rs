@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::exchange::Request;
-use crate::{Cx, Exchange, Machine, Reply, Step, Timestamp, Token};
+use crate::{Cx, Exchange, Machine, Now, Reply, Step, Token};
 
 /// Sends a [`TokenRequest`](crate::TokenRequest) and reads the token.
 pub struct TokenExchange(Exchange<Token>);
@@ -19,9 +19,9 @@ impl TokenExchange {
         Self(self.0.total_time(time))
     }
 
-    /// Never begins to send at or after this moment: it ends with an error of kind
+    /// Never begins to send once this moment has come, by either clock: it ends with an error of kind
     /// [`Timeout`](crate::ErrorKind::Timeout) instead.
-    pub fn start_before(self, moment: Timestamp) -> Self {
+    pub fn start_before(self, moment: Now) -> Self {
         Self(self.0.start_before(moment))
     }
 

@@ -308,6 +308,7 @@ fn the_audience_goes_into_the_token_request() {
         let Step::Do(Effect::Http(call)) = receiver.finish().unwrap().exchange().resume(&mut cx(), Reply::Start) else {
             panic!("it asks for something else");
         };
+        let call = call.open(crate::machine::Rules::V1).unwrap();
         let form: Vec<_> = url::form_urlencoded::parse(call.request.body()).collect();
         let value = |name: &str| form.iter().find(|(known, _)| known == name).map(|(_, value)| &**value);
         assert_eq!(value("audience"), expected);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{GrantState, Mint, Minted, TokenSource, Uncertain, Want};
-use crate::{Advice, Cx, Effect, Error, ErrorKind, Machine, Reply, Step, Timestamp};
+use crate::{Advice, Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Timestamp};
 
 /// How long servers that rotate let a refresh token be used again, where they do at all.
 const GRACE: Duration = Duration::from_secs(30);
@@ -104,7 +104,7 @@ impl<J> Grant<J> {
                 "a refresh went out and no answer came; it is tried once more when the token has expired",
             )),
             Some(Uncertain { since, .. }) if still_valid => {
-                Ok(Box::new(Before { moment: since + GRACE, mint: self.source.mint(want, &self.state) }))
+                Ok(Box::new(Before { moment: since + GRACE, by_both: None, mint: self.source.mint(want, &self.state) }))
             }
             _ => Ok(self.source.mint(want, &self.state)),
         }
@@ -185,6 +185,8 @@ impl<J> std::fmt::Debug for Grant<J> {
 /// A mint that sends nothing from a moment on, however long discovery and pauses take it.
 struct Before {
     moment: Timestamp,
+    /// The same moment, by both clocks as they went when the mint began.
+    by_both: Option<Now>,
     mint: Mint,
 }
 
@@ -192,11 +194,11 @@ impl Machine for Before {
     type Output = Minted;
 
     fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Minted> {
-        let mut step = self.mint.resume(cx, reply);
-        if let Step::Do(Effect::Http(call)) = &mut step {
-            call.start_before = Some(call.start_before.map_or(self.moment, |other| other.min(self.moment)));
+        let moment = *self.by_both.get_or_insert_with(|| cx.now().at(self.moment));
+        match self.mint.resume(cx, reply) {
+            Step::Do(Effect::Http(call)) => Step::Do(Effect::Http(call.with_start_before(moment))),
+            step => step,
         }
-        step
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use grantflow::machine::{FailureKind, Reach};
+use grantflow::machine::{FailureKind, Reach, Rules};
 use grantflow::{Call, Failure, Reply};
 use http::{Request, Response};
 
@@ -69,7 +69,11 @@ const CONNECTION: Duration = Duration::from_secs(60);
 
 impl Sim {
     /// Sends what a refresh asks for.
-    pub(super) fn send(&mut self, run: u64, mut call: Call) {
+    pub(super) fn send(&mut self, run: u64, call: Call) {
+        let mut call = match call.open(Rules::V1 | Rules::START_BEFORE) {
+            Ok(call) => call,
+            Err(failure) => return self.resume(run, Reply::Failed(failure)),
+        };
         let request = call.take_request();
         let host = request.uri().host().unwrap_or_default();
         let account: usize = host[1..].split('.').next().and_then(|name| name.parse().ok()).expect("an account");
@@ -78,7 +82,7 @@ impl Sim {
         self.require(call.reach == Reach::Public, || "a request to a public server may go anywhere".into());
         let trouble = self.credentials[credential].trouble;
         let (fate, delay) = match call.start_before {
-            Some(moment) if self.clock.now().wall >= moment => (Fate::NotSent, Duration::ZERO),
+            Some(moment) if self.clock.now().has_reached(moment) => (Fate::NotSent, Duration::ZERO),
             _ => self.fate(trouble),
         };
         let refresh_token = param(&request, "refresh_token").filter(|token| {

@@ -16,10 +16,12 @@ use grantflow_tests::server::{Consent, RefreshTokens};
 use grantflow_tests::{Fault, Front, Place, Server, person};
 use grantflow_ureq::grantflow_store::Store;
 
+mod calls;
 mod device;
 mod receiver;
 mod stores;
 
+use calls::*;
 use device::*;
 use receiver::*;
 use stores::*;
@@ -122,6 +124,8 @@ suite! {
     a_person_signs_in_refreshes_and_revokes
     clients_and_passwords_get_tokens
     metadata_is_discovered
+    a_rule_that_is_not_known_is_refused_by_name_and_nothing_is_sent
+    a_request_does_not_begin_once_either_clock_says_that_it_is_too_late
     no_redirect_is_followed
     bodies_are_cut_at_their_limit_while_they_are_read
     compression_is_neither_asked_for_nor_undone

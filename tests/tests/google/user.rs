@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use grantflow::google::{AuthorizedUser, MetadataServer, api_key, scopes};
-use grantflow::machine::Repeat;
+use grantflow::machine::{Repeat, Rules};
 use grantflow::source::{TokenSource, Want};
 use grantflow::{
     Advice, AuthorizationRequest, Client, ClientAuthentication, DeviceAuthorization, Effect, ErrorKind, Machine, Reply,
@@ -96,7 +96,7 @@ fn a_devices_form_is_the_known_one_too() {
     let mut reply = Reply::Start;
     let call = loop {
         reply = match polling.resume(&mut world.cx(), reply) {
-            Step::Do(Effect::Http(call)) => break call,
+            Step::Do(Effect::Http(call)) => break call.open(Rules::V1).unwrap(),
             Step::Do(Effect::Sleep(_)) => Reply::Slept,
             step => panic!("{step:?}"),
         };

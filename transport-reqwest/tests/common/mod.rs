@@ -23,19 +23,16 @@ impl Machine for Once {
     }
 }
 
-/// What grantflow's own exchanges ask for, to be changed by each test. There is no way to make a `Call` but
-/// to get it from a machine.
-pub(crate) fn call(address: &str, change: impl FnOnce(&mut Call)) -> Once {
+/// What grantflow's own exchanges ask for, to be changed by each test.
+pub(crate) fn call(address: &str, change: impl FnOnce(Call) -> Call) -> Once {
     let endpoint = grantflow::Endpoint::new(address).unwrap();
     let request = grantflow::exchange::Request::post("testing", &endpoint).param("grant_type", "canary");
     let mut machine = request.exchange(|_| Ok(()));
-    let Step::Do(Effect::Http(mut call)) = machine.resume(&mut Cx::without_entropy(Default::default()), Reply::Start)
+    let Step::Do(Effect::Http(call)) = machine.resume(&mut Cx::without_entropy(Default::default()), Reply::Start)
     else {
         panic!("an exchange begins with a call");
     };
-    call.timeout = LONG;
-    change(&mut call);
-    Once(Some(call))
+    Once(Some(change(call.with_timeout(LONG))))
 }
 
 pub(crate) async fn run_with(transport: &Transport, machine: Once) -> Result<http::Response<Vec<u8>>, Failure> {

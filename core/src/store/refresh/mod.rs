@@ -388,7 +388,7 @@ impl SharedRefresh {
         let time = end.map_or(USE, |end| end.since(now.wall)).min(USE);
         let exchange = request.exchange().total_time(time);
         let exchange = match end {
-            Some(end) => exchange.start_before(end),
+            Some(end) => exchange.start_before(now.at(end)),
             None => exchange,
         };
         Ok(Next::Go(Stage::Exchange(Box::new(exchange))))

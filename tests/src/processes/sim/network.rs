@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use grantflow::machine::{FailureKind, Reach};
+use grantflow::machine::{FailureKind, Reach, Rules};
 use grantflow::{Failure, Reply};
 use http::{Request, Response};
 
@@ -59,11 +59,15 @@ impl Sim {
         let op = self.ops.get_mut(&id).expect("an op");
         let (run, process) = (op.run, op.process);
         let What::Http(call) = &mut op.what else { return };
-        let Some(mut call) = call.take() else { return };
-        let wall = self.now(process).wall;
+        let mut call = match call.take().map(|call| call.open(Rules::V1 | Rules::START_BEFORE)) {
+            Some(Ok(call)) => call,
+            Some(Err(failure)) => return self.answer(id, Reply::Failed(failure)),
+            None => return,
+        };
+        let now = self.now(process);
         self.require(call.reach == Reach::Public, || "a request to a public server may go anywhere".into());
         self.judge_call(run, &call);
-        if call.start_before.is_some_and(|moment| wall >= moment) {
+        if call.start_before.is_some_and(|moment| now.has_reached(moment)) {
             self.note("run {b} of process {a} is too late to send", process, run);
             return self.answer(id, Reply::Failed(Failure::not_sent(FailureKind::Timeout, "too late")));
         }

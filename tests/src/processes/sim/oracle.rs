@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use grantflow::machine::Open;
 use grantflow::store::{StoreReply, Stored};
-use grantflow::{Call, Error, ErrorKind, Reply, Timestamp, Token};
+use grantflow::{Error, ErrorKind, Reply, Timestamp, Token};
 use serde_json::Value;
 
 use super::Sim;
@@ -209,12 +210,12 @@ impl Sim {
     }
 
     /// A request has its limits.
-    pub(super) fn judge_call(&mut self, run: u64, call: &Call) {
+    pub(super) fn judge_call(&mut self, run: u64, call: &Open) {
         let run = &self.runs[&run];
         let is_post = call.request.method() == http::Method::POST;
         let bound = call.start_before.is_some() || (run.seen.intent.is_none() && run.seen.lease_until.is_none());
         let in_lease = match (run.seen.lease_until, call.start_before) {
-            (Some(until), Some(moment)) => moment + 10 * SECOND <= until,
+            (Some(until), Some(moment)) => moment.wall + 10 * SECOND <= until,
             _ => true,
         };
         if is_post {

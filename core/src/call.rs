@@ -1,0 +1,440 @@
+//! A request with its rules: [`Call`] as a machine asks for it, [`Open`] as a driver carries it out.
+//!
+//! ```text
+//!   machine ─ Call::new(request).with_..() ─▶ Call ─ open(the rules that the driver obeys) ─▶ Open ─▶ sent
+//!                                              │
+//!                                              └─ a rule that the driver does not know ─▶ Failure, nothing sent
+//! ```
+
+use std::fmt;
+use std::ops::BitOr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use zeroize::Zeroize;
+
+use crate::failure::{Failure, FailureKind};
+use crate::secret::Secret;
+use crate::time::Now;
+
+/// The media type of requests with parameters (RFC 6749, appendix B).
+pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
+
+/// An HTTP request together with its own rules, closed: a driver gets the request by [`open`](Self::open) only,
+/// where it names the rules that it obeys. A driver that does not know a rule sends nothing.
+///
+/// ```
+/// use grantflow::machine::{Failure, Rules};
+/// use grantflow::Call;
+///
+/// fn fetch(call: Call) -> Result<http::Response<Vec<u8>>, Failure> {
+///     let call = call.open(Rules::V1)?;
+///     // send `call.request` within `call.timeout`, take `call.max_body` bytes of the answer's body at the most ...
+/// #   let _ = call.request;
+/// #   Ok(http::Response::default())
+/// }
+/// # fetch(Call::new(http::Request::default())).unwrap();
+/// ```
+///
+/// `Debug` shows method, address without query, and the names of headers and form fields, no value.
+pub struct Call(Open);
+
+/// An opened [`Call`]: a request, and the rules that its driver said it obeys. It follows no redirect ever: an
+/// answer with status 3xx is handed back like any other.
+///
+/// The request's body is wiped when this is dropped. `Debug` shows what that of [`Call`] shows.
+#[non_exhaustive]
+pub struct Open {
+    /// The request, its body whole.
+    pub request: http::Request<Vec<u8>>,
+    /// The time it may take in all, from connecting to the last byte of the answer.
+    pub timeout: Duration,
+    /// The most bytes of body to take from the answer, counted after any decoding. A longer answer
+    /// is a failure of kind [`FailureKind::TooLarge`].
+    pub max_body: usize,
+    /// Whether it may reach the server twice.
+    pub repeat: Repeat,
+    /// Where it may go.
+    pub reach: Reach,
+    /// If set, the driver must not begin to write the request once this moment has come, by either of its clocks
+    /// ([`Now::has_reached`]); it then fails with [`Failure::not_sent`] and kind [`FailureKind::Timeout`].
+    pub start_before: Option<Now>,
+    /// If set, the certificate to present to the server.
+    pub identity: Option<Identity>,
+}
+
+/// A set of rules: those that a [`Call`] has, or those that a driver obeys.
+///
+/// What a constant means never changes, and there is none that means all: a rule that is added later is unknown to
+/// the drivers of today, which refuse it by name.
+///
+/// ```
+/// use grantflow::machine::Rules;
+///
+/// let obeyed = Rules::V1 | Rules::START_BEFORE;
+/// assert!(obeyed.contains(Rules::V1) && !obeyed.contains(Rules::GLOBAL));
+/// assert_eq!(format!("{obeyed:?}"), "V1 | START_BEFORE");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rules(u32);
+
+impl Rules {
+    /// What every call has: [`timeout`](Open::timeout), [`max_body`](Open::max_body), both values of [`Repeat`],
+    /// and [`Reach::Public`] and [`Reach::Local`].
+    pub const V1: Self = Self(1);
+    /// [`start_before`](Open::start_before): a moment from which on the request must not begin.
+    pub const START_BEFORE: Self = Self(1 << 1);
+    /// [`Reach::Global`]: no address of a private network.
+    pub const GLOBAL: Self = Self(1 << 2);
+    /// [`identity`](Open::identity): a client certificate.
+    pub const IDENTITY: Self = Self(1 << 3);
+
+    const NAMES: [(Self, &str); 4] = [
+        (Self::V1, "V1"),
+        (Self::START_BEFORE, "START_BEFORE"),
+        (Self::GLOBAL, "GLOBAL"),
+        (Self::IDENTITY, "IDENTITY"),
+    ];
+
+    /// Whether all of these are among them.
+    pub const fn contains(self, others: Self) -> bool {
+        self.0 & others.0 == others.0
+    }
+
+    const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+}
+
+impl BitOr for Rules {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// Their names.
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> =
+            Self::NAMES.iter().filter(|(rule, _)| self.contains(*rule)).map(|(_, name)| *name).collect();
+        f.write_str(&names.join(" | "))
+    }
+}
+
+/// Whether a request may reach the server more than once.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// Sending it again does no harm.
+    Freely,
+    /// It is sent again only if it surely was not sent before. The adapter sends it on a fresh
+    /// connection, since a pooled one that has gone stale looks as if the request might have arrived.
+    OnlyIfUnsent,
+}
+
+/// Where a request may go.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Anywhere, over TLS only, through a proxy if one is configured.
+    Public,
+    /// To this machine or its metadata server: cleartext is allowed, and a proxy never used.
+    Local,
+    /// As [`Public`](Self::Public), and the address that is connected to must be a global one, not one of a private
+    /// network or of this machine. It needs [`Rules::GLOBAL`].
+    Global,
+}
+
+/// A client certificate with its key, or the name of one that the driver has. Cheap to clone.
+///
+/// `Debug` shows a name and no certificate and no key. The key is wiped on drop.
+#[derive(Clone)]
+pub struct Identity(Arc<Certificate>);
+
+enum Certificate {
+    Pem { chain: Box<str>, key: Secret },
+    Named(Box<str>),
+}
+
+impl Identity {
+    /// A certificate and its key in PEM: the client's certificate first, then those that lead to its root. Neither
+    /// is read here: a driver that cannot use them says so.
+    pub fn pem(certificate: &str, key: impl Into<Secret>) -> Self {
+        Self(Arc::new(Certificate::Pem { chain: certificate.into(), key: key.into() }))
+    }
+
+    /// The certificate to which the driver's configuration gives this name, for keys that never leave their device.
+    pub fn named(name: &str) -> Self {
+        Self(Arc::new(Certificate::Named(name.into())))
+    }
+
+    /// Certificate and key, if they were given by [`pem`](Self::pem).
+    pub fn as_pem(&self) -> Option<(&str, &Secret)> {
+        match &*self.0 {
+            Certificate::Pem { chain, key } => Some((chain, key)),
+            Certificate::Named(_) => None,
+        }
+    }
+
+    /// The name, if it was given by [`named`](Self::named).
+    pub fn name(&self) -> Option<&str> {
+        match &*self.0 {
+            Certificate::Pem { .. } => None,
+            Certificate::Named(name) => Some(name),
+        }
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.0 {
+            Certificate::Pem { .. } => f.write_str("Identity(a certificate and its key)"),
+            Certificate::Named(name) => write!(f, "Identity(named {name:?})"),
+        }
+    }
+}
+
+impl Call {
+    /// This request, within 30 s, with at most 1 MiB of body in its answer, [`Repeat::OnlyIfUnsent`] and
+    /// [`Reach::Public`].
+    pub fn new(request: http::Request<Vec<u8>>) -> Self {
+        Self(Open {
+            request,
+            timeout: Duration::from_secs(30),
+            max_body: 1024 * 1024,
+            repeat: Repeat::OnlyIfUnsent,
+            reach: Reach::Public,
+            start_before: None,
+            identity: None,
+        })
+    }
+
+    /// Sets the time it may take in all.
+    pub fn with_timeout(mut self, time: Duration) -> Self {
+        self.0.timeout = time;
+        self
+    }
+
+    /// Sets the most bytes of body to take from the answer.
+    pub fn with_max_body(mut self, max: usize) -> Self {
+        self.0.max_body = max;
+        self
+    }
+
+    /// Sets whether it may reach the server twice.
+    pub fn with_repeat(mut self, repeat: Repeat) -> Self {
+        self.0.repeat = repeat;
+        self
+    }
+
+    /// Sets where it may go.
+    pub fn with_reach(mut self, reach: Reach) -> Self {
+        self.0.reach = reach;
+        self
+    }
+
+    /// Sets the moment from which on it must not begin. Of two such moments the earlier holds, by each clock.
+    pub fn with_start_before(mut self, moment: Now) -> Self {
+        self.0.start_before = Some(self.0.start_before.map_or(moment, |other| other.earlier(moment)));
+        self
+    }
+
+    /// Sets the certificate to present to the server.
+    pub fn with_identity(mut self, identity: Identity) -> Self {
+        self.0.identity = Some(identity);
+        self
+    }
+
+    /// The time it may take in all.
+    pub fn timeout(&self) -> Duration {
+        self.0.timeout
+    }
+
+    /// The most bytes of body to take from the answer.
+    pub fn max_body(&self) -> usize {
+        self.0.max_body
+    }
+
+    /// Whether it may reach the server twice.
+    pub fn repeat(&self) -> Repeat {
+        self.0.repeat
+    }
+
+    /// Where it may go.
+    pub fn reach(&self) -> Reach {
+        self.0.reach
+    }
+
+    /// The moment from which on it must not begin.
+    pub fn start_before(&self) -> Option<Now> {
+        self.0.start_before
+    }
+
+    /// The rules that this call has: those that a driver must obey to open it.
+    pub fn rules(&self) -> Rules {
+        let Open { reach, start_before, identity, .. } = &self.0;
+        let mut rules = Rules::V1;
+        if start_before.is_some() {
+            rules = rules | Rules::START_BEFORE;
+        }
+        if *reach == Reach::Global {
+            rules = rules | Rules::GLOBAL;
+        }
+        if identity.is_some() {
+            rules = rules | Rules::IDENTITY;
+        }
+        rules
+    }
+
+    /// Hands out the request to a driver that obeys these rules.
+    ///
+    /// # Errors
+    ///
+    /// If the call has a rule that is not among them: not sent, of kind [`FailureKind::Unsupported`], with the
+    /// rule's name. The request is wiped.
+    pub fn open(self, obeyed: Rules) -> Result<Open, Failure> {
+        let unknown = self.rules().without(obeyed);
+        if unknown != Rules(0) {
+            let why = format!("the driver does not obey {unknown:?}, which the request needs");
+            return Err(Failure::not_sent(FailureKind::Unsupported, why));
+        }
+        Ok(self.0)
+    }
+}
+
+impl Open {
+    /// Takes the request out, for clients that want to own it. Its body is then theirs to wipe.
+    pub fn take_request(&mut self) -> http::Request<Vec<u8>> {
+        std::mem::take(&mut self.request)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.request.body_mut().zeroize();
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let uri = self.request.uri();
+        let host = uri.authority().map_or("", |a| a.as_str().rsplit('@').next().unwrap_or_default());
+        write!(f, "{} {}://{host}{}", self.request.method(), uri.scheme_str().unwrap_or_default(), uri.path())?;
+        let headers: Vec<_> = self.request.headers().keys().map(|name| name.as_str()).collect();
+        write!(f, " headers: {}", headers.join(", "))?;
+        if self.request.headers().get("content-type").is_some_and(|t| t == FORM) {
+            let names = url::form_urlencoded::parse(self.request.body()).map(|(name, _)| name);
+            write!(f, "; form: {}", names.collect::<Vec<_>>().join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Timestamp;
+
+    fn call() -> Call {
+        let request = http::Request::post("https://user:pw@as.example/token?key=canary")
+            .header("authorization", "Basic canary")
+            .header("content-type", FORM)
+            .body(b"grant_type=password&password=canary".to_vec());
+        Call::new(request.unwrap())
+    }
+
+    #[test]
+    fn debug_shows_names_and_no_values() {
+        let shown = "POST https://as.example/token headers: authorization, content-type; form: grant_type, password";
+        assert_eq!(format!("{:?}", call()), shown);
+        assert_eq!(format!("{:?}", call().open(Rules::V1).unwrap()), shown);
+    }
+
+    #[test]
+    fn an_identity_shows_neither_its_certificate_nor_its_key() {
+        let pem = Identity::pem("certificate-canary", "key-canary");
+        assert_eq!(format!("{pem:?}"), "Identity(a certificate and its key)");
+        let (certificate, key) = pem.as_pem().unwrap();
+        assert_eq!((certificate, key.expose(), pem.name()), ("certificate-canary", "key-canary", None));
+        let named = Identity::named("smart card");
+        assert_eq!(format!("{named:?}"), r#"Identity(named "smart card")"#);
+        assert!(named.name() == Some("smart card") && named.as_pem().is_none());
+    }
+
+    #[test]
+    fn a_call_has_the_rules_that_are_set() {
+        let moment = Now::default();
+        for (call, rules) in [
+            (call(), Rules::V1),
+            (call().with_reach(Reach::Local).with_repeat(Repeat::Freely).with_max_body(1), Rules::V1),
+            (call().with_start_before(moment), Rules::V1 | Rules::START_BEFORE),
+            (call().with_reach(Reach::Global), Rules::V1 | Rules::GLOBAL),
+            (call().with_identity(Identity::named("x")), Rules::V1 | Rules::IDENTITY),
+            (
+                call().with_identity(Identity::named("x")).with_reach(Reach::Global).with_start_before(moment),
+                Rules::V1 | Rules::START_BEFORE | Rules::GLOBAL | Rules::IDENTITY,
+            ),
+        ] {
+            assert_eq!(call.rules(), rules);
+        }
+    }
+
+    #[test]
+    fn a_call_opens_only_to_a_driver_that_obeys_all_of_its_rules() {
+        let all = [Rules::V1, Rules::START_BEFORE, Rules::GLOBAL, Rules::IDENTITY];
+        for (set, obeyed) in (0..8_u32).flat_map(|set| (0..16_u32).map(move |obeyed| (set << 1, Rules(obeyed)))) {
+            let mut call = call();
+            if set & Rules::START_BEFORE.0 != 0 {
+                call = call.with_start_before(Now::default());
+            }
+            if set & Rules::GLOBAL.0 != 0 {
+                call = call.with_reach(Reach::Global);
+            }
+            if set & Rules::IDENTITY.0 != 0 {
+                call = call.with_identity(Identity::named("x"));
+            }
+            let unknown: Vec<_> =
+                all.into_iter().filter(|rule| call.rules().contains(*rule) && !obeyed.contains(*rule)).collect();
+            match call.open(obeyed) {
+                Ok(open) => {
+                    assert_eq!(unknown, []);
+                    assert_eq!(open.request.body(), b"grant_type=password&password=canary");
+                }
+                Err(failure) => {
+                    assert_eq!((failure.kind(), failure.may_have_been_sent()), (FailureKind::Unsupported, false));
+                    let text = failure.to_string();
+                    let named: Vec<_> = all.into_iter().filter(|rule| text.contains(&format!("{rule:?}"))).collect();
+                    assert_eq!(named, unknown, "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_two_moments_the_earlier_holds_by_each_clock() {
+        let at = |wall, mono| Now { wall: Timestamp::from_unix(wall), mono: Duration::from_secs(mono) };
+        for (first, second, holds) in [
+            (at(10, 10), at(20, 20), at(10, 10)),
+            (at(20, 20), at(10, 10), at(10, 10)),
+            (at(10, 20), at(20, 10), at(10, 10)),
+        ] {
+            let call = call().with_start_before(first).with_start_before(second);
+            assert_eq!(call.start_before(), Some(holds));
+        }
+    }
+
+    #[test]
+    fn what_is_not_set_has_the_defaults() {
+        let open = call().open(Rules::V1).unwrap();
+        assert_eq!((open.timeout, open.max_body), (Duration::from_secs(30), 1 << 20));
+        assert_eq!((open.repeat, open.reach), (Repeat::OnlyIfUnsent, Reach::Public));
+        assert!(open.start_before.is_none() && open.identity.is_none());
+    }
+}

@@ -1,0 +1,98 @@
+//! Why an effect did not succeed, and whether it may have happened all the same.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+/// An effect that was tried and did not succeed.
+///
+/// Its maker says whether the request may have reached the server. "Not sent" is a promise: it is
+/// what allows a request that must not arrive twice to be sent again.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    kind: FailureKind,
+    maybe_sent: bool,
+    source: Arc<dyn StdError + Send + Sync>,
+}
+
+/// What kept an effect from succeeding.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// No connection: the name was not found, or nobody answered.
+    Connect,
+    /// The peer could not prove who it is, or no secure connection came about.
+    Tls,
+    /// The connection broke.
+    Broken,
+    /// It took longer than allowed.
+    Timeout,
+    /// The body or file is larger than allowed.
+    TooLarge,
+    /// The call's own rules forbid it, such as cleartext to a public address.
+    Forbidden,
+    /// The call has a rule that the driver does not obey.
+    Unsupported,
+    /// A file cannot be read.
+    File,
+    /// A store cannot be read or written, or refuses to for safety.
+    Store,
+    /// Anything else.
+    Other,
+}
+
+impl Failure {
+    /// A failure before the first byte of the request was written. Only when this is certain.
+    pub fn not_sent(kind: FailureKind, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { kind, maybe_sent: false, source: source.into().into() }
+    }
+
+    /// A failure after which nobody knows whether the server got the request.
+    pub fn maybe_sent(kind: FailureKind, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { kind, maybe_sent: true, source: source.into().into() }
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> FailureKind {
+        self.kind
+    }
+
+    /// Whether the request may have reached the server.
+    pub fn may_have_been_sent(&self) -> bool {
+        self.maybe_sent
+    }
+
+    /// Whether the same effect may well succeed later.
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(self.kind, FailureKind::Connect | FailureKind::Broken | FailureKind::Timeout)
+    }
+
+    pub(crate) fn source(&self) -> Arc<dyn StdError + Send + Sync> {
+        self.source.clone()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            FailureKind::Connect => "no connection",
+            FailureKind::Tls => "no secure connection",
+            FailureKind::Broken => "the connection broke",
+            FailureKind::Timeout => "it took too long",
+            FailureKind::TooLarge => "the content is larger than allowed",
+            FailureKind::Forbidden => "the request's own rules forbid it",
+            FailureKind::Unsupported => "it is not supported",
+            FailureKind::File => "the file cannot be read",
+            FailureKind::Store => "the store failed",
+            FailureKind::Other => "it failed",
+        };
+        write!(f, "{what}: {}", self.source)
+    }
+}
+
+impl StdError for Failure {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        // What it holds is shown with it.
+        self.source.source()
+    }
+}

@@ -1,0 +1,65 @@
+//! The rules of calls, as both adapters obey or refuse them.
+
+use grantflow::machine::{FailureKind, Identity, Reach};
+use grantflow::{Call, Effect, Failure, Now, Reply, Step};
+
+use super::*;
+
+/// A machine that asks for one call and ends with its answer.
+struct Once(Option<Call>);
+
+impl Machine for Once {
+    type Output = Result<http::Response<Vec<u8>>, Failure>;
+
+    fn resume(&mut self, _: &mut Cx, reply: Reply) -> Step<Self::Output> {
+        match (self.0.take(), reply) {
+            (Some(call), Reply::Start) => Step::Do(Effect::Http(call)),
+            (None, Reply::Http(response)) => Step::Done(Ok(Ok(response))),
+            (None, Reply::Failed(failure)) => Step::Done(Ok(Err(failure))),
+            (_, reply) => panic!("{reply:?}"),
+        }
+    }
+}
+
+/// A request to this server.
+fn call(front: &Front) -> Call {
+    let request = http::Request::get(front.url(Place::OpenIdMetadata)).body(Vec::new());
+    Call::new(request.unwrap()).with_reach(Reach::Local)
+}
+
+fn fetch<A: Adapter>(adapter: &A, call: Call) -> Result<http::Response<Vec<u8>>, Failure> {
+    adapter.run(Once(Some(call))).unwrap()
+}
+
+pub(super) fn a_rule_that_is_not_known_is_refused_by_name_and_nothing_is_sent<A: Adapter>() {
+    let front = Front::start(Server::demo()).unwrap();
+    let adapter = A::new();
+    let identity = Identity::pem("a certificate", "a key");
+    for (call, names) in [
+        (call(&front).with_reach(Reach::Global), vec!["GLOBAL"]),
+        (call(&front).with_identity(identity.clone()), vec!["IDENTITY"]),
+        (call(&front).with_identity(Identity::named("card")), vec!["IDENTITY"]),
+        (call(&front).with_reach(Reach::Global).with_identity(identity), vec!["GLOBAL", "IDENTITY"]),
+    ] {
+        let failure = fetch(&adapter, call).unwrap_err();
+        assert_eq!((failure.kind(), failure.may_have_been_sent()), (FailureKind::Unsupported, false), "{failure}");
+        assert!(names.iter().all(|name| failure.to_string().contains(name)), "{failure}");
+        let error = Error::from(failure);
+        assert!(error.kind() == ErrorKind::Unsupported && !error.is_transient() && !error.is_uncertain(), "{error}");
+    }
+    assert_eq!(front.connections(), 0);
+    assert_eq!(fetch(&adapter, call(&front)).unwrap().status(), 200);
+}
+
+pub(super) fn a_request_does_not_begin_once_either_clock_says_that_it_is_too_late<A: Adapter>() {
+    let front = Front::start(Server::demo()).unwrap();
+    let adapter = A::new();
+    let now = adapter.cx().now();
+    let later = now + Duration::from_secs(60);
+    for moment in [now, Now { wall: now.wall, ..later }, Now { mono: now.mono, ..later }] {
+        let failure = fetch(&adapter, call(&front).with_start_before(moment)).unwrap_err();
+        assert_eq!((failure.kind(), failure.may_have_been_sent()), (FailureKind::Timeout, false), "{failure}");
+    }
+    assert_eq!(front.connections(), 0);
+    assert_eq!(fetch(&adapter, call(&front).with_start_before(later)).unwrap().status(), 200);
+}
