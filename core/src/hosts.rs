@@ -1,5 +1,6 @@
 //! Where tokens may be sent.
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use http::Uri;
@@ -10,7 +11,8 @@ use crate::{Error, ErrorKind};
 /// The hosts that a token may be sent to, over https; a loopback host may be called in cleartext.
 ///
 /// `api.example` is that host on its standard port, `api.example:8443` on that one, and `*.example` any host
-/// below `example`.
+/// below `example`. `https://api.example/` is understood as `api.example`. Whatever else is no host, such as an
+/// address with a path, lets no token go anywhere: [`check`](Self::check) names it.
 ///
 /// ```
 /// use grantflow::Hosts;
@@ -23,7 +25,67 @@ use crate::{Error, ErrorKind};
 /// # Ok::<(), http::uri::InvalidUri>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Hosts(Arc<[String]>);
+pub struct Hosts(Arc<[Entry]>);
+
+#[derive(Clone, Debug)]
+enum Entry {
+    /// A host in lower case, and its port if one is named. An IPv6 address stands in brackets.
+    Host(String, Option<u16>),
+    /// Any host below this one.
+    Below(String, Option<u16>),
+    /// What is none, as it may be shown, and why.
+    Wrong(String, &'static str),
+}
+
+impl Entry {
+    fn new(text: &str) -> Self {
+        Self::parse(text).unwrap_or_else(|why| Self::Wrong(crate::error::without_query(text), why))
+    }
+
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        let text = text.trim().to_ascii_lowercase();
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme, rest)) => (scheme, rest),
+            None => ("https", &*text),
+        };
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        if !matches!(path, "" | "/") {
+            return Err("a host has no path");
+        }
+        let (host, port) = split_port(authority).ok_or("its port is no number")?;
+        let name = host.strip_prefix("*.").unwrap_or(host);
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        let ip = name.strip_prefix('[').and_then(|ip| ip.strip_suffix(']'));
+        if name.is_empty() || !(name.bytes().all(legal) || ip.is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok())) {
+            return Err("it is no host: name one as in api.example, api.example:8443 or *.example");
+        }
+        match scheme {
+            "https" => {}
+            "http" if is_loopback_host(host) => {}
+            _ => return Err("tokens go over https alone, but to this machine"),
+        }
+        // A port that the scheme implies is none to demand.
+        let port = port.or((scheme == "http").then_some(80));
+        Ok(if name == host { Self::Host(name.to_owned(), port) } else { Self::Below(name.to_owned(), port) })
+    }
+
+    fn allows(&self, host: &str, port: u16, standard: u16) -> bool {
+        match self {
+            Self::Host(name, own) => own.unwrap_or(standard) == port && host == name,
+            Self::Below(above, own) => {
+                let below = host.strip_suffix(&**above).and_then(|below| below.strip_suffix('.'));
+                own.unwrap_or(standard) == port && below.is_some_and(|below| !below.is_empty())
+            }
+            Self::Wrong(..) => false,
+        }
+    }
+}
+
+impl<S: AsRef<str>> FromIterator<S> for Hosts {
+    fn from_iter<I: IntoIterator<Item = S>>(hosts: I) -> Self {
+        Self(hosts.into_iter().map(|host| Entry::new(host.as_ref())).collect())
+    }
+}
 
 impl<S: AsRef<str>, const N: usize> From<[S; N]> for Hosts {
     fn from(hosts: [S; N]) -> Self {
@@ -31,9 +93,27 @@ impl<S: AsRef<str>, const N: usize> From<[S; N]> for Hosts {
     }
 }
 
-impl<S: AsRef<str>> FromIterator<S> for Hosts {
-    fn from_iter<I: IntoIterator<Item = S>>(hosts: I) -> Self {
-        Self(hosts.into_iter().map(|host| host.as_ref().to_ascii_lowercase()).collect())
+impl<S: AsRef<str>> From<&[S]> for Hosts {
+    fn from(hosts: &[S]) -> Self {
+        hosts.iter().collect()
+    }
+}
+
+impl<S: AsRef<str>> From<Vec<S>> for Hosts {
+    fn from(hosts: Vec<S>) -> Self {
+        hosts.iter().collect()
+    }
+}
+
+impl From<&str> for Hosts {
+    fn from(host: &str) -> Self {
+        [host].into()
+    }
+}
+
+impl From<String> for Hosts {
+    fn from(host: String) -> Self {
+        [host].into()
     }
 }
 
@@ -42,13 +122,21 @@ impl Hosts {
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::Config`].
+    /// Of kind [`ErrorKind::Config`]; for any address if one of the hosts is none.
     pub fn check(&self, uri: &Uri) -> Result<(), Error> {
         let wrong = |why: &str| {
             let shown = crate::error::without_query(&uri.to_string());
             Error::new(ErrorKind::Config, format!("no token is sent to {shown}: {why}"))
         };
-        let host = uri.host().unwrap_or_default().to_ascii_lowercase();
+        for entry in self.0.iter() {
+            if let Entry::Wrong(shown, why) = entry {
+                return Err(wrong(&format!("{shown} among the allowed hosts is none: {why}")));
+            }
+        }
+        let Some(host) = uri.host().filter(|host| !host.is_empty()) else {
+            return Err(wrong("it has no host; tokens are for addresses with scheme and host"));
+        };
+        let host = host.to_ascii_lowercase();
         let secure = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => is_loopback_host(&host),
@@ -62,26 +150,18 @@ impl Hosts {
         }
         let standard = if uri.scheme_str() == Some("https") { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(standard);
-        let allowed = self.0.iter().any(|known| {
-            let (name, known_port) = split_port(known);
-            known_port.unwrap_or(standard) == port
-                && match name.strip_prefix("*.") {
-                    Some(above) => host
-                        .strip_suffix(above)
-                        .and_then(|below| below.strip_suffix('.'))
-                        .is_some_and(|b| !b.is_empty()),
-                    None => host == name,
-                }
-        });
-        if allowed { Ok(()) } else { Err(wrong("it is not among the allowed hosts")) }
+        if self.0.iter().any(|entry| entry.allows(&host, port, standard)) {
+            return Ok(());
+        }
+        Err(wrong("it is not among the allowed hosts"))
     }
 }
 
-/// A host and its port, if one is named. An IPv6 address stands in brackets.
-fn split_port(host: &str) -> (&str, Option<u16>) {
+/// A host and its port, if one is named; nothing if that is no port.
+fn split_port(host: &str) -> Option<(&str, Option<u16>)> {
     match host.rsplit_once(':') {
-        Some((name, port)) if !port.contains(']') => (name, port.parse().ok()),
-        _ => (host, None),
+        Some((name, port)) if !port.contains(']') => Some((name, Some(port.parse().ok()?))),
+        _ => Some((host, None)),
     }
 }
 
@@ -123,5 +203,39 @@ mod tests {
             assert!(hosts.check(&uri).is_err(), "{bad}");
         }
         assert!(Hosts::from([""; 0]).check(&"https://api.example/".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn what_is_pasted_as_a_host_is_understood_or_refused_by_name() {
+        let check = |hosts: Hosts, uri: &str| hosts.check(&uri.parse().unwrap()).map_err(|error| error.to_string());
+        for (host, uri) in [
+            ("https://api.example", "https://api.example/x"),
+            ("https://api.example/", "https://api.example/x"),
+            (" HTTPS://API.example:8443/\n", "https://api.example:8443/x"),
+            ("https://*.example", "https://a.example/"),
+            ("http://localhost:8080/", "http://localhost:8080/"),
+            ("http://[::1]", "http://[::1]/"),
+            ("_dmarc.api.example", "https://_dmarc.api.example/"),
+        ] {
+            assert_eq!(check(host.into(), uri), Ok(()), "{host}");
+        }
+        for (host, says) in [
+            ("api.example/v1", "api.example/v1 among the allowed hosts is none: a host has no path"),
+            ("https://api.example/v1?key=secret", "https://api.example/v1 among the allowed hosts is none"),
+            ("http://api.example", "tokens go over https alone"),
+            ("ftp://api.example", "tokens go over https alone"),
+            ("api.example:https", "its port is no number"),
+            ("api.example:65536", "its port is no number"),
+            ("user@api.example", "it is no host"),
+            ("*", "it is no host"),
+            ("a.*.example", "it is no host"),
+            ("[::1", "it is no host"),
+            ("", "it is no host"),
+        ] {
+            let error = check(vec!["good.example", host].into(), "https://good.example/").unwrap_err();
+            assert!(error.contains(says) && !error.contains("secret"), "{host}: {error}");
+        }
+        let error = check("api.example".into(), "/a.b.Service/Method").unwrap_err();
+        assert!(error.contains("it has no host"), "{error}");
     }
 }
