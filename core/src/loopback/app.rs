@@ -212,8 +212,7 @@ impl InstalledApp {
     /// which come back as addresses. `offline_access` asks for a refresh token, and many servers do not name it
     /// again.
     pub fn is_covered_by(&self, granted: &Scopes) -> bool {
-        let has = |scope| granted.contains(scope) || granted.contains(crate::google::scopes::by_name(scope));
-        self.scopes.iter().all(|scope| scope == "offline_access" || has(scope))
+        self.scopes.iter().all(|scope| scope == "offline_access" || granted.grants(scope))
     }
 
     /// The host in the redirect URI: `127.0.0.1` unless told, another loopback address such as `[::1]`,

@@ -48,9 +48,22 @@ impl Scopes {
         self.iter().all(|scope| other.contains(scope))
     }
 
-    /// Those of these that `other` lacks, such as what was asked and not granted.
+    /// Those of these that `other` lacks, such as what was asked and not granted. Google's short names, which it
+    /// grants as addresses, are understood.
+    ///
+    /// ```
+    /// use grantflow::Scopes;
+    ///
+    /// let granted = Scopes::from("openid https://www.googleapis.com/auth/userinfo.email");
+    /// assert_eq!(Scopes::from("openid email profile").missing_from(&granted).as_str(), "profile");
+    /// ```
     pub fn missing_from(&self, other: &Self) -> Self {
-        self.iter().filter(|scope| !other.contains(scope)).collect()
+        self.iter().filter(|scope| !other.grants(scope)).collect()
+    }
+
+    /// Whether this scope is among them, by its own name or by the one that Google gives it.
+    pub(crate) fn grants(&self, scope: &str) -> bool {
+        self.contains(scope) || self.contains(crate::google::scopes::by_name(scope))
     }
 
     /// Refuses characters that no scope may hold (RFC 6749, appendix A.4).
@@ -117,9 +130,22 @@ impl PartialEq for Scopes {
 
 impl Eq for Scopes {}
 
+impl<S: AsRef<str>> From<Vec<S>> for Scopes {
+    fn from(texts: Vec<S>) -> Self {
+        texts.into_iter().collect()
+    }
+}
+
+impl<S: AsRef<str>> From<&[S]> for Scopes {
+    fn from(texts: &[S]) -> Self {
+        texts.iter().collect()
+    }
+}
+
+/// As they may be shown: a server's text could steer a terminal. [`Scopes::as_str`] is the text itself.
 impl fmt::Display for Scopes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&crate::error::printable(&self.0, usize::MAX))
     }
 }
 
@@ -142,6 +168,14 @@ mod tests {
         assert_ne!(Scopes::from("a"), Scopes::from("A"));
         assert_eq!(Scopes::from("a b c").missing_from(&Scopes::from("b")).as_str(), "a c");
         assert!(Scopes::from("").is_empty());
+    }
+
+    #[test]
+    fn what_a_server_calls_a_scope_cannot_steer_a_terminal() {
+        let scopes = Scopes::from("a\u{1b}]0;x\u{7}b \u{202e}c");
+        assert_eq!(scopes.to_string(), "a]0;xb c");
+        assert_eq!(scopes.as_str(), "a\u{1b}]0;x\u{7}b \u{202e}c");
+        assert!(!format!("{scopes:?}").contains('\u{1b}'));
     }
 
     #[test]
