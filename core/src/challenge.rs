@@ -1,10 +1,10 @@
 //! What a server asks for when it refuses a request: the challenges in `WWW-Authenticate` (RFC 9110,
 //! section 11.6.1; RFC 6750, section 3).
 
+use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
-use http::{HeaderMap, StatusCode};
 
-use crate::{Scopes, Token, TokenType};
+use crate::Scopes;
 
 /// The most bytes of a field to read, and the most challenges in all.
 const MAX_FIELD: usize = 8 * 1024;
@@ -30,8 +30,9 @@ pub struct Challenge {
 }
 
 impl Challenge {
-    /// All challenges of an answer, in order. One that breaks the grammar, or has a parameter twice, is
-    /// left out.
+    /// All challenges of an answer, in order. A value that breaks the grammar, such as one in single quotes or an
+    /// address without any, is left out whole, and the rest kept; a challenge that has a parameter twice is left
+    /// out.
     pub fn all(headers: &HeaderMap) -> Vec<Self> {
         let fields = headers.get_all(WWW_AUTHENTICATE).iter().filter(|field| field.len() <= MAX_FIELD);
         let mut found: Vec<_> = fields.flat_map(|field| parse(&String::from_utf8_lossy(field.as_bytes()))).collect();
@@ -42,24 +43,6 @@ impl Challenge {
     /// The first challenge for bearer tokens, if there is one.
     pub fn bearer(headers: &HeaderMap) -> Option<Self> {
         Self::all(headers).into_iter().find(|challenge| challenge.is("Bearer"))
-    }
-
-    /// Whether an answer refuses the token that its request carried, so that another one may do better: by the
-    /// error `invalid_token` (RFC 6750, section 3.1), or by status 401 alone.
-    ///
-    /// The token is good where the answer asks for something else: for more scope (`insufficient_scope`), for a
-    /// stronger or more recent sign-in (`insufficient_user_authentication`, RFC 9470, section 3), or for a nonce
-    /// (`use_dpop_nonce`, RFC 9449, section 9). What breaks the grammar says nothing.
-    pub fn rejects_token(status: StatusCode, headers: &HeaderMap, token: &Token) -> bool {
-        // What is told to the token's own scheme counts before what is told to others.
-        let own = if *token.token_type() == TokenType::DPoP { "DPoP" } else { "Bearer" };
-        let (own, others): (Vec<_>, Vec<_>) = Self::all(headers).into_iter().partition(|challenge| challenge.is(own));
-        let others = others.iter().filter(|challenge| challenge.is("Bearer") || challenge.is("DPoP"));
-        match own.iter().chain(others).find_map(Self::error) {
-            Some("invalid_token") => matches!(status.as_u16(), 400 | 401 | 403),
-            Some("insufficient_scope" | "insufficient_user_authentication" | "use_dpop_nonce") => false,
-            _ => status == StatusCode::UNAUTHORIZED,
-        }
     }
 
     /// Whether it is of this scheme, in whatever case.
@@ -129,24 +112,28 @@ fn parse(field: &str) -> Vec<Challenge> {
     let mut text = Text(field);
     let mut found = Vec::new();
     while text.skip_list() {
-        let Some(scheme) = text.token() else { return found };
+        let Some(scheme) = text.token() else {
+            // What begins no challenge is passed over.
+            text.skip_value();
+            continue;
+        };
         let mut challenge = Challenge { scheme: scheme.to_owned(), token68: None, params: Vec::new() };
         let mut sound = true;
         if text.0.starts_with(' ') {
             text.skip_blanks();
-            challenge.token68 = text.token68().map(str::to_owned);
+            // These have parameters alone, one of which may be empty: `Bearer error=, scope="s"`.
+            let has_params = challenge.is("Bearer") || challenge.is("DPoP");
+            challenge.token68 = if has_params { None } else { text.token68().map(str::to_owned) };
         }
         while challenge.token68.is_none() {
             let before = text.0;
-            let separated = challenge.params.is_empty() | text.skip_comma();
             text.skip_list();
             match text.param() {
-                Some(Ok((name, value))) if separated => {
+                Some((name, Some(value))) => {
                     sound &= challenge.get(name).is_none();
                     challenge.params.push((name.to_owned(), value));
                 }
-                // A value that breaks off: nothing behind it can be told apart.
-                Some(_) => return found,
+                Some((_, None)) => {}
                 None => {
                     text.0 = before;
                     break;
@@ -157,9 +144,6 @@ fn parse(field: &str) -> Vec<Challenge> {
             found.push(challenge);
         }
         text.skip_blanks();
-        if !text.0.is_empty() && !text.0.starts_with(',') {
-            return found;
-        }
     }
     found
 }
@@ -176,11 +160,6 @@ impl<'a> Text<'a> {
 
     fn skip_blanks(&mut self) {
         self.0 = self.0.trim_start_matches([' ', '\t']);
-    }
-
-    fn skip_comma(&mut self) -> bool {
-        self.skip_blanks();
-        self.0.starts_with(',')
     }
 
     /// Skips blanks and commas; whether something follows.
@@ -207,20 +186,39 @@ impl<'a> Text<'a> {
         whole.then(|| self.split(body.saturating_add(padding)))
     }
 
-    /// `name = value`. `None` if it is no parameter, and `Some(Err)` if its value breaks off.
-    fn param(&mut self) -> Option<Result<(&'a str, String), ()>> {
+    /// `name = value`. `None` if it is no parameter, and a value of `None` if it breaks the grammar.
+    fn param(&mut self) -> Option<(&'a str, Option<String>)> {
         let name = self.token()?;
         self.skip_blanks();
         self.0 = self.0.strip_prefix('=')?;
         self.skip_blanks();
-        let value = match self.0.strip_prefix('"') {
-            Some(quoted) => {
-                self.0 = quoted;
-                self.quoted()
+        if let Some(quoted) = self.0.strip_prefix('"') {
+            self.0 = quoted;
+            // A text that is not ended takes the rest with it.
+            let value = self.quoted();
+            if value.is_none() {
+                self.0 = "";
             }
-            None => self.token().map(str::to_owned),
+            return Some((name, value));
+        }
+        let before = self.0;
+        let value = self.token().filter(|value| !value.starts_with('\''));
+        if value.is_some() && self.0.is_empty() | self.0.starts_with([' ', '\t', ',']) {
+            return Some((name, value.map(str::to_owned)));
+        }
+        self.0 = before;
+        self.skip_value();
+        Some((name, None))
+    }
+
+    /// Skips a value that breaks the grammar: to the quote that ends it, or to the next comma.
+    fn skip_value(&mut self) {
+        let end = match self.0.strip_prefix('\'') {
+            Some(quoted) => quoted.find('\'').map_or(0, |at| at.saturating_add(2)),
+            None => 0,
         };
-        Some(value.map(|value| (name, value)).ok_or(()))
+        self.split(end);
+        self.split(self.0.find(',').unwrap_or(self.0.len()));
     }
 
     /// The rest of a quoted text, behind its first quote.
@@ -285,11 +283,13 @@ mod tests {
         for (field, challenges) in [
             (r#"Bearer error="invalid_token", error="other""#, &[][..]),
             (r#"Bearer error="a", ERROR="b", Basic realm="y""#, &["Basic realm=y"]),
-            (r#"Bearer realm="unterminated"#, &[]),
-            (r#"Bearer realm="x\"#, &[]),
-            (r#"Basic realm="y", Bearer realm="x" error="z""#, &["Basic realm=y"]),
+            (r#"Bearer realm="unterminated"#, &["Bearer"]),
+            (r#"Bearer error=e, realm="x\"#, &["Bearer error=e"]),
+            (r#"Basic realm="y", Bearer realm="x" error="z""#, &["Basic realm=y", "Bearer realm=x error=z"]),
+            (r#"Bearer realm="x" Basic realm="y""#, &["Bearer realm=x", "Basic realm=y"]),
             ("=x", &[]),
-            ("Bearer realm=, x", &["Bearer:realm=", "x"]),
+            ("=x, Basic realm=y", &["Basic realm=y"]),
+            ("Bearer realm=, x", &["Bearer", "x"]),
             ("\"Bearer\"", &[]),
         ] {
             assert_eq!(shown(field), challenges, "{field}");
