@@ -47,6 +47,7 @@ pub mod google;
 mod grant;
 mod hosts;
 pub mod jose;
+mod json;
 pub mod loopback;
 pub mod machine;
 mod revoke;

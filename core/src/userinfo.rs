@@ -2,7 +2,6 @@
 
 use crate::exchange::Request;
 use crate::jose::{Claims, IdToken};
-use crate::server::Endpoint;
 use crate::{Error, ErrorKind, Exchange, ServerMetadata, Token};
 
 /// A request for what a server tells of the user who signed in.
@@ -21,10 +20,7 @@ impl UserInfo {
     /// If the server is known without a `userinfo_endpoint`, or the token is another server's, or not for bearers.
     pub fn new(server: &ServerMetadata, token: &Token) -> Result<Self, Error> {
         token.check_issuer(server.issuer())?;
-        let address = server.get("userinfo_endpoint").and_then(|value| value.as_str());
-        let address = address
-            .ok_or_else(|| Error::config(format!("{} is known without a userinfo_endpoint", server.issuer())))?;
-        let request = Request::get("asking about the user", &Endpoint::new(address)?).bearer(token)?;
+        let request = Request::get("asking about the user", server.userinfo()?).bearer(token)?;
         let subject = token.id_token().map(|id_token| id_token.subject().to_owned());
         Ok(Self { request, server: server.clone(), subject })
     }

@@ -71,7 +71,7 @@ const KINDS: [(&str, Kind, Place, Repeat); 8] = [
     ),
     (
         "discovery",
-        |_| ready(Discovery::new(&Issuer::new("https://as.example").unwrap())),
+        |_| ready(Discovery::openid(&Issuer::new("https://as.example").unwrap())),
         Place::OpenIdMetadata,
         Repeat::Freely,
     ),

@@ -380,27 +380,6 @@ fn one_kind_of_discovery_asks_one_address() {
 }
 
 #[test]
-fn only_a_missing_document_leads_to_the_other_address() {
-    let issuer = Issuer::new("https://as.example").unwrap();
-    for (fault, kind, requests) in [
-        (Fault::status(404, ""), None, 2),
-        (Fault::status(405, ""), None, 2),
-        (Fault::status(410, ""), None, 2),
-        (Fault::status(403, ""), Some(ErrorKind::Http), 1),
-        (Fault::status(200, "{}"), Some(ErrorKind::InvalidResponse), 1),
-        (Fault::html(200), Some(ErrorKind::InvalidResponse), 1),
-        (Fault::status(200, r#"{"issuer":"https://other.example"}"#), Some(ErrorKind::Issuer), 1),
-        (Fault::status(302, "").header("location", "https://as.example/x"), Some(ErrorKind::InvalidResponse), 1),
-    ] {
-        let mut world = world();
-        world.server().fail(Place::OpenIdMetadata, fault.clone());
-        let result = world.run(Discovery::new(&issuer));
-        assert_eq!(result.err().map(|error| error.kind()), kind, "{fault:?}");
-        assert_eq!(world.sent().len(), requests, "{fault:?}");
-    }
-}
-
-#[test]
 fn a_discovered_server_signs_people_in() {
     let mut world = world();
     let server = world.run(Discovery::new(&Issuer::new("https://as.example").unwrap())).unwrap();

@@ -34,6 +34,8 @@ struct Inner {
     transient: bool,
     uncertain: bool,
     advice: Option<Advice>,
+    /// What came of another try at the same.
+    besides: Option<Box<str>>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -141,6 +143,7 @@ impl Error {
             transient,
             uncertain: false,
             advice,
+            besides: None,
             source: None,
         }))
     }
@@ -224,7 +227,7 @@ impl Error {
         Arc::make_mut(&mut self.0)
     }
 
-    /// Adds what led to it, which must hold no secret either. Meant for adapters.
+    /// Adds what led to it, which must hold no secret either: `Display` shows it too. Meant for adapters.
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.edit().source = Some(Arc::new(source));
         self
@@ -262,6 +265,12 @@ impl Error {
         let inner = self.edit();
         inner.transient = true;
         inner.advice = Some(Advice::TryLater);
+        self
+    }
+
+    /// Tells of another try at the same, which failed too.
+    pub(crate) fn beside(mut self, other: &Self) -> Self {
+        self.edit().besides = Some(Plain(other).to_string().into());
         self
     }
 
@@ -360,15 +369,9 @@ impl fmt::Display for Error {
         if let Some(doing) = inner.doing {
             write!(f, "{doing}: ")?;
         }
-        f.write_str(&inner.message)?;
-        if let Some(server) = &inner.server {
-            write!(f, ": {server}")?;
-        }
-        match (&inner.endpoint, inner.status) {
-            (Some(endpoint), Some(status)) => write!(f, " (status {status} from {endpoint})")?,
-            (Some(endpoint), None) => write!(f, " ({endpoint})")?,
-            (None, Some(status)) => write!(f, " (status {status})")?,
-            (None, None) => {}
+        write!(f, "{}", Plain(self))?;
+        if let Some(besides) = &inner.besides {
+            write!(f, "; also tried: {besides}")?;
         }
         match (inner.retry_after, inner.advice) {
             (Some(time), _) => write!(f, "; try again in {} s", time.as_secs())?,
@@ -376,6 +379,38 @@ impl fmt::Display for Error {
             (None, None) => {}
         }
         Ok(())
+    }
+}
+
+/// What happened and where, all reasons included, without what was being done and what to do.
+struct Plain<'a>(&'a Error);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.0.0;
+        f.write_str(&inner.message)?;
+        if let Some(server) = &inner.server {
+            write!(f, ": {server}")?;
+        }
+        let mut told = inner.message.to_string();
+        let mut source = self.0.source();
+        while let Some(reason) = source {
+            let own = reason.downcast_ref::<Error>();
+            let text = own.map_or_else(|| reason.to_string(), |error| Plain(error).to_string());
+            let text = printable(&text, MAX_TEXT);
+            // Most errors show what led to them.
+            if !text.is_empty() && !told.contains(&text) {
+                write!(f, ": {text}")?;
+                told.push_str(&text);
+            }
+            source = if own.is_some() { None } else { reason.source() };
+        }
+        match (&inner.endpoint, inner.status) {
+            (Some(endpoint), Some(status)) => write!(f, " (status {status} from {endpoint})"),
+            (Some(endpoint), None) => write!(f, " ({endpoint})"),
+            (None, Some(status)) => write!(f, " (status {status})"),
+            (None, None) => Ok(()),
+        }
     }
 }
 

@@ -105,11 +105,12 @@ impl<T> Machine for Exchange<T> {
             }
             (State::Preparing(preparing), reply) => self.prepare(preparing, cx, reply),
             (State::Sent { at }, Reply::Http(mut response)) => {
-                let result = self.judge(&response, at, cx.now().wall).map_err(|error| self.struck(error));
+                let result = self.judge(&response, at, cx.now().wall).map_err(|error| {
+                    let made = self.parts.iter().map(|part| &part.value);
+                    error.strike_out(self.request.secrets.iter().chain(made))
+                });
                 response.body_mut().zeroize();
-                if result.is_err() {
-                    self.parts.clear();
-                }
+                self.parts.clear();
                 let wants_nonce = self.wants_nonce(&response, result.as_ref().err());
                 match result {
                     _ if wants_nonce => self.begin(cx),
@@ -329,16 +330,6 @@ impl<T> Exchange<T> {
             let error = if *repeat == Repeat::Freely { error.certain() } else { error };
             (self.rescue)(error.during(doing, Some(endpoint.as_str())))
         }))
-    }
-
-    /// An error beside which its answer brought something: as it may be told, without the secrets of the request.
-    pub(crate) fn told(&self, error: Error) -> Error {
-        self.struck(error).during(self.request.doing, Some(self.request.endpoint.as_str()))
-    }
-
-    fn struck(&self, error: Error) -> Error {
-        let made = self.parts.iter().map(|part| &part.value);
-        error.strike_out(self.request.secrets.iter().chain(made))
     }
 }
 

@@ -15,7 +15,6 @@ use crate::exchange::{Received, Request, is_printable};
 use crate::jose::{Expected, Occasion};
 use crate::loopback::openable;
 use crate::machine::{Effect, Repeat, ask};
-use crate::server::Endpoint;
 use crate::token::{Answer, Known, Scalar, invalid};
 use crate::{
     Client, Cx, Deviations, Error, ErrorKind, Exchange, Issuer, Machine, Now, Reply, Scopes, Secret, ServerMetadata,
@@ -70,11 +69,7 @@ impl DeviceAuthorization {
     /// If the server is known without a `device_authorization_endpoint`, or the client is registered at another.
     pub fn new(server: &ServerMetadata, client: &Client) -> Result<Self, Error> {
         client.check_issuer(server.issuer())?;
-        let address = server.get("device_authorization_endpoint").and_then(|value| value.as_str());
-        let address = address.ok_or_else(|| {
-            Error::config(format!("{} is known without a device_authorization_endpoint", server.issuer()))
-        })?;
-        let request = Request::post("asking for a device code", &Endpoint::new(address)?).repeat(Repeat::Freely);
+        let request = Request::post("asking for a device code", server.device_authorization()?).repeat(Repeat::Freely);
         let request = request.max_body(MAX_BODY).authenticate(client, server.issuer());
         Ok(Self {
             request,

@@ -26,6 +26,15 @@ impl Issuer {
         if url.query().is_some() || text.contains('?') {
             return Err(Error::config("the issuer has a query"));
         }
+        if let Some((before, after)) = text.split_once("/.well-known/") {
+            // What stands behind the name of the document is the issuer's own path (RFC 8414, section 3.1).
+            let path = after.find('/').and_then(|slash| after.get(slash..)).unwrap_or_default();
+            return Err(Error::config(format!(
+                "{} is the address of a metadata document and no issuer: the issuer is {before}{path}, as the document \
+                 itself names it",
+                crate::error::without_query(&text)
+            )));
+        }
         Ok(Self(Arc::new(text)))
     }
 
@@ -124,6 +133,11 @@ impl Endpoint {
         &self.address
     }
 
+    /// Whether it is on this machine.
+    pub(super) fn is_local(&self) -> bool {
+        self.local
+    }
+
     pub(crate) fn reach(&self) -> Reach {
         if self.local { Reach::Local } else { Reach::Public }
     }
@@ -176,6 +190,11 @@ fn checked_url(what: &str, text: &str) -> Result<Url, Error> {
 /// Whether a host is this machine by name or address.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     url.host_str().is_some_and(is_loopback_host)
+}
+
+/// The same of an address.
+pub(super) fn is_loopback_address(address: &str) -> bool {
+    Url::parse(address).is_ok_and(|url| is_loopback(&url))
 }
 
 /// Whether a host, as it stands in an address, is this machine.

@@ -3,10 +3,12 @@
 
 mod address;
 mod discovery;
+mod endpoints;
 
 use std::fmt;
 use std::sync::Arc;
 
+use endpoints::Endpoints;
 use serde_json::{Map, Value};
 
 pub use address::{Endpoint, Issuer};
@@ -15,6 +17,7 @@ pub use discovery::Discovery;
 pub(crate) use address::{is_loopback, is_loopback_host};
 
 use crate::authorize::PendingAuthorization;
+use crate::json::{self, Object};
 use crate::{Deviations, Error, ErrorKind, Rotation};
 
 /// The most bytes of a metadata document.
@@ -41,9 +44,9 @@ struct Inner {
     rotation: Rotation,
     tolerated: Deviations,
     revokes_for_anyone: bool,
-    authorization_endpoint: Option<Endpoint>,
-    token_endpoint: Option<Endpoint>,
-    revocation_endpoint: Option<Endpoint>,
+    /// What was tolerated to read the document.
+    found: Deviations,
+    endpoints: Endpoints,
     members: Map<String, Value>,
 }
 
@@ -55,9 +58,8 @@ impl Inner {
             rotation: Rotation::Unknown,
             tolerated: Deviations::TOLERATED,
             revokes_for_anyone: false,
-            authorization_endpoint: None,
-            token_endpoint: None,
-            revocation_endpoint: None,
+            found: Deviations::NONE,
+            endpoints: Endpoints::default(),
             members: Map::new(),
         }
     }
@@ -65,12 +67,12 @@ impl Inner {
 
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerMetadata")
-            .field("issuer", &self.issuer)
-            .field("authorization_endpoint", &self.authorization_endpoint)
-            .field("token_endpoint", &self.token_endpoint)
-            .field("revocation_endpoint", &self.revocation_endpoint)
-            .finish_non_exhaustive()
+        let mut shown = f.debug_struct("ServerMetadata");
+        shown.field("issuer", &self.issuer);
+        for (name, endpoint) in self.endpoints.iter() {
+            shown.field(name, endpoint);
+        }
+        shown.finish_non_exhaustive()
     }
 }
 
@@ -83,40 +85,63 @@ impl ServerMetadata {
     /// Google, as its own metadata describes it; no request is made. Its ID tokens may name the issuer
     /// without `https://`.
     pub fn google() -> Self {
-        let known = |address| Some(Endpoint::known(address));
         let json = serde_json::json!({
-            "jwks_uri": "https://www.googleapis.com/oauth2/v3/certs",
-            "userinfo_endpoint": "https://openidconnect.googleapis.com/v1/userinfo",
-            "device_authorization_endpoint": "https://oauth2.googleapis.com/device/code",
             "code_challenge_methods_supported": ["plain", "S256"],
             "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
             "revocation_endpoint_auth_methods_supported": ["none"],
             "id_token_signing_alg_values_supported": ["RS256"],
         });
+        let mut members = json.as_object().cloned().unwrap_or_default();
+        let mut endpoints = Endpoints::default();
+        for (name, address) in [
+            ("authorization_endpoint", "https://accounts.google.com/o/oauth2/v2/auth"),
+            ("token_endpoint", "https://oauth2.googleapis.com/token"),
+            ("revocation_endpoint", "https://oauth2.googleapis.com/revoke"),
+            ("userinfo_endpoint", "https://openidconnect.googleapis.com/v1/userinfo"),
+            ("jwks_uri", "https://www.googleapis.com/oauth2/v3/certs"),
+            ("device_authorization_endpoint", "https://oauth2.googleapis.com/device/code"),
+        ] {
+            members.insert(name.to_owned(), address.into());
+            endpoints.set(name, Endpoint::known(address));
+        }
         Self(Arc::new(Inner {
             aliases: Arc::new(["accounts.google.com".into()]),
             rotation: Rotation::Never,
             revokes_for_anyone: true,
-            authorization_endpoint: known("https://accounts.google.com/o/oauth2/v2/auth"),
-            token_endpoint: known("https://oauth2.googleapis.com/token"),
-            revocation_endpoint: known("https://oauth2.googleapis.com/revoke"),
-            members: json.as_object().cloned().unwrap_or_default(),
+            endpoints,
+            members,
             ..Inner::new(Issuer::known("https://accounts.google.com"))
         }))
     }
 
-    /// Reads a metadata document and checks that it is `issuer`'s own. A document that names another
-    /// issuer is refused whole (RFC 8414, section 3.3).
+    /// Reads a metadata document and checks that it is `issuer`'s own.
+    ///
+    /// A member that cannot be read is left out, and [`deviations`](Self::deviations) says so.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidResponse`] if it is no such document, or names an endpoint on this machine for an
+    /// issuer that is elsewhere. [`ErrorKind::Issuer`] if it names another issuer: it is refused whole
+    /// (RFC 8414, section 3.3).
     pub fn from_json(json: &[u8], issuer: &Issuer) -> Result<Self, Error> {
+        Self::from_json_tolerating(json, issuer, Deviations::TOLERATED)
+    }
+
+    /// As [`from_json`](Self::from_json), where the server may stray from the standard in these ways; the same
+    /// hold for its other answers, as with [`tolerate`](Self::tolerate).
+    pub fn from_json_tolerating(json: &[u8], issuer: &Issuer, tolerated: Deviations) -> Result<Self, Error> {
         let invalid =
             |why: &str| Error::new(ErrorKind::InvalidResponse, format!("the metadata document of {issuer}: {why}"));
         if json.len() > MAX_METADATA {
             return Err(invalid("it is larger than 256 KiB"));
         }
-        let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
-        let members: Map<String, Value> =
-            serde_json::from_slice(json).map_err(|e| invalid("it is no JSON object").with_source(e))?;
-        match members.get("issuer").and_then(Value::as_str) {
+        let Object { members, mut found, .. } = json::object(json).map_err(|e| match json.trim_ascii_start() {
+            [] => invalid("it is empty"),
+            [b'<', ..] => invalid("it is a web page and no JSON object"),
+            // The parser's own words may quote the text.
+            _ => invalid(&format!("it is no JSON object (line {}, column {})", e.line(), e.column())),
+        })?;
+        match members.get("issuer").and_then(Value::as_str).filter(|named| !named.is_empty()) {
             Some(named) if named == issuer.as_str() => {}
             Some(named) => {
                 let named = crate::error::printable(named, 200);
@@ -124,20 +149,8 @@ impl ServerMetadata {
             }
             None => return Err(invalid("it has no issuer")),
         }
-        let endpoint = |name: &str| match members.get(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(address)) => {
-                Endpoint::new(address).map(Some).map_err(|e| invalid(&format!("{name} is wrong")).with_source(e))
-            }
-            Some(_) => Err(invalid(&format!("{name} is no text"))),
-        };
-        Ok(Self(Arc::new(Inner {
-            authorization_endpoint: endpoint("authorization_endpoint")?,
-            token_endpoint: endpoint("token_endpoint")?,
-            revocation_endpoint: endpoint("revocation_endpoint")?,
-            members,
-            ..Inner::new(issuer.clone())
-        })))
+        let endpoints = Endpoints::read(&members, issuer, tolerated, &mut found)?;
+        Ok(Self(Arc::new(Inner { endpoints, members, found, tolerated, ..Inner::new(issuer.clone()) })))
     }
 
     /// The document, to be kept and [read](Self::from_json) again without asking the server. What no document
@@ -155,26 +168,19 @@ impl ServerMetadata {
     pub fn to_json(&self) -> String {
         let mut members = self.0.members.clone();
         members.insert("issuer".to_owned(), self.issuer().as_str().into());
-        for (name, endpoint) in [
-            ("authorization_endpoint", &self.0.authorization_endpoint),
-            ("token_endpoint", &self.0.token_endpoint),
-            ("revocation_endpoint", &self.0.revocation_endpoint),
-        ] {
-            if let Some(endpoint) = endpoint {
-                members.insert(name.to_owned(), endpoint.as_str().into());
-            }
-        }
         Value::Object(members).to_string()
     }
 
     /// The server as an authorization request recorded it: endpoints that change in between do not
     /// matter to what is under way.
     pub(crate) fn recorded(pending: &PendingAuthorization) -> Self {
+        let mut endpoints = Endpoints::default();
+        endpoints.set("token_endpoint", pending.token_endpoint.clone());
         Self(Arc::new(Inner {
             aliases: pending.issuer_aliases.clone(),
             rotation: pending.rotation,
             tolerated: pending.tolerated,
-            token_endpoint: Some(pending.token_endpoint.clone()),
+            endpoints,
             ..Inner::new(pending.issuer.clone())
         }))
     }
@@ -183,27 +189,12 @@ impl ServerMetadata {
         Arc::make_mut(&mut self.0)
     }
 
-    /// Sets `authorization_endpoint`.
-    pub fn authorization_endpoint(mut self, address: &str) -> Result<Self, Error> {
-        self.edit().authorization_endpoint = Some(Endpoint::new(address)?);
-        Ok(self)
-    }
-
-    /// Sets `token_endpoint`.
-    pub fn token_endpoint(mut self, address: &str) -> Result<Self, Error> {
-        self.edit().token_endpoint = Some(Endpoint::new(address)?);
-        Ok(self)
-    }
-
-    /// Sets `revocation_endpoint`.
-    pub fn revocation_endpoint(mut self, address: &str) -> Result<Self, Error> {
-        self.edit().revocation_endpoint = Some(Endpoint::new(address)?);
-        Ok(self)
-    }
-
-    /// Sets any other member, such as `authorization_response_iss_parameter_supported`.
+    /// Sets any member, such as `authorization_response_iss_parameter_supported`. An endpoint that cannot be used is
+    /// an error where it is needed.
     pub fn member(mut self, name: &str, value: Value) -> Self {
-        self.edit().members.insert(name.to_owned(), value);
+        let inner = self.edit();
+        inner.endpoints.write(name, &value);
+        inner.members.insert(name.to_owned(), value);
         self
     }
 
@@ -249,23 +240,35 @@ impl ServerMetadata {
         self.0.tolerated
     }
 
-    /// Where the user is sent to sign in. An error if the server has none.
-    pub fn authorization(&self) -> Result<&Endpoint, Error> {
-        self.need(self.0.authorization_endpoint.as_ref(), "authorization_endpoint")
+    /// What was tolerated to read the document.
+    pub fn deviations(&self) -> Deviations {
+        self.0.found
     }
 
-    /// Where tokens are had. An error if the server has none.
-    pub fn token(&self) -> Result<&Endpoint, Error> {
-        self.need(self.0.token_endpoint.as_ref(), "token_endpoint")
+    /// The same server with the endpoints that it has for clients that show a certificate
+    /// (`mtls_endpoint_aliases`, RFC 8705, section 5); where it has none, with those that it has for all.
+    ///
+    /// # Errors
+    ///
+    /// If one leads to this machine, and the issuer does not.
+    pub fn with_mtls_endpoint_aliases(&self) -> Result<Self, Error> {
+        let Some(Value::Object(aliases)) = self.get("mtls_endpoint_aliases") else { return Ok(self.clone()) };
+        let mut server = self.clone();
+        let inner = server.edit();
+        let aliases = Endpoints::read(aliases, &inner.issuer, inner.tolerated, &mut inner.found)?;
+        inner.endpoints = std::mem::take(&mut inner.endpoints).replaced_by(aliases);
+        Ok(server)
     }
 
-    /// Where tokens are revoked. An error if the server has none.
-    pub fn revocation(&self) -> Result<&Endpoint, Error> {
-        self.need(self.0.revocation_endpoint.as_ref(), "revocation_endpoint")
-    }
-
-    fn need<'a>(&self, endpoint: Option<&'a Endpoint>, name: &str) -> Result<&'a Endpoint, Error> {
-        endpoint.ok_or_else(|| Error::config(format!("{} is known without a {name}", self.0.issuer)))
+    fn need(&self, name: &str) -> Result<&Endpoint, Error> {
+        let issuer = self.issuer();
+        match self.0.endpoints.get(name) {
+            Some(Ok(endpoint)) => Ok(endpoint),
+            Some(Err(why)) => {
+                Err(Error::config(format!("the {name} of {issuer} cannot be used")).with_source(why.clone()))
+            }
+            None => Err(Error::config(format!("{issuer} is known without a {name}"))),
+        }
     }
 
     /// A member of the document by its name, as the server wrote it.

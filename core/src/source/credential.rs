@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Change, GrantState, Mint, Minting, Refusal, TokenSource, Want, WantKind, cannot};
+use super::{GrantState, Mint, Minted, Refusal, TokenSource, Want, WantKind, cannot};
 use crate::machine::ask;
 use crate::{
     Client, Cx, Discovery, Error, Issuer, Machine, Reply, Rotation, Scopes, Secret, ServerMetadata, Step, Timestamp,
@@ -60,16 +60,15 @@ impl Server {
 }
 
 impl GrantState {
-    /// What was discovered, which is a change; if it cannot be read again, the old is good enough.
+    /// Takes what was discovered; if it cannot be read again, the old is good enough.
     pub(crate) fn discovered(
-        &self,
+        &mut self,
         found: Result<ServerMetadata, Error>,
         now: Timestamp,
-        change: &mut Change,
     ) -> Result<ServerMetadata, Error> {
         match (found, &self.metadata) {
             (Ok(metadata), _) => {
-                change.discovered(metadata.clone(), now);
+                self.metadata = Some((metadata.clone(), now));
                 Ok(metadata)
             }
             (Err(error), Some((old, _))) if error.is_transient() => Ok(old.clone()),
@@ -177,7 +176,7 @@ impl TokenSource for Credential {
                 by: by.clone(),
                 want: want.clone(),
                 state: state.clone(),
-                change: Change::default(),
+                changed: false,
             }),
         }
     }
@@ -216,16 +215,14 @@ fn is_plain(want: &Want) -> bool {
 /// Hands out what is there.
 struct Given(Option<Token>);
 
-impl Minting for Given {}
-
 impl Machine for Given {
-    type Output = Token;
-    fn resume(&mut self, cx: &mut Cx, _: Reply) -> Step<Token> {
+    type Output = Minted;
+    fn resume(&mut self, cx: &mut Cx, _: Reply) -> Step<Minted> {
         Step::Done(match self.0.take() {
             Some(token) if token.is_expired(cx.now().wall) => {
                 Err(cannot("is a fixed token, which has expired").with_advice(crate::Advice::SignInAgain))
             }
-            Some(token) => Ok(token),
+            Some(token) => Ok(token.into()),
             None => Err(Error::misuse("a fixed token")),
         })
     }
@@ -243,7 +240,7 @@ struct ServerMint {
     by: By,
     want: Want,
     state: GrantState,
-    change: Change,
+    changed: bool,
 }
 
 enum Stage {
@@ -253,21 +250,20 @@ enum Stage {
 }
 
 impl Machine for ServerMint {
-    type Output = Token;
+    type Output = Minted;
 
-    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
+    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Minted> {
         loop {
             let next = match &mut self.stage {
                 Stage::Begin => self.begin(cx.now().wall),
                 Stage::Discover(discovery) => {
                     let found = ask!(discovery, cx, reply);
-                    let server = self.state.discovered(found, cx.now().wall, &mut self.change);
-                    server.and_then(|server| self.request(&server))
+                    self.changed |= found.is_ok();
+                    self.state.discovered(found, cx.now().wall).and_then(|server| self.request(&server))
                 }
                 Stage::Exchange(exchange) => {
                     let result = ask!(exchange, cx, reply);
-                    self.change.absorb(exchange.take_change());
-                    return Step::Done(result);
+                    return Step::Done(result.map(|token| self.minted(token)));
                 }
             };
             match next {
@@ -310,10 +306,15 @@ impl ServerMint {
         };
         Ok(Stage::Exchange(Box::new(request.wanted(want).exchange())))
     }
-}
 
-impl Minting for ServerMint {
-    fn take_change(&mut self) -> Change {
-        std::mem::take(&mut self.change)
+    fn minted(&mut self, token: Token) -> Minted {
+        if let By::RefreshToken { .. } = self.by {
+            let old = self.state.refresh_token.take();
+            self.changed |= token.rotation() != self.state.rotation
+                || !matches!((&old, token.refresh_token()), (Some(old), Some(new)) if old.matches(new.expose()));
+            self.state.refresh_token = token.refresh_token().cloned().or(old);
+            self.state.rotation = token.rotation();
+        }
+        Minted { token, state: self.changed.then(|| std::mem::take(&mut self.state)) }
     }
 }

@@ -14,7 +14,7 @@ macro_rules! deviations {
         /// What was tolerated is reported with the token.
         #[non_exhaustive]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u16)]
+        #[repr(u32)]
         pub enum Deviation { $($(#[$doc])* $name = 1 << $bit,)* }
 
         impl Deviation {
@@ -60,6 +60,17 @@ deviations! {
     UntimelyIdToken = 12, true;
     /// No ID token although `openid` was asked. Not by default.
     NoIdToken = 10, false;
+    /// An optional member that cannot be read, of another type than the standard says or with an address that
+    /// cannot be used: it counts as missing. Always tolerated in what nobody needs.
+    OddMember = 13, true;
+    /// Bytes that are no UTF-8, as of a name in Latin-1: each is replaced by U+FFFD. Tolerated by default.
+    BrokenText = 14, true;
+    /// An endpoint on this machine in the metadata of an issuer that is elsewhere: requests with secrets go to
+    /// whatever listens there. Not by default.
+    LoopbackEndpoint = 15, false;
+    /// An `at_hash` by SHA-256 under an algorithm that asks for another hash, as some servers make it under
+    /// `EdDSA`. Not by default.
+    AtHashBySha256 = 16, false;
 }
 
 /// A set of [`Deviation`]s: what to tolerate, or what was tolerated.
@@ -73,7 +84,7 @@ deviations! {
 /// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Deviations(u16);
+pub struct Deviations(u32);
 
 impl Deviations {
     /// None: the standard to the letter.
@@ -82,18 +93,18 @@ impl Deviations {
     /// This set and one more.
     #[must_use]
     pub const fn with(self, deviation: Deviation) -> Self {
-        Self(self.0 | deviation as u16)
+        Self(self.0 | deviation as u32)
     }
 
     /// This set without that one.
     #[must_use]
     pub const fn without(self, deviation: Deviation) -> Self {
-        Self(self.0 & !(deviation as u16))
+        Self(self.0 & !(deviation as u32))
     }
 
     /// Whether it is among them.
     pub const fn contains(self, deviation: Deviation) -> bool {
-        self.0 & deviation as u16 != 0
+        self.0 & deviation as u32 != 0
     }
 
     /// Adds it to those that were found, or refuses the answer if it is not among these.
@@ -103,6 +114,12 @@ impl Deviations {
         }
         *found = found.with(deviation);
         Ok(())
+    }
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     /// Whether there are none.

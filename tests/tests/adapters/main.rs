@@ -16,13 +16,11 @@ use grantflow_tests::server::{Consent, RefreshTokens};
 use grantflow_tests::{Fault, Front, Place, Server, person};
 use grantflow_ureq::grantflow_store::Store;
 
-mod authorized;
 mod calls;
 mod device;
 mod receiver;
 mod stores;
 
-use authorized::*;
 use calls::*;
 use device::*;
 use receiver::*;
@@ -155,10 +153,6 @@ suite! {
     who_signs_in_while_another_signs_out_stays_signed_in
     what_was_saved_in_the_middle_of_a_sign_out_is_revoked_too
     what_a_file_of_googles_holds_is_taken_over_and_written_again
-    a_refusal_that_is_not_of_the_token_goes_to_the_caller_and_the_token_stays
-    a_refusal_of_the_token_is_answered_by_one_other
-    without_another_token_the_refusal_stays_the_answer_and_says_why
-    the_refusal_of_another_managers_token_rejects_nothing
 }
 
 fn app(front: &Front) -> InstalledApp {
@@ -290,7 +284,7 @@ fn no_redirect_is_followed<A: Adapter>() {
     let issuer = Issuer::new(front.issuer()).unwrap();
     let fault = Fault::status(302, "").header("location", &other.url(Place::OpenIdMetadata));
     front.server().fail(Place::OpenIdMetadata, fault);
-    assert_eq!(adapter.run(Discovery::new(&issuer)).unwrap_err().kind(), ErrorKind::InvalidResponse);
+    assert_eq!(adapter.run(Discovery::openid(&issuer)).unwrap_err().kind(), ErrorKind::InvalidResponse);
     assert_eq!(other.connections(), 0);
 }
 

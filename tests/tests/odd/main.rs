@@ -2,6 +2,7 @@
 //! out is said, and nothing is half taken.
 
 mod challenges;
+mod discovery;
 
 use serde_json::Value;
 

@@ -162,14 +162,9 @@ impl Slot {
         Err(given_up())
     }
 
-    /// Takes note that a server refused this token; see [`TokenCell::reject`].
-    pub(super) fn reject(&self, issued: &Arc<Issued>) -> bool {
+    pub(super) fn reject(&self, generation: u64) -> bool {
         let mut state = self.lock();
-        // What is not held, or no longer, or by another manager, says nothing about what is.
-        if !state.cell.held().is_some_and(|held| Arc::ptr_eq(held, issued)) {
-            return true;
-        }
-        let another = state.cell.reject(issued.generation, self.now());
+        let another = state.cell.reject(generation, self.now());
         if state.cell.valid(self.now()).is_none() {
             self.due_at(NOTHING);
         }

@@ -1,0 +1,136 @@
+//! The endpoints that metadata names (RFC 8414, section 2, and the standards that add to it).
+
+use serde_json::{Map, Value};
+
+use super::address::is_loopback_address;
+use super::{Endpoint, Issuer, ServerMetadata};
+use crate::{Deviation, Deviations, Error, ErrorKind};
+
+/// The endpoints that were read, each with the reason if it cannot be used.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Endpoints(Vec<(&'static str, Result<Endpoint, Error>)>);
+
+impl Endpoints {
+    /// Reads those that have a name here. Empty and null count as missing; one that cannot be used costs
+    /// itself alone.
+    ///
+    /// # Errors
+    ///
+    /// If one leads to this machine, and the issuer does not: such a document wants secrets to be sent to
+    /// whatever listens here.
+    pub(super) fn read(
+        members: &Map<String, Value>,
+        issuer: &Issuer,
+        tolerated: Deviations,
+        found: &mut Deviations,
+    ) -> Result<Self, Error> {
+        let mut endpoints = Self::default();
+        for name in NAMES {
+            let Some(address) = members.get(*name).and_then(endpoint) else { continue };
+            match &address {
+                Ok(endpoint) if endpoint.is_local() && !is_loopback_address(issuer.as_str()) => {
+                    tolerated.allow(Deviation::LoopbackEndpoint, found, "").map_err(|_| {
+                        let why = format!("the metadata of {issuer} names a {name} on this machine");
+                        Error::new(ErrorKind::InvalidResponse, why)
+                    })?;
+                }
+                Ok(_) => {}
+                Err(_) => *found = found.with(Deviation::OddMember),
+            }
+            endpoints.0.push((name, address));
+        }
+        Ok(endpoints)
+    }
+
+    /// Takes a member that was set by hand, if it is an endpoint.
+    pub(super) fn write(&mut self, name: &str, value: &Value) {
+        let Some(name) = NAMES.iter().find(|known| **known == name) else { return };
+        self.0.retain(|(other, _)| other != name);
+        self.0.extend(endpoint(value).map(|endpoint| (*name, endpoint)));
+    }
+
+    pub(super) fn set(&mut self, name: &'static str, endpoint: Endpoint) {
+        self.0.retain(|(other, _)| *other != name);
+        self.0.push((name, Ok(endpoint)));
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Result<Endpoint, Error>> {
+        self.0.iter().find(|(other, _)| *other == name).map(|(_, endpoint)| endpoint)
+    }
+
+    /// Puts those of `others` in the place of these.
+    pub(super) fn replaced_by(mut self, others: Self) -> Self {
+        self.0.retain(|(name, _)| others.get(name).is_none());
+        self.0.extend(others.0);
+        self
+    }
+
+    /// Those that can be used.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, &Endpoint)> {
+        self.0.iter().filter_map(|(name, endpoint)| Some((*name, endpoint.as_ref().ok()?)))
+    }
+}
+
+/// The endpoint that a member names; none if it is empty.
+fn endpoint(value: &Value) -> Option<Result<Endpoint, Error>> {
+    match value {
+        Value::Null => None,
+        Value::String(text) if text.trim().is_empty() => None,
+        Value::String(text) => Some(Endpoint::new(text)),
+        _ => Some(Err(Error::config("it is no text"))),
+    }
+}
+
+macro_rules! endpoints {
+    ($($(#[$doc:meta])* $name:ident, $get:ident;)*) => {
+        /// The names of members that are endpoints.
+        const NAMES: &[&str] = &[$(stringify!($name),)*];
+
+        impl ServerMetadata {
+            $(
+                #[doc = concat!("Sets `", stringify!($name), "`.")]
+                pub fn $name(mut self, address: &str) -> Result<Self, Error> {
+                    let endpoint = Endpoint::new(address)?;
+                    let inner = self.edit();
+                    inner.members.insert(stringify!($name).to_owned(), endpoint.as_str().into());
+                    inner.endpoints.set(stringify!($name), endpoint);
+                    Ok(self)
+                }
+
+                $(#[$doc])*
+                ///
+                /// # Errors
+                ///
+                /// If the server has none, or one that cannot be used.
+                pub fn $get(&self) -> Result<&Endpoint, Error> {
+                    self.need(stringify!($name))
+                }
+            )*
+        }
+    };
+}
+
+endpoints! {
+    /// Where the user is sent to sign in (RFC 6749, section 3.1).
+    authorization_endpoint, authorization;
+    /// Where tokens are had (RFC 6749, section 3.2).
+    token_endpoint, token;
+    /// Where tokens are revoked (RFC 7009).
+    revocation_endpoint, revocation;
+    /// Where a resource server asks about a token (RFC 7662).
+    introspection_endpoint, introspection;
+    /// Who signed in (OpenID Connect Core 1.0, section 5.3).
+    userinfo_endpoint, userinfo;
+    /// The keys that the server signs with (RFC 7517, section 5).
+    jwks_uri, jwks;
+    /// Where a device gets its codes (RFC 8628, section 3.1).
+    device_authorization_endpoint, device_authorization;
+    /// Where an authorization request is left before the user is sent (RFC 9126).
+    pushed_authorization_request_endpoint, pushed_authorization_request;
+    /// Where a sign-in begins that needs no browser (OpenID Connect CIBA Core 1.0).
+    backchannel_authentication_endpoint, backchannel_authentication;
+    /// Where clients register themselves (RFC 7591).
+    registration_endpoint, registration;
+    /// Where the user is sent to sign out (OpenID Connect RP-Initiated Logout 1.0).
+    end_session_endpoint, end_session;
+}
