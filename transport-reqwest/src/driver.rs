@@ -4,6 +4,8 @@ use grantflow::{Effect, Error, Event, Machine, Reply, Step};
 #[cfg(feature = "store")]
 use grantflow::{Failure, machine::FailureKind};
 
+#[cfg(feature = "store")]
+use crate::runtime;
 use crate::{Transport, file, http};
 
 /// Carries out what the machine asks for until it is done. Dropping the future drops the machine and
@@ -27,7 +29,7 @@ pub(crate) async fn drive<M: Machine>(transport: &Transport, mut machine: M) -> 
             Effect::Env(name) => Reply::Env(std::env::var_os(name)),
             Effect::ReadFile { path, max } => file::read(path, max).await,
             #[cfg(feature = "store")]
-            Effect::Store(op) => stored(transport, &mut held, op).await,
+            Effect::Store(op) => stored(transport, &mut held, op).await?,
             _ => Reply::Refused,
         };
         transport.tell(Event::Reply(&reply));
@@ -37,8 +39,12 @@ pub(crate) async fn drive<M: Machine>(transport: &Transport, mut machine: M) -> 
 /// One step of the store, on a thread where it may wait. The leases go along and come back; if this future is
 /// dropped, or the store panics, they are given back there.
 #[cfg(feature = "store")]
-async fn stored(transport: &Transport, held: &mut grantflow_store::Held, op: grantflow::store::StoreOp) -> Reply {
-    let Some(store) = transport.store() else { return Reply::Refused };
+async fn stored(
+    transport: &Transport,
+    held: &mut grantflow_store::Held,
+    op: grantflow::store::StoreOp,
+) -> Result<Reply, Error> {
+    let Some(store) = transport.store() else { return Ok(Reply::Refused) };
     let mut leases = std::mem::take(held);
     let step = tokio::task::spawn_blocking(move || {
         let reply = grantflow_store::perform(&*store, &mut leases, op);
@@ -47,9 +53,12 @@ async fn stored(transport: &Transport, held: &mut grantflow_store::Held, op: gra
     match step.await {
         Ok((reply, leases)) => {
             *held = leases;
-            reply
+            Ok(reply)
         }
-        Err(_) => Reply::Failed(Failure::maybe_sent(FailureKind::Store, "the store panicked")),
+        Err(error) => match error.try_into_panic().ok().and_then(|panic| runtime::lacking(&*panic)) {
+            Some(error) => Err(error),
+            None => Ok(Reply::Failed(Failure::maybe_sent(FailureKind::Store, "the store panicked"))),
+        },
     }
 }
 

@@ -61,6 +61,7 @@ mod google;
 mod http;
 #[cfg(feature = "manager")]
 mod manager;
+mod runtime;
 mod sign_in;
 #[cfg(all(feature = "manager", feature = "store"))]
 mod stored;

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use crate::terminal::{Terminal, print};
-use crate::{Transport, browser};
+use crate::{Transport, browser, runtime};
 
 /// How often to look for a port that is free on all addresses.
 const TRIES: u32 = 10;
@@ -48,6 +48,10 @@ impl Transport {
     /// - [`ErrorKind::Expired`] if they do not enter the device's code, [`ErrorKind::Server`] if they say no there;
     /// - those of the code's exchange.
     pub async fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error> {
+        runtime::within(self.sign_in_here(app)).await
+    }
+
+    async fn sign_in_here(&self, app: &InstalledApp) -> Result<Token, Error> {
         if let Some(request) = app.device_authorization()? {
             let code = self.run(request.exchange()).await?;
             if let Some(message) = app.announce_code(&code) {

@@ -7,7 +7,7 @@ use grantflow::store::{LoadGrant, RecordKey, SaveGrant, SavedGrant, SharedGrant,
 use grantflow::{Advice, Error, ErrorKind, Failure, InstalledApp, Secret};
 use grantflow_store::{Lease, Store};
 
-use crate::{TokenManager, Transport};
+use crate::{TokenManager, Transport, runtime};
 
 /// How long between two looks at what another process does.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -73,6 +73,10 @@ impl Transport {
     ///
     /// Those of [`sign_in`](Self::sign_in), of the store, and of a refresh that fails for now.
     pub async fn load_or_sign_in(&self, app: &InstalledApp, label: &str) -> Result<TokenManager, Error> {
+        runtime::within(self.load_or_sign_in_here(app, label)).await
+    }
+
+    async fn load_or_sign_in_here(&self, app: &InstalledApp, label: &str) -> Result<TokenManager, Error> {
         let key = app.record_key(label);
         let mut refused = None;
         if let Some(tokens) = self.load(app, &key, &mut refused).await? {
@@ -167,7 +171,11 @@ impl Transport {
     ) -> Result<T, Error> {
         let store = self.store().ok_or_else(no_store)?;
         let result = tokio::task::spawn_blocking(move || work(&*store)).await;
-        Ok(result.map_err(|_| Error::new(ErrorKind::Store, "the store panicked"))??)
+        let panicked = |error: tokio::task::JoinError| {
+            let lacking = error.try_into_panic().ok().and_then(|panic| runtime::lacking(&*panic));
+            lacking.unwrap_or_else(|| Error::new(ErrorKind::Store, "the store panicked"))
+        };
+        Ok(result.map_err(panicked)??)
     }
 }
 

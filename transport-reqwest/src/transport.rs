@@ -8,7 +8,7 @@ use grantflow::machine::{Os, Platform};
 use grantflow::{Cx, Error, ErrorKind, Event, Machine, Now, Timestamp};
 use tokio::time::Instant;
 
-use crate::{Builder, driver};
+use crate::{Builder, driver, runtime};
 
 /// Carries out what machines ask for, on `reqwest` and `tokio`. Cheap to clone; make one and share it.
 ///
@@ -61,8 +61,13 @@ impl Transport {
 
     /// Runs a machine to its end. The future is `Send` if the machine is. It may be dropped at any moment:
     /// that closes the connection of a call under way, and nothing is left behind.
+    ///
+    /// # Errors
+    ///
+    /// Those of the machine, and of kind [`ErrorKind::Misuse`] if there is no tokio runtime, or if it lacks the time
+    /// or the I/O that the machine needs.
     pub async fn run<M: Machine>(&self, machine: M) -> Result<M::Output, Error> {
-        let run = driver::drive(self, machine);
+        let run = runtime::within(driver::drive(self, machine));
         #[cfg(feature = "tracing")]
         let run = tracing::Instrument::instrument(
             run,

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use grantflow::Now;
-use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::hub::Hub;
 use super::lock;
 use super::slot::Slot;
+use crate::runtime;
 
 /// The longest sleep. A jump of the wall clock, or a suspend, is noticed then.
 const LOOK: Duration = Duration::from_secs(30);
@@ -53,7 +53,7 @@ impl Timetable {
         *place = Some(at);
         inner.entries.insert(at, Arc::downgrade(slot));
         if inner.task.as_ref().is_none_or(AbortHandle::is_finished) {
-            inner.task = Handle::try_current().ok().map(|runtime| {
+            inner.task = runtime::current().ok().map(|runtime| {
                 // In a runtime that is shutting down, it ends at once, and the next `set` tries again.
                 runtime.spawn(run(slot.origin.hub.clone())).abort_handle()
             });
@@ -107,7 +107,10 @@ async fn run(hub: Arc<Hub>) {
     let mut ahead = wall_ahead(hub.transport.now());
     while let Some(wait) = table.wait(hub.transport.now().mono) {
         // Either is a reason to look.
-        let _ = tokio::time::timeout(wait.min(LOOK), table.sooner.notified()).await;
+        let look = async { Ok(tokio::time::timeout(wait.min(LOOK), table.sooner.notified()).await.is_ok()) };
+        if runtime::within(look).await.is_err() {
+            return;
+        }
         let now = hub.transport.now();
         if wall_ahead(now).abs_diff(ahead) > JUMP {
             ahead = wall_ahead(now);

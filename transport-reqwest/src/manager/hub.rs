@@ -18,7 +18,7 @@ use super::change::{Callback, Watchers};
 use super::flight::{Origin, Uses};
 use super::slot::{Ended, Slot};
 use super::{Changes, TokenRef};
-use crate::Transport;
+use crate::{Transport, runtime};
 
 /// How long the end waits for a use of a refresh token that changes with each use.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -217,7 +217,9 @@ impl Hub {
     /// Waits, not for long, until no refresh token that changes is being used.
     pub(super) async fn settled(&self) {
         let mut rotating = self.rotating.subscribe();
-        let _ = tokio::time::timeout(PATIENCE, rotating.wait_for(|uses| uses.all == 0)).await;
+        let none = rotating.wait_for(|uses| uses.all == 0);
+        // Without a runtime, or without timers, nothing can be waited for.
+        let _ = runtime::within(async { Ok(tokio::time::timeout(PATIENCE, none).await.is_ok()) }).await;
     }
 
     /// As [`settled`](Self::settled), for where nothing can be awaited. What runs on one thread only, and that

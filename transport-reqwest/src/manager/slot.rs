@@ -8,12 +8,12 @@ use arc_swap::ArcSwapOption;
 use grantflow::cell::{Acquired, Issued, Ticket, TokenCell};
 use grantflow::source::Want;
 use grantflow::{Error, ErrorKind, Now, Timestamp, Token};
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::background::At;
 use super::flight::{Flight, Origin};
 use super::{Change, Status, TokenRef, lock};
+use crate::runtime;
 
 /// Used since it was fetched: the background refreshes it.
 const IN_USE: u8 = 1;
@@ -310,9 +310,7 @@ impl Slot {
     /// Begins a refresh as a task. Nothing may be locked: in a runtime that ends, the task ends here.
     fn launch(self: &Arc<Self>, ticket: Ticket) -> Result<(), Error> {
         let flight = Flight::new(self.clone(), ticket);
-        let runtime = Handle::try_current()
-            .map_err(|_| Error::new(ErrorKind::Misuse, "a token must be fetched, and there is no tokio runtime"))?;
-        runtime.spawn(flight.run());
+        runtime::current()?.spawn(flight.run());
         Ok(())
     }
 

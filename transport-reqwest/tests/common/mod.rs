@@ -1,4 +1,5 @@
 //! A machine that makes one call, for tests of how calls are made.
+#![allow(dead_code, reason = "each test file uses its own part of this")]
 
 use std::time::Duration;
 

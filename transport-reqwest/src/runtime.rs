@@ -1,0 +1,53 @@
+//! The tokio runtime that everything here runs in. Where there is none, or one without time or I/O, that is one clear
+//! error, and not a panic inside of tokio.
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::pin;
+use std::task::Poll;
+
+use grantflow::{Error, ErrorKind};
+use tokio::runtime::Handle;
+
+/// The runtime of whoever asks.
+///
+/// # Errors
+///
+/// Of kind [`ErrorKind::Misuse`] if there is none.
+pub(crate) fn current() -> Result<Handle, Error> {
+    Handle::try_current().map_err(|_| misuse("this needs a tokio runtime, and there is none here"))
+}
+
+/// Runs what needs a runtime with time and I/O.
+///
+/// # Errors
+///
+/// Its own, and of kind [`ErrorKind::Misuse`] if there is no such runtime.
+pub(crate) async fn within<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    current()?;
+    let mut work = pin!(work);
+    // Nothing tells of a runtime what it has but the panic of what it lacks.
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+        Ok(poll) => poll,
+        Err(panic) => Poll::Ready(Err(lacking(&*panic).unwrap_or_else(|| resume_unwind(panic)))),
+    })
+    .await
+}
+
+/// The error that a panic of tokio's stands for, if it is about what its runtime lacks.
+pub(crate) fn lacking(panic: &(dyn Any + Send)) -> Option<Error> {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str))?;
+    let lacks = |what| text.contains("Tokio") && text.contains(what);
+    if lacks("timers are disabled") {
+        Some(misuse("this tokio runtime has no timers: build it with enable_all()"))
+    } else if lacks("IO is disabled") {
+        Some(misuse("this tokio runtime has no I/O: build it with enable_all()"))
+    } else {
+        None
+    }
+}
+
+fn misuse(message: &'static str) -> Error {
+    Error::new(ErrorKind::Misuse, message)
+}
