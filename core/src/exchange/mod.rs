@@ -19,6 +19,7 @@ mod prepare;
 mod request;
 #[cfg(test)]
 mod tests;
+mod text;
 mod within;
 
 use std::fmt;
@@ -31,7 +32,7 @@ pub use ahead::Ahead;
 pub use request::Request;
 
 pub(crate) use answer::{media_type, server_error_in};
-pub(crate) use request::{is_printable, is_reserved, vschar};
+pub(crate) use text::{is_printable, is_reserved, vschar};
 pub(crate) use within::Within;
 
 use prepare::{Part, Preparing};

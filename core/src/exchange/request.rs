@@ -1,4 +1,4 @@
-//! Requests as values.
+//! Requests as values: of grants and endpoints of the standards, and of anybody's own.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,33 +6,61 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response};
+use serde::Serialize;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use super::prepare::{MakePart, Part, Place};
+use super::text::{CLIENTS_HEADERS, RESERVED, Size, userinfo, vschar, write_pair};
 use super::{Exchange, FORM, Received, State, TOTAL, TRIES};
 use crate::machine::Repeat;
 use crate::server::{Endpoint, Issuer};
 use crate::{Client, Cx, Error, Secret};
 
+const JSON: &str = "application/json";
 /// RFC 7523, section 2.2.
 const CLIENT_ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// The most bytes of a token answer.
 const MAX_BODY: usize = 1024 * 1024;
 
-/// A request as a value: a form to post or an address to get, ready to become an
-/// [`http::Request`] or, with a parse function, an [`Exchange`].
+/// A request as a value: a form to post, JSON, or an address to get; ready to become, with a parse function,
+/// an [`Exchange`], or an [`http::Request`] for those who send it themselves.
 ///
 /// Parameters without a value are left out (RFC 6749, section 3.1), a repeated one is an error.
 /// Such an error is kept and comes out where the request is made.
+///
+/// Sources and signers of one's own make their requests by it:
+///
+/// ```
+/// use grantflow::exchange::Request;
+/// use grantflow::{Endpoint, Error, ErrorKind, Exchange, Secret};
+/// use serde_json::{Value, json};
+///
+/// fn lookup(token: &Secret) -> Result<Exchange<String>, Error> {
+///     let request = Request::post("looking up a lease", &Endpoint::new("https://vault.example/v1/sys/leases/lookup")?)
+///         .secret_header("x-vault-token", token)
+///         .json(&json!({"lease_id": "database/creds/readonly/abc"}));
+///     Ok(request.exchange(|received| {
+///         let answer: Value = serde_json::from_slice(received.response.body())
+///             .map_err(|_| Error::new(ErrorKind::InvalidResponse, "the answer is no JSON"))?;
+///         let until = answer["data"]["expire_time"].as_str();
+///         Ok(until.ok_or_else(|| Error::new(ErrorKind::InvalidResponse, "the lease does not end"))?.to_owned())
+///     }))
+/// }
+/// # let request = lookup(&"hvs.x".into())?.request().to_http(&mut grantflow::Cx::without_entropy(Default::default()))?;
+/// # assert_eq!(request.headers()["content-type"], "application/json");
+/// # Ok::<(), Error>(())
+/// ```
 pub struct Request {
     pub(super) doing: &'static str,
     pub(super) method: Method,
     pub(super) endpoint: Endpoint,
     headers: HeaderMap,
-    form: Zeroizing<String>,
+    body: Zeroizing<String>,
+    /// What the body is.
+    kind: Kind,
     pub(super) secrets: Vec<Secret>,
     /// What makes the parts that are new at each try.
     pub(super) parts: Vec<Arc<dyn MakePart>>,
@@ -42,8 +70,15 @@ pub struct Request {
     error: Option<Error>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Nothing,
+    Form,
+    Json,
+}
+
 impl Request {
-    /// A form to post. `doing` names the purpose in errors, as in "refreshing a token".
+    /// A form or JSON to post. `doing` names the purpose in errors, as in "refreshing a token".
     /// It may reach the server twice only if [`repeat`](Self::repeat) says so.
     pub fn post(doing: &'static str, endpoint: &Endpoint) -> Self {
         Self {
@@ -51,7 +86,8 @@ impl Request {
             method: Method::POST,
             endpoint: endpoint.clone(),
             headers: HeaderMap::new(),
-            form: Zeroizing::new(String::with_capacity(1024)),
+            body: Zeroizing::new(String::with_capacity(1024)),
+            kind: Kind::Form,
             secrets: Vec::new(),
             parts: Vec::new(),
             repeat: Repeat::OnlyIfUnsent,
@@ -61,9 +97,14 @@ impl Request {
         }
     }
 
-    /// An address to get, any number of times.
+    /// An address to get, any number of times. It has no parameters but those in the address.
     pub fn get(doing: &'static str, endpoint: &Endpoint) -> Self {
-        Self { method: Method::GET, repeat: Repeat::Freely, ..Self::post(doing, endpoint) }
+        Self { repeat: Repeat::Freely, ..Self::new(doing, Method::GET, endpoint) }
+    }
+
+    /// A request of any method, without a body unless it gets one.
+    pub fn new(doing: &'static str, method: Method, endpoint: &Endpoint) -> Self {
+        Self { method, kind: Kind::Nothing, ..Self::post(doing, endpoint) }
     }
 
     /// Whether the request may reach the server twice.
@@ -89,6 +130,14 @@ impl Request {
     pub fn param(mut self, name: &str, value: &str) -> Self {
         if value.is_empty() {
             return self;
+        }
+        match self.kind {
+            Kind::Form => {}
+            Kind::Nothing if self.method != Method::GET && self.method != Method::HEAD => self.kind = Kind::Form,
+            Kind::Nothing | Kind::Json => {
+                let why = "it belongs into the address, or into the JSON";
+                return self.fail(Error::config(format!("the parameter {name} needs a form: {why}")));
+            }
         }
         // RFC 8707 and RFC 8693 let these two repeat.
         if !matches!(name, "resource" | "audience") && self.has(name) {
@@ -148,7 +197,7 @@ impl Request {
                 let value = Zeroizing::new(format!("Basic {}", STANDARD.encode(credentials.as_bytes())));
                 self.keep_secret(secret.expose());
                 self.keep_secret(value.get(6..).unwrap_or_default());
-                self.header_value(AUTHORIZATION, &value)
+                self.add_header("authorization", &value, true)
             }
             PrivateKeyJwt(key) => match key.assertion(client, server) {
                 Ok(assertion) => (self.param("client_id", id))
@@ -159,26 +208,76 @@ impl Request {
         }
     }
 
-    /// Adds a header that is no secret.
-    pub(crate) fn header(mut self, name: &'static str, value: &'static str) -> Self {
-        self.headers.insert(http::HeaderName::from_static(name), HeaderValue::from_static(value));
+    /// Sends this value as JSON. Secrets in it are struck from what the server says only if they are
+    /// [named](Self::keeps_secret).
+    pub fn json(mut self, value: &impl Serialize) -> Self {
+        if self.kind == Kind::Json || !self.body.is_empty() {
+            return self.fail(Error::config("a request has one body: a form, or one value as JSON"));
+        }
+        // Written where there is room for it, so that no copy of a secret is left behind by growth.
+        let mut size = Size(0);
+        let written = serde_json::to_writer(&mut size, value).and_then(|()| {
+            let mut json = Zeroizing::new(Vec::with_capacity(size.0));
+            serde_json::to_writer(&mut *json, value).map(|()| json)
+        });
+        match written.map(|mut json| String::from_utf8(std::mem::take(&mut *json))) {
+            Ok(Ok(json)) => self.body = Zeroizing::new(json),
+            Ok(Err(_)) | Err(_) => return self.fail(Error::config("the value cannot be written as JSON")),
+        }
+        self.kind = Kind::Json;
+        self
+    }
+
+    /// Adds a header that is no secret. Those that the HTTP client sets, and those that are there already, are errors;
+    /// `content-type` and `accept` may be set where `application/json` will not do.
+    pub fn header(self, name: &str, value: &str) -> Self {
+        self.add_header(name, value, false)
+    }
+
+    /// Adds a header that is a secret, to be struck from whatever the server says.
+    pub fn secret_header(mut self, name: &str, value: &Secret) -> Self {
+        self.keep_secret(value.expose());
+        // As in "Bearer abc": what is secret stands behind the scheme.
+        if let Some((_, credentials)) = value.expose().split_once(' ') {
+            self.keep_secret(credentials);
+        }
+        self.add_header(name, value.expose(), true)
+    }
+
+    /// Names a secret that is sent within JSON, to be struck from whatever the server says.
+    pub fn keeps_secret(mut self, secret: &Secret) -> Self {
+        self.keep_secret(secret.expose());
         self
     }
 
     /// Shows a bearer token (RFC 6750, section 2.1).
-    pub(crate) fn bearer(mut self, token: &crate::Token) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`ErrorKind::TokenType`](crate::ErrorKind::TokenType) if it cannot be sent so.
+    pub fn bearer(mut self, token: &crate::Token) -> Result<Self, Error> {
+        if self.headers.contains_key(AUTHORIZATION) {
+            return Ok(self.fail(twice(&AUTHORIZATION)));
+        }
         self.headers.insert(AUTHORIZATION, token.authorization()?.clone());
         self.keep_secret(token.access_token());
         Ok(self)
     }
 
-    fn header_value(mut self, name: http::HeaderName, value: &str) -> Self {
+    fn add_header(mut self, name: &str, value: &str, sensitive: bool) -> Self {
+        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
+            return self.fail(Error::config("a header has a name that none can have"));
+        };
+        if CLIENTS_HEADERS.contains(&name.as_str()) {
+            return self.fail(Error::config(format!("the header {name} is the HTTP client's to set")));
+        }
         match HeaderValue::from_str(value) {
-            Ok(mut value) => {
-                value.set_sensitive(true);
+            Ok(mut value) if !self.headers.contains_key(&name) => {
+                value.set_sensitive(sensitive);
                 self.headers.insert(name, value);
                 self
             }
+            Ok(_) => self.fail(twice(&name)),
             Err(_) => self.fail(Error::config(format!("{name} cannot hold this value"))),
         }
     }
@@ -202,19 +301,19 @@ impl Request {
     }
 
     fn has(&self, name: &str) -> bool {
-        form_urlencoded::parse(self.form.as_bytes()).any(|(other, _)| other == name)
+        form_urlencoded::parse(self.body.as_bytes()).any(|(other, _)| other == name)
     }
 
     /// Writes a pair where there is room for it, so that no copy of a secret is left behind by growth.
     fn push(&mut self, name: &str, value: &str) {
         let needed = name.len().saturating_add(value.len()).saturating_mul(3).saturating_add(2);
-        if self.form.capacity().saturating_sub(self.form.len()) < needed {
-            let room = self.form.capacity().saturating_mul(2).saturating_add(needed);
+        if self.body.capacity().saturating_sub(self.body.len()) < needed {
+            let room = self.body.capacity().saturating_mul(2).saturating_add(needed);
             let mut larger = Zeroizing::new(String::with_capacity(room));
-            larger.push_str(&self.form);
-            self.form = larger;
+            larger.push_str(&self.body);
+            self.body = larger;
         }
-        write_pair(&mut self.form, name, value);
+        write_pair(&mut self.body, name, value);
     }
 
     /// The request for whoever sends it themselves. Follow no redirect with it, and hand the answer to
@@ -244,21 +343,26 @@ impl Request {
             .map_err(|e| Error::config("the endpoint is not an address that HTTP can use").with_source(e))?;
         *request.headers_mut() = self.headers.clone();
         let headers = request.headers_mut();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        if self.method == Method::POST {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(FORM));
+        let media_type = match self.kind {
+            Kind::Nothing => None,
+            Kind::Form => Some(FORM),
+            Kind::Json => Some(JSON),
+        };
+        if let Some(media_type) = media_type {
+            headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(media_type));
         }
+        headers.entry(ACCEPT).or_insert(HeaderValue::from_static(JSON));
         Ok(request)
     }
 
-    /// The form with its parts, written where there is room for all, so that no copy is left behind by growth.
+    /// The body with its parts, written where there is room for all, so that no copy is left behind by growth.
     fn body(&self, parts: &[Part]) -> Vec<u8> {
         let encoded = |text: &str| text.len().saturating_mul(3);
         let room = parts.iter().map(|Part { place: Place::Param(name), value, .. }| {
             encoded(name).saturating_add(encoded(value.expose())).saturating_add(2)
         });
-        let mut body = String::with_capacity(room.fold(self.form.len(), usize::saturating_add));
-        body.push_str(&self.form);
+        let mut body = String::with_capacity(room.fold(self.body.len(), usize::saturating_add));
+        body.push_str(&self.body);
         for Part { place: Place::Param(name), value, .. } in parts {
             write_pair(&mut body, name, value.expose());
         }
@@ -284,13 +388,8 @@ impl Request {
     }
 }
 
-fn write_pair(form: &mut String, name: &str, value: &str) {
-    if !form.is_empty() {
-        form.push('&');
-    }
-    form.extend(form_urlencoded::byte_serialize(name.as_bytes()));
-    form.push('=');
-    form.extend(form_urlencoded::byte_serialize(value.as_bytes()));
+fn twice(header: &HeaderName) -> Error {
+    Error::config(format!("the header {header} is given twice"))
 }
 
 /// Shows where it goes and no parameter.
@@ -298,56 +397,4 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Request({}: {} {:?})", self.doing, self.method, self.endpoint)
     }
-}
-
-/// Parameters that only grants and client authentications set.
-const RESERVED: [&str; 19] = [
-    "access_token",
-    "assertion",
-    "client_assertion",
-    "client_assertion_type",
-    "client_id",
-    "client_secret",
-    "code",
-    "code_challenge",
-    "code_challenge_method",
-    "code_verifier",
-    "device_code",
-    "grant_type",
-    "nonce",
-    "password",
-    "redirect_uri",
-    "refresh_token",
-    "response_type",
-    "state",
-    "token",
-];
-
-/// Whether a caller may not set this parameter of an authorization or token request.
-pub(crate) fn is_reserved(name: &str) -> bool {
-    RESERVED.contains(&name)
-}
-
-/// Refuses text outside of %x20-7E (RFC 6749, appendix A): it would end up in headers and forms.
-pub(crate) fn vschar(name: &str, value: &str) -> Result<(), Error> {
-    if is_printable(value, b' ') {
-        return Ok(());
-    }
-    Err(Error::config(format!("{name} holds a character outside of printable ASCII")))
-}
-
-/// Whether all is ASCII from `lowest` to `~`. It does not end at the first wrong byte, so that the compiler
-/// can look at many at a time.
-pub(crate) fn is_printable(text: &str, lowest: u8) -> bool {
-    text.bytes().fold(true, |legal, byte| legal & (lowest..=b'~').contains(&byte))
-}
-
-/// Form-encodes for HTTP Basic. A space becomes `%20`: servers that do not decode `+` are
-/// many, servers that do not decode `%20` were not met.
-fn userinfo(text: &str) -> Zeroizing<String> {
-    let mut encoded = Zeroizing::new(String::with_capacity(text.len().saturating_mul(3)));
-    for part in form_urlencoded::byte_serialize(text.as_bytes()) {
-        encoded.push_str(if part == "+" { "%20" } else { part });
-    }
-    encoded
 }
