@@ -19,6 +19,8 @@ pub mod examples;
 pub mod front;
 pub mod google;
 mod http1;
+pub mod jwt;
+pub mod kms;
 pub mod person;
 pub mod processes;
 pub mod prop;

@@ -11,7 +11,7 @@ mod fault;
 mod settings;
 mod token;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -28,6 +28,8 @@ pub use client::Registered;
 pub use fault::{Answer, Fault, Wire};
 pub use settings::{Alter, Consent, Iss, RefreshTokens, Settings};
 
+/// The parameters by which clients authenticate.
+const CLIENT: [&str; 4] = ["client_id", "client_secret", "client_assertion_type", "client_assertion"];
 /// The `grant_type` of RFC 8628, section 3.4.
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
@@ -44,6 +46,8 @@ pub struct Server {
     access: BTreeMap<String, Access>,
     refresh: BTreeMap<String, Refresh>,
     devices: BTreeMap<String, Device>,
+    /// Clients and the `jti` of the assertions that they have used.
+    assertions: BTreeSet<(String, String)>,
     handed_out: u64,
     faults: VecDeque<(Place, Fault)>,
     seen: Vec<Seen>,
@@ -150,6 +154,7 @@ impl Server {
             access: BTreeMap::new(),
             refresh: BTreeMap::new(),
             devices: BTreeMap::new(),
+            assertions: BTreeSet::new(),
             handed_out: 0,
             faults: VecDeque::new(),
             seen: Vec::new(),
@@ -302,7 +307,7 @@ impl Server {
             Place::Device => self.authorize_device(now, request).unwrap_or_else(Refusal::into_response),
             Place::Verification => self.verify_device(now, request),
             Place::Token => self.token(now, request).unwrap_or_else(Refusal::into_response),
-            Place::Revoke => self.revoke(request).unwrap_or_else(Refusal::into_response),
+            Place::Revoke => self.revoke(now, request).unwrap_or_else(Refusal::into_response),
             Place::Resource => self.resource(now, request),
             _ => text(StatusCode::NOT_FOUND, "nothing here"),
         }
@@ -323,7 +328,10 @@ impl Server {
             ],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256"],
-            "token_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post"],
+            "token_endpoint_auth_methods_supported": [
+                "none", "client_secret_basic", "client_secret_post", "private_key_jwt",
+            ],
+            "token_endpoint_auth_signing_alg_values_supported": ["RS256", "ES256"],
             "code_challenge_methods_supported": ["S256", "plain"],
             "scopes_supported": self.settings.scopes.iter().collect::<Vec<_>>(),
             "authorization_response_iss_parameter_supported": self.settings.iss != Iss::Absent,

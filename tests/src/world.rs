@@ -17,6 +17,8 @@ use http::{Request, Response};
 use sha2::{Digest, Sha256};
 
 use crate::Google;
+use crate::front::Site;
+use crate::kms::Kms;
 use crate::person::with_code;
 use crate::server::{Server, Wire};
 
@@ -38,6 +40,8 @@ pub struct World {
     pub env: BTreeMap<&'static str, OsString>,
     /// Google, with the metadata server or whatever stands in its place.
     pub google: Option<Google>,
+    /// A key store at `https://kms.example`.
+    pub kms: Kms,
     servers: Vec<Server>,
     failures: VecDeque<(Duration, Failure)>,
     seed: u64,
@@ -94,6 +98,7 @@ impl World {
             files: BTreeMap::new(),
             env: BTreeMap::new(),
             google: None,
+            kms: Kms::default(),
             servers: Vec::new(),
             failures: VecDeque::new(),
             seed,
@@ -316,6 +321,7 @@ impl World {
         let (arrival, latency) = (self.now.wall + self.latency / 2, self.latency);
         let answer = match &mut self.google {
             Some(google) if google.serves(request.uri()) => google.answer(arrival, request),
+            _ if self.kms.serves(request.uri()) => self.kms.answer(arrival, request),
             _ => match self.server_at(request) {
                 Some(server) => server.answer(arrival, request),
                 None => return Err(Failure::not_sent(FailureKind::Connect, "nobody listens there")),

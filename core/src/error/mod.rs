@@ -281,18 +281,19 @@ impl Error {
         self
     }
 
-    /// Strikes secrets out of the server's words, should it have sent ours back, and only then cuts
+    /// Strikes secrets and JWTs out of the server's words, should it have sent ours back, and only then cuts
     /// the words to a length that can be shown.
-    pub(crate) fn strike_out<'a>(mut self, secrets: impl IntoIterator<Item = &'a crate::Secret> + Clone) -> Self {
+    pub(crate) fn strike_out(mut self, secrets: &[crate::Secret]) -> Self {
         let strike = |text: &mut String| {
             // A character that is not shown could stand in the middle of a secret.
             *text = printable(text, usize::MAX);
-            for secret in secrets.clone().into_iter().map(crate::Secret::expose) {
+            for secret in secrets.iter().map(crate::Secret::expose) {
                 // Shorter ones are no secrets, and would strike out half of any text.
                 if secret.len() >= 4 && text.contains(secret) {
                     *text = text.replace(secret, "***");
                 }
             }
+            strike_jwts(text);
             *text = printable(text, MAX_TEXT);
         };
         if self.0.server.is_some()
@@ -344,6 +345,26 @@ pub(crate) fn printable(text: &str, max: usize) -> String {
         shown.push('…');
     }
     shown
+}
+
+/// Strikes out what looks like a JWT (RFC 7515, section 7.1), whose header begins with `{"`: a client's assertion, a
+/// proof or an ID token, of which a request may hold another at each try.
+fn strike_jwts(text: &mut String) {
+    const HEAD: &str = "eyJ";
+    let mut struck = String::new();
+    let mut rest = text.as_str();
+    while let Some((before, jwt)) = rest.find(HEAD).and_then(|at| rest.split_at_checked(at)) {
+        let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let end = jwt.find(|c| !part(c)).unwrap_or(jwt.len());
+        let (jwt, after) = jwt.split_at_checked(end).unwrap_or((jwt, ""));
+        struck.push_str(before);
+        struck.push_str(if jwt.contains('.') { "***" } else { jwt });
+        rest = after;
+    }
+    if !struck.is_empty() {
+        struck.push_str(rest);
+        *text = struck;
+    }
 }
 
 impl From<Failure> for Error {
@@ -447,6 +468,21 @@ mod tests {
     fn server_texts_cannot_steer_a_terminal() {
         assert_eq!(printable("\x1b]0;x\x07a\u{202e}b\n", 10), "]0;xab");
         assert_eq!(printable("abcdef", 3), "abc…");
+    }
+
+    #[test]
+    fn jwts_are_struck_out_of_a_servers_words() {
+        for (text, shown) in [
+            ("no", "no"),
+            ("eyJ is no JWT, nor is eyJhbGciOiJub25lIn0", "eyJ is no JWT, nor is eyJhbGciOiJub25lIn0"),
+            ("eyJhbGciOiJub25lIn0.e30.", "***"),
+            ("bad \"eyJhbGciOiJub25lIn0.e30.c2ln\" and eyJ.x, ü", "bad \"***\" and ***, ü"),
+            ("cut eyJhbGciOiJub25lIn0.e3", "cut ***"),
+        ] {
+            let mut struck = text.to_owned();
+            strike_jwts(&mut struck);
+            assert_eq!(struck, shown);
+        }
     }
 
     #[test]

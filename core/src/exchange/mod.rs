@@ -76,7 +76,7 @@ pub struct Exchange<T> {
     deadline: Duration,
     tries: u32,
     most: u32,
-    /// What this try is signed with.
+    /// What the next try is signed with, from when it is made until it is sent.
     parts: Vec<Part>,
     /// The nonce that the server wants in proofs.
     nonce: Option<Box<str>>,
@@ -106,12 +106,8 @@ impl<T> Machine for Exchange<T> {
             }
             (State::Preparing(preparing), reply) => self.prepare(preparing, cx, reply),
             (State::Sent { at }, Reply::Http(mut response)) => {
-                let result = self.judge(&response, at, cx.now().wall).map_err(|error| {
-                    let made = self.parts.iter().map(|part| &part.value);
-                    error.strike_out(self.request.secrets.iter().chain(made))
-                });
+                let result = self.judge(&response, at, cx.now().wall);
                 response.body_mut().zeroize();
-                self.parts.clear();
                 let wants_nonce = self.wants_nonce(&response, result.as_ref().err());
                 match result {
                     _ if wants_nonce => self.begin(cx),
@@ -127,7 +123,6 @@ impl<T> Machine for Exchange<T> {
                 }
             }
             (State::Sent { .. }, Reply::Failed(failure)) => {
-                self.parts.clear();
                 let maybe_sent = failure.may_have_been_sent();
                 let error = Error::from(failure);
                 self.pause(cx, if maybe_sent { error.uncertain() } else { error }, maybe_sent)
@@ -253,7 +248,8 @@ impl<T> Exchange<T> {
     }
 
     fn send(&mut self, now: Now) -> Step<T> {
-        let request = match self.check(now).and_then(|()| self.request.build(&self.parts)) {
+        let parts = std::mem::take(&mut self.parts);
+        let request = match self.check(now).and_then(|()| self.request.build(&parts)) {
             Ok(request) => request,
             Err(error) => return self.end(Err(error)),
         };
@@ -326,10 +322,10 @@ impl<T> Exchange<T> {
     }
 
     fn end(&mut self, result: Result<T, Error>) -> Step<T> {
-        let Request { doing, endpoint, repeat, .. } = &self.request;
+        let Request { doing, endpoint, repeat, secrets, .. } = &self.request;
         Step::Done(result.or_else(|error| {
             let error = if *repeat == Repeat::Freely { error.certain() } else { error };
-            (self.rescue)(error.during(doing, Some(endpoint.as_str())))
+            (self.rescue)(error.strike_out(secrets).during(doing, Some(endpoint.as_str())))
         }))
     }
 }

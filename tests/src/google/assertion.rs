@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use grantflow::{Scopes, Timestamp};
 use http::Response;
-use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+
+use crate::jwt::{Jwt, PublicKey};
 
 use super::{Account, Google, Place, Refusal, Whose, json_answer, only, refuse};
 
@@ -16,51 +15,17 @@ const WINDOW: &str = "Invalid JWT: Token must be a short-lived token (60 minutes
 const UNAUTHORIZED: &str = "Client is unauthorized to retrieve access tokens using this method, or client not \
                             authorized for any of the scopes requested.";
 
-/// A JWT taken apart.
-pub(super) struct Jwt {
-    pub(super) header: Map<String, Value>,
-    pub(super) claims: Map<String, Value>,
-    signed: Vec<u8>,
-    signature: Vec<u8>,
+/// Whether one of the account's keys signed it: the one it names, if it names one.
+fn is_signed_by(jwt: &Jwt, account: &Account) -> bool {
+    let named = jwt.header.get("kid").and_then(Value::as_str);
+    let keys = account.keys.iter().filter(|(id, _)| named.is_none_or(|named| named == id));
+    keys.into_iter().any(|(_, key)| jwt.is_signed_by(&PublicKey::Rs256(key.clone())))
 }
 
-impl Jwt {
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let parts: Vec<&str> = text.split('.').collect();
-        let [header, claims, signature] = parts[..] else { return None };
-        let object = |part: &str| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok();
-        Some(Self {
-            header: object(header)?,
-            claims: object(claims)?,
-            signed: format!("{header}.{claims}").into_bytes(),
-            signature: URL_SAFE_NO_PAD.decode(signature).ok()?,
-        })
-    }
-
-    pub(super) fn text(&self, claim: &str) -> Option<&str> {
-        self.claims.get(claim)?.as_str().filter(|text| !text.is_empty())
-    }
-
-    fn seconds(&self, claim: &str) -> Option<i64> {
-        self.claims.get(claim)?.as_i64()
-    }
-
-    /// Whether one of the account's keys signed it: the one it names, if it names one.
-    fn is_signed_by(&self, account: &Account) -> bool {
-        let named = self.header.get("kid").and_then(Value::as_str);
-        let keys = account.keys.iter().filter(|(id, _)| named.is_none_or(|named| named == id));
-        self.header.get("alg").and_then(Value::as_str) == Some("RS256")
-            && keys.into_iter().any(|(_, key)| {
-                let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key);
-                key.verify(&self.signed, &self.signature).is_ok()
-            })
-    }
-
-    /// Whether it is good at this moment, and for an hour at most.
-    fn is_timely(&self, now: Timestamp) -> bool {
-        let (now, iat, exp) = (now.as_unix(), self.seconds("iat"), self.seconds("exp"));
-        iat.zip(exp).is_some_and(|(iat, exp)| iat <= now && now < exp && exp - iat <= 3600)
-    }
+/// Whether it is good at this moment, and for an hour at most.
+fn is_timely(jwt: &Jwt, now: Timestamp) -> bool {
+    let (now, iat, exp) = (now.as_unix(), jwt.seconds("iat"), jwt.seconds("exp"));
+    iat.zip(exp).is_some_and(|(iat, exp)| iat <= now && now < exp && exp - iat <= 3600)
 }
 
 impl Google {
@@ -95,7 +60,7 @@ impl Google {
     /// Signature, then `iss`.
     fn signer_of(&self, jwt: &Jwt, now: Timestamp) -> Result<Account, Refusal> {
         let known = |account: &&Account| now >= account.known_from;
-        let Some(signer) = self.accounts.iter().find(|account| jwt.is_signed_by(account)) else {
+        let Some(signer) = self.accounts.iter().find(|account| is_signed_by(jwt, account)) else {
             return refuse(400, "invalid_grant", "Invalid JWT Signature.");
         };
         match Some(signer).filter(known).filter(|account| jwt.text("iss") == Some(&account.email)) {
@@ -112,7 +77,7 @@ impl Google {
         if jwt.seconds("exp").is_none() {
             return refuse(400, "invalid_grant", "Invalid JWT: exp (expiration time) is not set.");
         }
-        if !jwt.is_timely(now) {
+        if !is_timely(jwt, now) {
             return refuse(400, "invalid_grant", WINDOW);
         }
         if jwt.text("scope").is_some() == jwt.text("target_audience").is_some() {
@@ -146,7 +111,7 @@ impl Google {
     pub(super) fn self_signed(&self, text: &str, origin: &str, now: Timestamp) -> Option<Scopes> {
         let jwt = Jwt::parse(text)?;
         let account = self.signer_of(&jwt, now).ok()?;
-        if !jwt.is_timely(now) || jwt.text("sub") != Some(&account.email) {
+        if !is_timely(&jwt, now) || jwt.text("sub") != Some(&account.email) {
             return None;
         }
         match (jwt.text("scope"), jwt.text("aud")) {

@@ -5,7 +5,8 @@ use http::{HeaderValue, Method, Request, Response, header};
 use serde_json::{Value, json};
 use url::form_urlencoded;
 
-use super::assertion::Jwt;
+use crate::jwt::Jwt;
+
 use super::{Access, Google, Whose, bearer, json_answer, page};
 
 const EMAIL: &str = "https://www.googleapis.com/auth/userinfo.email";

@@ -61,6 +61,11 @@ pub fn bad_private_keys() -> [String; 2] {
     [pem("PRIVATE KEY", &base64(short)), pem("PRIVATE KEY", &base64(ec))]
 }
 
+/// The one for ES256, in PKCS#8.
+pub fn ec_key() -> Vec<u8> {
+    base64(include_str!("../../data/google/ec_private_key.b64"))
+}
+
 /// The public key of the service account, in PKCS#1.
 pub fn public_key() -> Vec<u8> {
     base64(include_str!("../../data/google/public_key.b64"))

@@ -4,10 +4,20 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use grantflow::Timestamp;
 use http::{Request, header};
+use serde_json::Value;
 use url::form_urlencoded;
 
-use super::{Refusal, refuse};
+use super::{Refusal, Server, refuse};
+use crate::jwt::{Jwt, PublicKey};
+
+/// RFC 7523, section 2.2.
+const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// How an assertion says what it is (RFC 10070).
+const TYP: &str = "client-authentication+jwt";
+/// The longest time that an assertion may be good for, in seconds.
+const LONGEST: i64 = 300;
 
 /// A registered client.
 #[derive(Clone, Debug)]
@@ -22,6 +32,11 @@ enum Method {
     None,
     Basic(String),
     Post(String),
+    PrivateKeyJwt {
+        keys: Vec<PublicKey>,
+        /// The audience that it wants in the issuer's place, as servers from before RFC 10070.
+        legacy: Option<String>,
+    },
 }
 
 impl Registered {
@@ -38,6 +53,20 @@ impl Registered {
     /// A client with `client_secret_post`.
     pub fn post(id: &str, secret: &str) -> Self {
         Self { method: Method::Post(secret.to_owned()), ..Self::public(id) }
+    }
+
+    /// A client with `private_key_jwt`.
+    pub fn private_key_jwt(id: &str, keys: impl IntoIterator<Item = PublicKey>) -> Self {
+        let method = Method::PrivateKeyJwt { keys: keys.into_iter().collect(), legacy: None };
+        Self { method, ..Self::public(id) }
+    }
+
+    /// Wants this audience in assertions, as servers from before RFC 10070 do, and no type of theirs.
+    pub fn legacy_audience(mut self, audience: &str) -> Self {
+        if let Method::PrivateKeyJwt { legacy, .. } = &mut self.method {
+            *legacy = Some(audience.to_owned());
+        }
+        self
     }
 
     /// Registers a redirect URI. One of http on a loopback host is good with any port (RFC 8252,
@@ -57,39 +86,117 @@ impl Registered {
         matches!(self.method, Method::None)
     }
 
+    /// Whether an assertion is this client's, for this server and this moment (RFC 7523, section 3; RFC 10070).
+    fn accepts(&self, jwt: &Jwt, issuer: &str, now: Timestamp) -> Result<(), &'static str> {
+        let Method::PrivateKeyJwt { keys, legacy } = &self.method else {
+            return Err("the client authenticates in another way");
+        };
+        let (typ, audience) = match legacy {
+            Some(audience) => ("JWT", &**audience),
+            None => (TYP, issuer),
+        };
+        let header = |name: &str| jwt.header.get(name).and_then(Value::as_str);
+        let now = now.as_unix();
+        let (Some(iat), Some(exp)) = (jwt.seconds("iat"), jwt.seconds("exp")) else {
+            return Err("iat and exp are needed");
+        };
+        if jwt.header.keys().any(|name| !matches!(&**name, "alg" | "typ" | "kid")) || header("typ") != Some(typ) {
+            return Err("another type, or an unknown member of the header");
+        }
+        if !keys.iter().any(|key| jwt.is_signed_by(key)) {
+            return Err("no key of the client has signed it");
+        }
+        if jwt.text("iss") != Some(&self.id) || jwt.text("sub") != Some(&self.id) {
+            return Err("iss and sub must be the client_id");
+        }
+        // One text: a list could name others who may use it too.
+        if jwt.text("aud") != Some(audience) {
+            return Err("it is for somebody else");
+        }
+        if iat > now || now >= exp || exp - iat > LONGEST || jwt.claims.contains_key("nbf") {
+            return Err("it is from the future, has expired, or is good for too long");
+        }
+        if jwt.text("jti").is_none_or(|jti| jti.len() < 22) {
+            return Err("jti must hold 128 random bits");
+        }
+        Ok(())
+    }
+}
+
+impl Server {
     /// Checks what the request says of the client: by its one method and no other.
-    pub(super) fn authenticate<'a>(
-        clients: &'a [Self],
+    pub(super) fn authenticate(
+        &mut self,
+        now: Timestamp,
         request: &Request<Vec<u8>>,
         params: &BTreeMap<String, String>,
-    ) -> Result<&'a Self, Refusal> {
+    ) -> Result<Registered, Refusal> {
         let (in_body, secret) = (params.get("client_id"), params.get("client_secret"));
-        let find = |id: &str| clients.iter().find(|client| client.id == id);
-        let (client, right) = match (request.headers().get(header::AUTHORIZATION), in_body, secret) {
-            (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
+        let (kind, assertion) = (params.get("client_assertion_type"), params.get("client_assertion"));
+        let find = |id: &str| self.clients.iter().find(|client| client.id == id);
+        let (client, right) = match (request.headers().get(header::AUTHORIZATION), in_body, secret, assertion) {
+            (Some(_), Some(_), ..)
+            | (Some(_), _, Some(_), _)
+            | (Some(_), .., Some(_))
+            | (None, _, Some(_), Some(_)) => {
                 return refuse("invalid_request", "the client authenticates in two ways");
             }
-            (Some(value), None, None) => {
+            (.., None) if kind.is_some() => return refuse("invalid_request", "there is no client_assertion"),
+            (None, id, None, Some(jwt)) => {
+                let id = id.cloned();
+                return self.authenticate_by_assertion(now, kind.map(String::as_str), id, jwt);
+            }
+            (Some(value), None, None, None) => {
                 let Some((id, given)) = value.to_str().ok().and_then(basic) else {
                     return refuse("invalid_client", "the Authorization header cannot be read");
                 };
                 let client = find(&id);
                 (client, client.is_some_and(|c| matches!(&c.method, Method::Basic(secret) if *secret == given)))
             }
-            (None, Some(id), Some(given)) => {
+            (None, Some(id), Some(given), None) => {
                 let client = find(id);
                 (client, client.is_some_and(|c| matches!(&c.method, Method::Post(secret) if secret == given)))
             }
-            (None, Some(id), None) => {
+            (None, Some(id), None, None) => {
                 let client = find(id);
-                (client, client.is_some_and(Self::is_public))
+                (client, client.is_some_and(Registered::is_public))
             }
-            (None, None, _) => return refuse("invalid_request", "the client is not named"),
+            (None, None, ..) => return refuse("invalid_request", "the client is not named"),
         };
         match client {
-            Some(client) if right => Ok(client),
+            Some(client) if right => Ok(client.clone()),
             _ => refuse("invalid_client", "the client is unknown, or authenticates wrongly"),
         }
+    }
+
+    /// RFC 7523, section 3. Each assertion is good for one use.
+    fn authenticate_by_assertion(
+        &mut self,
+        now: Timestamp,
+        kind: Option<&str>,
+        id: Option<String>,
+        jwt: &str,
+    ) -> Result<Registered, Refusal> {
+        if kind != Some(ASSERTION) {
+            return refuse("invalid_request", "another client_assertion_type");
+        }
+        let Some(jwt) = Jwt::parse(jwt) else { return refuse("invalid_client", "the assertion is no JWT") };
+        let named = jwt.text("sub").map(str::to_owned);
+        if id.is_some() && id != named {
+            return refuse("invalid_client", "the assertion is another client's");
+        }
+        let Some(client) = self.clients.iter().find(|client| Some(&client.id) == named.as_ref()) else {
+            return refuse("invalid_client", "the client is unknown");
+        };
+        if let Err(why) = client.accepts(&jwt, &self.issuer, now) {
+            return refuse("invalid_client", why);
+        }
+        let client = client.clone();
+        let used = (client.id.clone(), jwt.text("jti").unwrap_or_default().to_owned());
+        if !self.assertions.insert(used) {
+            return refuse("invalid_client", "the assertion was used before");
+        }
+        Ok(client)
     }
 }
 

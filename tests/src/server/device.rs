@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::token::{Params, form};
-use super::{Place, RefreshTokens, Refusal, Registered, Server, answer, params, refuse, text};
+use super::{CLIENT, Place, RefreshTokens, Refusal, Registered, Server, answer, params, refuse, text};
 
 /// The pause between two questions unless a server names another (section 3.2), and what each `slow_down`
 /// adds (section 3.5).
@@ -46,9 +46,9 @@ impl Server {
         now: Timestamp,
         request: &Request<Vec<u8>>,
     ) -> Result<Response<Vec<u8>>, Refusal> {
-        let known = [&["client_id", "client_secret", "scope"], &self.settings.extra_params[..]].concat();
+        let known = [&CLIENT[..], &["scope"], &self.settings.extra_params[..]].concat();
         let params = form(request, &known)?;
-        let client_id = Registered::authenticate(&self.clients, request, &params)?.id.clone();
+        let client_id = self.authenticate(now, request, &params)?.id;
         let scopes = self.known_scopes(&params)?;
         let device_code = self.fresh("dc");
         let user_code = user_code(&device_code);

@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Access, DEVICE_CODE, Grant, Refresh, RefreshTokens, Refusal, Registered, Server, answer, params, refuse, text,
+    Access, CLIENT, DEVICE_CODE, Grant, Refresh, RefreshTokens, Refusal, Registered, Server, answer, params, refuse,
+    text,
 };
 
 pub(super) type Params = BTreeMap<String, String>;
 
 impl Server {
     pub(super) fn token(&mut self, now: Timestamp, request: &Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Refusal> {
-        let base = ["grant_type", "client_id", "client_secret"];
         let known: &[&str] = match grant_type(request) {
             Some(name) if name == "authorization_code" => &["code", "redirect_uri", "code_verifier"],
             Some(name) if name == "refresh_token" => &["refresh_token", "scope"],
@@ -28,9 +28,10 @@ impl Server {
             Some(_) => return refuse("unsupported_grant_type", "no such grant"),
             None => return refuse("invalid_request", "there is no grant_type"),
         };
-        let known: Vec<_> = base.iter().chain(known).chain(&self.settings.extra_params).copied().collect();
+        let known: Vec<_> =
+            ["grant_type"].iter().chain(&CLIENT).chain(known).chain(&self.settings.extra_params).copied().collect();
         let params = form(request, &known)?;
-        let client = Registered::authenticate(&self.clients, request, &params)?.clone();
+        let client = self.authenticate(now, request, &params)?;
         let body = match params["grant_type"].as_str() {
             "authorization_code" => self.redeem(now, &client, &params),
             "refresh_token" => self.refresh(now, &client, &params),
@@ -223,9 +224,9 @@ impl Server {
     }
 
     /// RFC 7009. A refresh token takes its whole grant along, an access token goes alone.
-    pub(super) fn revoke(&mut self, request: &Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Refusal> {
-        let params = form(request, &["token", "token_type_hint", "client_id", "client_secret"])?;
-        let client = Registered::authenticate(&self.clients, request, &params)?.id.clone();
+    pub(super) fn revoke(&mut self, now: Timestamp, request: &Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Refusal> {
+        let params = form(request, &[&CLIENT[..], &["token", "token_type_hint"]].concat())?;
+        let client = self.authenticate(now, request, &params)?.id;
         let Some(token) = params.get("token") else { return refuse("invalid_request", "token is needed") };
         if !matches!(params.get("token_type_hint").map(String::as_str), None | Some("access_token" | "refresh_token")) {
             return refuse("unsupported_token_type", "no such kind of token");
