@@ -59,7 +59,9 @@ mod time;
 mod token;
 mod userinfo;
 
-pub use authorize::{Authorization, AuthorizationRequest, PendingAuthorization};
+pub use authorize::{
+    Authorization, AuthorizationRequest, FinishAuthorization, PendingAuthorization, StartAuthorization,
+};
 pub use call::Call;
 pub use challenge::Challenge;
 pub use client::{Client, ClientAuthentication};

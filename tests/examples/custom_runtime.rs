@@ -106,12 +106,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     println!("sign-in");
     let redirect_uri = "http://127.0.0.1/callback";
-    let authorization = AuthorizationRequest::new(&server, &client, redirect_uri)
-        .scopes(["openid", "read"])
-        .start(&mut runtime.cx()?)?;
+    let request = AuthorizationRequest::new(&server, &client, redirect_uri).scopes(["openid", "read"]);
+    let authorization = runtime.drive(request.start())?;
     let redirect = person::answer(&authorization.url)?;
-    let now = runtime.cx()?.now().wall;
-    let token = runtime.drive(authorization.pending.finish(&client, &redirect, now)?.exchange())?;
+    let token = runtime.drive(authorization.pending.finish(&client, &redirect))?;
     let user = token.id_token().map(|id_token| id_token.subject()).unwrap_or_default();
     println!("  {user} granted {:?} until {:?}", token.scopes().as_str(), token.expires_at());
 

@@ -34,7 +34,7 @@ pub mod world;
 pub use front::Front;
 pub use google::Google;
 pub use server::{Fault, Place, Registered, Server};
-pub use world::World;
+pub use world::{World, at_once};
 
 /// The examples of the README compile.
 #[cfg(doctest)]

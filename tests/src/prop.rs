@@ -18,6 +18,7 @@ use grantflow::{
 };
 use http::{Response, StatusCode};
 
+use crate::at_once;
 use crate::canary::{hidden, hidden_in_debug, hidden_in_error, shapes};
 
 /// The secret that everything here holds and nothing may show.
@@ -129,7 +130,7 @@ fn device_code(server: &ServerMetadata, client: &Client, answer: Response<Vec<u8
 /// The URL that an authorization request of [`prop`](self) makes, and what it remembers.
 fn pending() -> (String, PendingAuthorization) {
     let request = AuthorizationRequest::new(&server(), &client(1), "http://127.0.0.1:50123/").scopes("openid");
-    let authorization = request.code_verifier("verifier-c4n4ry".repeat(3)).start(&mut cx()).expect("a URL");
+    let authorization = at_once(request.code_verifier("verifier-c4n4ry".repeat(3)).start(), &mut cx()).expect("a URL");
     (authorization.url, authorization.pending)
 }
 
@@ -163,7 +164,7 @@ pub fn redirect(data: &[u8]) {
 
 /// Bytes of a connection to the loopback receiver. Byte 4 is the right `state`, byte 5 the right head.
 pub fn loopback_request(data: &[u8]) {
-    let app = || InstalledApp::new(&server(), &client(0)).start(50123, &mut cx()).expect("a receiver");
+    let app = || at_once(InstalledApp::new(&server(), &client(0)).start(50123), &mut cx()).expect("a receiver");
     let receiver: Receiver = app();
     let state = query_value(receiver.url(), "state");
     let mut bytes = Vec::new();
@@ -213,7 +214,7 @@ pub fn metadata(data: &[u8]) {
                 assert!(address.bytes().all(|byte| matches!(byte, 0x21..=0x7e)), "{address:?}");
             }
             let request = AuthorizationRequest::new(&server, &client(0), "http://127.0.0.1:50123/").scopes("openid");
-            if let Ok(authorization) = request.start(&mut cx()) {
+            if let Ok(authorization) = at_once(request.start(), &mut cx()) {
                 let _ = openable(&authorization.url);
                 assert!(authorization.url.contains("code_challenge_method=S256"));
             }
@@ -259,12 +260,12 @@ pub fn any_replies(data: &[u8]) {
     let (client, secret) = (client(way), Secret::from(CANARY));
     let issuer = server.issuer().clone();
     let exchange = |request: Result<TokenRequest, Error>| request.map(TokenRequest::exchange);
-    match choice % 16 {
+    match choice % 17 {
         0 => {
             let (url, pending) = pending();
             let redirect = format!("?code={}&state={}", "c4n4ry-S3cret%2F%2B%3D", query_value(&url, "state"));
             let client = Client::new("app").authentication(ClientAuthentication::client_secret_post(CANARY));
-            feed(exchange(pending.finish(&client, &redirect, NOW)), source);
+            feed(Ok(pending.finish(&client, &redirect)), source);
         }
         1 => feed(exchange(TokenRequest::refresh_token(&server, &client, &secret)), source),
         2 => {
@@ -297,6 +298,7 @@ pub fn any_replies(data: &[u8]) {
             let client = self::client(1 + way % 2);
             feed(DeviceAuthorization::new(&server, &client).map(DeviceAuthorization::exchange), source);
         }
+        15 => feed(Ok(InstalledApp::new(&server, &client).start(50123)), source),
         14 => {
             let code = device_code(&server, &client, Response::new(splice(BODIES[14].as_bytes(), "")));
             // As long as the code lives, and that by a clock that goes where it likes.

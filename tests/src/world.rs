@@ -25,6 +25,18 @@ use crate::server::{Server, Wire};
 /// A machine that goes on for longer than this does not end.
 const STEPS: usize = 10_000;
 
+/// What comes of a machine that asks for no effect.
+///
+/// # Panics
+///
+/// If it asks for one.
+pub fn at_once<M: Machine>(mut machine: M, cx: &mut Cx) -> Result<M::Output, Error> {
+    match machine.resume(cx, Reply::Start) {
+        Step::Done(result) => result,
+        Step::Do(effect) => panic!("it asks for {effect:?}"),
+    }
+}
+
 /// The world. It begins at 2026-11-20T12:00:00Z, with 50 ms for each round trip.
 #[derive(Debug)]
 pub struct World {
@@ -209,9 +221,9 @@ impl World {
 
     /// Signs in: the person consents, and the code that comes back is redeemed.
     pub fn sign_in(&mut self, request: AuthorizationRequest, client: &Client) -> Result<Token, Error> {
-        let authorization = request.start(&mut self.cx())?;
+        let authorization = self.run(request.start())?;
         let redirect = self.person(&authorization.url);
-        self.run(authorization.pending.finish(client, &redirect, self.now.wall)?.exchange())
+        self.run(authorization.pending.finish(client, &redirect))
     }
 
     /// Where a person who opens this address is sent.

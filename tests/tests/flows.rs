@@ -9,7 +9,7 @@ use grantflow::{
 };
 use grantflow_tests::demo::{self, batch, client};
 use grantflow_tests::server::{Alter, Consent, Iss, RefreshTokens};
-use grantflow_tests::{Fault, Place, Registered, Server, World};
+use grantflow_tests::{Fault, Place, Registered, Server, World, at_once};
 use serde_json::json;
 
 fn world() -> World {
@@ -132,12 +132,11 @@ fn what_the_user_leaves_out_is_missing_from_the_scopes() {
 #[test]
 fn a_pending_authorization_survives_a_session_store() {
     let mut world = world();
-    let authorization = demo::request(world.server(), "openid").start(&mut world.cx()).unwrap();
+    let authorization = at_once(demo::request(world.server(), "openid").start(), &mut world.cx()).unwrap();
     let stored = serde_json::to_string(&authorization.pending).unwrap();
     let redirect = world.person(&authorization.url);
     let pending: grantflow::PendingAuthorization = serde_json::from_str(&stored).unwrap();
-    let request = pending.finish(&client(), &redirect, world.now.wall).unwrap();
-    assert!(world.run(request.exchange()).unwrap().id_token().is_some());
+    assert!(world.run(pending.finish(&client(), &redirect)).unwrap().id_token().is_some());
 }
 
 #[test]
@@ -385,11 +384,10 @@ fn a_discovered_server_signs_people_in() {
     let server = world.run(Discovery::new(&Issuer::new("https://as.example").unwrap())).unwrap();
     let client = client().registered_at(server.issuer().clone());
     let request = grantflow::AuthorizationRequest::new(&server, &client, demo::REDIRECT).scopes("openid");
-    let authorization = request.start(&mut world.cx()).unwrap();
+    let authorization = at_once(request.start(), &mut world.cx()).unwrap();
     let redirect = world.person(&authorization.url);
     assert!(redirect.contains("&iss=https%3A%2F%2Fas.example"));
-    let request = authorization.pending.finish(&client, &redirect, world.now.wall).unwrap();
-    assert!(world.run(request.exchange()).unwrap().id_token().is_some());
+    assert!(world.run(authorization.pending.finish(&client, &redirect)).unwrap().id_token().is_some());
 }
 
 #[test]
@@ -397,9 +395,11 @@ fn a_client_is_never_shown_to_another_server() {
     let elsewhere = Client::new("demo").registered_at(Issuer::new("https://other.example").unwrap());
     let (server, secret) = (Server::demo().metadata(), Secret::from("x"));
     let kinds = [
-        grantflow::AuthorizationRequest::new(&server, &elsewhere, demo::REDIRECT)
-            .start(&mut World::default().cx())
-            .map(drop),
+        at_once(
+            grantflow::AuthorizationRequest::new(&server, &elsewhere, demo::REDIRECT).start(),
+            &mut World::default().cx(),
+        )
+        .map(drop),
         TokenRequest::refresh_token(&server, &elsewhere, &secret).map(drop),
         TokenRequest::password(&server, &elsewhere, "a", "b").map(drop),
         Revocation::new(&server, &elsewhere, &secret).map(drop),

@@ -12,7 +12,7 @@ use grantflow::{
 use grantflow_tests::canary::{hidden, hidden_in_error};
 use grantflow_tests::demo::{self, REDIRECT, client};
 use grantflow_tests::server::{Alter, Iss};
-use grantflow_tests::{Fault, Place, Server, World};
+use grantflow_tests::{Fault, Place, Server, World, at_once};
 use serde_json::json;
 
 fn world() -> World {
@@ -81,12 +81,12 @@ fn metadata_that_names_another_issuer_is_of_no_use() {
 #[test]
 fn a_token_endpoint_that_changes_under_way_gets_no_code() {
     let mut world = world().and(Server::new("https://evil.example"));
-    let authorization = demo::request(world.server(), "read").start(&mut world.cx()).unwrap();
+    let authorization = at_once(demo::request(world.server(), "read").start(), &mut world.cx()).unwrap();
     let redirect = world.person(&authorization.url);
     world.server().settings.alter_metadata = Alter::set("token_endpoint", json!("https://evil.example/token"));
     let changed = world.run(Discovery::new(&Issuer::new("https://as.example").unwrap())).unwrap();
     assert_eq!(changed.token().unwrap().as_str(), "https://evil.example/token");
-    world.run(authorization.pending.finish(&client(), &redirect, world.now.wall).unwrap().exchange()).unwrap();
+    world.run(authorization.pending.finish(&client(), &redirect)).unwrap();
     let last = world.sent().last().unwrap().request.uri().to_string();
     assert_eq!(last, "https://as.example/token", "where the authorization request said");
 }
@@ -137,7 +137,7 @@ fn a_url_made_for_the_browser_has_nothing_raw_in_it() {
         .scopes("read&redirect_uri=https://evil.example")
         .login_hint("\"; calc & \u{202e}ä\n")
         .extra("custom", "a b+c&state=evil");
-    let url = request.start(&mut World::default().cx()).unwrap().url;
+    let url = at_once(request.start(), &mut World::default().cx()).unwrap().url;
     assert!(url.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:/?&=+%*".contains(&byte)), "{url}");
     assert!(openable(&url).is_ok());
     let pairs = query(&url);
@@ -166,8 +166,8 @@ fn fake_punycode_is_another_host() {
 #[test]
 fn only_the_answer_with_our_state_is_taken() {
     let mut world = world();
-    let other = demo::request(world.server(), "read").start(&mut world.cx()).unwrap();
-    let authorization = demo::request(world.server(), "read").start(&mut world.cx()).unwrap();
+    let other = at_once(demo::request(world.server(), "read").start(), &mut world.cx()).unwrap();
+    let authorization = at_once(demo::request(world.server(), "read").start(), &mut world.cx()).unwrap();
     let (state, foreign) = (value(&authorization.url, "state").unwrap(), value(&other.url, "state").unwrap());
     let upper = state.to_ascii_uppercase();
     let iss = "iss=https%3A%2F%2Fas.example";
@@ -211,7 +211,8 @@ fn only_the_answer_with_our_state_is_taken() {
 fn an_answer_that_comes_too_late_is_told_as_such() {
     let mut world = world();
     let lifetime = Duration::from_secs(300);
-    let authorization = demo::request(world.server(), "read").lifetime(lifetime).start(&mut world.cx()).unwrap();
+    let authorization =
+        at_once(demo::request(world.server(), "read").lifetime(lifetime).start(), &mut world.cx()).unwrap();
     let (redirect, made) = (world.person(&authorization.url), world.now.wall);
     assert_eq!(authorization.pending.expires_at(), made + lifetime);
     assert!(authorization.pending.receive(&redirect, made + lifetime).is_ok());
@@ -226,12 +227,12 @@ fn an_answer_that_comes_too_late_is_told_as_such() {
 #[test]
 fn a_second_use_of_an_answer_gets_nothing_and_ends_what_the_first_got() {
     let mut world = world();
-    let authorization = demo::request(world.server(), "read").start(&mut world.cx()).unwrap();
+    let authorization = at_once(demo::request(world.server(), "read").start(), &mut world.cx()).unwrap();
     let stored = serde_json::to_string(&authorization.pending).unwrap();
     let redirect = world.person(&authorization.url);
-    let first = world.run(authorization.pending.finish(&client(), &redirect, world.now.wall).unwrap().exchange());
+    let first = world.run(authorization.pending.finish(&client(), &redirect));
     let again: grantflow::PendingAuthorization = serde_json::from_str(&stored).unwrap();
-    let error = world.run(again.finish(&client(), &redirect, world.now.wall).unwrap().exchange()).unwrap_err();
+    let error = world.run(again.finish(&client(), &redirect)).unwrap_err();
     assert_eq!(error.server().unwrap().error(), "invalid_grant");
     let now = world.now.wall;
     assert!(!world.server().accepts(first.unwrap().access_token(), now), "that is why it must be used once");
@@ -240,7 +241,7 @@ fn a_second_use_of_an_answer_gets_nothing_and_ends_what_the_first_got() {
 #[test]
 fn a_stored_authorization_that_was_tampered_with_leads_nowhere_unsafe() {
     let mut world = world();
-    let authorization = demo::request(world.server(), "read").start(&mut world.cx()).unwrap();
+    let authorization = at_once(demo::request(world.server(), "read").start(), &mut world.cx()).unwrap();
     let stored = serde_json::to_value(&authorization.pending).unwrap();
     for (name, value) in [
         ("token_endpoint", json!("http://evil.example/token")),
@@ -277,13 +278,13 @@ fn pkce_is_always_there_and_never_weakened() {
         let server = Server::demo().metadata().member("code_challenge_methods_supported", methods.clone());
         let request = || AuthorizationRequest::new(&server, &client(), REDIRECT);
         let cx = &mut World::default().cx();
-        let started = request().start(cx);
+        let started = at_once(request().start(), cx);
         assert_eq!(started.is_ok(), s256, "{methods}");
         if let Ok(authorization) = started {
             assert_eq!(value(&authorization.url, "code_challenge_method").as_deref(), Some("S256"));
             assert_eq!(value(&authorization.url, "code_challenge").unwrap().len(), 43);
         }
-        assert_eq!(request().plain_code_challenge().start(cx).is_ok(), plain, "{methods}");
+        assert_eq!(at_once(request().plain_code_challenge().start(), cx).is_ok(), plain, "{methods}");
     }
 }
 
@@ -291,7 +292,7 @@ fn pkce_is_always_there_and_never_weakened() {
 fn a_thousand_requests_share_nothing() {
     let (mut world, mut seen) = (world(), BTreeSet::new());
     for _ in 0..1000 {
-        let authorization = demo::request(world.server(), "openid").start(&mut world.cx()).unwrap();
+        let authorization = at_once(demo::request(world.server(), "openid").start(), &mut world.cx()).unwrap();
         let stored = serde_json::to_value(&authorization.pending).unwrap();
         for name in ["state", "nonce", "code_challenge"] {
             seen.insert(value(&authorization.url, name).unwrap());
@@ -306,7 +307,7 @@ fn a_thousand_requests_share_nothing() {
 #[test]
 fn without_entropy_nothing_begins() {
     let mut cx = grantflow::Cx::without_entropy(World::default().now);
-    let error = demo::request(&Server::demo(), "read").start(&mut cx).unwrap_err();
+    let error = at_once(demo::request(&Server::demo(), "read").start(), &mut cx).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Entropy);
 }
 
@@ -331,7 +332,11 @@ fn what_makes_the_flow_safe_cannot_be_set_as_an_extra_parameter() {
         "ä",
     ] {
         let request = AuthorizationRequest::new(&server, &client(), REDIRECT).extra(name, "x");
-        assert_eq!(request.start(&mut World::default().cx()).unwrap_err().kind(), ErrorKind::Config, "{name:?}");
+        assert_eq!(
+            at_once(request.start(), &mut World::default().cx()).unwrap_err().kind(),
+            ErrorKind::Config,
+            "{name:?}"
+        );
     }
     for name in [
         "grant_type",
@@ -384,11 +389,12 @@ fn characters_that_no_request_may_hold_are_refused_before_it_is_sent() {
         }
         let cx = &mut World::default().cx();
         let request = || AuthorizationRequest::new(&server, &client(), REDIRECT);
-        errors.push(request().scopes(bad).start(cx).unwrap_err());
-        errors.push(request().code_verifier(bad.repeat(20)).start(cx).unwrap_err());
-        errors.push(AuthorizationRequest::new(&server, &Client::new(bad), REDIRECT).start(cx).unwrap_err());
+        errors.push(at_once(request().scopes(bad).start(), cx).unwrap_err());
+        errors.push(at_once(request().code_verifier(bad.repeat(20)).start(), cx).unwrap_err());
+        errors.push(at_once(AuthorizationRequest::new(&server, &Client::new(bad), REDIRECT).start(), cx).unwrap_err());
         errors.push(
-            AuthorizationRequest::new(&server, &client(), format!("https://app.example/{bad}")).start(cx).unwrap_err(),
+            at_once(AuthorizationRequest::new(&server, &client(), format!("https://app.example/{bad}")).start(), cx)
+                .unwrap_err(),
         );
         let revocation = Revocation::new(&server, &client(), &secret).unwrap().exchange();
         errors.push(revocation.request().to_http(&mut World::default().cx()).unwrap_err());
@@ -402,11 +408,10 @@ fn characters_that_no_request_may_hold_are_refused_before_it_is_sent() {
 #[test]
 fn a_code_with_a_line_end_is_not_sent() {
     let mut world = world();
-    let authorization = demo::request(world.server(), "read").start(&mut world.cx()).unwrap();
+    let authorization = at_once(demo::request(world.server(), "read").start(), &mut world.cx()).unwrap();
     let state = value(&authorization.url, "state").unwrap();
     let redirect = format!("code=a%0d%0aX-Injected:%201&state={state}&iss=https%3A%2F%2Fas.example");
-    let result = authorization.pending.finish(&client(), &redirect, world.now.wall);
-    let error = result.and_then(|request| world.run(request.exchange())).unwrap_err();
+    let error = world.run(authorization.pending.finish(&client(), &redirect)).unwrap_err();
     assert!(world.sent().is_empty(), "{error}");
     hidden("the error", &error.to_string(), &["X-Injected"]);
 }

@@ -8,7 +8,7 @@ use grantflow::{
 };
 use grantflow_tests::demo::{self, REDIRECT, client};
 use grantflow_tests::server::{Alter, Iss};
-use grantflow_tests::{Server, World};
+use grantflow_tests::{Server, World, at_once};
 use serde_json::{Value, json};
 
 const NOW: i64 = 1_795_176_000;
@@ -367,8 +367,8 @@ fn without_openid_an_id_token_is_ignored() {
 #[test]
 fn another_clients_code_is_not_redeemed() {
     let mut world = World::with(Server::demo());
-    let authorization = demo::request(world.server(), "openid").start(&mut world.cx()).unwrap();
+    let authorization = at_once(demo::request(world.server(), "openid").start(), &mut world.cx()).unwrap();
     let redirect = world.person(&authorization.url);
-    let error = authorization.pending.finish(&Client::new("other"), &redirect, world.now.wall).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Config);
+    let error = world.run(authorization.pending.finish(&Client::new("other"), &redirect)).unwrap_err();
+    assert_eq!((error.kind(), world.sent().len()), (ErrorKind::Config, 0));
 }

@@ -10,7 +10,7 @@ use grantflow::{
 use grantflow_tests::canary::{hidden, hidden_in_debug, hidden_in_error, shapes};
 use grantflow_tests::demo::{self, REDIRECT, client};
 use grantflow_tests::server::Alter;
-use grantflow_tests::{Fault, Place, Registered, Server, World};
+use grantflow_tests::{Fault, Place, Registered, Server, World, at_once};
 use serde_json::json;
 
 fn world() -> World {
@@ -68,19 +68,17 @@ fn no_public_type_shows_a_secret() {
     let request = request.login_hint("c4n4ry-h1nt").extra("id_token_hint", access);
     shown("an authorization request", &request);
     hidden_in_debug("an authorization request", &request, &["c4n4ry-h1nt"]);
-    let authorization = request.start(&mut world.cx()).unwrap();
+    let authorization = at_once(request.start(), &mut world.cx()).unwrap();
     hidden("the URL", &authorization.url, &[client_secret, password, refresh, &verifier, code]);
     let state = value(&authorization.url, "state").unwrap();
     let nonce = value(&authorization.url, "nonce").unwrap();
     hidden_in_debug("an authorization", &authorization, &[&*verifier, &*state, &*nonce, "c4n4ry-h1nt"]);
     let redirect = format!("code={code}&state={state}&iss=https%3A%2F%2Fas.example");
     shown("a code", &authorization.pending.receive(&redirect, world.now.wall).unwrap());
-    let request = authorization.pending.finish(&client, &redirect, world.now.wall).unwrap();
-    shown("a token request", &request);
-    let mut exchange = request.exchange();
-    shown("an exchange", &exchange);
-    shown("a request", exchange.request());
-    let step = exchange.resume(&mut world.cx(), Reply::Start);
+    let mut finish = authorization.pending.finish(&client, &redirect);
+    shown("what finishes an authorization", &finish);
+    let step = finish.resume(&mut world.cx(), Reply::Start);
+    shown("what finishes an authorization", &finish);
     shown("a step", &step);
     let Step::Do(effect) = step else { panic!() };
     shown("an event", &Event::Effect(&effect));
@@ -94,7 +92,11 @@ fn no_public_type_shows_a_secret() {
     assert_eq!((token.access_token(), token.refresh_token().unwrap().expose()), (access, refresh));
     shown("a token", &token);
     shown("a header", token.authorization().unwrap());
-    shown("a refresh", &TokenRequest::refresh(&server, &client, &token).unwrap());
+    let request = TokenRequest::refresh(&server, &client, &token).unwrap();
+    shown("a refresh", &request);
+    let exchange = request.exchange();
+    shown("an exchange", &exchange);
+    shown("a request", exchange.request());
     shown("a password", &TokenRequest::password(&server, &client, "alice", password).unwrap());
     shown("a revocation", &Revocation::new(&server, &client, token.refresh_token().unwrap()).unwrap());
     let mut response = http::Response::new(format!("{{\"access_token\":\"{access}\"}}").into_bytes());
@@ -118,7 +120,7 @@ fn no_public_type_shows_a_secret() {
     shown("a client file", &secrets_file);
     let app = InstalledApp::google(&secrets_file).port(50123).login_hint("alice");
     shown("an installed application", &app);
-    let receiver = app.start(50123, &mut world.cx()).unwrap();
+    let receiver = at_once(app.start(50123), &mut world.cx()).unwrap();
     hidden_in_debug("a receiver", &receiver, &[&value(receiver.url(), "state").unwrap()]);
 }
 
@@ -226,7 +228,7 @@ fn no_error_shows_the_query_of_an_address() {
         hidden_in_error(&Endpoint::new(address).unwrap_err(), &["c4n4ry-k3y"]);
         hidden_in_error(&Issuer::new(address).unwrap_err(), &["c4n4ry-k3y"]);
         let request = AuthorizationRequest::new(&Server::demo().metadata(), &client(), address);
-        hidden_in_error(&request.start(&mut World::default().cx()).unwrap_err(), &["c4n4ry-k3y"]);
+        hidden_in_error(&at_once(request.start(), &mut World::default().cx()).unwrap_err(), &["c4n4ry-k3y"]);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use grantflow::{AuthorizationRequest, Client, ClientAuthentication, Discovery, Issuer, ServerMetadata, TokenRequest};
 use grantflow_tests::demo::REDIRECT;
-use grantflow_tests::{Server, World};
+use grantflow_tests::{Server, World, at_once};
 use serde_json::Value;
 
 fn rfc6749() -> Value {
@@ -51,7 +51,7 @@ fn pkce_challenges_are_those_of_rfc_7636() {
     for vector in rfc6749()["pkce"].as_array().unwrap() {
         let request = AuthorizationRequest::new(&server(), &Client::new("a"), REDIRECT)
             .code_verifier(vector["code_verifier"].as_str().unwrap());
-        let url = request.start(&mut World::default().cx()).unwrap().url;
+        let url = at_once(request.start(), &mut World::default().cx()).unwrap().url;
         let challenge =
             format!("&code_challenge={}&code_challenge_method=S256", vector["code_challenge"].as_str().unwrap());
         assert!(url.contains(&challenge), "{url}");

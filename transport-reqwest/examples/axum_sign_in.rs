@@ -34,8 +34,7 @@ Usage:
   axum_sign_in --client-secrets FILE  at Google, with the client file from its console; open http://localhost:8080
 Options:
   --help       this text";
-/// The cookie of a sign-in under way, and of who is signed in.
-const PENDING: &str = "pending";
+/// The cookie of who is signed in.
 const USER: &str = "user";
 /// How long a sign-in may take.
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -67,7 +66,7 @@ fn router(app: App) -> Router {
 
 /// A cookie for this application's own pages, which no script and no other site gets at. `Lax` lets it
 /// through when the server sends the person back.
-fn cookie(app: &App, name: &'static str, value: String, path: &'static str) -> Cookie<'static> {
+fn cookie(app: &App, name: String, value: String, path: &'static str) -> Cookie<'static> {
     Cookie::build((name, value))
         .path(path)
         .http_only(true)
@@ -76,7 +75,12 @@ fn cookie(app: &App, name: &'static str, value: String, path: &'static str) -> C
         .build()
 }
 
-fn forget(name: &'static str, path: &'static str) -> Cookie<'static> {
+/// The cookie of a sign-in under way: each has its own, so that two tabs of a browser can sign in at once.
+fn pending_cookie(name: &str) -> String {
+    format!("pending-{name}")
+}
+
+fn forget(name: String, path: &'static str) -> Cookie<'static> {
     Cookie::build(name).path(path).build()
 }
 
@@ -94,21 +98,27 @@ async fn home(jar: PrivateCookieJar) -> Response {
 }
 
 async fn login(State(app): State<App>, jar: PrivateCookieJar) -> Result<(PrivateCookieJar, Redirect), Failed> {
-    let authorization = AuthorizationRequest::new(&app.server, &app.client, app.redirect_uri.clone())
+    let request = AuthorizationRequest::new(&app.server, &app.client, app.redirect_uri.clone())
         .scopes(["openid", "email"])
-        .lifetime(LIFETIME)
-        .start(&mut app.transport.cx()?)?;
+        .lifetime(LIFETIME);
+    let authorization = app.transport.run(request.start()).await?;
     let pending = serde_json::to_string(&authorization.pending).map_err(|_| Failed::new("this cannot be kept"))?;
-    Ok((jar.add(cookie(&app, PENDING, pending, "/callback")), Redirect::to(&authorization.url)))
+    let name = pending_cookie(&authorization.pending.name());
+    Ok((jar.add(cookie(&app, name, pending, "/callback")), Redirect::to(&authorization.url)))
 }
 
 /// Where the server sends the person back to. Whatever comes of it, what was pending is over.
 async fn callback(State(app): State<App>, jar: PrivateCookieJar, RawQuery(query): RawQuery) -> Response {
-    let pending = jar.get(PENDING);
-    let jar = jar.remove(forget(PENDING, "/callback"));
-    match finish(&app, pending, &query.unwrap_or_default()).await {
+    let query = query.unwrap_or_default();
+    let name = match PendingAuthorization::name_in(&query) {
+        Ok(name) => pending_cookie(&name),
+        Err(error) => return Failed::from(error).into_response(),
+    };
+    let pending = jar.get(&name);
+    let jar = jar.remove(forget(name, "/callback"));
+    match finish(&app, pending, &query).await {
         // Away from this address, which holds the code.
-        Ok(user) => (jar.add(cookie(&app, USER, user, "/")), Redirect::to("/")).into_response(),
+        Ok(user) => (jar.add(cookie(&app, USER.into(), user, "/")), Redirect::to("/")).into_response(),
         Err(failed) => (jar, failed).into_response(),
     }
 }
@@ -117,10 +127,9 @@ async fn callback(State(app): State<App>, jar: PrivateCookieJar, RawQuery(query)
 async fn finish(app: &App, pending: Option<Cookie<'static>>, query: &str) -> Result<String, Failed> {
     let pending = pending.ok_or_else(|| Failed::new("no sign-in is under way in this browser"))?;
     let pending: PendingAuthorization =
-        serde_json::from_str(pending.value()).map_err(|_| Failed::new("the cookie is of another version"))?;
-    let request = pending.finish(&app.client, query, app.transport.now().wall)?;
+        serde_json::from_str(pending.value()).map_err(|error| Failed::new(&error.to_string()))?;
     // A refresh token, if the application asks for one, belongs in its database.
-    let token = app.transport.run(request.exchange()).await?;
+    let token = app.transport.run(pending.finish(&app.client, query)).await?;
     let id_token = token.id_token().ok_or_else(|| Failed::new("the server does not say who this is"))?;
     // A user is known by issuer and subject together. An e-mail address may change hands.
     let user = format!("{} of {}", id_token.subject(), id_token.issuer());
@@ -131,7 +140,7 @@ async fn finish(app: &App, pending: Option<Cookie<'static>>, query: &str) -> Res
 }
 
 async fn logout(jar: PrivateCookieJar) -> (PrivateCookieJar, Redirect) {
-    (jar.remove(forget(USER, "/")), Redirect::to("/"))
+    (jar.remove(forget(USER.into(), "/")), Redirect::to("/"))
 }
 
 /// An error as a page.
@@ -223,6 +232,10 @@ async fn demo() -> Result<(), Box<dyn Error>> {
     println!("The redirect opened once more, as from the history, is of no use");
     let redirect = browser.history.iter().find(|url| url.contains("/callback")).cloned().unwrap_or_default();
     browser.open("GET", &redirect).await?.says("no sign-in is under way")?;
+    println!("They begin in one tab, sign in in another, and go on in the first");
+    let (_, first) = browser.step("GET", &Url::parse(&format!("{origin}/login"))?).await?;
+    browser.open("GET", &format!("{origin}/login")).await?.says("Signed in as")?;
+    browser.open("GET", first.ok_or("no redirect")?.as_str()).await?.says("Signed in as")?;
     println!("They are still signed in");
     browser.open("GET", &format!("{origin}/")).await?.says("Signed in as")?;
     println!("They sign out");
@@ -257,21 +270,29 @@ impl Browser {
     async fn open(&mut self, method: &str, url: &str) -> Result<Page, Box<dyn Error>> {
         let (mut method, mut url) = (method, Url::parse(url)?);
         for _ in 0..10 {
-            let site = url.authority().to_owned();
-            println!("  {method} http://{site}{}", url.path());
-            let page = self.fetch(method, &url).await?;
-            for cookie in page.headers("set-cookie") {
-                let (name, rest) = cookie.split_once('=').unwrap_or((cookie, ""));
-                let value = rest.split(';').next().unwrap_or_default();
-                println!("    cookie {name}: {}", if value.is_empty() { "forgotten" } else { "kept, encrypted" });
-                self.cookies.insert((site.clone(), name.to_owned()), value.to_owned());
+            match self.step(method, &url).await? {
+                (page, None) => return Ok(page),
+                (_, Some(next)) => (method, url) = ("GET", next),
             }
-            self.history.push(url.to_string());
-            let Some(location) = page.headers("location").next() else { return Ok(page) };
-            url = url.join(location)?;
-            method = "GET";
         }
         Err("sent on too often".into())
+    }
+
+    /// One page, and where it sends the browser on to.
+    async fn step(&mut self, method: &str, url: &Url) -> Result<(Page, Option<Url>), Box<dyn Error>> {
+        let site = url.authority().to_owned();
+        println!("  {method} http://{site}{}", url.path());
+        let page = self.fetch(method, url).await?;
+        for cookie in page.headers("set-cookie") {
+            let (name, rest) = cookie.split_once('=').unwrap_or((cookie, ""));
+            let value = rest.split(';').next().unwrap_or_default();
+            let shown = name.get(..16).unwrap_or(name);
+            println!("    cookie {shown}: {}", if value.is_empty() { "forgotten" } else { "kept, encrypted" });
+            self.cookies.insert((site.clone(), name.to_owned()), value.to_owned());
+        }
+        self.history.push(url.to_string());
+        let next = page.headers("location").next().map(|location| url.join(location)).transpose()?;
+        Ok((page, next))
     }
 
     async fn fetch(&self, method: &str, url: &Url) -> Result<Page, Box<dyn Error>> {

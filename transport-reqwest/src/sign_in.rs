@@ -60,7 +60,7 @@ impl Transport {
             return self.run(app.poll(code)?).await;
         }
         let (listeners, port) = listen(&app.addresses()?).await.map_err(|e| loopback("cannot listen", e))?;
-        let mut receiver = app.start(port, &mut self.cx()?)?;
+        let mut receiver = self.run(app.start(port)).await?;
         match app.announce(receiver.url()) {
             Some(message) => print(&message),
             None if app.is_silent() && app.takes_paste() => print_url(&receiver),
@@ -82,7 +82,7 @@ impl Transport {
         }
         drop(waiting);
         // If the time is over, that is the receiver's error.
-        self.run(receiver.finish()?.exchange()).await
+        self.run(receiver.finish()).await
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::mpsc::Receiver as Channel;
 use std::time::{Duration, Instant};
 
 use grantflow::loopback::{Connections, Io as Do, Receiver};
-use grantflow::{Error, ErrorKind, InstalledApp, Now, Token, TokenRequest};
+use grantflow::{Error, ErrorKind, InstalledApp, Now, Token};
 
 use crate::browser::open;
 use crate::limit::LONGEST;
@@ -54,7 +54,7 @@ impl Transport {
         }
         let listeners = listen(&app.addresses()?)?;
         let port = listeners[0].local_addr().map_err(|e| loopback("the port that was bound is not known", e))?.port();
-        let receiver = app.start(port, &mut self.cx()?)?;
+        let receiver = self.run_until(app.start(port), limit)?;
         let mut waiting = Waiting::begin(app, receiver, listeners)?;
         let end = Instant::now() + app.time_limit().min(LONGEST);
         while !waiting.go_round(self.now())? && Instant::now() < end {
@@ -63,7 +63,8 @@ impl Transport {
                 return Err(error);
             }
         }
-        self.run_until(waiting.finish()?.exchange(), limit)
+        // If the time is over, that is the receiver's error.
+        self.run_until(waiting.receiver.finish(), limit)
     }
 }
 
@@ -139,11 +140,6 @@ impl<'a> Waiting<'a> {
             }
         }
         Ok(self.open.serve(&mut self.receiver, now, perform))
-    }
-
-    /// Closes everything. Without an answer in time, the receiver has the error.
-    fn finish(self) -> Result<TokenRequest, Error> {
-        self.receiver.finish()
     }
 }
 

@@ -1,111 +1,178 @@
-//! What to remember until the user is back, and the redirect's answer.
+//! What to remember until the user is back, and the check of what the redirect brings.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use url::form_urlencoded;
+use serde::{Deserialize, Deserializer, Serialize, de};
 
+use super::VERSION;
+use super::answer::{Answer, Parameters, RequestId, not_the_answer};
+use crate::error::struck_out;
 use crate::secret::stored;
 use crate::server::{Endpoint, Issuer};
 use crate::token::{Deviations, Rotation};
-use crate::{Client, Error, ErrorKind, Scopes, Secret, ServerError, Timestamp, TokenRequest};
-
-/// The longest redirect to read.
-const MAX_REDIRECT: usize = 64 * 1024;
+use crate::{Client, Error, ErrorKind, Scopes, Secret, ServerMetadata, Timestamp, TokenRequest};
 
 /// An authorization under way: what was sent, and where its answer may go. It is made before the
 /// user leaves and checked against when they come back.
 ///
 /// It is opaque and can be serialized, for a session at the server or an encrypted cookie. It holds
 /// secrets: whoever reads it can finish the sign-in, and whoever can write it can choose the server.
-/// Keep it bound to the browser that began, use it once, then delete it.
+/// Keep it bound to the browser that began, use it once, then delete it. One that another release wrote in another
+/// format is refused when it is read.
 #[derive(Serialize, Deserialize)]
 pub struct PendingAuthorization {
+    #[serde(deserialize_with = "known_version")]
     pub(super) version: u8,
     #[serde(with = "stored")]
     pub(super) state: Secret,
     #[serde(with = "stored::option")]
-    pub(crate) nonce: Option<Secret>,
+    pub(super) nonce: Option<Secret>,
     #[serde(with = "stored")]
-    pub(crate) code_verifier: Secret,
-    pub(crate) issuer: Issuer,
-    pub(crate) issuer_aliases: Arc<[String]>,
+    pub(super) code_verifier: Secret,
+    pub(super) issuer: Issuer,
+    pub(super) issuer_aliases: Arc<[String]>,
     pub(super) iss_required: bool,
-    pub(crate) token_endpoint: Endpoint,
-    pub(crate) client_id: Arc<str>,
-    pub(crate) redirect_uri: Arc<str>,
-    pub(crate) scopes: Scopes,
-    pub(crate) max_age: Option<u64>,
-    pub(crate) rotation: Rotation,
-    pub(crate) tolerated: Deviations,
+    pub(super) token_endpoint: Endpoint,
+    pub(super) client_id: Arc<str>,
+    pub(super) redirect_uri: Arc<str>,
+    pub(super) scopes: Scopes,
+    pub(super) max_age: Option<u64>,
+    pub(super) resources: Vec<Box<str>>,
+    pub(super) rotation: Rotation,
+    pub(super) tolerated: Deviations,
     pub(super) made_at: Timestamp,
     pub(super) lifetime: Duration,
 }
 
-/// An authorization code that came with the right `state` and from the right server.
-pub struct AuthorizationCode(pub(crate) Secret);
-
-impl fmt::Debug for AuthorizationCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AuthorizationCode(..)")
+/// Refuses what another release wrote in another format, before anything else of it is looked at: a newer one may hold
+/// checks that this one would leave out.
+fn known_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    let version = u64::deserialize(deserializer)?;
+    if version == u64::from(VERSION) {
+        return Ok(VERSION);
     }
+    let whose = if version > u64::from(VERSION) { "a newer" } else { "an older" };
+    Err(de::Error::custom(format!(
+        "this authorization was begun by {whose} release of grantflow (format {version}; this release reads format \
+         {VERSION}): finish it with the release that began it, or start the sign-in again"
+    )))
+}
+
+/// What a redirect is to a pending authorization.
+pub(crate) enum Verdict {
+    /// It has another `state` or none: whatever it says, it is not about this request.
+    Stray(Error),
+    /// It has the right `state`, and parameters that no answer has.
+    Broken(Error),
+    /// It is the answer, good or bad.
+    Answer(Result<Answer, Error>),
 }
 
 impl PendingAuthorization {
-    /// Reads what came back and makes of it the request for a token, to the server where this began.
-    ///
-    /// `redirect` is the whole URL, its query, or the body of a form post (`response_mode=form_post`).
-    /// `client` is the one that began. `now` is the wall clock's time.
-    ///
-    /// # Errors
-    ///
-    /// As [`receive`](Self::receive), and [`ErrorKind::Config`] for another client.
-    pub fn finish(self, client: &Client, redirect: &str, now: Timestamp) -> Result<TokenRequest, Error> {
-        let code = self.receive(redirect, now)?;
-        self.redeem(client, &code)
-    }
-
     /// Reads what came back and checks it, without using this up: something that is no answer to this
-    /// request may come first.
+    /// request may come first. `now` is the wall clock's time.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidRedirect`] if it is not the answer to this request, [`ErrorKind::Expired`] if
     /// it comes too late, [`ErrorKind::Authorization`] if it is the server's own error.
-    pub fn receive(&self, redirect: &str, now: Timestamp) -> Result<AuthorizationCode, Error> {
-        let wrong = |why| Err(not_the_answer(why));
-        let answer = Answer::parse(redirect)?;
-        // RFC 6749, section 4.1.2.
-        match &answer.state {
-            Some(state) if self.state.matches(state.expose()) => {}
-            Some(_) => return wrong("it belongs to another authorization request (state)"),
-            None => return wrong("it has no state"),
-        }
-        // RFC 9207, section 2.4: before anything else in it is believed.
-        match &answer.iss {
-            Some(iss) if iss != self.issuer.as_str() => return wrong("it comes from another server (iss)"),
-            None if self.iss_required => return wrong("it does not say which server it comes from (iss)"),
-            _ => {}
-        }
-        if now.since(self.made_at) > self.lifetime {
-            return Err(Error::new(ErrorKind::Expired, "the sign-in took longer than allowed"));
-        }
-        match (answer.code, answer.error) {
-            (Some(code), None) => Ok(AuthorizationCode(code)),
-            (None, Some(error)) => {
-                let secrets = [&self.state, &self.code_verifier].map(Secret::clone);
-                Err(Error::from_server(ErrorKind::Authorization, error).strike_out(&secrets))
-            }
-            (Some(_), Some(_)) => wrong("it has both a code and an error"),
-            (None, None) => wrong("it has neither a code nor an error"),
+    pub fn receive(&self, redirect: &str, now: Timestamp) -> Result<Answer, Error> {
+        match self.judge(redirect, now) {
+            Verdict::Stray(error) | Verdict::Broken(error) => Err(error),
+            Verdict::Answer(answer) => answer,
         }
     }
 
-    /// Makes the request for a token of a code that was [received](Self::receive).
-    pub fn redeem(self, client: &Client, code: &AuthorizationCode) -> Result<TokenRequest, Error> {
-        TokenRequest::authorization_code(self, client, code)
+    pub(crate) fn judge(&self, redirect: &str, now: Timestamp) -> Verdict {
+        let secrets = |code: Option<&Secret>| -> Vec<Secret> {
+            [&self.state, &self.code_verifier].into_iter().chain(&self.nonce).chain(code).cloned().collect()
+        };
+        let found = match Parameters::parse(redirect) {
+            Ok(found) => found,
+            Err(error) => return Verdict::Stray(error),
+        };
+        // RFC 6749, section 4.1.2.
+        match &found.state {
+            Some(state) if self.state.matches(state.expose()) => {}
+            Some(_) => {
+                return Verdict::Stray(not_the_answer("it belongs to another authorization request (state)"));
+            }
+            None => return Verdict::Stray(not_the_answer("it has no state")),
+        }
+        // RFC 6749, section 3.1.
+        if found.repeated {
+            return Verdict::Broken(not_the_answer("it has a parameter twice"));
+        }
+        // RFC 9207, section 2.4: before anything else in it is believed.
+        match &found.iss {
+            Some(iss) if iss != self.issuer.as_str() => {
+                let (shown, issuer) = (struck_out(iss, &secrets(found.code.as_ref())), &self.issuer);
+                let why = format!("it comes from another server: its iss is {shown}, and {issuer} was asked");
+                return Verdict::Answer(Err(not_the_answer(why)));
+            }
+            None if self.iss_required => {
+                let why = "it does not say which server it comes from (iss), as this server says it always does";
+                return Verdict::Answer(Err(not_the_answer(why)));
+            }
+            _ => {}
+        }
+        if now.since(self.made_at) > self.lifetime {
+            return Verdict::Answer(Err(Error::new(ErrorKind::Expired, "the sign-in took longer than allowed")));
+        }
+        match (found.code, found.error) {
+            (Some(code), None) => Verdict::Answer(Ok(Answer { code, request: self.id() })),
+            (None, Some(error)) => {
+                let error = Error::from_server(ErrorKind::Authorization, error).strike_out(&secrets(None));
+                Verdict::Answer(Err(error.during("asking the user to authorize", Some(self.issuer.as_str()))))
+            }
+            (Some(_), Some(_)) => Verdict::Broken(not_the_answer("it has both a code and an error")),
+            (None, None) => Verdict::Broken(not_the_answer("it has neither a code nor an error")),
+        }
+    }
+
+    pub(super) fn id(&self) -> RequestId {
+        RequestId::of(&self.state)
+    }
+
+    /// The server as it was when this began: endpoints that change in between do not matter to what is under way.
+    pub(super) fn server(&self) -> ServerMetadata {
+        ServerMetadata::recorded(
+            &self.issuer,
+            &self.issuer_aliases,
+            &self.token_endpoint,
+            self.rotation,
+            self.tolerated,
+        )
+    }
+
+    /// The token request, but for its code and its resources.
+    pub(super) fn token_request(&self, client: &Client) -> Result<TokenRequest, Error> {
+        if client.id() != &*self.client_id {
+            return Err(Error::config(format!("the code was asked by the client {}, not this one", self.client_id)));
+        }
+        let server = self.server();
+        let request = TokenRequest::authorization_code(&server, client, &self.redirect_uri, &self.code_verifier)?;
+        Ok(request.signing_in((&server, client), &self.scopes, self.nonce.as_ref(), self.max_age))
+    }
+
+    /// A name of 64 hexadecimal digits for what keeps this until the user is back, such as a cookie or a row of a
+    /// table: each request has its own, so that two sign-ins in two tabs of one browser do not overwrite each other.
+    /// [`name_in`](Self::name_in) makes the same of the redirect. It is no secret.
+    pub fn name(&self) -> String {
+        self.id().name()
+    }
+
+    /// The [`name`](Self::name) of the request that a redirect claims to answer. It tells where to look for the
+    /// pending authorization and is no proof of anything: [`finish`](Self::finish) checks.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidRedirect`] if it has no `state`, or several.
+    pub fn name_in(redirect: &str) -> Result<String, Error> {
+        let state = Parameters::parse(redirect)?.state.ok_or_else(|| not_the_answer("it has no state"))?;
+        Ok(RequestId::of(&state).name())
     }
 
     /// The redirect URI that was sent, with its real port.
@@ -133,55 +200,5 @@ impl fmt::Debug for PendingAuthorization {
             .field("scopes", &self.scopes)
             .field("made_at", &self.made_at)
             .finish_non_exhaustive()
-    }
-}
-
-fn not_the_answer(why: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidRedirect, why).during("reading what came to the redirect URI", None)
-}
-
-/// The parameters of an authorization response (RFC 6749, sections 4.1.2 and 4.1.2.1; RFC 9207).
-#[derive(Default)]
-struct Answer {
-    state: Option<Secret>,
-    iss: Option<String>,
-    code: Option<Secret>,
-    error: Option<ServerError>,
-}
-
-impl Answer {
-    fn parse(redirect: &str) -> Result<Self, Error> {
-        if redirect.len() > MAX_REDIRECT {
-            return Err(not_the_answer("it is longer than 64 KiB"));
-        }
-        let redirect = redirect.trim();
-        let query = redirect.split_once('?').map_or(redirect, |(_, query)| query);
-        let query = query.split('#').next().unwrap_or_default();
-        let (mut answer, mut description, mut uri, mut subtype, mut error) = (Self::default(), None, None, None, None);
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            let again = match &*name {
-                "state" => answer.state.replace(value.into_owned().into()).is_some(),
-                "code" => answer.code.replace(value.into_owned().into()).is_some(),
-                "iss" => answer.iss.replace(value.into_owned()).is_some(),
-                "error" => error.replace(value.into_owned()).is_some(),
-                "error_description" => description.replace(value.into_owned()).is_some(),
-                "error_uri" => uri.replace(value.into_owned()).is_some(),
-                "error_subtype" => subtype.replace(value.into_owned()).is_some(),
-                _ => false,
-            };
-            // RFC 6749, section 3.1.
-            if again {
-                return Err(not_the_answer("it has a parameter twice"));
-            }
-        }
-        answer.state = answer.state.filter(|state| !state.is_empty());
-        answer.code = answer.code.filter(|code| !code.is_empty());
-        answer.error = error.map(|error| ServerError {
-            error,
-            error_description: description,
-            error_uri: uri,
-            error_subtype: subtype,
-        });
-        Ok(answer)
     }
 }

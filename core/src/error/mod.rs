@@ -184,6 +184,11 @@ impl Error {
         self.0.advice
     }
 
+    /// What is wrong, without what was being done and what to do about it.
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
+    }
+
     pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Config, message)
     }
@@ -274,6 +279,16 @@ impl Error {
         self
     }
 
+    /// Says that the same cannot be tried again, though it failed for a while only: what it needs is used up, and a
+    /// person must sign in anew.
+    pub(crate) fn used_up(mut self, what: &str) -> Self {
+        let inner = self.edit();
+        inner.transient = false;
+        inner.advice = Some(Advice::SignInAgain);
+        inner.message = format!("{}; {what}", inner.message).into();
+        self
+    }
+
     /// Says in which file or other place it happened.
     pub(crate) fn within(mut self, place: impl fmt::Display) -> Self {
         let inner = self.edit();
@@ -284,18 +299,7 @@ impl Error {
     /// Strikes secrets and JWTs out of the server's words, should it have sent ours back, and only then cuts
     /// the words to a length that can be shown.
     pub(crate) fn strike_out(mut self, secrets: &[crate::Secret]) -> Self {
-        let strike = |text: &mut String| {
-            // A character that is not shown could stand in the middle of a secret.
-            *text = printable(text, usize::MAX);
-            for secret in secrets.iter().map(crate::Secret::expose) {
-                // Shorter ones are no secrets, and would strike out half of any text.
-                if secret.len() >= 4 && text.contains(secret) {
-                    *text = text.replace(secret, "***");
-                }
-            }
-            strike_jwts(text);
-            *text = printable(text, MAX_TEXT);
-        };
+        let strike = |text: &mut String| *text = struck_out(text, secrets);
         if self.0.server.is_some()
             && let Some(server) = &mut self.edit().server
         {
@@ -316,6 +320,20 @@ impl Error {
         }
         self
     }
+}
+
+/// A server's text without these secrets, cut to a length that can be shown.
+pub(crate) fn struck_out(text: &str, secrets: &[crate::Secret]) -> String {
+    // A character that is not shown could stand in the middle of a secret.
+    let mut text = printable(text, usize::MAX);
+    for secret in secrets.iter().map(crate::Secret::expose) {
+        // Shorter ones are no secrets, and would strike out half of any text.
+        if secret.len() >= 4 && text.contains(secret) {
+            text = text.replace(secret, "***");
+        }
+    }
+    strike_jwts(&mut text);
+    printable(&text, MAX_TEXT)
 }
 
 /// An address as it may be shown: without user information, query, fragment and control characters.
@@ -395,6 +413,9 @@ impl fmt::Display for Error {
             write!(f, "; also tried: {besides}")?;
         }
         match (inner.retry_after, inner.advice) {
+            (Some(time), Some(advice @ Advice::SignInAgain)) => {
+                write!(f, "; {}, in {} s at the earliest", advice.sentence(), time.as_secs())?;
+            }
             (Some(time), _) => write!(f, "; try again in {} s", time.as_secs())?,
             (None, Some(advice)) => write!(f, "; {}", advice.sentence())?,
             (None, None) => {}

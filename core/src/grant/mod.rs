@@ -20,7 +20,7 @@ pub use exchange::TokenExchange;
 ///
 /// | grant | constructor | sent again when it may have arrived |
 /// |---|---|---|
-/// | [RFC 6749, section 4.1](https://www.rfc-editor.org/rfc/rfc6749#section-4.1) | [`PendingAuthorization::finish`](crate::PendingAuthorization::finish) | never: a code is good for one use |
+/// | [RFC 6749, section 4.1](https://www.rfc-editor.org/rfc/rfc6749#section-4.1) | [`PendingAuthorization::finish`](crate::PendingAuthorization::finish), a machine of its own | never: a code is good for one use |
 /// | [section 6](https://www.rfc-editor.org/rfc/rfc6749#section-6) | [`TokenRequest::refresh`] | only if the server does not [rotate](crate::Rotation) |
 /// | [section 4.4](https://www.rfc-editor.org/rfc/rfc6749#section-4.4) | [`TokenRequest::client_credentials`] | freely |
 /// | [RFC 7523, section 2.1](https://www.rfc-editor.org/rfc/rfc7523#section-2.1) | [`TokenRequest::jwt_bearer`] | freely |
@@ -74,7 +74,10 @@ impl TokenRequest {
 
     /// Names what the token is for, by its address; may be called several times (RFC 8707, section 2.2).
     pub fn resource(self, resource: &str) -> Self {
-        self.with(|request| request.param("resource", resource))
+        self.with(|request| match check_resource(resource) {
+            Ok(()) => request.param("resource", resource),
+            Err(error) => request.fail(error),
+        })
     }
 
     /// Names what the token is for, by the name that the server gives it; may be called several times.
@@ -114,4 +117,13 @@ impl TokenRequest {
         };
         (request, parse)
     }
+}
+
+/// Whether this may name a protected resource (RFC 8707, section 2: an absolute URI without a fragment). Some servers
+/// take identifiers that are no URI, so that only what no URI holds is refused.
+pub(crate) fn check_resource(resource: &str) -> Result<(), Error> {
+    if resource.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        return Ok(());
+    }
+    Err(Error::config("the resource holds a fragment, a space or a character outside of ASCII (RFC 8707, section 2)"))
 }

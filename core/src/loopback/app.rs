@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::receiver::Receiver;
+#[cfg(doc)]
+use super::Receiver;
+use super::redirect::{Host, Redirect};
 use super::{is_loopback, openable};
 use crate::google::{ClientKind, ClientSecrets};
 use crate::store::RecordKey;
 use crate::{
-    AuthorizationRequest, Client, Cx, DeviceAuthorization, DeviceCode, DevicePolling, Error, Scopes, ServerMetadata,
+    AuthorizationRequest, Client, DeviceAuthorization, DeviceCode, DevicePolling, Error, Scopes, ServerMetadata,
 };
 
 /// How a person signs in to an application on their own machine, with the system's browser
@@ -38,19 +40,19 @@ use crate::{
 #[derive(Clone)]
 pub struct InstalledApp {
     server: ServerMetadata,
-    client: Client,
+    pub(super) client: Client,
     scopes: Scopes,
     extras: Vec<(String, String)>,
-    redirect: Redirect,
+    pub(super) redirect: Redirect,
     bind: Option<IpAddr>,
     /// `None` for the usual one, an empty one for none.
     prompt_message: Option<String>,
-    success_message: String,
+    pub(super) success_message: String,
     open_browser: bool,
     browser: Option<String>,
     paste: bool,
     timeout: Duration,
-    token_audience: Option<String>,
+    pub(super) token_audience: Option<String>,
     show: Option<Show<str>>,
     device: bool,
     show_code: Option<Show<DeviceCode>>,
@@ -58,65 +60,6 @@ pub struct InstalledApp {
 }
 
 type Show<T> = Arc<dyn Fn(&T) + Send + Sync>;
-
-/// The redirect URI, but for its port.
-#[derive(Clone, Debug)]
-struct Redirect {
-    host: Host,
-    /// 0 for any free one.
-    port: u16,
-    path: String,
-    trailing_slash: bool,
-    /// As it was registered, which may leave out the port 80 or have a query.
-    registered: Option<String>,
-    /// Whether the server knows no other ports than those registered.
-    fixed: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Host {
-    Localhost,
-    Ip(IpAddr),
-}
-
-impl Host {
-    fn parse(host: &str) -> Option<Self> {
-        if host == "localhost" {
-            return Some(Self::Localhost);
-        }
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        bare.parse().ok().filter(IpAddr::is_loopback).map(Self::Ip)
-    }
-}
-
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Localhost => f.write_str("localhost"),
-            Self::Ip(IpAddr::V4(ip)) => write!(f, "{ip}"),
-            Self::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]"),
-        }
-    }
-}
-
-impl Redirect {
-    /// The redirect URI with this port, and the same parsed.
-    fn uri(&self, port: u16) -> Result<(String, Url), Error> {
-        let Self { host, path, .. } = self;
-        let path = if self.trailing_slash { path } else { path.trim_end_matches('/') };
-        let uri = match &self.registered {
-            Some(uri) if port == self.port => uri.clone(),
-            _ => format!("http://{host}:{port}{path}"),
-        };
-        let url = Url::parse(&uri).map_err(|e| Error::config("the redirect URI is no address").with_source(e))?;
-        // A browser asks for the path in its normal form, and servers compare it as it is written.
-        let normal = if path.is_empty() { "/" } else { path };
-        if self.registered.is_none() && (url.path() != normal || url.query().is_some() || url.fragment().is_some()) {
-            return Err(Error::config("the path of the redirect URI must begin with / and need no encoding"));
-        }
-        Ok((uri, url))
-    }
-}
 
 impl InstalledApp {
     /// Signs in at this server, as this client.
@@ -126,14 +69,7 @@ impl InstalledApp {
             client: client.clone(),
             scopes: Scopes::default(),
             extras: Vec::new(),
-            redirect: Redirect {
-                host: Host::Ip(Ipv4Addr::LOCALHOST.into()),
-                port: 0,
-                path: "/".into(),
-                trailing_slash: true,
-                registered: None,
-                fixed: false,
-            },
+            redirect: Redirect::default(),
             bind: None,
             prompt_message: None,
             success_message: "You may close this window and go back to the application.".into(),
@@ -341,7 +277,7 @@ impl InstalledApp {
         self
     }
 
-    fn check(&self) -> Result<(), Error> {
+    pub(super) fn check(&self) -> Result<(), Error> {
         self.error.clone().map_or(Ok(()), Err)?;
         if self.redirect.fixed && self.redirect.port == 0 {
             return Err(Error::config(
@@ -363,23 +299,11 @@ impl InstalledApp {
         Ok(ips.iter().map(|ip| SocketAddr::new(*ip, self.redirect.port)).collect())
     }
 
-    /// Draws the request's secrets and makes its URL, with the port that is bound by now.
-    ///
-    /// # Errors
-    ///
-    /// Whatever a setter or the authorization request could not take.
-    pub fn start(&self, port: u16, cx: &mut Cx) -> Result<Receiver, Error> {
-        self.check()?;
-        let (redirect_uri, url) = self.redirect.uri(port)?;
-        let mut request = AuthorizationRequest::new(&self.server, &self.client, redirect_uri)
+    pub(super) fn authorization_request(&self, redirect_uri: String) -> AuthorizationRequest {
+        let request = AuthorizationRequest::new(&self.server, &self.client, redirect_uri)
             .scopes(self.scopes.clone())
             .lifetime(self.timeout);
-        for (name, value) in &self.extras {
-            request = request.extra(name, value);
-        }
-        let authorization = request.start(cx)?;
-        openable(&authorization.url)?;
-        Ok(Receiver::new(authorization, &self.client, &url, &self.success_message, self.token_audience.clone()))
+        self.extras.iter().fold(request, |request, (name, value)| request.extra(name, value))
     }
 
     /// For adapters: gives the URL to whoever wants to [show](Self::show) it, or returns what to print.

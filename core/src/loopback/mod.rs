@@ -2,31 +2,35 @@
 //! of the redirect's request in, bytes of the page out. The sockets are the adapters'.
 //!
 //! ```text
-//! InstalledApp ─addresses─▶ bind ─start(port)─▶ Receiver ─url─▶ the user's browser
-//!                                                 │  ▲
-//!      accept ─▶ Connections ─serve(receiver)─────┘  │ pages out, until serve says that the answer is in
-//!                                                    │
-//!                              finish ◀──────────────┘
-//!                                 ▼
-//!                           TokenRequest ─exchange─▶ Token
+//! InstalledApp ─addresses─▶ bind ─start(port)─▶ StartSignIn ─▶ Receiver ─url─▶ the user's browser
+//!                                                                │  ▲
+//!                     accept ─▶ Connections ─serve(receiver)─────┘  │ pages out, until serve says that
+//!                                                                   │ the answer is in
+//!                                         finish ◀──────────────────┘
+//!                                            ▼
+//!                                   FinishAuthorization ─▶ Token
 //! ```
 //!
 //! A receiver without any socket:
 //!
 //! ```
 //! use grantflow::loopback::Heard;
-//! use grantflow::{Client, Cx, InstalledApp, Issuer, Now, ServerMetadata};
+//! use grantflow::{Client, InstalledApp, Issuer, ServerMetadata, Timestamp};
 //!
+//! # fn run<M: grantflow::Machine>(mut machine: M) -> Result<M::Output, grantflow::Error> {
+//! #     let mut cx = grantflow::Cx::new(grantflow::Now::default(), [7; 32]);
+//! #     match machine.resume(&mut cx, grantflow::Reply::Start) { grantflow::Step::Done(result) => result, _ => panic!() }
+//! # }
+//! # let now = Timestamp::default();
 //! let server = ServerMetadata::new(Issuer::new("https://as.example")?)
 //!     .authorization_endpoint("https://as.example/authorize")?
 //!     .token_endpoint("https://as.example/token")?;
 //! let app = InstalledApp::new(&server, &Client::new("native-app")).scopes(["openid"]);
-//! # let mut cx = Cx::new(Now::default(), [7; 32]);
-//! let mut receiver = app.start(50123, &mut cx)?;
+//! let mut receiver = run(app.start(50123))?;
 //! let state = receiver.url().split("&state=").nth(1).unwrap().split('&').next().unwrap();
 //! let request = format!("GET /?code=SplxlOBe&state={state} HTTP/1.1\r\nHost: 127.0.0.1:50123\r\n\r\n");
-//! assert!(matches!(receiver.hear(request.as_bytes(), cx.now().wall), Heard::Answered(_)));
-//! let machine = receiver.finish()?.exchange();
+//! assert!(matches!(receiver.hear(request.as_bytes(), now), Heard::Answered(_)));
+//! let machine = receiver.finish();
 //! # let _ = machine;
 //! # Ok::<(), grantflow::Error>(())
 //! ```
@@ -35,12 +39,15 @@ mod app;
 mod connections;
 mod page;
 mod receiver;
+mod redirect;
+mod start;
 #[cfg(test)]
 mod tests;
 
 pub use app::InstalledApp;
 pub use connections::{Connections, Io};
 pub use receiver::{Heard, Receiver};
+pub use start::StartSignIn;
 
 use url::Url;
 

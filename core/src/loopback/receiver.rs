@@ -4,9 +4,10 @@ use std::fmt;
 
 use url::Url;
 
+use super::app::InstalledApp;
 use super::page::Page;
-use crate::authorize::AuthorizationCode;
-use crate::{Authorization, Client, Error, ErrorKind, PendingAuthorization, ServerError, Timestamp, TokenRequest};
+use crate::authorize::{Answer, FinishAuthorization, Verdict};
+use crate::{Authorization, Error, ErrorKind, PendingAuthorization, ServerError, Timestamp};
 
 /// The most bytes of a request's head.
 pub(super) const MAX_HEAD: usize = 16 * 1024;
@@ -18,13 +19,11 @@ const MAX_FIELDS: usize = 100;
 pub struct Receiver {
     url: String,
     pending: PendingAuthorization,
-    client: Client,
-    audience: Option<String>,
-    success_message: String,
+    app: InstalledApp,
     /// The `Host` to expect, with its port; and without, if that is the default one.
     hosts: Vec<String>,
     path: String,
-    answer: Option<Result<AuthorizationCode, Error>>,
+    answer: Option<Result<Answer, Error>>,
     /// Why what came last is not the answer.
     refused: Option<Error>,
 }
@@ -73,13 +72,7 @@ const ANSWERED: Refusal = Refusal {
 };
 
 impl Receiver {
-    pub(super) fn new(
-        authorization: Authorization,
-        client: &Client,
-        redirect_uri: &Url,
-        success_message: &str,
-        audience: Option<String>,
-    ) -> Self {
+    pub(super) fn new(app: &InstalledApp, authorization: Authorization, redirect_uri: &Url) -> Self {
         let host = redirect_uri.host_str().unwrap_or_default();
         let port = redirect_uri.port_or_known_default().unwrap_or(80);
         let mut hosts = vec![format!("{host}:{port}")];
@@ -89,9 +82,7 @@ impl Receiver {
         Self {
             url: authorization.url,
             pending: authorization.pending,
-            client: client.clone(),
-            audience,
-            success_message: success_message.to_owned(),
+            app: app.clone(),
             hosts,
             path: redirect_uri.path().to_owned(),
             answer: None,
@@ -129,7 +120,8 @@ impl Receiver {
             Ok(_) | Err(httparse::Error::TooManyHeaders) => Err(TOO_LONG),
             Err(_) => Err(NO_HTTP),
         };
-        match judged.and_then(|target| self.take(target, now).map_err(|_| NOT_THE_ANSWER)) {
+        let judged = judged.map(|target| self.pending.judge(target, now));
+        match judged.and_then(|verdict| self.take(verdict).map_err(|_| NOT_THE_ANSWER)) {
             Ok(()) => Heard::Answered(self.outcome()),
             Err(refusal) => Heard::Reply(refusal.page()),
         }
@@ -173,17 +165,17 @@ impl Receiver {
     }
 
     /// Keeps what the redirect says, if it belongs to this sign-in.
-    fn take(&mut self, redirect: &str, now: Timestamp) -> Result<(), Error> {
-        match self.pending.receive(redirect, now) {
-            Err(error) if error.kind() == ErrorKind::InvalidRedirect => {
+    fn take(&mut self, verdict: Verdict) -> Result<(), Error> {
+        match verdict {
+            Verdict::Stray(error) => {
                 self.refused = Some(error.clone());
-                Err(error)
+                return Err(error);
             }
-            answer => {
-                self.answer = Some(answer);
-                Ok(())
-            }
+            // Nothing better will come: the server has answered, and the reason is told now.
+            Verdict::Broken(error) => self.answer = Some(Err(error)),
+            Verdict::Answer(answer) => self.answer = Some(answer),
         }
+        Ok(())
     }
 
     /// The page about the answer.
@@ -196,7 +188,7 @@ impl Receiver {
                 quote: error.server().map(|server| (server.error(), ServerError::error_description(server))),
                 ..Page::new("Sign-in failed", "You may close this window and go back to the application.")
             },
-            _ => Page { ok: true, ..Page::new("Sign-in received", &self.success_message) },
+            _ => Page { ok: true, ..Page::new("Sign-in received", &self.app.success_message) },
         };
         page.render()
     }
@@ -211,29 +203,34 @@ impl Receiver {
         if self.is_answered() {
             return Err(Error::new(ErrorKind::InvalidRedirect, "the sign-in was answered already"));
         }
-        self.take(line, now)
+        match self.pending.judge(line, now) {
+            // A person may copy too little, or the address that was to be opened.
+            Verdict::Broken(error) => self.take(Verdict::Stray(error)),
+            verdict => self.take(verdict),
+        }
     }
 
-    /// The request that turns the answer into a token.
+    /// The machine that turns the answer into a token.
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::Authorization`] if the server sent the user back with an error,
-    /// [`ErrorKind::Expired`] if the answer came too late, [`ErrorKind::Timeout`] if there is none; its source then
-    /// says why what came instead was not the answer.
-    pub fn finish(self) -> Result<TokenRequest, Error> {
-        let late = |why| Error::new(ErrorKind::Timeout, format!("nobody signed in within the time allowed: {why}"));
+    /// The machine's: of kind [`ErrorKind::Authorization`] if the server sent the user back with an error,
+    /// [`ErrorKind::Expired`] if the answer came too late, [`ErrorKind::InvalidRedirect`] if it cannot be believed or
+    /// read, [`ErrorKind::Timeout`] if there is none; its source then says why what came instead was not the answer.
+    pub fn finish(self) -> FinishAuthorization {
+        let late =
+            |why: &str| Error::new(ErrorKind::Timeout, format!("nobody signed in within the time allowed: {why}"));
         let answer = self.answer.unwrap_or_else(|| {
             Err(match self.refused {
                 None => late("no answer came to the redirect URI"),
-                Some(error) => late("what came to the redirect URI was not the answer").with_source(error),
+                Some(error) => {
+                    let why = format!("what came to the redirect URI was not the answer: {}", error.message());
+                    late(&why).with_source(error)
+                }
             })
         });
-        let request = self.pending.redeem(&self.client, &answer?)?;
-        Ok(match &self.audience {
-            Some(audience) => request.audience(audience),
-            None => request,
-        })
+        let finish = FinishAuthorization::of_answer(self.pending, self.app.client(), answer);
+        self.app.token_audience.iter().fold(finish, |finish, audience| finish.audience(audience))
     }
 }
 

@@ -16,7 +16,6 @@ pub use discovery::Discovery;
 
 pub(crate) use address::{is_loopback, is_loopback_host};
 
-use crate::authorize::PendingAuthorization;
 use crate::json::{self, Object};
 use crate::{Deviations, Error, ErrorKind, Rotation};
 
@@ -171,18 +170,18 @@ impl ServerMetadata {
         Value::Object(members).to_string()
     }
 
-    /// The server as an authorization request recorded it: endpoints that change in between do not
-    /// matter to what is under way.
-    pub(crate) fn recorded(pending: &PendingAuthorization) -> Self {
+    /// A server of which only what a token request needs is known.
+    pub(crate) fn recorded(
+        issuer: &Issuer,
+        aliases: &Arc<[String]>,
+        token_endpoint: &Endpoint,
+        rotation: Rotation,
+        tolerated: Deviations,
+    ) -> Self {
         let mut endpoints = Endpoints::default();
-        endpoints.set("token_endpoint", pending.token_endpoint.clone());
-        Self(Arc::new(Inner {
-            aliases: pending.issuer_aliases.clone(),
-            rotation: pending.rotation,
-            tolerated: pending.tolerated,
-            endpoints,
-            ..Inner::new(pending.issuer.clone())
-        }))
+        endpoints.set("token_endpoint", token_endpoint.clone());
+        let aliases = aliases.clone();
+        Self(Arc::new(Inner { aliases, rotation, tolerated, endpoints, ..Inner::new(issuer.clone()) }))
     }
 
     fn edit(&mut self) -> &mut Inner {

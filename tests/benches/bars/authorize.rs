@@ -19,7 +19,11 @@ pub(crate) fn works() -> Vec<Work<'static>> {
     let client = Client::new("1234567890-demo.apps.googleusercontent.com");
     let ours = move || {
         let mut cx = Cx::new(Now::default(), [7; 32]);
-        AuthorizationRequest::new(&server, &client, REDIRECT_URI).scopes(SCOPES).start(&mut cx).unwrap()
+        grantflow_tests::at_once(
+            AuthorizationRequest::new(&server, &client, REDIRECT_URI).scopes(SCOPES).start(),
+            &mut cx,
+        )
+        .unwrap()
     };
     let server = ServerMetadata::google();
     let known = Known {

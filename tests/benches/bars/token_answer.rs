@@ -4,7 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use grantflow::exchange::Received;
-use grantflow::{AuthorizationRequest, Client, Cx, Issuer, Now, ServerMetadata, Timestamp, TokenRequest};
+use grantflow::{
+    AuthorizationRequest, Client, Cx, Issuer, Machine as _, Now, Reply, ServerMetadata, Step, Timestamp, TokenRequest,
+};
 use http::{HeaderValue, Response};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -56,10 +58,9 @@ pub(crate) fn with_id_token() -> Vec<Work<'static>> {
         .unwrap();
     let client = Client::new(CLIENT);
     let now = Now { wall: Timestamp::from_unix(NOW), ..Now::default() };
-    let authorization = AuthorizationRequest::new(&server, &client, "http://127.0.0.1:53682/")
-        .scopes("openid email profile")
-        .start(&mut Cx::new(now, [7; 32]))
-        .unwrap();
+    let authorization =
+        AuthorizationRequest::new(&server, &client, "http://127.0.0.1:53682/").scopes("openid email profile");
+    let authorization = grantflow_tests::at_once(authorization.start(), &mut Cx::new(now, [7; 32])).unwrap();
     let sent = |name: &str| {
         let (_, query) = authorization.url.split_once('?').unwrap();
         let (_, value) = url::form_urlencoded::parse(query.as_bytes()).find(|(known, _)| known == name).unwrap();
@@ -70,7 +71,12 @@ pub(crate) fn with_id_token() -> Vec<Work<'static>> {
     body["id_token"] = id_token(&nonce).into();
     let response = answer(body);
     let redirect = format!("code=c0de&state={}", sent("state"));
-    let ours = parse(authorization.pending.finish(&client, &redirect, now.wall).unwrap());
+    // The ID token of a refresh is read and checked as that of the sign-in.
+    let mut finish = authorization.pending.finish(&client, &redirect);
+    let mut cx = Cx::new(now, [7; 32]);
+    assert!(matches!(finish.resume(&mut cx, Reply::Start), Step::Do(_)));
+    let Step::Done(Ok(token)) = finish.resume(&mut cx, Reply::Http(response.clone())) else { panic!("no token") };
+    let ours = parse(TokenRequest::refresh(&server, &client, &token).unwrap());
     let copy = response.clone();
     vec![Work::new("grantflow", move || ours(&response)), Work::new("floor", move || floor(&copy, &nonce))]
 }

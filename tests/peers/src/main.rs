@@ -61,7 +61,7 @@ fn with_system_entropy() -> Work<'static> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).unwrap();
         let request = AuthorizationRequest::new(&server, &client, authorize::REDIRECT_URI).scopes(authorize::SCOPES);
-        request.start(&mut Cx::new(Now::default(), seed)).unwrap()
+        grantflow_tests::at_once(request.start(), &mut Cx::new(Now::default(), seed)).unwrap()
     })
 }
 

@@ -381,11 +381,10 @@ fn a_code_whose_answer_is_lost_is_not_sent_again<A: Adapter>() {
     let front = Front::start(Server::demo()).unwrap();
     let adapter = A::new();
     let request = AuthorizationRequest::new(&front.metadata(), &client(), demo::REDIRECT).scopes("read");
-    let authorization = request.start(&mut adapter.cx()).unwrap();
+    let authorization = adapter.run(request.start()).unwrap();
     let redirect = person::answer(&authorization.url).unwrap();
     front.server().fail(Place::Token, Fault::DropAfter);
-    let now = adapter.cx().now().wall;
-    let error = adapter.run(authorization.pending.finish(&client(), &redirect, now).unwrap().exchange()).unwrap_err();
+    let error = adapter.run(authorization.pending.finish(&client(), &redirect)).unwrap_err();
     assert_eq!((error.kind(), front.server().seen_at(Place::Token).len()), (ErrorKind::Transport, 1));
 }
 

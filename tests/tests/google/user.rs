@@ -13,7 +13,7 @@ use grantflow_tests::google::{
     ALICE, API_KEY, CLIENT_ID, CLIENT_SECRET, GRANTED, Place, REFRESH_TOKEN, UserTrouble, world,
 };
 use grantflow_tests::server::Wire;
-use grantflow_tests::{Fault, World, canary};
+use grantflow_tests::{Fault, World, at_once, canary};
 use serde_json::{Value, json};
 
 use super::{NOW, user, user_with};
@@ -39,13 +39,16 @@ fn the_forms_are_the_known_ones_apart_from_the_order_of_their_fields() {
     let refresh = refresh.scopes("openid https://www.googleapis.com/auth/userinfo.email");
     // 21.31: a code is sent as it was before it was percent-encoded in the redirect.
     let authorization =
-        AuthorizationRequest::new(&google, &client(), "http://127.0.0.1:47715").start(&mut world.cx()).unwrap();
+        at_once(AuthorizationRequest::new(&google, &client(), "http://127.0.0.1:47715").start(), &mut world.cx())
+            .unwrap();
     let stored = |name: &str| {
         let pairs = pairs(authorization.url.split_once('?').unwrap().1);
         pairs.into_iter().find(|(key, _)| key == name).unwrap().1
     };
     let redirect = format!("http://127.0.0.1:47715/?state={}&code=4%2F0Ademo-Code_xyz&scope=x", stored("state"));
-    let code = form(authorization.pending.finish(&client(), &redirect, NOW).unwrap());
+    let mut finish = authorization.pending.finish(&client(), &redirect);
+    let Step::Do(Effect::Http(call)) = finish.resume(&mut world.cx(), Reply::Start) else { panic!("no request") };
+    let code = String::from_utf8_lossy(call.open(Rules::V1).unwrap().request.body()).into_owned();
     // The verifier is random: here it is set to the one of RFC 7636, appendix B.
     let verifier = pairs(&code).into_iter().find(|(name, _)| name == "code_verifier").unwrap().1;
     let code = code.replace(&verifier, "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");

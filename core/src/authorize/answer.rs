@@ -1,0 +1,108 @@
+//! What comes to a redirect URI: its parameters, and the answer to an authorization request (RFC 6749, sections 4.1.2
+//! and 4.1.2.1; RFC 9207).
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+use url::form_urlencoded;
+
+use crate::{Error, ErrorKind, Secret, ServerError};
+
+/// The longest redirect to read.
+const MAX_REDIRECT: usize = 64 * 1024;
+
+/// The answer to one authorization request: an authorization code that came with the right `state` and from the right
+/// server. It is good for the [`PendingAuthorization`](super::PendingAuthorization) that received it and for no other.
+pub struct Answer {
+    pub(super) code: Secret,
+    pub(super) request: RequestId,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Answer(..)")
+    }
+}
+
+/// Which authorization request something belongs to: the digest of its `state`, from which nobody can make the `state`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct RequestId([u8; 32]);
+
+impl RequestId {
+    pub(super) fn of(state: &Secret) -> Self {
+        Self(Sha256::digest(state.expose()).into())
+    }
+
+    /// As 64 hexadecimal digits.
+    pub(super) fn name(self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// The parameters of an authorization response.
+#[derive(Default)]
+pub(super) struct Parameters {
+    pub(super) state: Option<Secret>,
+    pub(super) iss: Option<String>,
+    pub(super) code: Option<Secret>,
+    pub(super) error: Option<ServerError>,
+    /// A parameter other than `state` is there twice, which RFC 6749, section 3.1, forbids.
+    pub(super) repeated: bool,
+}
+
+impl Parameters {
+    /// Reads a URL, its query, the body of a form post, or `code#state`, which some servers show to be copied.
+    pub(super) fn parse(redirect: &str) -> Result<Self, Error> {
+        if redirect.len() > MAX_REDIRECT {
+            return Err(not_the_answer("it is longer than 64 KiB"));
+        }
+        // People copy the quotes and brackets around it too.
+        let redirect = redirect.trim_matches(|c: char| c.is_whitespace() || "\"'`<>".contains(c));
+        let query = redirect.split_once('?').map_or(redirect, |(_, query)| query);
+        let (query, fragment) = query.split_once('#').unwrap_or((query, ""));
+        let found = Self::read(query)?;
+        if found.state.is_none() && !fragment.is_empty() && !redirect.contains(['?', ':']) {
+            return Ok(Self { code: present(query), state: present(fragment), ..Self::default() });
+        }
+        Ok(found)
+    }
+
+    fn read(query: &str) -> Result<Self, Error> {
+        let (mut answer, mut description, mut uri, mut subtype, mut error) = (Self::default(), None, None, None, None);
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let again = match &*name {
+                "state" => {
+                    if answer.state.replace(value.into_owned().into()).is_some() {
+                        return Err(not_the_answer("it has a state twice"));
+                    }
+                    false
+                }
+                "code" => answer.code.replace(value.into_owned().into()).is_some(),
+                "iss" => answer.iss.replace(value.into_owned()).is_some(),
+                "error" => error.replace(value.into_owned()).is_some(),
+                "error_description" => description.replace(value.into_owned()).is_some(),
+                "error_uri" => uri.replace(value.into_owned()).is_some(),
+                "error_subtype" => subtype.replace(value.into_owned()).is_some(),
+                _ => false,
+            };
+            answer.repeated |= again;
+        }
+        answer.state = answer.state.filter(|state| !state.is_empty());
+        answer.code = answer.code.filter(|code| !code.is_empty());
+        answer.error = error.map(|error| ServerError {
+            error,
+            error_description: description,
+            error_uri: uri,
+            error_subtype: subtype,
+        });
+        Ok(answer)
+    }
+}
+
+fn present(text: &str) -> Option<Secret> {
+    Some(text).filter(|text| !text.is_empty()).map(Secret::from)
+}
+
+pub(super) fn not_the_answer(why: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::InvalidRedirect, why).during("reading what came to the redirect URI", None)
+}

@@ -1,0 +1,364 @@
+//! The authorization request and the machine that makes its URL (RFC 6749, section 4.1.1).
+//!
+//! ```text
+//! Begin ─Start─▶ Ended (the URL and what to remember; no effect is asked for)
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+use super::redirect_uri::check_redirect_uri;
+use super::{Authorization, PendingAuthorization, VERSION};
+use crate::exchange::{is_reserved, vschar};
+use crate::grant::check_resource;
+use crate::secret::wipe;
+use crate::{Client, Cx, Error, Machine, Reply, Scopes, Secret, ServerMetadata, Step};
+
+/// How long an authorization may take unless told.
+const LIFETIME: Duration = Duration::from_secs(600);
+
+/// What to ask of the user, on the way to a URL. PKCE with S256 and `state` are always there, a `nonce`
+/// whenever `openid` is asked.
+///
+/// ```
+/// use grantflow::{AuthorizationRequest, Client, Issuer, ServerMetadata};
+///
+/// let server = ServerMetadata::new(Issuer::new("https://as.example")?)
+///     .authorization_endpoint("https://as.example/authorize")?
+///     .token_endpoint("https://as.example/token")?;
+/// let client = Client::new("web-app");
+/// # fn run<M: grantflow::Machine>(mut machine: M) -> Result<M::Output, grantflow::Error> {
+/// #     let mut cx = grantflow::Cx::new(grantflow::Now::default(), [7; 32]);
+/// #     match machine.resume(&mut cx, grantflow::Reply::Start) { grantflow::Step::Done(result) => result, _ => panic!() }
+/// # }
+/// let machine = AuthorizationRequest::new(&server, &client, "https://app.example/callback")
+///     .scopes(["openid", "email"])
+///     .prompt("consent")
+///     .start();
+/// let authorization = run(machine)?; // by an adapter's transport or a driver of your own
+/// assert!(authorization.url.starts_with("https://as.example/authorize?response_type=code&"));
+/// // Send the user to `authorization.url`, keep `authorization.pending` in their session.
+/// # Ok::<(), grantflow::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct AuthorizationRequest {
+    server: ServerMetadata,
+    client: Client,
+    redirect_uri: Arc<str>,
+    scopes: Scopes,
+    code_verifier: Option<Secret>,
+    plain: bool,
+    max_age: Option<u64>,
+    resources: Vec<Box<str>>,
+    lifetime: Duration,
+    extras: Vec<(String, String)>,
+    error: Option<Error>,
+}
+
+/// Shows of the extra parameters only the names: a hint says who the user is.
+impl fmt::Debug for AuthorizationRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let extras: Vec<_> = self.extras.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("AuthorizationRequest")
+            .field("server", &self.server)
+            .field("client", &self.client)
+            .field("redirect_uri", &self.redirect_uri)
+            .field("scopes", &self.scopes)
+            .field("extras", &extras)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AuthorizationRequest {
+    /// Asks on behalf of `client`; the user comes back to `redirect_uri`, which must be registered at
+    /// the server: https, http on a loopback host, or a private scheme with a dot in it (RFC 8252,
+    /// section 7).
+    pub fn new(server: &ServerMetadata, client: &Client, redirect_uri: impl Into<Arc<str>>) -> Self {
+        Self {
+            server: server.clone(),
+            client: client.clone(),
+            redirect_uri: redirect_uri.into(),
+            scopes: Scopes::default(),
+            code_verifier: None,
+            plain: false,
+            max_age: None,
+            resources: Vec::new(),
+            lifetime: LIFETIME,
+            extras: Vec::new(),
+            error: None,
+        }
+    }
+
+    /// Asks for these scopes (RFC 6749, section 3.3).
+    pub fn scopes(mut self, scopes: impl Into<Scopes>) -> Self {
+        self.scopes = scopes.into();
+        self
+    }
+
+    /// `prompt`: what the server must show, such as `consent`, `select_account`, `login` or `none`.
+    pub fn prompt(self, prompt: &str) -> Self {
+        self.extra("prompt", prompt)
+    }
+
+    /// `login_hint`: who is expected to sign in.
+    pub fn login_hint(self, hint: &str) -> Self {
+        self.extra("login_hint", hint)
+    }
+
+    /// `access_type`: `offline` gets a refresh token from Google.
+    pub fn access_type(self, access_type: &str) -> Self {
+        self.extra("access_type", access_type)
+    }
+
+    /// `include_granted_scopes`: the token is to cover what was granted to Google web clients before.
+    pub fn include_granted_scopes(self, include: bool) -> Self {
+        self.extra("include_granted_scopes", if include { "true" } else { "false" })
+    }
+
+    /// `hd`: the Google Workspace domain to offer accounts of. Check the ID token's `hd` afterwards.
+    pub fn hd(self, domain: &str) -> Self {
+        self.extra("hd", domain)
+    }
+
+    /// `max_age`: how long ago the user may have signed in, to the second. With `openid`, the ID token's
+    /// `auth_time` is checked against it.
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = Some(age.as_secs());
+        self
+    }
+
+    /// `resource`: the address of the protected resource that the token is for; may be called several times
+    /// (RFC 8707, section 2.1). The token request names the same resources, unless
+    /// [`FinishAuthorization::resource`](super::FinishAuthorization::resource) says otherwise.
+    pub fn resource(mut self, resource: &str) -> Self {
+        if let Err(error) = check_resource(resource) {
+            self.error.get_or_insert(error);
+        }
+        self.resources.push(resource.into());
+        self
+    }
+
+    /// Sets any other parameter; given twice, the later value holds, and an empty value removes it. Those that make
+    /// the flow safe cannot be set by this. `max_age` and `resource` do what [`max_age`](Self::max_age) and
+    /// [`resource`](Self::resource) do.
+    pub fn extra(mut self, name: &str, value: &str) -> Self {
+        match (name, value.parse()) {
+            ("resource", _) if !value.is_empty() => return self.resource(value),
+            ("resource", _) => self.resources.clear(),
+            ("max_age", _) if value.is_empty() => self.max_age = None,
+            ("max_age", Ok(seconds)) => return self.max_age(Duration::from_secs(seconds)),
+            ("max_age", Err(_)) => return self.fail("max_age is no whole number of seconds"),
+            _ => {}
+        }
+        if is_reserved(name) || matches!(name, "scope" | "request" | "request_uri") {
+            return self.fail(format!("the parameter {name} cannot be set as an extra one"));
+        }
+        // RFC 6749, section 8.2.
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) {
+            return self.fail("the name of a parameter holds more than letters, digits and -._");
+        }
+        self.extras.retain(|(known, _)| known != name);
+        if !value.is_empty() {
+            self.extras.push((name.to_owned(), value.to_owned()));
+        }
+        self
+    }
+
+    fn fail(mut self, why: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        self.error.get_or_insert(Error::config(why));
+        self
+    }
+
+    /// Uses this `code_verifier` (RFC 7636, section 4.1: 43 to 128 letters, digits or `-._~`) instead of
+    /// a random one. It must be good for this one request only.
+    pub fn code_verifier(mut self, verifier: impl Into<Secret>) -> Self {
+        self.code_verifier = Some(verifier.into());
+        self
+    }
+
+    /// Sends the verifier itself as the challenge (`plain`), which protects less. Only for servers that
+    /// cannot do S256.
+    pub fn plain_code_challenge(mut self) -> Self {
+        self.plain = true;
+        self
+    }
+
+    /// How long the user may take; 10 minutes unless told.
+    pub fn lifetime(mut self, time: Duration) -> Self {
+        self.lifetime = time;
+        self
+    }
+
+    /// The machine that draws state, verifier and nonce, and makes the URL. It asks for no effect and is done at once:
+    /// a caller without a driver resumes it once, with [`Reply::Start`].
+    pub fn start(self) -> StartAuthorization {
+        StartAuthorization(Some(self))
+    }
+
+    fn begin(self, cx: &mut Cx) -> Result<Authorization, Error> {
+        let Self { server, client, redirect_uri, scopes, error, .. } = &self;
+        error.clone().map_or(Ok(()), Err)?;
+        client.check_issuer(server.issuer())?;
+        vschar("client_id", client.id())?;
+        check_redirect_uri(redirect_uri)?;
+        scopes.check()?;
+        let method = self.code_challenge_method();
+        if server.lacks_code_challenge_method(method) {
+            return Err(Error::config(format!("the server does not know the PKCE method {method}")));
+        }
+        let code_verifier = match &self.code_verifier {
+            Some(verifier) => check_verifier(verifier)?.clone(),
+            None => token(cx, "pkce verifier")?,
+        };
+        let state = token(cx, "state")?;
+        let nonce = if scopes.contains("openid") { Some(token(cx, "nonce")?) } else { None };
+        let url = self.url(&state, &code_verifier, nonce.as_ref())?;
+        let pending = PendingAuthorization {
+            version: VERSION,
+            state,
+            nonce,
+            code_verifier,
+            issuer: server.issuer().clone(),
+            issuer_aliases: server.issuer_aliases(),
+            iss_required: server.promises_iss(),
+            token_endpoint: server.token()?.clone(),
+            client_id: client.shared_id(),
+            rotation: server.rotation(),
+            tolerated: server.tolerated(),
+            redirect_uri: self.redirect_uri,
+            scopes: self.scopes,
+            max_age: self.max_age,
+            resources: self.resources,
+            made_at: cx.now().wall,
+            lifetime: self.lifetime,
+        };
+        Ok(Authorization { url, pending })
+    }
+
+    fn code_challenge_method(&self) -> &'static str {
+        if self.plain { "plain" } else { "S256" }
+    }
+
+    fn url(&self, state: &Secret, code_verifier: &Secret, nonce: Option<&Secret>) -> Result<String, Error> {
+        let Self { server, client, redirect_uri, scopes, .. } = self;
+        let mut digest = [0; 43];
+        let challenge = if self.plain { code_verifier.expose() } else { s256(code_verifier, &mut digest) };
+        let endpoint = server.authorization()?.as_str();
+        let length = endpoint.len().saturating_add(redirect_uri.len()).saturating_add(scopes.as_str().len());
+        let mut url = String::with_capacity(length.saturating_add(512));
+        url.push_str(endpoint);
+        url.push_str(if endpoint.contains('?') { "&" } else { "?" });
+        url.push_str("response_type=code&client_id=");
+        push_encoded(&mut url, client.id());
+        url.push_str("&redirect_uri=");
+        push_encoded(&mut url, redirect_uri);
+        if !scopes.is_empty() {
+            url.push_str("&scope=");
+            push_encoded(&mut url, scopes.as_str());
+        }
+        let method = self.code_challenge_method();
+        for part in ["&state=", state.expose(), "&code_challenge=", challenge, "&code_challenge_method=", method] {
+            url.push_str(part);
+        }
+        if let Some(nonce) = nonce {
+            url.push_str("&nonce=");
+            url.push_str(nonce.expose());
+        }
+        if let Some(seconds) = self.max_age {
+            url.push_str("&max_age=");
+            url.push_str(&seconds.to_string());
+        }
+        for resource in &self.resources {
+            url.push_str("&resource=");
+            push_encoded(&mut url, resource);
+        }
+        for (name, value) in &self.extras {
+            ["&", name, "="].into_iter().for_each(|part| url.push_str(part));
+            push_encoded(&mut url, value);
+        }
+        Ok(url)
+    }
+}
+
+/// The machine that makes the URL of an authorization request: see [`AuthorizationRequest::start`].
+#[derive(Debug)]
+pub struct StartAuthorization(Option<AuthorizationRequest>);
+
+impl Machine for StartAuthorization {
+    type Output = Authorization;
+
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Authorization> {
+        Step::Done(match (self.0.take(), reply) {
+            (Some(request), Reply::Start) => {
+                request.begin(cx).map_err(|error| error.during("making the authorization request", None))
+            }
+            _ => Err(Error::misuse("starting an authorization")),
+        })
+    }
+}
+
+/// Form-encodes a value. What needs no encoding, which is most of it, is copied in long runs.
+fn push_encoded(url: &mut String, value: &str) {
+    let mut done: usize = 0;
+    for (at, byte) in value.bytes().enumerate() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'*' | b'-' | b'.' | b'_') {
+            continue;
+        }
+        url.push_str(value.get(done..at).unwrap_or_default());
+        match byte {
+            b' ' => url.push('+'),
+            _ => [b'%', hex(byte >> 4), hex(byte & 15)].into_iter().for_each(|byte| url.push(char::from(byte))),
+        }
+        done = at.saturating_add(1);
+    }
+    url.push_str(value.get(done..).unwrap_or_default());
+}
+
+/// The digit for a value below 16.
+fn hex(value: u8) -> u8 {
+    value.wrapping_add(if value < 10 { b'0' } else { b'A' - 10 })
+}
+
+/// 32 random bytes as 43 characters.
+fn token(cx: &mut Cx, label: &'static str) -> Result<Secret, Error> {
+    let mut bytes = cx.random::<32>(label)?;
+    let text = URL_SAFE_NO_PAD.encode(bytes.as_slice());
+    wipe(&mut bytes);
+    Ok(text.into())
+}
+
+/// The S256 challenge (RFC 7636, section 4.2).
+fn s256<'a>(verifier: &Secret, buffer: &'a mut [u8; 43]) -> &'a str {
+    let digest = Sha256::digest(verifier.expose());
+    // 32 bytes are always 43 characters.
+    let _ = URL_SAFE_NO_PAD.encode_slice(digest, buffer);
+    std::str::from_utf8(buffer).unwrap_or_default()
+}
+
+fn check_verifier(verifier: &Secret) -> Result<&Secret, Error> {
+    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let text = verifier.expose();
+    if (43..=128).contains(&text.len()) && text.bytes().all(unreserved) {
+        return Ok(verifier);
+    }
+    Err(Error::config("the code_verifier is not 43 to 128 letters, digits or -._~"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_form_encoded() {
+        for value in ["", "plain-._*", "a b+c/d?e&f=g%", "ä€\u{1f600}x", " ", "~"] {
+            let mut text = String::new();
+            push_encoded(&mut text, value);
+            assert_eq!(text, url::form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>());
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The redirect URI of an installed application, before its port is known (RFC 8252, section 7.3).
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use url::Url;
+
+use crate::Error;
+
+/// The redirect URI, but for its port.
+#[derive(Clone, Debug)]
+pub(super) struct Redirect {
+    pub(super) host: Host,
+    /// 0 for any free one.
+    pub(super) port: u16,
+    pub(super) path: String,
+    pub(super) trailing_slash: bool,
+    /// As it was registered, which may leave out the port 80 or have a query.
+    pub(super) registered: Option<String>,
+    /// Whether the server knows no other ports than those registered.
+    pub(super) fixed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Host {
+    Localhost,
+    Ip(IpAddr),
+}
+
+impl Host {
+    pub(super) fn parse(host: &str) -> Option<Self> {
+        if host == "localhost" {
+            return Some(Self::Localhost);
+        }
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        bare.parse().ok().filter(IpAddr::is_loopback).map(Self::Ip)
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Localhost => f.write_str("localhost"),
+            Self::Ip(IpAddr::V4(ip)) => write!(f, "{ip}"),
+            Self::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]"),
+        }
+    }
+}
+
+impl Default for Redirect {
+    /// `http://127.0.0.1:{any free port}/`.
+    fn default() -> Self {
+        Self {
+            host: Host::Ip(Ipv4Addr::LOCALHOST.into()),
+            port: 0,
+            path: "/".into(),
+            trailing_slash: true,
+            registered: None,
+            fixed: false,
+        }
+    }
+}
+
+impl Redirect {
+    /// The redirect URI with this port, and the same parsed.
+    pub(super) fn uri(&self, port: u16) -> Result<(String, Url), Error> {
+        let Self { host, path, .. } = self;
+        let path = if self.trailing_slash { path } else { path.trim_end_matches('/') };
+        let uri = match &self.registered {
+            Some(uri) if port == self.port => uri.clone(),
+            _ => format!("http://{host}:{port}{path}"),
+        };
+        let url = Url::parse(&uri).map_err(|e| Error::config("the redirect URI is no address").with_source(e))?;
+        // A browser asks for the path in its normal form, and servers compare it as it is written.
+        let normal = if path.is_empty() { "/" } else { path };
+        if self.registered.is_none() && (url.path() != normal || url.query().is_some() || url.fragment().is_some()) {
+            return Err(Error::config("the path of the redirect URI must begin with / and need no encoding"));
+        }
+        Ok((uri, url))
+    }
+}
