@@ -50,6 +50,7 @@ pub mod jose;
 mod json;
 pub mod loopback;
 pub mod machine;
+pub mod proxy;
 mod revoke;
 mod secret;
 mod server;

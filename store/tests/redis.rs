@@ -79,12 +79,52 @@ fn an_async_store_serves_another_runtime_after_the_first_has_ended() {
         store.try_lease(&key(), LEASE).await.unwrap().unwrap()
     });
     drop(first);
-    // Nobody is left to give it back: it ends by itself.
+    // Its runtime cannot give it back any more: the next who asks for it does.
     drop(lease);
     Runtime::new().unwrap().block_on(async {
         assert_eq!(store.load(&key()).await.unwrap().unwrap().version, 1);
+        let lease = store.try_lease(&key(), LEASE).await.unwrap().expect("it was given back");
         assert!(store.try_lease(&key(), LEASE).await.unwrap().is_none());
+        drop(lease);
     });
+}
+
+#[test]
+fn a_runtime_that_nobody_drives_any_more_holds_up_no_other_one() {
+    use grantflow_store::AsyncStore as _;
+    let Some(server) = RedisServer::start() else { return };
+    let store = AsyncRedisStore::new(&server.address()).unwrap().response_timeout(Duration::from_millis(300));
+    let facade = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let [idle, other] = [facade(), facade()];
+    idle.block_on(async { drop(store.try_lease(&key(), LEASE).await.unwrap().unwrap()) });
+    // The connection and the way back of the lease lie there.
+    let start = Instant::now();
+    let lease = other.block_on(store.try_lease(&key(), LEASE)).unwrap().expect("another gives it back");
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(idle.block_on(store.try_lease(&key(), LEASE)).unwrap().is_none(), "the old owner gave back its own only");
+    drop(lease);
+}
+
+/// A server that takes connections and never answers, in the middle of whose greeting a runtime is left.
+#[test]
+fn a_server_that_hangs_while_one_connects_holds_up_nobody_without_end() {
+    use grantflow_store::AsyncStore as _;
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = format!("redis://{}", silent.local_addr().unwrap());
+    let short = Duration::from_millis(200);
+    let blocking = RedisStore::new(&address).unwrap().connect_timeout(short).response_timeout(short);
+    let store = AsyncRedisStore::new(&address).unwrap().connect_timeout(short).response_timeout(short);
+    let facade = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let left = store.clone();
+    let connecting = facade.spawn(async move { left.load(&key()).await.map(drop) });
+    facade.block_on(async { tokio::time::sleep(Duration::from_millis(20)).await });
+    for store in [Arc::new(blocking) as Arc<dyn Store>, awaited(store)] {
+        let start = Instant::now();
+        assert_eq!(store.load(&key()).unwrap_err().kind(), FailureKind::Timeout);
+        assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+        assert!(store.try_lease(&key(), LEASE).is_err());
+    }
+    drop((connecting, facade));
 }
 
 #[test]

@@ -9,7 +9,6 @@ use http::header::{
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Method, Request, RequestBuilder, Response, StatusCode, Url};
 
-use crate::tls::Roots;
 use crate::{TokenManager, TokenRef};
 
 /// How many redirects are followed.
@@ -50,31 +49,37 @@ pub enum AuthorizedError {
 }
 
 impl AuthorizedClient {
-    /// A client with reqwest's defaults, for these hosts: see [`Hosts`].
+    /// A client with the TLS, the proxies and the user agent of the manager's transport, for these hosts: see
+    /// [`Hosts`].
     ///
     /// # Errors
     ///
     /// If the client cannot be made.
     pub fn new(tokens: TokenManager, hosts: impl Into<Hosts>) -> Result<Self, AuthorizedError> {
-        let tls = crate::tls::config(Roots::default())?;
-        Self::with_builder(|| Client::builder().tls_backend_preconfigured(tls.clone()), tokens, hosts)
+        Self::with_builder(tokens, hosts, |builder| builder)
     }
 
-    /// A client that begins with what `builder` makes; it is called once for each of the clients inside. Which
-    /// redirects are followed is not its to say, nor is the proxy of requests to this machine: they have none.
+    /// The same with a client that is adjusted: `adjust` gets what
+    /// [`Transport::client_builder`](crate::Transport::client_builder) gives, and is called once for each of the
+    /// clients inside. Which redirects are followed is not its to say, nor is the proxy of requests to this machine:
+    /// they have none.
     ///
     /// # Errors
     ///
     /// If the client cannot be made.
     pub fn with_builder(
-        builder: impl Fn() -> ClientBuilder,
         tokens: TokenManager,
         hosts: impl Into<Hosts>,
+        adjust: impl Fn(ClientBuilder) -> ClientBuilder,
     ) -> Result<Self, AuthorizedError> {
-        // It would log the token.
-        let builder = || builder().redirect(Policy::none()).referer(false).connection_verbose(false);
+        let builder = || {
+            let builder = adjust(tokens.transport().client_builder());
+            // It would log the token.
+            builder.redirect(Policy::none()).referer(false).connection_verbose(false)
+        };
         let public = builder().https_only(true).build()?;
-        Ok(Self { public, local: builder().no_proxy().build()?, tokens, hosts: hosts.into() })
+        let local = builder().no_proxy().build()?;
+        Ok(Self { public, local, tokens, hosts: hosts.into() })
     }
 
     /// Begins a request, for [`send`](Self::send). It gets no token if it is sent by itself.

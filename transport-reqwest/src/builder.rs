@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use grantflow::proxy::{Proxies, Proxy};
 use grantflow::{Error, ErrorKind, Event};
-use reqwest::{ClientBuilder, Proxy, redirect, retry};
+use reqwest::{ClientBuilder, redirect, retry};
 use rustls::ClientConfig;
 
 use crate::Transport;
@@ -32,7 +33,7 @@ const USER_AGENT: &str = concat!("grantflow-reqwest/", env!("CARGO_PKG_VERSION")
 #[must_use = "build() makes the transport"]
 pub struct Builder {
     http: Option<Box<dyn Fn() -> ClientBuilder + Send>>,
-    proxy: Option<Proxy>,
+    proxies: Option<Proxies>,
     connect_timeout: Duration,
     roots: Roots,
     user_agent: Option<String>,
@@ -44,7 +45,7 @@ impl Default for Builder {
     fn default() -> Self {
         Self {
             http: None,
-            proxy: None,
+            proxies: None,
             connect_timeout: CONNECT,
             roots: Roots::default(),
             user_agent: None,
@@ -57,19 +58,26 @@ impl Default for Builder {
 impl Builder {
     /// Begins with what this makes: a local address, a DNS resolver, keep-alive. It is called once for each
     /// of the few clients inside. Redirects, retries, TLS, decompression and the connect timeout are this
-    /// crate's all the same, as is the proxy of calls to this machine.
+    /// crate's all the same, as is the proxy of calls to this machine. Proxies that it names are asked first, and
+    /// then those that the environment names, unless [`no_proxy`](Self::no_proxy) or [`proxy`](Self::proxy) is called.
     pub fn http(mut self, builder: impl Fn() -> ClientBuilder + Send + 'static) -> Self {
         self.http = Some(Box::new(builder));
         self
     }
 
     /// Uses this proxy for public addresses, such as `http://user:password@proxy.example:3128`, in place of
-    /// the one that the environment may name. It sees which hosts are called, and nothing else.
+    /// those that the environment names: see [`Proxy::new`]. It sees which hosts are called, and nothing else.
     pub fn proxy(mut self, address: &str) -> Self {
-        match Proxy::all(address) {
-            Ok(proxy) => self.proxy = Some(proxy),
-            Err(_) => self.fail(Error::new(ErrorKind::Config, "the proxy's address cannot be used")),
+        match Proxy::new(address) {
+            Ok(proxy) => self.proxies = Some(Proxies::all(proxy)),
+            Err(error) => self.fail(error),
         }
+        self
+    }
+
+    /// Uses no proxy, whatever the environment names.
+    pub fn no_proxy(mut self) -> Self {
+        self.proxies = Some(Proxies::default());
         self
     }
 
@@ -116,24 +124,34 @@ impl Builder {
         if let Some(error) = self.error {
             return Err(error);
         }
-        let tls = tls::config(std::mem::take(&mut self.roots))?;
+        let (told, environment) = match self.proxies.take() {
+            Some(proxies) => (true, proxies),
+            None => (false, Proxies::from_env(|name| std::env::var_os(name))?),
+        };
+        let own = Own {
+            tls: tls::config(std::mem::take(&mut self.roots))?,
+            proxies: environment,
+            user_agent: self.user_agent.take(),
+            connect_timeout: self.connect_timeout,
+        };
         let public = || {
-            let builder = self.client(&tls).https_only(true);
-            match &self.proxy {
-                Some(proxy) => builder.no_proxy().proxy(proxy.clone()),
-                None => builder,
-            }
+            let builder = self.client(&own).https_only(true);
+            let builder = if told || self.http.is_none() { builder.no_proxy() } else { builder };
+            // Without one of ours, reqwest would read the environment in a way of its own.
+            builder.proxy(own.proxy())
         };
         let clients = Clients {
             pooled: finish(public())?,
             fresh: finish(public().pool_max_idle_per_host(0))?,
-            local: finish(self.client(&tls).pool_max_idle_per_host(0).no_proxy())?,
+            local: finish(self.client(&own).pool_max_idle_per_host(0).no_proxy())?,
         };
-        Ok(Transport::with(clients, self.watch))
+        // Which of a caller's own was asked is not known.
+        let named = told || self.http.is_none();
+        Ok(Transport::with(clients, own, named, self.watch))
     }
 
-    fn client(&self, tls: &ClientConfig) -> ClientBuilder {
-        let builder = match (&self.http, &self.user_agent) {
+    fn client(&self, own: &Own) -> ClientBuilder {
+        let builder = match (&self.http, &own.user_agent) {
             (Some(http), None) => http(),
             (Some(http), Some(name)) => http().user_agent(name),
             (None, name) => ClientBuilder::new().user_agent(name.as_deref().unwrap_or(USER_AGENT)),
@@ -146,16 +164,46 @@ impl Builder {
             .no_brotli()
             .no_zstd()
             .no_deflate()
-            .connect_timeout(self.connect_timeout)
+            .connect_timeout(own.connect_timeout)
             // It would log what is sent.
             .connection_verbose(false)
             // A call that must not be repeated needs a connection of its own, which HTTP/2 does not give.
             .http1_only()
-            .tls_backend_preconfigured(tls.clone())
+            .tls_backend_preconfigured(own.tls.clone())
     }
 
     fn fail(&mut self, error: Error) {
         self.error.get_or_insert(error);
+    }
+}
+
+/// What is this crate's own in each client, be it one of a transport's or one for a caller's requests.
+pub(crate) struct Own {
+    tls: ClientConfig,
+    pub(crate) proxies: Proxies,
+    user_agent: Option<String>,
+    connect_timeout: Duration,
+}
+
+impl Own {
+    /// The proxies, as reqwest asks for them.
+    fn proxy(&self) -> reqwest::Proxy {
+        let proxies = self.proxies.clone();
+        reqwest::Proxy::custom(move |url| {
+            let target = url.as_str().parse().ok()?;
+            proxies.of(&target).map(|proxy| proxy.url().expose().to_owned())
+        })
+    }
+
+    /// A client for requests of a caller's own, to be adjusted.
+    pub(crate) fn client(&self) -> ClientBuilder {
+        ClientBuilder::new()
+            .user_agent(self.user_agent.as_deref().unwrap_or(USER_AGENT))
+            .connect_timeout(self.connect_timeout)
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .proxy(self.proxy())
+            .tls_backend_preconfigured(self.tls.clone())
     }
 }
 

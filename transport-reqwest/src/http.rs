@@ -12,7 +12,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use grantflow::machine::{FailureKind, Reach, Repeat, Rules};
 use grantflow::{Call, Failure, Now};
+use http::HeaderValue;
+use http::header::ACCEPT_ENCODING;
 use http_body::{Frame, SizeHint};
+use rustls::CertificateError;
 use zeroize::Zeroizing;
 
 use crate::Transport;
@@ -36,6 +39,11 @@ pub(crate) async fn send(transport: &Transport, call: Call) -> Result<http::Resp
         (_, Repeat::Freely) => &clients.pooled,
         _ => &clients.fresh,
     };
+    let proxy = match call.reach {
+        Reach::Local => None,
+        _ => transport.proxy_name(call.request.uri()),
+    };
+    call.request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     // Without a body, nothing tells when writing begins.
     let begun = Arc::new(AtomicBool::new(call.request.body().is_empty()));
     let (parts, body) = call.take_request().into_parts();
@@ -57,9 +65,9 @@ pub(crate) async fn send(transport: &Transport, call: Call) -> Result<http::Resp
         }
         Ok(Err(error)) => {
             let sent = begun.load(Ordering::Acquire) && !error.is_connect() && !error.is_builder();
-            Err(failure(sent, kind_of(&error), Cause(error.without_url())))
+            Err(failure(sent, kind_of(&error), Cause { error: error.without_url(), proxy }))
         }
-        Err(elapsed) => Err(failure(begun.load(Ordering::Acquire), FailureKind::Timeout, elapsed)),
+        Err(_) => Err(failure(begun.load(Ordering::Acquire), FailureKind::Timeout, TimeIsUp { proxy })),
     }
 }
 
@@ -113,19 +121,49 @@ fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a 
 
 /// What went wrong, in the words of whoever saw it first; the rest is the source.
 #[derive(Debug)]
-struct Cause(reqwest::Error);
+struct Cause {
+    error: reqwest::Error,
+    /// The proxy on the way, whose failure it may be.
+    proxy: Option<String>,
+}
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        sources(&self.0).last().map_or(Ok(()), |root| fmt::Display::fmt(root, f))
+        on_the_way(f, self.proxy.as_deref())?;
+        sources(&self.error).last().map_or(Ok(()), |root| fmt::Display::fmt(root, f))?;
+        let unknown =
+            |error: &rustls::Error| matches!(error, rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        if sources(&self.error).filter_map(|error| error.downcast_ref()).any(unknown) {
+            f.write_str(crate::tls::UNKNOWN_ISSUER)?;
+        }
+        Ok(())
     }
 }
 
 impl StdError for Cause {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&self.0)
+        Some(&self.error)
     }
 }
+
+fn on_the_way(f: &mut fmt::Formatter<'_>, proxy: Option<&str>) -> fmt::Result {
+    proxy.map_or(Ok(()), |proxy| write!(f, "through the proxy {proxy}: "))
+}
+
+/// The time of the call is over.
+#[derive(Debug)]
+struct TimeIsUp {
+    proxy: Option<String>,
+}
+
+impl fmt::Display for TimeIsUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        on_the_way(f, self.proxy.as_deref())?;
+        f.write_str("deadline has elapsed")
+    }
+}
+
+impl StdError for TimeIsUp {}
 
 /// The body of a request. HTTP/1.1 takes it before it writes the first byte of the request's head, and only
 /// once there is a connection. So this is where it is known whether the request may have been sent, and

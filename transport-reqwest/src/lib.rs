@@ -46,8 +46,8 @@
 //! - Dropping a future closes its connections at once. A name that is being looked up and a file that is
 //!   being read go on to their end on tokio's threads for blocking work, and then nobody hears of it.
 //! - Bodies that are sent, files and tokens are wiped from memory; the buffers of reqwest and rustls are not.
-//! - A program that has no other use for reqwest's own TLS must give it a provider before it builds
-//!   clients of its own: this crate turns on reqwest's feature `rustls-no-provider`.
+//! - This crate turns on reqwest's feature `rustls-no-provider`: where nothing else gives reqwest a provider of
+//!   cryptography, `reqwest::Client::new()` panics. [`Transport::client_builder`] makes clients that have one.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

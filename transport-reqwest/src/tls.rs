@@ -11,6 +11,13 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
+/// What to do about a certificate that nobody known has signed.
+pub(crate) const UNKNOWN_ISSUER: &str = " (no known authority has signed the server's certificate: if it is one of your own, \
+    name its root certificate by `Builder::root_certificate_pem`)";
+/// What to do where the platform has no root certificates.
+const NO_ROOTS: &str = "(where the system has none, name them by `Builder::root_certificate_pem`, or turn on feature \
+    bundled-roots and call `Builder::bundled_roots`)";
+
 /// Whom to trust.
 #[derive(Default)]
 pub(crate) struct Roots {
@@ -58,7 +65,10 @@ impl Roots {
             return Ok(made.build().map_err(|e| rustls::Error::General(e.to_string()))?);
         }
         #[cfg(not(target_os = "android"))]
-        return Ok(Arc::new(Verifier::new_with_extra_roots(self.extra.iter().cloned(), provider.clone())?));
+        return match Verifier::new_with_extra_roots(self.extra.iter().cloned(), provider.clone()) {
+            Ok(verifier) => Ok(Arc::new(verifier)),
+            Err(error) => Err(rustls::Error::General(format!("the platform's root certificates: {error} {NO_ROOTS}"))),
+        };
         #[cfg(target_os = "android")]
         if self.extra.is_empty() {
             Ok(Arc::new(Verifier::new(provider.clone())?))

@@ -8,6 +8,7 @@ use grantflow::machine::{Os, Platform};
 use grantflow::{Cx, Error, ErrorKind, Event, Machine, Now, Timestamp};
 use tokio::time::Instant;
 
+use crate::builder::Own;
 use crate::{Builder, driver, runtime};
 
 /// Carries out what machines ask for, on `reqwest` and `tokio`. Cheap to clone; make one and share it.
@@ -18,6 +19,9 @@ pub struct Transport(Arc<Inner>, #[cfg(feature = "store")] Option<Arc<dyn grantf
 
 struct Inner {
     clients: Clients,
+    own: Own,
+    /// Whether its proxies are the only ones.
+    named: bool,
     watch: Option<Watch>,
     origin: Instant,
 }
@@ -35,12 +39,13 @@ pub(crate) struct Clients {
 }
 
 impl Transport {
-    /// A transport with the defaults: the platform's root certificates, the proxy that the environment
-    /// names, 10 s to connect.
+    /// A transport with the defaults: the platform's root certificates, the proxies that the environment
+    /// names (see [`Proxies::from_env`](grantflow::proxy::Proxies::from_env)), 10 s to connect.
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::Config`] if the HTTP client cannot be made of them.
+    /// Of kind [`ErrorKind::Config`] if the HTTP client cannot be made of them, or the environment names a proxy that
+    /// cannot be used.
     pub fn new() -> Result<Self, Error> {
         Builder::default().build()
     }
@@ -50,8 +55,8 @@ impl Transport {
         Builder::default()
     }
 
-    pub(crate) fn with(clients: Clients, watch: Option<Watch>) -> Self {
-        let inner = Arc::new(Inner { clients, watch, origin: Instant::now() });
+    pub(crate) fn with(clients: Clients, own: Own, named: bool, watch: Option<Watch>) -> Self {
+        let inner = Arc::new(Inner { clients, own, named, watch, origin: Instant::now() });
         Self(
             inner,
             #[cfg(feature = "store")]
@@ -144,6 +149,28 @@ impl Transport {
             Os::Unix
         };
         Platform { os, home: std::env::home_dir().filter(|path| !path.as_os_str().is_empty()) }
+    }
+
+    /// A builder of reqwest for clients of your own, with this transport's TLS, proxies, user agent and time to
+    /// connect, over HTTP/1.1. It follows no redirects unless told to.
+    ///
+    /// A builder from [`reqwest::Client::builder`] needs a provider of cryptography for TLS, which this crate leaves to
+    /// the program: where there is none, `build` panics. This one has it.
+    ///
+    /// ```
+    /// # fn main_() -> Result<(), Box<dyn std::error::Error>> {
+    /// let transport = grantflow_reqwest::Transport::new()?;
+    /// let client = transport.client_builder().build()?;
+    /// # let _ = client;
+    /// # Ok(()) }
+    /// ```
+    pub fn client_builder(&self) -> reqwest::ClientBuilder {
+        self.0.own.client()
+    }
+
+    /// The proxy for a public address, without its password, if it is known.
+    pub(crate) fn proxy_name(&self, target: &http::Uri) -> Option<String> {
+        self.0.named.then(|| self.0.own.proxies.of(target)).flatten().map(ToString::to_string)
     }
 
     pub(crate) fn clients(&self) -> &Clients {

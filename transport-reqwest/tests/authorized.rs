@@ -15,10 +15,12 @@ use axum::Router;
 use bytes::Bytes;
 use counting::{manager, tokens};
 use grantflow::google::api_key;
-use grantflow::source::Credential;
+use grantflow::source::{Credential, Want};
 use grantflow::{Challenge, ErrorKind, Hosts, Token};
-use grantflow_reqwest::reqwest::{Body, Client, Method, Proxy};
+use grantflow_reqwest::reqwest::redirect::Policy;
+use grantflow_reqwest::reqwest::{Body, ClientBuilder, Method, Proxy};
 use grantflow_reqwest::{AuthorizedClient, AuthorizedError, TokenManager, Transport};
+use grantflow_tests::counting::Counting;
 use http::request::Parts;
 use http::{Response, header};
 use tls_end::TlsEnd;
@@ -141,10 +143,9 @@ async fn a_redirect_to_elsewhere_is_the_answer_and_nobody_there_hears_of_it() {
     let (elsewhere, others) = api("token-1").await;
     let (address, seen) = answering(move |_| sent_on(302, &format!("http://{elsewhere}/"))).await;
     let (_, tokens) = tokens(9);
-    // Whatever the builder says. It has no provider of its own here.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = || Client::builder().redirect(grantflow_reqwest::reqwest::redirect::Policy::limited(5));
-    let api = AuthorizedClient::with_builder(builder, tokens, [address.to_string()]).unwrap();
+    // Whatever the builder says.
+    let builder = |builder: ClientBuilder| builder.redirect(Policy::limited(5));
+    let api = AuthorizedClient::with_builder(tokens, [address.to_string()], builder).unwrap();
     let response = api.send(api.get(&url(address))).await.unwrap();
     assert_eq!(response.status(), 302);
     assert_eq!((seen.len(), others.len()), (1, 0));
@@ -194,9 +195,8 @@ async fn a_request_in_cleartext_goes_through_no_proxy() {
     let (address, seen) = api("token-1").await;
     let (proxy, proxied) = api("token-1").await;
     let (_, tokens) = tokens(9);
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = || Client::builder().proxy(Proxy::all(format!("http://{proxy}")).unwrap());
-    let api = AuthorizedClient::with_builder(builder, tokens, [address.to_string()]).unwrap();
+    let builder = |builder: ClientBuilder| builder.proxy(Proxy::all(format!("http://{proxy}")).unwrap());
+    let api = AuthorizedClient::with_builder(tokens, [address.to_string()], builder).unwrap();
     api.send(api.get(&url(address))).await.unwrap();
     assert_eq!((seen.len(), proxied.len()), (1, 0));
 }
@@ -329,8 +329,10 @@ async fn over_tls_a_host_of_its_own_name_gets_the_token_and_may_not_send_it_on_i
     })
     .await;
     let tls = TlsEnd::new(&["api.example"], address).await;
-    let (_, tokens) = tokens(9);
-    let api = AuthorizedClient::with_builder(|| tls.client("api.example"), tokens, ["api.example"]).unwrap();
+    // The client trusts whom its tokens' transport trusts.
+    let tokens = TokenManager::new(&tls.transport(), Counting::up_to(9), Want::default());
+    let api = AuthorizedClient::with_builder(tokens, ["api.example"], |builder| tls.find("api.example", builder));
+    let api = api.unwrap();
     assert_eq!(api.send(api.get("https://api.example/x")).await.unwrap().status(), 200);
     assert_eq!(api.send(api.get("https://api.example/away")).await.unwrap().status(), 302);
     assert_eq!(seen.header("authorization"), ["Bearer token-1"; 2]);

@@ -78,7 +78,8 @@ async fn an_authorized_client_names_the_project_that_pays() {
     let tls = TlsEnd::new(&HOSTS, front.address()).await;
     let Home { user, .. } = home("pays");
     let tokens = transport(&tls.pem, tls.address, front.address()).google_file(user, CLOUD).await.unwrap();
-    let api = AuthorizedClient::with_builder(|| tls.client(HOSTS[2]), tokens, ["*.googleapis.com"]).unwrap();
+    let api =
+        AuthorizedClient::with_builder(tokens, ["*.googleapis.com"], |builder| tls.find(HOSTS[2], builder)).unwrap();
     let response = api.send(api.get("https://generativelanguage.googleapis.com/v1beta/models")).await.unwrap();
     assert_eq!(response.status(), 200);
     let server = front.server();

@@ -1,12 +1,15 @@
 //! One HTTP call, by its own rules.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::io::Read;
 
 use grantflow::machine::{FailureKind, Open, Reach, Rules};
+use grantflow::proxy::{Proxies, Proxy};
 use grantflow::{Call, Failure};
-use http::{Method, Request, Response};
-use ureq::{Agent, Body, Error};
+use http::{Method, Request, Response, Uri};
+use ureq::middleware::{Middleware, MiddlewareNext};
+use ureq::{Agent, Body, Error, SendBody};
 use zeroize::Zeroizing;
 
 use crate::connect::{Resolver, Watch, connector, unwatched};
@@ -18,26 +21,33 @@ const FIRST_ROOM: usize = 8 * 1024;
 const LARGE: usize = 1 << 20;
 
 impl Transport {
-    /// An agent of ureq for requests of your own, with this transport's configuration and TLS. It does not
-    /// follow redirects, and a status is no error to it.
+    /// An agent of ureq for requests of your own, with this transport's TLS, proxies, user agent and time to connect.
+    /// It does not follow redirects, and a status is no error to it.
     ///
     /// # Errors
     ///
     /// Of kind [`ErrorKind::Transport`](grantflow::ErrorKind::Transport) if the root certificates cannot be had.
     pub fn agent(&self) -> Result<Agent, grantflow::Error> {
         let tls = self.tls()?;
-        let mut config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_connect(Some(self.settings().connect_timeout));
-        if let Some(name) = &self.settings().user_agent {
-            config = config.user_agent(name);
+        let settings = self.settings();
+        let config = || {
+            let config = Agent::config_builder()
+                .http_status_as_error(false)
+                .max_redirects(0)
+                .max_redirects_will_error(false)
+                .timeout_connect(Some(settings.connect_timeout));
+            let config = match &settings.user_agent {
+                Some(name) => config.user_agent(name),
+                None => config,
+            };
+            config.proxy(settings.config.proxy().filter(|_| settings.proxies.is_none()).cloned())
+        };
+        let mut with_proxies = config();
+        if let Some(proxies) = settings.proxies.clone() {
+            with_proxies =
+                with_proxies.middleware(Proxied { plain: Agent::new_with_config(config().build()), proxies });
         }
-        if let Some(proxy) = &self.settings().proxy {
-            config = config.proxy(Some(proxy.clone()));
-        }
-        Ok(Agent::with_parts(config.build(), unwatched(Some(tls)), Resolver::default()))
+        Ok(Agent::with_parts(with_proxies.build(), unwatched(Some(tls)), Resolver::default()))
     }
 
     /// Carries out a call, on a connection of its own.
@@ -60,14 +70,26 @@ impl Transport {
         let agent =
             Agent::with_parts(self.settings().config.clone(), connector(tls, watch.clone()), Resolver::default());
         let _guard = limit.handle().guard(&agent);
-        let answer = self.send(&agent, &mut call, limit).map_err(|error| failure(&watch, error))?;
+        let way = self.way(call.request.uri(), call.reach);
+        let failed = |error| failure(&watch, error, way.name());
+        let answer = self.send(&agent, &mut call, &way, limit).map_err(failed)?;
         let (head, body) = answer.into_parts();
-        Ok(Response::from_parts(head, read(body, call.max_body, &watch)?))
+        Ok(Response::from_parts(head, read(body, call.max_body, &failed)?))
+    }
+
+    fn way(&self, target: &Uri, reach: Reach) -> Way<'_> {
+        let settings = self.settings();
+        match (&settings.proxies, settings.config.proxy()) {
+            _ if reach == Reach::Local => Way::Direct,
+            (Some(proxies), _) => proxies.of(target).map_or(Way::Direct, Way::Through),
+            (None, Some(proxy)) => Way::Theirs(proxy),
+            (None, None) => Way::Direct,
+        }
     }
 
     /// Sends the request with the settings that no configuration of the caller's may change. The body
     /// stays where it is: the call wipes it.
-    fn send(&self, agent: &Agent, call: &mut Open, limit: &Limit) -> Result<Response<Body>, Error> {
+    fn send(&self, agent: &Agent, call: &mut Open, way: &Way<'_>, limit: &Limit) -> Result<Response<Body>, Error> {
         let mut head = Request::new(());
         *head.method_mut() = call.request.method().clone();
         *head.uri_mut() = call.request.uri().clone();
@@ -86,11 +108,11 @@ impl Transport {
         if let Some(name) = &settings.user_agent {
             head = head.user_agent(name);
         }
-        if call.reach == Reach::Local {
-            head = head.proxy(None);
-        } else if let Some(proxy) = &settings.proxy {
-            head = head.proxy(Some(proxy.clone()));
-        }
+        head = match way {
+            Way::Direct => head.proxy(None),
+            Way::Through(proxy) => head.proxy(Some(handed_over(proxy)?)),
+            Way::Theirs(_) => head,
+        };
         let head = head.build();
         if call.request.body().is_empty() && matches!(*head.method(), Method::GET | Method::HEAD) {
             return agent.run(head);
@@ -100,7 +122,7 @@ impl Transport {
 }
 
 /// Reads a body up to its limit. Whenever it needs more room, what it held before is wiped.
-fn read(body: Body, max: usize, watch: &Watch) -> Result<Vec<u8>, Failure> {
+fn read(body: Body, max: usize, failed: &impl Fn(Error) -> Failure) -> Result<Vec<u8>, Failure> {
     let too_large = || Failure::maybe_sent(FailureKind::TooLarge, format!("a body of more than {max} bytes"));
     let announced = body.content_length().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     if announced.is_some_and(|length| length > max) {
@@ -110,7 +132,7 @@ fn read(body: Body, max: usize, watch: &Watch) -> Result<Vec<u8>, Failure> {
     let mut length = 0;
     let mut reader = body.into_reader();
     loop {
-        let amount = reader.read(&mut content[length..]).map_err(|error| failure(watch, error.into()))?;
+        let amount = reader.read(&mut content[length..]).map_err(|error| failed(error.into()))?;
         length += amount;
         if length > max {
             return Err(too_large());
@@ -127,12 +149,70 @@ fn read(body: Body, max: usize, watch: &Watch) -> Result<Vec<u8>, Failure> {
     }
 }
 
+/// How a request goes to its server.
+enum Way<'a> {
+    Direct,
+    Through(&'a Proxy),
+    /// Through the proxy of the caller's own configuration.
+    Theirs(&'a ureq::Proxy),
+}
+
+impl Way<'_> {
+    /// The proxy, without its password.
+    fn name(&self) -> Option<String> {
+        match self {
+            Self::Direct => None,
+            Self::Through(proxy) => Some(proxy.to_string()),
+            Self::Theirs(proxy) => {
+                let scheme = proxy.uri().scheme_str().unwrap_or_default();
+                Some(format!("{scheme}://{}:{}", proxy.host(), proxy.port()))
+            }
+        }
+    }
+}
+
+/// Handed to ureq, which keeps a copy.
+fn handed_over(proxy: &Proxy) -> Result<ureq::Proxy, Error> {
+    ureq::Proxy::new(proxy.url().expose())
+}
+
+/// Has each request of an agent go through the proxy that is meant for its address. ureq itself knows one for all.
+struct Proxied {
+    /// An agent of the same configuration, to configure requests by.
+    plain: Agent,
+    proxies: Proxies,
+}
+
+impl Middleware for Proxied {
+    fn handle(&self, request: Request<SendBody<'_>>, next: MiddlewareNext<'_>) -> Result<Response<Body>, Error> {
+        let proxy = self.proxies.of(request.uri()).map(handed_over).transpose()?;
+        next.handle(self.plain.configure_request(request).proxy(proxy).build())
+    }
+}
+
+/// A failure on the way through a proxy, which may be the proxy's and not the server's.
+#[derive(Debug)]
+struct OnTheWay(String, Box<dyn StdError + Send + Sync>);
+
+impl fmt::Display for OnTheWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "through the proxy {}: {}", self.0, self.1)
+    }
+}
+
+impl StdError for OnTheWay {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        // What it holds is shown with it.
+        self.1.source()
+    }
+}
+
 /// What went wrong, and whether anything of the request had been written by then.
-fn failure(watch: &Watch, error: Error) -> Failure {
+fn failure(watch: &Watch, error: Error, proxy: Option<String>) -> Failure {
     use std::io::ErrorKind::{TimedOut, WouldBlock};
     let wrote = watch.wrote();
     let broken = if wrote { FailureKind::Broken } else { FailureKind::Connect };
-    let (kind, source): (_, Box<dyn StdError + Send + Sync>) = match error {
+    let (kind, mut source): (_, Box<dyn StdError + Send + Sync>) = match error {
         Error::Timeout(_) if !wrote && watch.is_late() => (FailureKind::Timeout, "the time to begin has passed".into()),
         Error::Timeout(_) => (FailureKind::Timeout, error.into()),
         Error::Io(error) if matches!(error.kind(), TimedOut | WouldBlock) => (FailureKind::Timeout, error.into()),
@@ -142,11 +222,16 @@ fn failure(watch: &Watch, error: Error) -> Failure {
         }
         Error::Tls(_) | Error::TlsRequired => (FailureKind::Tls, error.into()),
         // These come only from our own TLS.
-        Error::Other(source) => (FailureKind::Tls, source),
+        Error::Other(source) => (FailureKind::Tls, crate::tls::advised(source)),
         Error::LargeResponseHeader(..) => (FailureKind::TooLarge, error.into()),
         // They hold the whole address, with its query.
         Error::BadUri(_) | Error::RequireHttpsOnly(_) => (FailureKind::Forbidden, "the address cannot be used".into()),
         error => (FailureKind::Other, error.into()),
     };
+    if let Some(proxy) = proxy
+        && matches!(kind, FailureKind::Connect | FailureKind::Tls | FailureKind::Timeout | FailureKind::Broken)
+    {
+        source = Box::new(OnTheWay(proxy, source));
+    }
     if wrote { Failure::maybe_sent(kind, source) } else { Failure::not_sent(kind, source) }
 }

@@ -1,12 +1,15 @@
 //! TLS: rustls with ring, configured here, as a link in ureq's chain of connectors. ureq's own takes no
 //! ready configuration, and none of the platform's roots together with extra ones.
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned, WantsVerifier};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned, WantsVerifier,
+};
 #[cfg(feature = "platform-roots")]
 use rustls_platform_verifier::Verifier;
 use ureq::Error;
@@ -14,6 +17,23 @@ use ureq::unversioned::transport::time::{Duration, Instant};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
+
+/// What to do about a certificate that nobody known has signed.
+const UNKNOWN_ISSUER: &str = " (no known authority has signed the server's certificate: if it is one of your own, \
+    name its root certificate by `Builder::root_certificate_pem`)";
+/// What to do where there are no root certificates.
+const NO_ROOTS: &str = "(where the system has none, name them by `Builder::root_certificate_pem`, or turn on feature \
+    bundled-roots and call `Builder::bundled_roots`)";
+
+/// An error of TLS with what to do about it.
+pub(crate) fn advised(error: Box<dyn StdError + Send + Sync>) -> Box<dyn StdError + Send + Sync> {
+    match error.downcast_ref() {
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            format!("{error}{UNKNOWN_ISSUER}").into()
+        }
+        _ => error,
+    }
+}
 
 /// Which root certificates are trusted.
 pub(crate) struct Roots {
@@ -30,7 +50,7 @@ impl Roots {
         let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().map_err(|e| e.to_string())?;
         if self.platform {
-            return self.platform(builder).map_err(|e| format!("the platform's root certificates: {e}"));
+            return self.platform(builder).map_err(|e| format!("the platform's root certificates: {e} {NO_ROOTS}"));
         }
         let mut roots = RootCertStore::empty();
         #[cfg(feature = "bundled-roots")]
@@ -39,7 +59,7 @@ impl Roots {
             roots.add(certificate.clone()).map_err(|e| format!("an extra root certificate: {e}"))?;
         }
         if roots.is_empty() {
-            return Err("no root certificates: turn on feature platform-roots or bundled-roots, or name some".into());
+            return Err(format!("there are no root certificates: feature platform-roots is off {NO_ROOTS}"));
         }
         Ok(builder.with_root_certificates(roots).with_no_client_auth())
     }

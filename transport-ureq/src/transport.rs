@@ -5,13 +5,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use grantflow::machine::{FailureKind, Os, Platform};
+use grantflow::proxy::{Proxies, Proxy};
 use grantflow::{Cx, Error, ErrorKind, Event, Failure, Machine, Now, Timestamp};
 use http::HeaderValue;
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use ureq::Agent;
 use ureq::config::{AutoHeaderValue, Config};
-use ureq::{Agent, Proxy};
 
 use crate::Limit;
 use crate::driver::drive;
@@ -40,7 +41,8 @@ struct Inner {
 /// What goes for each HTTP call.
 pub(crate) struct Settings {
     pub(crate) config: Config,
-    pub(crate) proxy: Option<Proxy>,
+    /// `None`: what the configuration says.
+    pub(crate) proxies: Option<Proxies>,
     pub(crate) connect_timeout: Duration,
     pub(crate) user_agent: Option<String>,
 }
@@ -48,8 +50,12 @@ pub(crate) struct Settings {
 type Watcher = Box<dyn Fn(Event<'_>) + Send + Sync>;
 
 impl Transport {
-    /// A transport with the defaults: the platform's root certificates, the proxy that the environment
-    /// names, 10 s to connect.
+    /// A transport with the defaults: the platform's root certificates, the proxies that the environment
+    /// names (see [`Proxies::from_env`]), 10 s to connect.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`ErrorKind::Config`] if the environment names a proxy that cannot be used.
     pub fn new() -> Result<Self, Error> {
         Self::builder().build()
     }
@@ -191,7 +197,7 @@ fn small_buffers() -> Config {
 #[must_use = "build() makes the transport"]
 pub struct Builder {
     http: Option<Config>,
-    proxy: Option<String>,
+    proxies: Option<Result<Proxies, Error>>,
     connect_timeout: Option<Duration>,
     user_agent: Option<String>,
     pem: Vec<Vec<u8>>,
@@ -202,16 +208,23 @@ pub struct Builder {
 impl Builder {
     /// Begins from this configuration of ureq. Whatever it says, redirects are not followed, no status
     /// is an error, compression is not asked for, each call has its own total timeout and its own agent,
-    /// and TLS is configured here. Its middleware sees every secret.
+    /// and TLS is configured here. A proxy that it names is used; where it has none of its own, those that the
+    /// environment names are, unless [`no_proxy`](Self::no_proxy) is called. Its middleware sees every secret.
     pub fn http(mut self, config: Config) -> Self {
         self.http = Some(config);
         self
     }
 
-    /// Sends requests through this proxy (`http://`, `https://`, `socks4://` or `socks5://`) instead of
-    /// the one that the environment names. Never used for loopback addresses.
+    /// Sends requests through this proxy, such as `http://user:password@proxy.example:3128`, instead of those that
+    /// the environment names: see [`Proxy::new`]. Never used for loopback addresses.
     pub fn proxy(mut self, address: &str) -> Self {
-        self.proxy = Some(address.to_owned());
+        self.proxies = Some(Proxy::new(address).map(Proxies::all));
+        self
+    }
+
+    /// Sends requests through no proxy, whatever the environment names.
+    pub fn no_proxy(mut self) -> Self {
+        self.proxies = Some(Ok(Proxies::default()));
         self
     }
 
@@ -251,8 +264,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::Config`] for an address of a proxy, a certificate or a user agent that
-    /// cannot be used.
+    /// Of kind [`ErrorKind::Config`] for an address of a proxy, given or of the environment, a certificate or a user
+    /// agent that cannot be used.
     pub fn build(self) -> Result<Transport, Error> {
         let wrong = |message: String| Error::new(ErrorKind::Config, message);
         let config = self.http.unwrap_or_else(small_buffers);
@@ -261,10 +274,11 @@ impl Builder {
         if let Some(Err(_)) = user_agent.as_deref().map(HeaderValue::from_str) {
             return Err(wrong("the user agent holds characters that no header can carry".into()));
         }
-        // Its address may hold a password: it is not shown.
-        let proxy = self
-            .proxy
-            .map(|address| Proxy::new(&address).map_err(|_| wrong("the proxy's address cannot be used".into())));
+        let proxies = match (self.proxies, config.proxy()) {
+            (Some(told), _) => Some(told?),
+            (None, Some(proxy)) if !proxy.is_from_env() => None,
+            (None, _) => Some(Proxies::from_env(|name| std::env::var_os(name))?),
+        };
         let pem = |pem: &Vec<u8>| match CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>() {
             Ok(found) if found.is_empty() => Err(wrong("the root certificate: there is none in the PEM text".into())),
             Ok(found) => Ok(found),
@@ -278,7 +292,7 @@ impl Builder {
                     .or(config.timeouts().connect)
                     .unwrap_or(CONNECT_TIMEOUT)
                     .min(LONGEST),
-                proxy: proxy.transpose()?,
+                proxies,
                 user_agent,
                 config,
             },

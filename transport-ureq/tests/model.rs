@@ -142,9 +142,9 @@ mod shared {
             result
         }
 
-        pub(crate) fn later(&self, task: Task) -> Result<(), Task> {
+        pub(crate) fn later(&self, task: Task) -> Result<(), Vec<Task>> {
             if self.no_threads {
-                return Err(task);
+                return Err(vec![task]);
             }
             thread::spawn(move || task.run());
             Ok(())

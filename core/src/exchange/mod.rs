@@ -15,6 +15,7 @@
 
 mod ahead;
 mod answer;
+mod coding;
 mod prepare;
 mod request;
 #[cfg(test)]
@@ -106,7 +107,7 @@ impl<T> Machine for Exchange<T> {
             }
             (State::Preparing(preparing), reply) => self.prepare(preparing, cx, reply),
             (State::Sent { at }, Reply::Http(mut response)) => {
-                let result = self.judge(&response, at, cx.now().wall);
+                let result = self.judge(&mut response, at, cx.now().wall);
                 response.body_mut().zeroize();
                 let wants_nonce = self.wants_nonce(&response, result.as_ref().err());
                 match result {
@@ -307,14 +308,17 @@ impl<T> Exchange<T> {
         Step::Do(Effect::Sleep(pause))
     }
 
-    fn judge(&mut self, response: &Response<Vec<u8>>, sent: Timestamp, now: Timestamp) -> Result<T, Error> {
+    fn judge(&mut self, response: &mut Response<Vec<u8>>, sent: Timestamp, now: Timestamp) -> Result<T, Error> {
         let status = response.status();
         if response.body().len() > self.request.max_body {
             return Err(Error::new(ErrorKind::InvalidResponse, "the answer is larger than allowed"));
         }
+        let plain = coding::undo(response, self.request.max_body);
+        let response = &*response;
         let genuine = (self.request.genuine)(response).map_err(|error| error.with_status(status.as_u16()));
         if status.is_success() {
             genuine?;
+            plain?;
             return (self.parse)(Received { response, sent, now }).map_err(|error| error.with_status(status.as_u16()));
         }
         let error = answer::error_answer(response, now);

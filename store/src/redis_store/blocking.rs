@@ -117,7 +117,7 @@ impl Store for RedisStore {
     }
 
     fn try_lease(&self, key: &RecordKey, time: Duration) -> Result<Option<Lease>, Failure> {
-        let asked = self.0.settings.ask_lease(key, time);
+        let asked = self.0.settings.ask_lease(key, time)?;
         let taken: bool = self.0.ask(|_| asked.take.clone())?;
         let guard = || Taken { inner: self.0.clone(), release: asked.release };
         Ok(taken.then(|| Lease::new(Some(asked.until), guard())))

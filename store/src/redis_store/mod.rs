@@ -4,7 +4,6 @@ mod blocking;
 #[cfg(feature = "redis-tokio")]
 mod on_tokio;
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use grantflow::machine::FailureKind;
@@ -144,11 +143,10 @@ impl Settings {
         command
     }
 
-    fn ask_lease(&self, key: &RecordKey, time: Duration) -> LeaseAsked {
+    fn ask_lease(&self, key: &RecordKey, time: Duration) -> Result<LeaseAsked, Failure> {
         let time = time.max(SHORTEST_LEASE);
         let name = format!("{}:lease", self.record(key));
-        let random = || RandomState::new().hash_one(std::process::id());
-        let owner = format!("{:016x}{:016x}", random(), random());
+        let owner = owner()?;
         let mut take = script(LEASE, &name);
         take.arg(&owner).arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
         let mut release = script(RELEASE, &name);
@@ -156,8 +154,18 @@ impl Settings {
         // Counted from before the first try, it ends here before it ends there.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = Timestamp::from_unix_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
-        LeaseAsked { take, release, until: now + time }
+        Ok(LeaseAsked { take, release, time, until: now + time })
     }
+}
+
+/// A name that no other holder of a lease has: drawn from the system for each lease, since what a process drew when
+/// it began is shared by all clones of its virtual machine.
+fn owner() -> Result<String, Failure> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| {
+        Failure::not_sent(FailureKind::Store, format!("the system gives no randomness for a lease: {error}"))
+    })?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(random)))
 }
 
 /// The tries of one command.
@@ -185,6 +193,8 @@ impl Tries {
 struct LeaseAsked {
     take: Cmd,
     release: Cmd,
+    /// How long it lasts at the most.
+    time: Duration,
     until: Timestamp,
 }
 
@@ -251,6 +261,13 @@ mod tests {
             assert!(error.kind() == ErrorKind::Config && error.to_string().contains("redis://host"), "{error}");
             assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
         }
+    }
+
+    #[test]
+    fn each_lease_has_an_owner_of_its_own() {
+        let owners: std::collections::HashSet<_> = (0..1000).map(|_| owner().unwrap()).collect();
+        assert_eq!(owners.len(), 1000);
+        assert!(owners.iter().all(|owner| owner.len() == 32), "{owners:?}");
     }
 
     #[test]

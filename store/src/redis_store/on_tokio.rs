@@ -1,14 +1,14 @@
 //! [`AsyncRedisStore`].
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use grantflow::Failure;
 use grantflow::store::{RecordKey, Stored};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisResult};
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::{Settings, Tries, builder, check_size, is_transient, read};
 use crate::memory::lock;
@@ -34,43 +34,68 @@ pub struct AsyncRedisStore(Arc<Inner>);
 
 struct Inner {
     settings: Settings,
-    /// Whoever connects holds it, and the others wait.
-    connection: tokio::sync::Mutex<Option<Arc<MultiplexedConnection>>>,
-    /// Leases on their way back.
-    returning: Mutex<Vec<JoinHandle<()>>>,
+    connection: Mutex<Option<Arc<MultiplexedConnection>>>,
+    /// Held while connecting, so that many at once make one connection. The task that holds it may lie on a runtime
+    /// that nobody drives: nobody waits for it longer than connecting may take.
+    connecting: tokio::sync::Mutex<()>,
+    /// Leases on their way back: the commands that Redis has not confirmed yet.
+    returning: Mutex<Vec<Arc<Release>>>,
+}
+
+/// Gives a lease back, any number of times.
+struct Release {
+    key: RecordKey,
+    command: Cmd,
+    /// Until when it may still be held, if it cannot be given back.
+    asked: Instant,
+    time: Duration,
 }
 
 builder!(AsyncRedisStore);
 
 impl AsyncRedisStore {
     fn of(settings: Settings) -> Self {
-        let (connection, returning) = Default::default();
-        Self(Arc::new(Inner { settings, connection, returning }))
+        let (connection, connecting, returning) = Default::default();
+        Self(Arc::new(Inner { settings, connection, connecting, returning }))
     }
 }
 
 impl Inner {
     async fn connection(&self) -> RedisResult<Arc<MultiplexedConnection>> {
-        let mut connection = self.connection.lock().await;
-        if let Some(connection) = &*connection {
+        if let Some(connection) = &*lock(&self.connection) {
             return Ok(connection.clone());
         }
         let Settings { client, connect_timeout, response_timeout, .. } = &self.settings;
+        let _connecting = timeout(*connect_timeout, self.connecting.lock()).await;
+        if let Some(connection) = &*lock(&self.connection) {
+            return Ok(connection.clone());
+        }
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(*connect_timeout))
             .set_response_timeout(Some(*response_timeout));
         let new = Arc::new(client.get_multiplexed_async_connection_with_config(&config).await?);
-        Ok(connection.insert(new).clone())
+        Ok(lock(&self.connection).insert(new).clone())
     }
 
     async fn ask_once<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
         let connection = self.connection().await?;
         let result = command.query_async(&mut MultiplexedConnection::clone(&connection)).await;
         if result.as_ref().is_err_and(is_transient) {
-            // Unless somebody else has a new one by now.
-            self.connection.lock().await.take_if(|now| Arc::ptr_eq(now, &connection));
+            // Unless another task has a new one by now.
+            lock(&self.connection).take_if(|now| Arc::ptr_eq(now, &connection));
         }
         result
+    }
+
+    /// Gives a lease back. If it fails, the lease ends by itself.
+    async fn release(&self, release: &Arc<Release>) {
+        let mut done: RedisResult<u64> = self.ask_once(&release.command).await;
+        if done.is_err() {
+            // The connection may have been closed meanwhile.
+            done = self.ask_once(&release.command).await;
+        }
+        drop(done);
+        lock(&self.returning).retain(|other| !Arc::ptr_eq(other, release));
     }
 
     /// Asks until there is an answer, for a while. `command` is told whether it may have been carried out before.
@@ -100,36 +125,33 @@ impl AsyncStore for AsyncRedisStore {
     }
 
     async fn try_lease(&self, key: &RecordKey, time: Duration) -> Result<Option<Lease>, Failure> {
-        let returning = std::mem::take(&mut *lock(&self.0.returning));
-        for lease in returning {
-            // If it fails, the lease ends by itself.
-            let _ = lease.await;
+        // The task that gives it back may lie on a runtime that nobody drives: it is not waited for.
+        let returning: Vec<_> = lock(&self.0.returning).iter().filter(|lease| lease.key == *key).cloned().collect();
+        for lease in &returning {
+            self.0.release(lease).await;
         }
-        let asked = self.0.settings.ask_lease(key, time);
+        let now = Instant::now();
+        let asked = self.0.settings.ask_lease(key, time)?;
         let taken: bool = self.0.ask(|_| asked.take.clone()).await?;
-        let guard = || Taken { inner: self.0.clone(), release: asked.release, runtime: Handle::current() };
+        let release = || Arc::new(Release { key: key.clone(), command: asked.release, asked: now, time: asked.time });
+        let guard = || Taken { inner: self.0.clone(), release: release(), runtime: Handle::current() };
         Ok(taken.then(|| Lease::new(Some(asked.until), guard())))
     }
 }
 
 struct Taken {
     inner: Arc<Inner>,
-    release: Cmd,
+    release: Arc<Release>,
     runtime: Handle,
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        let (inner, release) = (self.inner.clone(), std::mem::take(&mut self.release));
-        let task = self.runtime.spawn(async move {
-            let first: RedisResult<u64> = inner.ask_once(&release).await;
-            if first.is_err() {
-                // The connection may have been closed meanwhile.
-                let _: RedisResult<u64> = inner.ask_once(&release).await;
-            }
-        });
-        let mut returning = lock(&self.inner.returning);
-        returning.retain(|lease| !lease.is_finished());
-        returning.push(task);
+        let (inner, release) = (self.inner.clone(), self.release.clone());
+        let mut returning = lock(&inner.returning);
+        returning.retain(|lease| lease.asked.elapsed() < lease.time);
+        returning.push(release.clone());
+        drop(returning);
+        self.runtime.spawn(async move { inner.release(&release).await });
     }
 }

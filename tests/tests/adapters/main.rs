@@ -18,11 +18,15 @@ use grantflow_ureq::grantflow_store::Store;
 
 mod calls;
 mod device;
+mod odd_http;
+mod proxy;
 mod receiver;
 mod stores;
 
 use calls::*;
 use device::*;
+use odd_http::*;
+use proxy::*;
 use receiver::*;
 use stores::*;
 
@@ -30,8 +34,11 @@ use stores::*;
 trait Adapter: Sized {
     /// With the defaults, and someone who is told of every effect and reply.
     fn watched(watch: impl Fn(String) + Send + Sync + 'static) -> Self;
-    /// With a proxy that is not there.
-    fn with_dead_proxy() -> Self;
+    /// What names its module of the suite.
+    const NAME: &str;
+    /// With the defaults, which depend on the environment.
+    fn try_new() -> Result<Self, Error>;
+    fn with_proxy(address: &str) -> Self;
     fn with_store(store: Arc<dyn Store>) -> Self;
     fn run<M: Machine<Output: Send> + Send>(&self, machine: M) -> Result<M::Output, Error>;
     fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error>;
@@ -50,8 +57,12 @@ impl Adapter for Blocking {
     fn watched(watch: impl Fn(String) + Send + Sync + 'static) -> Self {
         Self(grantflow_ureq::Transport::builder().watch(move |event| watch(format!("{event:?}"))).build().unwrap())
     }
-    fn with_dead_proxy() -> Self {
-        Self(grantflow_ureq::Transport::builder().proxy("http://127.0.0.1:9").build().unwrap())
+    const NAME: &str = "ureq";
+    fn try_new() -> Result<Self, Error> {
+        grantflow_ureq::Transport::new().map(Self)
+    }
+    fn with_proxy(address: &str) -> Self {
+        Self(grantflow_ureq::Transport::builder().proxy(address).build().unwrap())
     }
     fn with_store(store: Arc<dyn Store>) -> Self {
         Self(Self::new().0.with_store(store))
@@ -85,8 +96,13 @@ impl Adapter for Async {
     fn watched(watch: impl Fn(String) + Send + Sync + 'static) -> Self {
         Self::on(grantflow_reqwest::Transport::builder().watch(move |event| watch(format!("{event:?}"))))
     }
-    fn with_dead_proxy() -> Self {
-        Self::on(grantflow_reqwest::Transport::builder().proxy("http://127.0.0.1:9"))
+    const NAME: &str = "reqwest";
+    fn try_new() -> Result<Self, Error> {
+        let builder = grantflow_reqwest::Transport::builder();
+        builder.build().map(|_| Self::on(grantflow_reqwest::Transport::builder()))
+    }
+    fn with_proxy(address: &str) -> Self {
+        Self::on(grantflow_reqwest::Transport::builder().proxy(address))
     }
     fn with_store(store: Arc<dyn Store>) -> Self {
         let Self(transport, runtime) = Self::new();
@@ -128,7 +144,13 @@ suite! {
     a_request_does_not_begin_once_either_clock_says_that_it_is_too_late
     no_redirect_is_followed
     bodies_are_cut_at_their_limit_while_they_are_read
-    compression_is_neither_asked_for_nor_undone
+    compression_is_not_asked_for_and_undone_if_it_comes
+    another_coding_is_named_and_a_bomb_is_cut
+    heads_as_odd_servers_write_them_are_read
+    every_request_says_who_makes_it
+    proxies_are_named_by_the_environment_as_curl_reads_it
+    a_proxy_variable_that_cannot_be_used_is_an_error_and_nothing_goes_direct
+    a_failure_on_the_way_through_a_proxy_names_it_without_its_password
     the_total_time_ends_whatever_drags_on
     what_surely_was_not_sent_and_what_may_have_been_are_told_apart
     a_code_whose_answer_is_lost_is_not_sent_again
@@ -310,18 +332,6 @@ fn bodies_are_cut_at_their_limit_while_they_are_read<A: Adapter>() {
     client_credentials(&adapter, &front.metadata()).unwrap();
 }
 
-fn compression_is_neither_asked_for_nor_undone<A: Adapter>() {
-    let front = Front::start(Server::demo()).unwrap();
-    let mut response = http::Response::new(include_bytes!("../../data/bomb.json.gz").to_vec());
-    response.headers_mut().insert("content-type", "application/json".parse().unwrap());
-    response.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
-    front.server().fail(Place::Token, Fault::Answer(response));
-    let error = client_credentials(&A::new(), &front.metadata()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidResponse);
-    let seen = front.server().seen()[0].clone();
-    assert!(matches!(seen.header("accept-encoding"), None | Some("identity")), "{:?}", seen.header("accept-encoding"));
-}
-
 fn the_total_time_ends_whatever_drags_on<A: Adapter>() {
     let front = Front::start(Server::demo()).unwrap();
     let (adapter, server) = (A::new(), front.metadata());
@@ -426,7 +436,7 @@ fn no_secure_connection_is_told_as_such<A: Adapter>() {
 
 fn a_proxy_is_never_used_for_this_machine<A: Adapter>() {
     let front = Front::start(Server::demo()).unwrap();
-    client_credentials(&A::with_dead_proxy(), &front.metadata()).unwrap();
+    client_credentials(&A::with_proxy("http://127.0.0.1:9"), &front.metadata()).unwrap();
 }
 
 /// In a process of its own, since the environment is one for all tests.

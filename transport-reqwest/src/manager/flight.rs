@@ -8,7 +8,7 @@ use grantflow::{Error, ErrorKind, Token};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
-use super::hub::Hub;
+use super::hub::{Hub, mark_worker};
 use super::lock;
 use super::slot::Slot;
 
@@ -174,6 +174,7 @@ impl Flight {
     }
 
     pub(super) async fn run(mut self) {
+        mark_worker();
         let Some(turn) = self.slot.origin.turn().await else { return };
         // What the grant learned is in place before the token is handed out.
         if let Some(result) = turn.mint(&self.slot, &mut self.rotating).await

@@ -1,9 +1,9 @@
 //! What all wants of a pool, or the one of a manager, have in common.
 
 use std::borrow::Borrow;
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
@@ -274,14 +274,34 @@ impl Drop for Handle {
         if hub.rotating.borrow().threaded == 0 {
             return;
         }
-        match Runtime::try_current().map(|runtime| runtime.runtime_flavor()) {
-            // What is queued on this thread must go on elsewhere. In a `LocalSet` that is refused by a panic, and
-            // there nothing is.
-            Ok(RuntimeFlavor::MultiThread) => {
-                let wait = || tokio::task::block_in_place(|| hub.settled_blocking());
-                catch_unwind(AssertUnwindSafe(wait)).unwrap_or_else(|_| hub.settled_blocking());
+        match Runtime::try_current() {
+            Ok(runtime)
+                if runtime.runtime_flavor() == RuntimeFlavor::MultiThread && tokio::task::try_id().is_some() =>
+            {
+                if WORKER.get() {
+                    // What is queued on this thread must go on elsewhere.
+                    return tokio::task::block_in_place(|| hub.settled_blocking());
+                }
+                // A task of a `LocalSet`, whose thread has no such queue and must not be left, or a worker that never
+                // ran a task of this crate: the next task takes the place that other workers cannot take from.
+                runtime.spawn(async {});
+                hub.settled_blocking();
             }
+            // Outside of any task, nothing is queued on this thread.
             _ => hub.settled_blocking(),
         }
+    }
+}
+
+thread_local! {
+    /// Whether this thread has run a task of ours in a runtime of several threads, and so is one of its workers.
+    static WORKER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// To be called at the beginning of each task that is spawned.
+pub(super) fn mark_worker() {
+    let flavor = Runtime::try_current().map(|runtime| runtime.runtime_flavor());
+    if matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
+        WORKER.set(true);
     }
 }

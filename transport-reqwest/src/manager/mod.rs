@@ -95,6 +95,10 @@ impl TokenManager {
         Self { slot, handle: Arc::new(Handle(hub)), pooled: false }
     }
 
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.handle.0.transport
+    }
+
     /// Gets the first token now, so that a program fails as it starts and not at its first request.
     ///
     /// # Errors

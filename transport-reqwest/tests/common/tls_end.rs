@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use grantflow_reqwest::reqwest::{Certificate, Client, ClientBuilder};
+use grantflow_reqwest::Transport;
+use grantflow_reqwest::reqwest::ClientBuilder;
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,12 +18,15 @@ pub(crate) struct TlsEnd {
 }
 
 impl TlsEnd {
-    /// A client that trusts it, and finds this host there.
-    pub(crate) fn client(&self, host: &str) -> ClientBuilder {
-        // reqwest itself has none here; it may be there already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let root = Certificate::from_pem(self.pem.as_bytes()).unwrap();
-        Client::builder().tls_certs_only([root]).resolve(host, self.address)
+    /// A client that finds this host there.
+    pub(crate) fn find(&self, host: &str, builder: ClientBuilder) -> ClientBuilder {
+        builder.resolve(host, self.address)
+    }
+
+    /// A transport that trusts it.
+    #[allow(dead_code, reason = "not every test that has such an end needs it")]
+    pub(crate) fn transport(&self) -> Transport {
+        Transport::builder().root_certificate_pem(self.pem.as_bytes()).build().unwrap()
     }
 
     /// With a certificate for these names, in front of `to`.

@@ -55,7 +55,7 @@ fn dropping_the_last_handle_waits_for_a_rotating_exchange_under_way_and_for_noth
         });
         let begin = Instant::now();
         runtime.block_on(async move {
-            // Within a `LocalSet` a thread is blocked in another way.
+            // Within a `LocalSet`, no thread may be handed on.
             if local { LocalSet::new().run_until(async { drop(manager) }).await } else { drop(manager) }
         });
         if rotating {

@@ -164,21 +164,20 @@ impl Task {
     }
 
     /// Hands it to the thread that waits for it, or to the background. Without threads there, it is given up,
-    /// and so are those behind it.
+    /// and so are those behind it and whatever else is left there, each at its own credential.
     fn dispatch(self) {
-        let mut task = self;
-        loop {
+        let mut tasks = vec![self];
+        while let Some(mut task) = tasks.pop() {
             if let Some(mailbox) = task.0.job.waiting.take() {
-                return mailbox.put(task.0);
+                mailbox.put(task.0);
+                continue;
             }
-            let home = task.0.job.slot.home.clone();
-            let Err(Self(turn)) = home.shared.later(task) else { return };
-            let (job, turn) = turn.split();
-            let next = home.finish(turn, Outcome::Failed(&given_up()));
-            drop(job);
-            match next {
-                Some(turn) => task = Self(turn),
-                None => return,
+            let shared = task.0.job.slot.home.shared.clone();
+            for Self(turn) in shared.later(task).err().unwrap_or_default() {
+                let (job, turn) = turn.split();
+                let next = job.slot.home.finish(turn, Outcome::Failed(&given_up()));
+                drop(job);
+                tasks.extend(next.map(Self));
             }
         }
     }

@@ -93,6 +93,17 @@ impl Shared {
         })
     }
 
+    /// With a worker of its own.
+    #[cfg(test)]
+    pub(crate) fn on(worker: &Arc<Worker>) -> Arc<Self> {
+        let Ok(transport) = Transport::new() else { panic!("a transport with the defaults") };
+        let mut shared = Self::new(&transport, Settings::default());
+        if let Some(shared) = Arc::get_mut(&mut shared) {
+            shared.worker = Mutex::new(Link::Used(worker.clone()));
+        }
+        shared
+    }
+
     pub(crate) fn now(&self) -> Now {
         self.transport.now()
     }
@@ -115,11 +126,11 @@ impl Shared {
         !self.settings.no_background
     }
 
-    /// Does it in the background; gives it back if that cannot be.
-    pub(crate) fn later(&self, task: Task) -> Result<(), Task> {
+    /// Does it in the background. If that cannot be, gives it back, perhaps with tasks of other credentials.
+    pub(crate) fn later(&self, task: Task) -> Result<(), Vec<Task>> {
         match self.worker() {
             Some(worker) => worker.start(task),
-            None => Err(task),
+            None => Err(vec![task]),
         }
     }
 

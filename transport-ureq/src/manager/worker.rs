@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, VecDeque};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
@@ -35,6 +36,14 @@ pub(crate) struct Worker {
 struct Inner {
     desk: Mutex<Desk>,
     wake: Condvar,
+    /// Begins a thread, or says that there is none to be had.
+    spawn: fn(&'static str, Body) -> io::Result<JoinHandle<()>>,
+}
+
+type Body = Box<dyn FnOnce() + Send>;
+
+fn spawn(name: &'static str, body: Body) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.into()).spawn(body)
 }
 
 struct Desk {
@@ -84,6 +93,12 @@ impl Worker {
         if let Some(worker) = current.upgrade() {
             return worker;
         }
+        let worker = Arc::new(Self::with(spawn));
+        *current = Arc::downgrade(&worker);
+        worker
+    }
+
+    fn with(spawn: fn(&'static str, Body) -> io::Result<JoinHandle<()>>) -> Self {
         let desk = Desk {
             ended: false,
             clock: Clock::new(wall(), Instant::now()),
@@ -91,10 +106,8 @@ impl Worker {
             tasks: VecDeque::new(),
             helpers: 0,
         };
-        let inner = Arc::new(Inner { desk: Mutex::new(desk), wake: Condvar::new() });
-        let worker = Arc::new(Self { inner, thread: Mutex::new(None) });
-        *current = Arc::downgrade(&worker);
-        worker
+        let inner = Arc::new(Inner { desk: Mutex::new(desk), wake: Condvar::new(), spawn });
+        Self { inner, thread: Mutex::new(None) }
     }
 
     /// Gives up a share of it. The last one waits until the thread is gone, which must not be done under a
@@ -127,7 +140,7 @@ impl Worker {
         if thread.is_none() {
             let inner = self.inner.clone();
             // Without a thread, tokens are refreshed when they are asked for; the next timer tries again.
-            *thread = thread::Builder::new().name("grantflow-timer".into()).spawn(move || inner.tend()).ok();
+            *thread = (self.inner.spawn)("grantflow-timer", Box::new(move || inner.tend())).ok();
         }
     }
 
@@ -135,8 +148,9 @@ impl Worker {
         lock(&self.inner.desk).timers.remove(&Entry::new(std::mem::take(timer), slot));
     }
 
-    /// Has a task done; gives it back if there is no thread for it.
-    pub(crate) fn start(&self, task: Task) -> Result<(), Task> {
+    /// Has a task done. Where there is no thread for it, all that wait are given back: others' too, whose own threads
+    /// were not to be had in the same moment, and who went on in the belief that this one's was.
+    pub(crate) fn start(&self, task: Task) -> Result<(), Vec<Task>> {
         let mut desk = lock(&self.inner.desk);
         desk.tasks.push_back(task);
         if desk.helpers == HELPERS {
@@ -145,13 +159,14 @@ impl Worker {
         desk.helpers += 1;
         drop(desk);
         let inner = self.inner.clone();
-        if thread::Builder::new().name("grantflow-mint".into()).spawn(move || inner.help()).is_ok() {
+        if (self.inner.spawn)("grantflow-mint", Box::new(move || inner.help())).is_ok() {
             return Ok(());
         }
         let mut desk = lock(&self.inner.desk);
         desk.helpers -= 1;
+        // A helper that is there, or about to be, does them; the last who fails gives them back.
         match desk.helpers {
-            0 => desk.tasks.pop_back().map_or(Ok(()), Err),
+            0 if !desk.tasks.is_empty() => Err(desk.tasks.drain(..).collect()),
             _ => Ok(()),
         }
     }
@@ -236,7 +251,76 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    use std::sync::mpsc::channel;
+    use std::sync::{Barrier, LazyLock};
+
+    use grantflow::Token;
+    use grantflow::source::{Credential as Source, GrantState, Mint, TokenSource, Want};
+
     use super::*;
+    use crate::manager::flight::Credential;
+    use crate::manager::shared::Shared;
+
+    /// A source whose mints take turns.
+    struct InTurns(Source);
+
+    impl TokenSource for InTurns {
+        fn mint(&self, want: &Want, state: &GrantState) -> Mint {
+            self.0.mint(want, state)
+        }
+        fn may_change(&self, _: &GrantState) -> bool {
+            true
+        }
+    }
+
+    static NO_THREADS: AtomicBool = AtomicBool::new(false);
+    /// Both are refused in the same moment.
+    static REFUSED: LazyLock<Barrier> = LazyLock::new(|| Barrier::new(2));
+
+    fn refusing(name: &'static str, body: Body) -> io::Result<JoinHandle<()>> {
+        if name == "grantflow-mint" && !NO_THREADS.load(SeqCst) {
+            return spawn(name, body);
+        }
+        if name == "grantflow-mint" {
+            REFUSED.wait();
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    #[test]
+    fn a_moment_without_threads_strands_no_task_and_no_credential() {
+        let worker = Arc::new(Worker::with(refusing));
+        let shared = Shared::on(&worker);
+        let now = wall();
+        let due = Token::bearer("t", now, Some(now + Duration::from_secs(3600))).unwrap();
+        let due = due.with_refresh_after(now + Duration::from_millis(1));
+        let slots = [(); 2].map(|()| {
+            let source = InTurns(Source::fixed(due.clone()));
+            Slot::new(&Credential::new(&shared, "".into(), source), Want::default())
+        });
+        let in_time = |what: &str, act: fn(&Arc<Slot>)| {
+            let (done, wait) = channel();
+            for slot in slots.clone() {
+                let done = done.clone();
+                thread::spawn(move || {
+                    act(&slot);
+                    done.send(()).unwrap();
+                });
+            }
+            slots.iter().for_each(|_| wait.recv_timeout(Duration::from_secs(5)).expect(what));
+        };
+        for _ in 0..3 {
+            in_time("there are threads", |slot| drop(slot.force().unwrap()));
+            thread::sleep(Duration::from_millis(1050));
+            NO_THREADS.store(true, SeqCst);
+            // Due: handed out at once, and refreshed in the background, for which there is no thread.
+            in_time("nobody waits for the background", |slot| drop(slot.token().unwrap()));
+            NO_THREADS.store(false, SeqCst);
+            assert!(lock(&worker.inner.desk).tasks.is_empty(), "a task is stranded");
+            in_time("each credential is free again", |slot| drop(slot.force().unwrap()));
+        }
+    }
 
     #[test]
     fn the_clock_goes_on_as_the_one_that_gains_does() {
