@@ -1,10 +1,10 @@
 //! What a server asks for when it refuses a request: the challenges in `WWW-Authenticate` (RFC 9110,
 //! section 11.6.1; RFC 6750, section 3).
 
-use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
+use http::{HeaderMap, StatusCode};
 
-use crate::Scopes;
+use crate::{Scopes, Token, TokenType};
 
 /// The most bytes of a field to read, and the most challenges in all.
 const MAX_FIELD: usize = 8 * 1024;
@@ -43,6 +43,24 @@ impl Challenge {
     /// The first challenge for bearer tokens, if there is one.
     pub fn bearer(headers: &HeaderMap) -> Option<Self> {
         Self::all(headers).into_iter().find(|challenge| challenge.is("Bearer"))
+    }
+
+    /// Whether an answer refuses the token that its request carried, so that another one may do better: by the
+    /// error `invalid_token` (RFC 6750, section 3.1), or by status 401 alone.
+    ///
+    /// The token is good where the answer asks for something else: for more scope (`insufficient_scope`), for a
+    /// stronger or more recent sign-in (`insufficient_user_authentication`, RFC 9470, section 3), or for a nonce
+    /// (`use_dpop_nonce`, RFC 9449, section 9). What breaks the grammar says nothing.
+    pub fn rejects_token(status: StatusCode, headers: &HeaderMap, token: &Token) -> bool {
+        // What is told to the token's own scheme counts before what is told to others.
+        let own = if *token.token_type() == TokenType::DPoP { "DPoP" } else { "Bearer" };
+        let (own, others): (Vec<_>, Vec<_>) = Self::all(headers).into_iter().partition(|challenge| challenge.is(own));
+        let others = others.iter().filter(|challenge| challenge.is("Bearer") || challenge.is("DPoP"));
+        match own.iter().chain(others).find_map(Self::error) {
+            Some("invalid_token") => matches!(status.as_u16(), 400 | 401 | 403),
+            Some("insufficient_scope" | "insufficient_user_authentication" | "use_dpop_nonce") => false,
+            _ => status == StatusCode::UNAUTHORIZED,
+        }
     }
 
     /// Whether it is of this scheme, in whatever case.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use grantflow::source::{GrantState, Mint, Minted, TokenSource, Want};
+use grantflow::source::{GrantState, Mint, Minting, TokenSource, Want};
 use grantflow::{Cx, Error, ErrorKind, Machine, Reply, Step, Token};
 use http::{HeaderMap, HeaderValue};
 
@@ -38,13 +38,15 @@ impl TokenSource for Counting {
     }
 }
 
+impl Minting for Counting {}
+
 impl Machine for Counting {
-    type Output = Minted;
-    fn resume(&mut self, cx: &mut Cx, _: Reply) -> Step<Minted> {
+    type Output = Token;
+    fn resume(&mut self, cx: &mut Cx, _: Reply) -> Step<Token> {
         let number = self.minted.fetch_add(1, SeqCst) + 1;
         if number > self.last {
             return Step::Done(Err(Error::new(ErrorKind::Transport, "there are no more")));
         }
-        Step::Done(Token::bearer(&format!("token-{number}"), cx.now().wall, None).map(Minted::from))
+        Step::Done(Token::bearer(&format!("token-{number}"), cx.now().wall, None))
     }
 }

@@ -87,7 +87,7 @@ pub fn token_answer(data: &[u8]) {
     let server = server().tolerate(tolerated);
     let request = TokenRequest::refresh_token(&server, &client(choice), &Secret::from(CANARY)).expect("a request");
     let (_, parse) = request.into_parts();
-    match parse(Received { response: &response, sent: NOW, now: NOW }) {
+    match parse(Received { response: &response, sent: NOW, now: NOW }).0 {
         Ok(token) => {
             assert!(!token.access_token().is_empty() && token.access_token().bytes().all(|b| matches!(b, 0x20..=0x7e)));
             assert!(token.expires_at().is_none_or(|end| end >= NOW), "nothing ends before it began");

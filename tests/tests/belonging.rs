@@ -89,7 +89,7 @@ fn a_token_knows_its_issuer_and_is_no_larger_for_it() {
     assert_eq!(refreshed.issuer(), Some(server.issuer()));
     let credential = Credential::client_credentials(&server, &batch());
     let minted = world.run(credential.mint(&Want::access_token("read"), &credential.first_state())).unwrap();
-    assert_eq!(minted.token.issuer(), Some(server.issuer()));
+    assert_eq!(minted.issuer(), Some(server.issuer()));
     assert_eq!(unknown(&token).issuer(), None);
     assert!(size_of::<Token>() <= 96, "{}", size_of::<Token>());
     assert!(size_of::<grantflow::cell::Issued>() <= 104, "{}", size_of::<grantflow::cell::Issued>());

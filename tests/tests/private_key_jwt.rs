@@ -312,7 +312,7 @@ fn an_assertion_of_those_who_send_alone_is_in_no_error_either() {
     let assertion = url::form_urlencoded::parse(sent.body()).find(|(name, _)| name == "client_assertion").unwrap().1;
     let body = json!({"error": "x", "error_description": assertion}).to_string().into_bytes();
     let (response, now) = (Response::new(body), world.now.wall);
-    let error = parse(grantflow::exchange::Received { response: &response, sent: now, now }).unwrap_err();
+    let error = parse(grantflow::exchange::Received { response: &response, sent: now, now }).0.unwrap_err();
     hidden_in_error(&error, &[assertion.rsplit('.').next().unwrap()]);
     // Each is another; a far key cannot be asked here.
     assert_ne!(sent.body(), request.to_http(&mut world.cx()).unwrap().body());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use grantflow::cell::{Acquired, TokenCell};
 use grantflow::machine::FailureKind;
-use grantflow::source::{Grant, Outcome, TokenSource, Want};
+use grantflow::source::{Change, Grant, Outcome, TokenSource, Want};
 use grantflow::store::{RecordKey, SaveGrant, SharedGrant, Stored};
 use grantflow::{Advice, Error, ErrorKind, Failure, ServerMetadata, Timestamp};
 use grantflow_tests::Fault;
@@ -140,11 +140,12 @@ fn what_could_not_be_saved_outlives_another_look_for_a_sign_in() {
         desk.trip("save", Trip::Fail);
         let (now, want) = (desk.world.now.wall, Want::access_token("read"));
         let (_, turn) = grant.begin(()).unwrap().split();
-        let mut minted = desk.run(grant.mint(&turn, &want, now, false).unwrap()).unwrap();
+        let mut mint = grant.mint(&turn, &want, now, false).unwrap();
+        let mut token = desk.run(&mut mint).unwrap();
         if before {
             grant.replace(Arc::new(source.clone()));
         }
-        assert!(grant.finish(turn, now, Outcome::Minted(&mut minted)).is_none());
+        assert!(grant.finish(turn, now, mint.take_change(), Outcome::Minted(&mut token)).is_none());
         if !before {
             grant.replace(Arc::new(source.clone()));
         }
@@ -163,15 +164,17 @@ fn what_could_not_be_saved_is_not_given_up_for_what_a_former_turn_remembers() {
     let mut grant: Grant<()> = Grant::new(Arc::new(source.clone()));
     let (now, want) = (desk.world.now.wall, Want::access_token("read"));
     let (_, former) = grant.begin(()).unwrap().split();
-    let mut first = desk.run(grant.mint(&former, &want, now, false).unwrap()).unwrap();
+    let mut former_mint = grant.mint(&former, &want, now, false).unwrap();
+    let mut first = desk.run(&mut former_mint).unwrap();
     grant.replace(Arc::new(source.clone()));
     let (_, turn) = grant.begin(()).unwrap().split();
     desk.world.pass(3600 * SECOND);
     desk.trip("save", Trip::Pass);
     desk.trip("save", Trip::Fail);
-    let mut second = desk.run(grant.mint(&turn, &want, now, false).unwrap()).unwrap();
-    assert!(grant.finish(turn, now, Outcome::Minted(&mut second)).is_none());
-    assert!(grant.finish(former, now, Outcome::Minted(&mut first)).is_none());
+    let mut mint = grant.mint(&turn, &want, now, false).unwrap();
+    let mut second = desk.run(&mut mint).unwrap();
+    assert!(grant.finish(turn, now, mint.take_change(), Outcome::Minted(&mut second)).is_none());
+    assert!(grant.finish(former, now, former_mint.take_change(), Outcome::Minted(&mut first)).is_none());
     assert!(grant.state().save_error().is_some());
 }
 
@@ -227,7 +230,7 @@ fn a_mint_that_was_torn_off_is_what_the_record_says_of_it_and_no_more() {
     for _ in 0..3 {
         let (_, turn) = grant.begin(()).unwrap().split();
         assert!(grant.is_delicate(), "whoever ends waits for it");
-        assert!(grant.finish(turn, now, Outcome::Abandoned).is_none());
+        assert!(grant.finish(turn, now, Change::default(), Outcome::Abandoned).is_none());
     }
     let (_, turn) = grant.begin(()).unwrap().split();
     desk.run(grant.mint(&turn, &want, now, false).unwrap()).unwrap();

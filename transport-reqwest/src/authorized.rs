@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use grantflow::{Error, ErrorKind, Hosts};
+use grantflow::{Challenge, Error, ErrorKind, Hosts};
 use http::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, LOCATION, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
 };
 use reqwest::redirect::Policy;
-use reqwest::{Client, ClientBuilder, Method, Request, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Client, ClientBuilder, Method, Request, RequestBuilder, Response, Url};
 
 use crate::{TokenManager, TokenRef};
 
@@ -15,8 +15,8 @@ use crate::{TokenManager, TokenRef};
 const REDIRECTS: usize = 10;
 
 /// An HTTP client whose requests carry a token: only to the hosts that it is meant for, over https, and on
-/// no redirect to elsewhere. A request that is refused with status 401 is sent once more with a new token, if
-/// its body can be sent again: a stream cannot.
+/// no redirect to elsewhere. A request whose token is [refused](Challenge::rejects_token) is sent once more with a new
+/// one, if its body can be sent again: a stream cannot.
 ///
 /// ```no_run
 /// # async fn main_(tokens: grantflow_reqwest::TokenManager) -> Result<(), Box<dyn std::error::Error>> {
@@ -28,8 +28,9 @@ const REDIRECTS: usize = 10;
 /// # Ok(()) }
 /// ```
 ///
-/// What a server asks for when it refuses is in [`Challenge::all`](grantflow::Challenge::all) of the answer's
-/// headers.
+/// What a server asks for when it refuses is in [`Challenge::all`] of the answer's headers: for more scope, or for
+/// another sign-in, the token stays and the answer is the caller's. Where no other token can be had, the refusal is the
+/// answer, and the reason is an [`Error`] among its extensions.
 #[derive(Clone, Debug)]
 pub struct AuthorizedClient {
     public: Client,
@@ -116,15 +117,20 @@ impl AuthorizedClient {
         self.check(request.url())?;
         let again = request.try_clone();
         let refused = self.tokens.token().await?;
-        let response = self.follow(request, &refused).await?;
-        if response.status() != StatusCode::UNAUTHORIZED || !self.tokens.invalidate(&refused) {
+        let mut response = self.follow(request, &refused).await?;
+        let rejects = Challenge::rejects_token(response.status(), response.headers(), &refused);
+        if !rejects || !self.tokens.invalidate(&refused) {
             return Ok(response);
         }
         let Some(request) = again else { return Ok(response) };
         match self.tokens.token().await {
             Ok(token) if token.access_token() != refused.access_token() => self.follow(request, &token).await,
             // Without another token, the refusal is the answer.
-            _ => Ok(response),
+            Ok(_) => Ok(response),
+            Err(error) => {
+                response.extensions_mut().insert(error);
+                Ok(response)
+            }
         }
     }
 

@@ -4,8 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use grantflow::Hosts;
-use http::{Request, Response, StatusCode};
+use grantflow::{Challenge, Hosts};
+use http::{Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -13,9 +13,12 @@ use crate::TokenManager;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Puts a token on every request of a service: only to the hosts that it is meant for, over https. A request
-/// that is refused with status 401 is sent once more with a new token; its body must be `Clone` for that, or see
-/// [`once`](Self::once).
+/// Puts a token on every request of a service: only to the hosts that it is meant for, over https. A request whose
+/// token is [refused](Challenge::rejects_token) is sent once more with a new one; its body must be `Clone` for that,
+/// or see [`once`](Self::once).
+///
+/// What a server asks for when it refuses is in [`Challenge::all`] of the answer's headers. Where no other token can be
+/// had, the refusal is the answer, and the reason is a [`grantflow::Error`] among its extensions.
 ///
 /// Each request must name its host in its URI, and the service must not follow redirects by itself.
 #[derive(Clone, Debug)]
@@ -111,15 +114,20 @@ where
             hosts.check(request.uri())?;
             let refused = tokens.token().await?;
             refused.apply(request.headers_mut())?;
-            let response = inner.call(request).await.map_err(Into::into)?;
-            if response.status() != StatusCode::UNAUTHORIZED || !tokens.invalidate(&refused) {
+            let mut response = inner.call(request).await.map_err(Into::into)?;
+            let rejects = Challenge::rejects_token(response.status(), response.headers(), &refused);
+            if !rejects || !tokens.invalidate(&refused) {
                 return Ok(response);
             }
             let Some(mut again) = again else { return Ok(response) };
             match tokens.token().await {
                 Ok(token) if token.access_token() != refused.access_token() => token.apply(again.headers_mut())?,
                 // Without another token, the refusal is the answer.
-                _ => return Ok(response),
+                Ok(_) => return Ok(response),
+                Err(error) => {
+                    response.extensions_mut().insert(error);
+                    return Ok(response);
+                }
             }
             drop(response);
             std::future::poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Into::into)?;

@@ -1,14 +1,14 @@
 //! Requests that carry a token: [`AuthorizedAgent`], and [`Authorize`] as a middleware.
 
-use grantflow::Hosts;
-use http::{Request, Response, StatusCode};
+use grantflow::{Challenge, Hosts};
+use http::{Request, Response};
 use ureq::middleware::{Middleware, MiddlewareNext};
 use ureq::{Agent, AsSendBody, Body, Error, SendBody};
 
 use crate::{TokenManager, TokenRef};
 
 /// An agent whose requests carry a token: only to the hosts that it is meant for, over https, and on no
-/// redirect. A request that is refused with status 401 is sent once more with a new token.
+/// redirect. A request whose token is [refused](Challenge::rejects_token) is sent once more with a new one.
 ///
 /// ```no_run
 /// # fn main_(transport: grantflow_ureq::Transport) -> Result<(), Box<dyn std::error::Error>> {
@@ -21,8 +21,9 @@ use crate::{TokenManager, TokenRef};
 /// # Ok(()) }
 /// ```
 ///
-/// What a server asks for when it refuses is in [`Challenge::all`](grantflow::Challenge::all) of the answer's
-/// headers.
+/// What a server asks for when it refuses is in [`Challenge::all`] of the answer's headers: for more scope, or for
+/// another sign-in, the token stays and the answer is the caller's. Where no other token can be had, the refusal is the
+/// answer, and the reason is a [`grantflow::Error`] among its extensions.
 #[derive(Clone, Debug)]
 pub struct AuthorizedAgent {
     agent: Agent,
@@ -56,14 +57,18 @@ impl AuthorizedAgent {
     /// If there is no token, it may not be sent there, or the request fails. An error of grantflow's own is
     /// inside of [`ureq::Error::Other`].
     pub fn run<B: Repeatable>(&self, request: Request<B>) -> Result<Response<Body>, Error> {
-        let (response, refused) = self.once(request.clone())?;
-        if response.status() != StatusCode::UNAUTHORIZED || !self.tokens.invalidate(&refused) {
+        let (mut response, refused) = self.once(request.clone())?;
+        if !rejects(&response, &refused) || !self.tokens.invalidate(&refused) {
             return Ok(response);
         }
         match self.tokens.token() {
             Ok(token) if token.access_token() != refused.access_token() => self.send(request, &token),
             // Without another token, the refusal is the answer.
-            _ => Ok(response),
+            Ok(_) => Ok(response),
+            Err(error) => {
+                response.extensions_mut().insert(error);
+                Ok(response)
+            }
         }
     }
 
@@ -75,7 +80,7 @@ impl AuthorizedAgent {
     /// Those of [`run`](Self::run).
     pub fn run_once<B: AsSendBody>(&self, request: Request<B>) -> Result<Response<Body>, Error> {
         let (response, token) = self.once(request)?;
-        if response.status() == StatusCode::UNAUTHORIZED {
+        if rejects(&response, &token) {
             self.tokens.invalidate(&token);
         }
         Ok(response)
@@ -99,8 +104,10 @@ impl AuthorizedAgent {
 }
 
 /// A middleware for agents: puts a token on requests to the hosts that it is meant for, over https, and leaves
-/// all others alone. After a 401 the next request gets another token; this one is not sent again, which only
-/// [`AuthorizedAgent`] can do.
+/// all others alone. If the token is [refused](Challenge::rejects_token), the next request gets another one, or the
+/// error why there is none; this request is not sent again, which only [`AuthorizedAgent`] can do.
+///
+/// An agent for which a status is an error shows no challenge: there each 401 counts as a refusal of the token.
 ///
 /// What only the agent's configuration decides is left to it: it takes the token off when it follows a redirect,
 /// unless it is told to keep it; requests in cleartext, which carry a token to loopback alone, go through its
@@ -129,7 +136,7 @@ impl Middleware for Authorize {
         token.apply(request.headers_mut()).map_err(other)?;
         let result = next.handle(request);
         let refused = match &result {
-            Ok(response) => response.status() == StatusCode::UNAUTHORIZED,
+            Ok(response) => rejects(response, &token),
             Err(Error::StatusCode(status)) => *status == 401,
             Err(_) => false,
         };
@@ -138,6 +145,10 @@ impl Middleware for Authorize {
         }
         result
     }
+}
+
+fn rejects(response: &Response<Body>, token: &TokenRef) -> bool {
+    Challenge::rejects_token(response.status(), response.headers(), token)
 }
 
 fn other(error: grantflow::Error) -> Error {

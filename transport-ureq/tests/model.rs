@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use grantflow::source::{Credential as Source, Want};
-use grantflow::{Error, ErrorKind, TokenRequest};
+use grantflow::{Error, ErrorKind, Token, TokenRequest};
 use grantflow_tests::demo::batch;
 use grantflow_tests::server::RefreshTokens;
 use grantflow_tests::{Fault, Place, Server, World};
@@ -88,7 +88,7 @@ mod shared {
     use flight::Task;
     use grantflow::Now;
     use grantflow::cell::{Issued, TokenCell};
-    use grantflow::source::{Mint, Minted};
+    use grantflow::source::Mint;
     use slot::Timer;
 
     /// The outside: a world of its own for each schedule. Its own locks are no points to switch at.
@@ -122,7 +122,7 @@ mod shared {
             self.background
         }
 
-        pub(crate) fn run(&self, machine: Mint) -> Result<Minted, Error> {
+        pub(crate) fn run(&self, mint: &mut Mint) -> Result<Token, Error> {
             let flying = self.flying.fetch_add(1, SeqCst) + 1;
             self.most_flying.fetch_max(flying, SeqCst);
             thread::yield_now();
@@ -136,7 +136,7 @@ mod shared {
                 // Without the hook, and its message in each of thousands of schedules.
                 resume_unwind(Box::new("a mint panics, as this test wants it to"));
             }
-            let result = self.world.lock().unwrap().run(machine);
+            let result = self.world.lock().unwrap().run(mint);
             thread::yield_now();
             self.flying.fetch_sub(1, SeqCst);
             result

@@ -152,7 +152,7 @@ fn what_an_answer_brought_is_kept_though_the_run_is_cancelled_just_then() {
     let source = SharedGrant::new(app.record_key(""), app.server(), app.client());
     let mint = source.mint(&Want::default(), &source.first_state());
     let minted = transport.run_until(mint, &Limit::new().cancel(&cancel)).unwrap();
-    assert!(stage.kept().unwrap().refresh_token.matches(minted.token.refresh_token().unwrap().expose()));
+    assert!(stage.kept().unwrap().refresh_token.matches(minted.refresh_token().unwrap().expose()));
     stage.assert_remembered();
     assert_eq!((stage.opened(), stage.refreshes()), (1, before + 1));
 }

@@ -81,7 +81,6 @@ impl ClientAuthentication {
     /// fn client(key: impl Signer + 'static) -> Client {
     ///     Client::new("web-app").authentication(ClientAuthentication::private_key_jwt(key))
     /// }
-    /// # let _ = client::<grantflow::crypto::SigningKey>;
     /// ```
     pub fn private_key_jwt(signer: impl Signer + 'static) -> Self {
         Self(Method::PrivateKeyJwt(AssertionKey::new(Arc::new(signer))))

@@ -332,6 +332,12 @@ impl<T> Exchange<T> {
             (self.rescue)(error.strike_out(secrets).during(doing, Some(endpoint.as_str())))
         }))
     }
+
+    /// An error beside which its answer brought something: as it may be told, without the secrets of the request.
+    pub(crate) fn told(&self, error: Error) -> Error {
+        let Request { doing, endpoint, secrets, .. } = &self.request;
+        error.strike_out(secrets).during(doing, Some(endpoint.as_str()))
+    }
 }
 
 impl<T> fmt::Debug for Exchange<T> {

@@ -9,7 +9,7 @@ use super::{bearer_jwt, check_quota_project, quota_header};
 use crate::exchange::{Received, Request};
 use crate::machine::ask;
 use crate::server::Endpoint;
-use crate::source::{GrantState, Mint, Minted, TokenSource, Want, WantKind, cannot};
+use crate::source::{GrantState, Mint, Minting, TokenSource, Want, WantKind, cannot};
 use crate::token::Asked;
 use crate::{Cx, Deviations, Error, ErrorKind, Exchange, Machine, Reply, Step, Token};
 
@@ -133,7 +133,7 @@ impl MetadataServer {
                 let query = [("scopes", &*listed)];
                 let request = self.get(&path("token"), if listed.is_empty() { &[] } else { &query })?;
                 let asked = Asked { scopes, tolerated: Deviations::TOLERATED, ..Asked::default() };
-                request.exchange(move |received| asked.parse(received))
+                request.exchange(move |received| asked.parse(received)?.outcome)
             }
         };
         Ok(exchange.rescue(|error| {
@@ -200,17 +200,19 @@ struct MetadataMint {
 }
 
 impl Machine for MetadataMint {
-    type Output = Minted;
+    type Output = Token;
 
-    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Minted> {
+    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
         let exchange = match &mut self.exchange {
             Ok(exchange) => exchange,
             Err(error) => return Step::Done(Err(error.clone())),
         };
         let result = ask!(exchange, cx, reply);
         Step::Done(result.map(|token| match token.expires_at() {
-            Some(end) if self.dated => token.with_refresh_after(end - CACHED).into(),
-            _ => token.into(),
+            Some(end) if self.dated => token.with_refresh_after(end - CACHED),
+            _ => token,
         }))
     }
 }
+
+impl Minting for MetadataMint {}

@@ -10,7 +10,7 @@ use super::{DEFAULT_UNIVERSE, check_quota_project, id_token_of, quota_header};
 use crate::crypto::{Signer, SigningKey};
 use crate::jose::{JwtSigner, SignJwt};
 use crate::machine::ask;
-use crate::source::{GrantState, Mint, Minted, TokenSource, Want, WantKind, cannot};
+use crate::source::{GrantState, Mint, Minting, TokenSource, Want, WantKind, cannot};
 use crate::{
     Advice, Cx, Error, ErrorKind, Exchange, Machine, Reply, Secret, ServerMetadata, Step, Timestamp, Token,
     TokenRequest,
@@ -251,9 +251,9 @@ enum Stage {
 }
 
 impl Machine for AssertionMint {
-    type Output = Minted;
+    type Output = Token;
 
-    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Minted> {
+    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
         loop {
             let next = match &mut self.stage {
                 Stage::Begin => self.begin(cx.now().wall),
@@ -264,14 +264,14 @@ impl Machine for AssertionMint {
                         (Ok(jwt), Use::ByItself) => {
                             let end = began - BACKDATED + LIFE;
                             let token = Token::bearer(jwt.expose(), began, Some(end));
-                            return Step::Done(token.map(|token| token.with_scopes(self.want.scopes()).into()));
+                            return Step::Done(token.map(|token| token.with_scopes(self.want.scopes())));
                         }
                         (Err(error), _) => Err(error),
                     }
                 }
                 Stage::Exchange(exchange) => {
                     let result = ask!(exchange, cx, reply);
-                    return Step::Done(result.map(Minted::from).map_err(|error| match error.advice() {
+                    return Step::Done(result.map_err(|error| match error.advice() {
                         // Nobody signs in for a service account.
                         Some(Advice::SignInAgain) => error.with_advice(Advice::FixConfiguration),
                         _ => error,
@@ -285,6 +285,8 @@ impl Machine for AssertionMint {
         }
     }
 }
+
+impl Minting for AssertionMint {}
 
 impl AssertionMint {
     fn begin(&self, now: Timestamp) -> Result<Stage, Error> {
@@ -300,7 +302,7 @@ impl AssertionMint {
             request.exchange(move |received| Ok(id_token_of(received)?.issued_by(&issuer)))
         } else {
             request.exchange(move |received| {
-                parse(received).map_err(|error| match id_token_of(received) {
+                parse(received).0.map_err(|error| match id_token_of(received) {
                     // Google takes a scope that it does not know for the audience of an ID token.
                     Ok(_) => Error::new(
                         ErrorKind::Config,

@@ -8,10 +8,10 @@ mod jwt_bearer;
 mod password;
 mod refresh_token;
 
-use crate::exchange::Request;
+use crate::exchange::{Received, Request};
 use crate::machine::Repeat;
-use crate::source::Want;
-use crate::token::Asked;
+use crate::source::{Change, Want};
+use crate::token::{Answered, Asked};
 use crate::{Client, Error, Scopes, Secret, ServerMetadata, Token};
 
 pub use exchange::TokenExchange;
@@ -106,14 +106,17 @@ impl TokenRequest {
     }
 
     /// The request and the parse function by themselves, for whoever sends requests their own way.
-    /// The parse function takes answers with status 2xx.
-    pub fn into_parts(
-        self,
-    ) -> (Request, impl Fn(crate::exchange::Received<'_>) -> Result<Token, Error> + Send + 'static) {
+    /// The parse function takes answers with status 2xx. Beside the token or the error it tells the refresh token
+    /// that takes the place of the one that was used, if one came: it is to be kept whatever the error is.
+    pub fn into_parts(self) -> (Request, impl Fn(Received<'_>) -> (Result<Token, Error>, Change) + Send + 'static) {
         let Self { request, asked } = self;
         let secrets = request.secrets().to_vec();
-        let parse = move |received: crate::exchange::Received<'_>| {
-            asked.parse(received).map_err(|error| error.strike_out(&secrets))
+        let parse = move |received: Received<'_>| match asked.parse(received) {
+            Ok(Answered { outcome, successor }) => {
+                let change = successor.map(|(used, new)| Change::successor(&used, new)).unwrap_or_default();
+                (outcome.map_err(|error| error.strike_out(&secrets)), change)
+            }
+            Err(error) => (Err(error.strike_out(&secrets)), Change::default()),
         };
         (request, parse)
     }

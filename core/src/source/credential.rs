@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{GrantState, Mint, Minted, Refusal, TokenSource, Want, WantKind, cannot};
+use super::{Change, GrantState, Mint, Minting, Refusal, TokenSource, Want, WantKind, cannot};
 use crate::machine::ask;
 use crate::{
     Client, Cx, Discovery, Error, Issuer, Machine, Reply, Rotation, Scopes, Secret, ServerMetadata, Step, Timestamp,
@@ -60,15 +60,16 @@ impl Server {
 }
 
 impl GrantState {
-    /// Takes what was discovered; if it cannot be read again, the old is good enough.
+    /// What was discovered, which is a change; if it cannot be read again, the old is good enough.
     pub(crate) fn discovered(
-        &mut self,
+        &self,
         found: Result<ServerMetadata, Error>,
         now: Timestamp,
+        change: &mut Change,
     ) -> Result<ServerMetadata, Error> {
         match (found, &self.metadata) {
             (Ok(metadata), _) => {
-                self.metadata = Some((metadata.clone(), now));
+                change.discovered(metadata.clone(), now);
                 Ok(metadata)
             }
             (Err(error), Some((old, _))) if error.is_transient() => Ok(old.clone()),
@@ -176,7 +177,7 @@ impl TokenSource for Credential {
                 by: by.clone(),
                 want: want.clone(),
                 state: state.clone(),
-                changed: false,
+                change: Change::default(),
             }),
         }
     }
@@ -215,14 +216,16 @@ fn is_plain(want: &Want) -> bool {
 /// Hands out what is there.
 struct Given(Option<Token>);
 
+impl Minting for Given {}
+
 impl Machine for Given {
-    type Output = Minted;
-    fn resume(&mut self, cx: &mut Cx, _: Reply) -> Step<Minted> {
+    type Output = Token;
+    fn resume(&mut self, cx: &mut Cx, _: Reply) -> Step<Token> {
         Step::Done(match self.0.take() {
             Some(token) if token.is_expired(cx.now().wall) => {
                 Err(cannot("is a fixed token, which has expired").with_advice(crate::Advice::SignInAgain))
             }
-            Some(token) => Ok(token.into()),
+            Some(token) => Ok(token),
             None => Err(Error::misuse("a fixed token")),
         })
     }
@@ -240,7 +243,7 @@ struct ServerMint {
     by: By,
     want: Want,
     state: GrantState,
-    changed: bool,
+    change: Change,
 }
 
 enum Stage {
@@ -250,20 +253,21 @@ enum Stage {
 }
 
 impl Machine for ServerMint {
-    type Output = Minted;
+    type Output = Token;
 
-    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Minted> {
+    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
         loop {
             let next = match &mut self.stage {
                 Stage::Begin => self.begin(cx.now().wall),
                 Stage::Discover(discovery) => {
                     let found = ask!(discovery, cx, reply);
-                    self.changed |= found.is_ok();
-                    self.state.discovered(found, cx.now().wall).and_then(|server| self.request(&server))
+                    let server = self.state.discovered(found, cx.now().wall, &mut self.change);
+                    server.and_then(|server| self.request(&server))
                 }
                 Stage::Exchange(exchange) => {
                     let result = ask!(exchange, cx, reply);
-                    return Step::Done(result.map(|token| self.minted(token)));
+                    self.change.absorb(exchange.take_change());
+                    return Step::Done(result);
                 }
             };
             match next {
@@ -306,15 +310,10 @@ impl ServerMint {
         };
         Ok(Stage::Exchange(Box::new(request.wanted(want).exchange())))
     }
+}
 
-    fn minted(&mut self, token: Token) -> Minted {
-        if let By::RefreshToken { .. } = self.by {
-            let old = self.state.refresh_token.take();
-            self.changed |= token.rotation() != self.state.rotation
-                || !matches!((&old, token.refresh_token()), (Some(old), Some(new)) if old.matches(new.expose()));
-            self.state.refresh_token = token.refresh_token().cloned().or(old);
-            self.state.rotation = token.rotation();
-        }
-        Minted { token, state: self.changed.then(|| std::mem::take(&mut self.state)) }
+impl Minting for ServerMint {
+    fn take_change(&mut self) -> Change {
+        std::mem::take(&mut self.change)
     }
 }

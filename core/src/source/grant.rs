@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{GrantState, Mint, Minted, TokenSource, Uncertain, Want};
-use crate::{Advice, Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Timestamp};
+use super::{Change, GrantState, Mint, Minting, TokenSource, Uncertain, Want};
+use crate::{Advice, Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Timestamp, Token};
 
 /// How long servers that rotate let a refresh token be used again, where they do at all.
 const GRACE: Duration = Duration::from_secs(30);
@@ -20,6 +20,10 @@ const ATTEMPTS: u32 = 2;
 ///    └───▶ None: queued
 /// ```
 ///
+/// What a mint changed is merged into the state when its turn ends, whatever the turn was: of this credential, of
+/// one that was replaced meanwhile, or beside others. A refresh token goes over the one that it came for, and over
+/// no other.
+///
 /// A use of a rotating refresh token whose outcome nobody knows is repeated once and no more: at once while
 /// the server's grace window may be open, else only when there is no valid token left.
 pub struct Grant<J> {
@@ -29,6 +33,10 @@ pub struct Grant<J> {
     headers: Option<Arc<http::HeaderMap>>,
     /// How often the credential was replaced.
     epoch: u64,
+    /// How many turns there were.
+    turns: u64,
+    /// What turns of former credentials changed while one is under way that began without it.
+    late: Vec<(Change, u64)>,
     busy: bool,
     queue: VecDeque<J>,
 }
@@ -41,12 +49,13 @@ pub struct Turn<J> {
     pub job: J,
     exclusive: bool,
     epoch: u64,
+    number: u64,
 }
 
 impl<J> Turn<J> {
     /// The turn without its job, which goes its own way.
     pub fn split(self) -> (J, Turn<()>) {
-        (self.job, Turn { job: (), exclusive: self.exclusive, epoch: self.epoch })
+        (self.job, Turn { job: (), exclusive: self.exclusive, epoch: self.epoch, number: self.number })
     }
 }
 
@@ -54,11 +63,20 @@ impl<J> Turn<J> {
 #[derive(Debug)]
 pub enum Outcome<'a> {
     /// It minted.
-    Minted(&'a mut Minted),
+    Minted(&'a mut Token),
     /// It failed.
     Failed(&'a Error),
     /// It was given up in the middle.
     Abandoned,
+}
+
+impl<'a> From<&'a mut Result<Token, Error>> for Outcome<'a> {
+    fn from(result: &'a mut Result<Token, Error>) -> Self {
+        match result {
+            Ok(token) => Self::Minted(token),
+            Err(error) => Self::Failed(error),
+        }
+    }
 }
 
 impl<J> Grant<J> {
@@ -69,6 +87,8 @@ impl<J> Grant<J> {
             headers: headers(&*source),
             source,
             epoch: 0,
+            turns: 0,
+            late: Vec::new(),
             busy: false,
             queue: VecDeque::new(),
         }
@@ -83,7 +103,8 @@ impl<J> Grant<J> {
             return None;
         }
         self.busy |= exclusive;
-        Some(Turn { job, exclusive, epoch: self.epoch })
+        self.turns = self.turns.saturating_add(1);
+        Some(Turn { job, exclusive, epoch: self.epoch, number: self.turns })
     }
 
     /// The machine for whoever has a turn. `still_valid` says whether its want has a token that is good.
@@ -110,12 +131,16 @@ impl<J> Grant<J> {
         }
     }
 
-    /// Ends a turn, takes over the state that it left, and gives the next one its turn.
-    pub fn finish(&mut self, turn: Turn<()>, now: Timestamp, outcome: Outcome<'_>) -> Option<Turn<J>> {
+    /// Ends a turn, takes over what its mint changed ([`Minting::take_change`]), whatever the outcome, and gives the
+    /// next one its turn.
+    pub fn finish(&mut self, turn: Turn<()>, now: Timestamp, change: Change, outcome: Outcome<'_>) -> Option<Turn<J>> {
         if turn.epoch == self.epoch {
-            self.learn(&turn, now, outcome);
-        } else if let Outcome::Minted(Minted { state: Some(state), .. }) = outcome {
-            self.state.remembered.take_over(&state.remembered);
+            self.learn(&turn, now, change, outcome);
+        } else if !change.is_empty() {
+            if self.busy {
+                self.late.push((change.clone(), turn.number));
+            }
+            self.state.merge_former(change, turn.number);
         }
         // The end of a former credential's turn, or of one beside others, is not the end of whoever is busy.
         if self.busy && self.source.may_change(&self.state) {
@@ -125,14 +150,18 @@ impl<J> Grant<J> {
         self.begin(job)
     }
 
-    fn learn(&mut self, turn: &Turn<()>, now: Timestamp, outcome: Outcome<'_>) {
+    fn learn(&mut self, turn: &Turn<()>, now: Timestamp, change: Change, outcome: Outcome<'_>) {
+        let settled = self.state.merge_own(change, turn.number);
+        if turn.exclusive {
+            // The mint that just ended began without these.
+            for (change, number) in self.late.drain(..) {
+                self.state.merge_former(change, number);
+            }
+        }
         let uncertain = match outcome {
-            Outcome::Minted(minted) => {
-                if let Some(state) = minted.state.take() {
-                    self.state = state;
-                }
+            Outcome::Minted(token) => {
                 if let Some(headers) = &self.headers {
-                    minted.token.set_request_headers(headers.clone());
+                    token.set_request_headers(headers.clone());
                 }
                 self.state.uncertain = None;
                 false
@@ -142,7 +171,7 @@ impl<J> Grant<J> {
         };
         if turn.exclusive {
             self.busy = false;
-            if uncertain && self.state.refresh_token.is_some() {
+            if uncertain && !settled && self.state.refresh_token.is_some() {
                 let known = self.state.uncertain.unwrap_or(Uncertain { since: now, attempts: 0 });
                 self.state.uncertain = Some(Uncertain { attempts: known.attempts.saturating_add(1), ..known });
             }
@@ -156,6 +185,7 @@ impl<J> Grant<J> {
         self.busy = false;
         let former = std::mem::replace(&mut self.state, source.first_state());
         self.state.remembered.take_over(&former.remembered);
+        self.late.clear();
         self.headers = headers(&*source);
         self.source = source;
     }
@@ -191,14 +221,20 @@ struct Before {
 }
 
 impl Machine for Before {
-    type Output = Minted;
+    type Output = Token;
 
-    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Minted> {
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Token> {
         let moment = *self.by_both.get_or_insert_with(|| cx.now().at(self.moment));
         match self.mint.resume(cx, reply) {
             Step::Do(Effect::Http(call)) => Step::Do(Effect::Http(call.with_start_before(moment))),
             step => step,
         }
+    }
+}
+
+impl Minting for Before {
+    fn take_change(&mut self) -> Change {
+        self.mint.take_change()
     }
 }
 

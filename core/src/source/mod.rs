@@ -1,23 +1,25 @@
 //! What mints tokens again and again: [`TokenSource`], what to ask of it ([`Want`]), and what changes as it
 //! is used ([`GrantState`]).
 
+mod change;
 mod credential;
 mod grant;
+mod state;
 mod want;
 
-use std::fmt;
-
 use crate::machine::Machine;
-use crate::store::Remembered;
-use crate::{Cx, Error, Reply, Rotation, Scopes, Secret, ServerMetadata, Step, Timestamp, Token};
+use crate::{Cx, Error, Reply, Step, Token};
 
+pub use change::{Change, Minting};
 pub use credential::{Credential, Server};
 pub(crate) use grant::is_final;
 pub use grant::{Grant, Outcome, Turn};
+pub use state::GrantState;
+pub(crate) use state::Uncertain;
 pub use want::{Want, WantKind};
 
 /// A machine that mints one token.
-pub type Mint = Box<dyn Machine<Output = Minted> + Send>;
+pub type Mint = Box<dyn Minting + Send>;
 
 /// Whatever can mint a token, again and again: a refresh token, a client's own credentials, a service
 /// account. It never changes itself; what changes is its [`GrantState`].
@@ -25,7 +27,7 @@ pub type Mint = Box<dyn Machine<Output = Minted> + Send>;
 /// A source for tokens of one's own making is short:
 ///
 /// ```
-/// use grantflow::source::{GrantState, Mint, Minted, TokenSource, Want};
+/// use grantflow::source::{GrantState, Mint, Minting, TokenSource, Want};
 /// use grantflow::{Cx, Machine, Reply, Step, Token};
 ///
 /// struct FromVault;
@@ -39,12 +41,67 @@ pub type Mint = Box<dyn Machine<Output = Minted> + Send>;
 /// struct Ask;
 ///
 /// impl Machine for Ask {
-///     type Output = Minted;
-///     fn resume(&mut self, cx: &mut Cx, _: Reply) -> Step<Minted> {
+///     type Output = Token;
+///     fn resume(&mut self, cx: &mut Cx, _: Reply) -> Step<Token> {
 ///         // A real one would ask for an effect first.
-///         Step::Done(Token::bearer("vault-token", cx.now().wall, None).map(Minted::from))
+///         Step::Done(Token::bearer("vault-token", cx.now().wall, None))
 ///     }
 /// }
+///
+/// // Nothing changes as it is used.
+/// impl Minting for Ask {}
+/// ```
+///
+/// A source whose own secret is replaced when it is used keeps what came last in the state. It begins with it
+/// ([`GrantState::new`]), takes it from there ([`GrantState::refresh_token`]), and tells the next by
+/// [`Minting::take_change`]; such mints must wait for each other ([`may_change`](Self::may_change)):
+///
+/// ```
+/// use grantflow::source::{Change, GrantState, Mint, Minting, TokenSource, Want};
+/// use grantflow::{Cx, Machine, Reply, Secret, Step, Token};
+///
+/// struct Ticket(Secret);
+///
+/// impl TokenSource for Ticket {
+///     fn mint(&self, _want: &Want, state: &GrantState) -> Mint {
+///         let ticket = state.refresh_token().unwrap_or(&self.0).clone();
+///         Box::new(Punch { ticket, change: Change::default() })
+///     }
+///     fn first_state(&self) -> GrantState {
+///         GrantState::new(self.0.clone())
+///     }
+///     fn may_change(&self, _state: &GrantState) -> bool {
+///         true
+///     }
+/// }
+///
+/// struct Punch {
+///     ticket: Secret,
+///     change: Change,
+/// }
+///
+/// impl Machine for Punch {
+///     type Output = Token;
+///     fn resume(&mut self, cx: &mut Cx, _: Reply) -> Step<Token> {
+///         // The answer has a token and the next ticket. The ticket comes first: it is kept whatever is
+///         // wrong with the token.
+///         self.change = Change::successor(&self.ticket, "ticket-2");
+///         Step::Done(Token::bearer("token", cx.now().wall, None))
+///     }
+/// }
+///
+/// impl Minting for Punch {
+///     fn take_change(&mut self) -> Change {
+///         std::mem::take(&mut self.change)
+///     }
+/// }
+///
+/// let source = Ticket(Secret::from("ticket-1"));
+/// let mut state = source.first_state();
+/// let mut mint = source.mint(&Want::default(), &state);
+/// let _token = mint.resume(&mut Cx::without_entropy(Default::default()), Reply::Start);
+/// state.merge(mint.take_change());
+/// assert!(state.refresh_token().is_some_and(|ticket| ticket.matches("ticket-2")));
 /// ```
 pub trait TokenSource: Send + Sync {
     /// A machine that mints a token for `want`, beginning from `state`.
@@ -67,87 +124,17 @@ pub trait TokenSource: Send + Sync {
     }
 }
 
-/// What a mint yields.
-#[derive(Debug)]
-pub struct Minted {
-    /// The token.
-    pub token: Token,
-    /// The new state of the grant, if it changed.
-    pub state: Option<GrantState>,
-}
-
-impl From<Token> for Minted {
-    fn from(token: Token) -> Self {
-        Self { token, state: None }
-    }
-}
-
-/// What changes as a credential is used, and belongs to it as a whole and not to one want.
-#[derive(Clone, Default)]
-pub struct GrantState {
-    /// The refresh token to use next.
-    pub(crate) refresh_token: Option<Secret>,
-    /// What was granted with it.
-    pub(crate) scopes: Scopes,
-    pub(crate) rotation: Rotation,
-    /// The server's metadata, and when it was read.
-    pub(crate) metadata: Option<(ServerMetadata, Timestamp)>,
-    /// A refresh that nobody knows the outcome of.
-    pub(crate) uncertain: Option<Uncertain>,
-    /// Of a grant in a store.
-    pub(crate) remembered: Remembered,
-}
-
-/// A use of a refresh token after which nobody knows whether it is still good.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Uncertain {
-    pub(crate) since: Timestamp,
-    pub(crate) attempts: u32,
-}
-
-impl GrantState {
-    /// The refresh token to use next, if there is one. Whoever keeps it must keep the newest.
-    pub fn refresh_token(&self) -> Option<&Secret> {
-        self.refresh_token.as_ref()
-    }
-
-    /// What was granted.
-    pub fn scopes(&self) -> &Scopes {
-        &self.scopes
-    }
-
-    /// What is known of the server's habit with refresh tokens.
-    pub fn rotation(&self) -> Rotation {
-        self.rotation
-    }
-
-    /// Why what was got last could not be saved in the store, if so. It is in use, and it is tried again to
-    /// save it.
-    pub fn save_error(&self) -> Option<&Error> {
-        self.remembered.error()
-    }
-}
-
-impl fmt::Debug for GrantState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GrantState")
-            .field("refresh_token", &self.refresh_token)
-            .field("scopes", &self.scopes)
-            .field("rotation", &self.rotation)
-            .field("uncertain", &self.uncertain)
-            .finish_non_exhaustive()
-    }
-}
-
 /// A mint of a source that is not made as it should be.
 pub(crate) struct Refusal(pub(crate) Error);
 
 impl Machine for Refusal {
-    type Output = Minted;
-    fn resume(&mut self, _: &mut Cx, _: Reply) -> Step<Minted> {
+    type Output = Token;
+    fn resume(&mut self, _: &mut Cx, _: Reply) -> Step<Token> {
         Step::Done(Err(self.0.clone()))
     }
 }
+
+impl Minting for Refusal {}
 
 /// An error of a want that a source cannot fulfil.
 pub(crate) fn cannot(what: &str) -> Error {

@@ -8,6 +8,7 @@
 mod key;
 mod record;
 mod refresh;
+mod remembered;
 mod save;
 mod shared;
 
@@ -19,8 +20,8 @@ use zeroize::Zeroizing;
 use crate::{Error, ErrorKind, Timestamp};
 
 pub use key::RecordKey;
+pub(crate) use remembered::Remembered;
 pub use save::{DeleteGrant, LoadGrant, SaveGrant, SavedGrant, SignOut};
-pub(crate) use shared::Remembered;
 pub use shared::SharedGrant;
 
 /// The most bytes of a record.

@@ -84,6 +84,14 @@ impl Record {
         self.keep(want, token, version);
     }
 
+    /// Takes over the refresh token that came with an answer that is of no use otherwise; returns the one that was
+    /// used for it.
+    pub(super) fn succeeded(&mut self, new: &Secret) -> Secret {
+        self.rotation = Rotation::Rotates;
+        self.intent = None;
+        std::mem::replace(&mut self.refresh_token, new.clone())
+    }
+
     fn keep(&mut self, want: &Want, token: &Token, version: u64) {
         // Only what goes into a header as it is can be kept.
         if token.authorization().is_err() {

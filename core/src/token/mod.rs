@@ -17,7 +17,7 @@ pub use deviation::{Deviation, Deviations};
 pub use scopes::Scopes;
 
 pub(crate) use answer::{Answer, Known, Scalar, invalid};
-pub(crate) use parse::Asked;
+pub(crate) use parse::{Answered, Asked};
 
 use crate::exchange::is_printable;
 use crate::jose::IdToken;

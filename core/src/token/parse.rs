@@ -30,14 +30,28 @@ pub(crate) struct Asked {
     pub(crate) id_token: Option<Expected>,
 }
 
+/// What an answer brought that tells what became of the request.
+pub(crate) struct Answered {
+    pub(crate) outcome: Result<Token, Error>,
+    /// The refresh token that was used, and the one that takes its place.
+    pub(crate) successor: Option<(Secret, Secret)>,
+}
+
 impl Asked {
     /// Reads the answer.
-    pub(crate) fn parse(&self, received: Received<'_>) -> Result<Token, Error> {
+    pub(crate) fn parse(&self, received: Received<'_>) -> Result<Answered, Error> {
         let mut found = Deviations::NONE;
         // Filled where it lies, since it is large: to hand it on takes longer than to read some members.
         let mut answer = Answer::<Fields<'_>>::default();
         answer.read(received, self.tolerated, &mut found)?;
-        self.token(&mut answer, received, &mut found)
+        let token = self.token(&mut answer, received, &mut found)?;
+        let successor = token.refresh_token().and_then(|new| self.succeeded_by(new.expose()));
+        Ok(Answered { outcome: Ok(token), successor })
+    }
+
+    fn succeeded_by(&self, new: &str) -> Option<(Secret, Secret)> {
+        let used = self.refresh_token.as_ref().filter(|used| !used.matches(new))?;
+        Some((used.clone(), Secret::from(new)))
     }
 
     fn token(

@@ -33,16 +33,18 @@ pub(crate) fn main(args: &[&str]) -> ExitCode {
     println!("ready");
     let mut state = grant.first_state();
     for _ in 0..count.parse::<u64>().unwrap() {
-        match transport.run(grant.mint(&Want::access_token(""), &state)) {
-            Ok(minted) => {
-                println!("token {}", minted.token.access_token());
-                if let (&"expiry", Some(end)) = (pace, minted.token.expires_at()) {
-                    let begin = minted.token.issued_at();
+        let mut mint = grant.mint(&Want::access_token(""), &state);
+        let result = transport.run(&mut mint);
+        state.merge(mint.take_change());
+        match result {
+            Ok(token) => {
+                println!("token {}", token.access_token());
+                if let (&"expiry", Some(end)) = (pace, token.expires_at()) {
+                    let begin = token.issued_at();
                     // A little after it is due, which is when a quarter of its life is left.
                     let due = begin + end.since(begin).mul_f64(0.78);
                     std::thread::sleep(due.since(transport.now().wall).max(Duration::from_millis(1)));
                 }
-                state = minted.state.unwrap_or(state);
                 if let Some(error) = state.save_error() {
                     println!("unsaved {error}");
                 }

@@ -37,7 +37,7 @@ pub(crate) fn body() -> Value {
 fn parse(request: TokenRequest) -> impl Fn(&Response<Vec<u8>>) -> grantflow::Token {
     let (_, parse) = request.into_parts();
     let now = Timestamp::from_unix(NOW);
-    move |response| parse(Received { response, sent: now, now }).unwrap()
+    move |response| parse(Received { response, sent: now, now }).0.unwrap()
 }
 
 pub(crate) fn plain() -> Vec<Work<'static>> {

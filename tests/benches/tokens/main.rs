@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use cpu_time::ThreadTime;
-use grantflow::source::{GrantState, Mint, Minted, TokenSource, Want};
+use grantflow::source::{GrantState, Mint, Minting, TokenSource, Want};
 use grantflow::{Cx, Machine, Reply, Step, Token};
 use harness::{Figures, Work, measure, ratio, table};
 use http::HeaderValue;
@@ -31,12 +31,14 @@ impl TokenSource for Made {
     }
 }
 
+impl Minting for Making {}
+
 impl Machine for Making {
-    type Output = Minted;
-    fn resume(&mut self, cx: &mut Cx, _: Reply) -> Step<Minted> {
+    type Output = Token;
+    fn resume(&mut self, cx: &mut Cx, _: Reply) -> Step<Token> {
         let now = cx.now().wall;
         let token = Token::bearer(&"x".repeat(TEXT), now, Some(now + Duration::from_secs(3600)));
-        Step::Done(token.map(Minted::from))
+        Step::Done(token)
     }
 }
 

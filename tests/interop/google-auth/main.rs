@@ -42,9 +42,12 @@ impl Stage<'_> {
     }
 
     fn mint(&self, user: &AuthorizedUser) -> Result<(Token, GrantState), Box<dyn StdError>> {
-        let minted = self.transport.run(user.mint(&Want::default(), &user.first_state()))?;
-        self.lives(minted.token.access_token())?;
-        Ok((minted.token, minted.state.unwrap_or_else(|| user.first_state())))
+        let mut state = user.first_state();
+        let mut mint = user.mint(&Want::default(), &state);
+        let token = self.transport.run(&mut mint)?;
+        state.merge(mint.take_change());
+        self.lives(token.access_token())?;
+        Ok((token, state))
     }
 
     fn lives(&self, token: &str) -> Done {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use grantflow::source::{GrantState, Minted, TokenSource, Want};
+use grantflow::source::{GrantState, Minting, TokenSource, Want};
 use grantflow::store::{RecordKey, SaveGrant, SharedGrant};
 use grantflow::{Error, Token};
 
@@ -35,9 +35,10 @@ impl Process {
 
     /// Asks for a token: the first, or another than the last.
     pub fn mint(&mut self, desk: &mut Desk) -> Result<Token, Error> {
-        let Minted { token, state } = desk.run(self.source.mint(&self.want, &self.state))?;
-        self.state = state.expect("a new state");
-        Ok(token)
+        let mut mint = self.source.mint(&self.want, &self.state);
+        let result = desk.run(&mut mint);
+        self.state.merge(mint.take_change());
+        result
     }
 }
 

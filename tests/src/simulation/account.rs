@@ -5,11 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grantflow::exchange::{Received, Request as Form};
-use grantflow::source::{Credential, GrantState, Mint, Minted, TokenSource, Want};
-use grantflow::{
-    Client, ClientAuthentication, Cx, Endpoint, Exchange, Issuer, Machine, Reply, Rotation, ServerMetadata, Step,
-    Timestamp, Token,
-};
+use grantflow::source::{Credential, GrantState, Mint, TokenSource, Want};
+use grantflow::{Client, ClientAuthentication, Endpoint, Issuer, Rotation, ServerMetadata, Timestamp, Token};
 use http::{Request, Response, StatusCode};
 use url::form_urlencoded;
 
@@ -247,8 +244,7 @@ struct MetadataServer(String);
 impl TokenSource for MetadataServer {
     fn mint(&self, want: &Want, _: &GrantState) -> Mint {
         let endpoint = Endpoint::new(&format!("{}/{}", self.0, what(want))).expect("an address");
-        let exchange = Form::get("asking the metadata server", &endpoint).exchange(read);
-        Box::new(Same(exchange))
+        Box::new(Form::get("asking the metadata server", &endpoint).exchange(read))
     }
 }
 
@@ -260,16 +256,4 @@ fn read(received: Received<'_>) -> Result<Token, grantflow::Error> {
     let end = received.sent + Duration::from_secs(left);
     let token = Token::bearer(token, received.sent, Some(end))?;
     Ok(token.with_refresh_after(end - Duration::from_secs(300)))
-}
-
-struct Same(Exchange<Token>);
-
-impl Machine for Same {
-    type Output = Minted;
-    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Minted> {
-        match self.0.resume(cx, reply) {
-            Step::Do(effect) => Step::Do(effect),
-            Step::Done(result) => Step::Done(result.map(Minted::from)),
-        }
-    }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grantflow::cell::{Acquired, Issued, Ticket, TokenCell};
-use grantflow::source::{Grant, Mint, Minted, Outcome, Turn, Want};
-use grantflow::{Cx, Effect, Error, ErrorKind, Machine, Reply, Step, Timestamp};
+use grantflow::source::{Change, Grant, Mint, Minting, Outcome, Turn, Want};
+use grantflow::{Cx, Effect, Error, ErrorKind, Machine, Reply, Step, Timestamp, Token};
 
 use super::account::{Account, Kind, prefix};
 use super::network::Trouble;
@@ -260,16 +260,13 @@ impl Sim {
         }
     }
 
-    fn end_run(&mut self, id: u64, result: Result<Minted, Error>) {
+    fn end_run(&mut self, id: u64, mut result: Result<Token, Error>) {
         let now = self.clock.now();
         let run = self.runs.remove(&id).expect("a refresh under way");
         let credential = self.slots[run.slot].credential;
         self.know_end(&run, result.as_ref().err());
         let grant = &mut self.credentials[credential].grant;
-        let (next, result) = match result {
-            Ok(mut minted) => (grant.finish(run.turn, now.wall, Outcome::Minted(&mut minted)), Ok(minted.token)),
-            Err(error) => (grant.finish(run.turn, now.wall, Outcome::Failed(&error)), Err(error)),
-        };
+        let next = grant.finish(run.turn, now.wall, change(run.mint), Outcome::from(&mut result));
         self.know_settled(run.slot, run.epoch, &result);
         self.slots[run.slot].cell.settle(run.ticket, now, result);
         self.after_turn(credential, run.slot, run.epoch, next);
@@ -282,7 +279,7 @@ impl Sim {
         let credential = self.slots[run.slot].credential;
         self.know_abandoned(&run);
         let now = self.clock.now().wall;
-        let next = self.credentials[credential].grant.finish(run.turn, now, Outcome::Abandoned);
+        let next = self.credentials[credential].grant.finish(run.turn, now, change(run.mint), Outcome::Abandoned);
         self.slots[run.slot].cell.abandon(run.ticket);
         self.after_turn(credential, run.slot, run.epoch, next);
     }
@@ -373,4 +370,9 @@ impl Sim {
         }
         self.wake_refresher_in(next);
     }
+}
+
+/// What a mint changed, if it began.
+fn change(mint: Option<Mint>) -> Change {
+    mint.map(|mut mint| mint.take_change()).unwrap_or_default()
 }

@@ -16,6 +16,7 @@ use grantflow_tests::server::{Consent, RefreshTokens};
 use grantflow_tests::{Fault, Front, Place, Server, person};
 use grantflow_ureq::grantflow_store::Store;
 
+mod authorized;
 mod calls;
 mod device;
 mod odd_http;
@@ -23,6 +24,7 @@ mod proxy;
 mod receiver;
 mod stores;
 
+use authorized::*;
 use calls::*;
 use device::*;
 use odd_http::*;
@@ -175,6 +177,10 @@ suite! {
     who_signs_in_while_another_signs_out_stays_signed_in
     what_was_saved_in_the_middle_of_a_sign_out_is_revoked_too
     what_a_file_of_googles_holds_is_taken_over_and_written_again
+    a_refusal_that_is_not_of_the_token_goes_to_the_caller_and_the_token_stays
+    a_refusal_of_the_token_is_answered_by_one_other
+    without_another_token_the_refusal_stays_the_answer_and_says_why
+    the_refusal_of_another_managers_token_rejects_nothing
 }
 
 fn app(front: &Front) -> InstalledApp {

@@ -220,10 +220,10 @@ pub(super) fn what_a_file_of_googles_holds_is_taken_over_and_written_again<A: Ad
     // Google's own token endpoint is what the file's user would ask.
     let user_at = Credential::refresh_token(&server, user.client(), file["refresh_token"].as_str().unwrap());
     let minted = program.run(user_at.mint(&Want::default(), &user.first_state())).unwrap();
-    program.run(SaveGrant::new(app.record_key(""), Want::default(), &minted.token)).unwrap();
+    program.run(SaveGrant::new(app.record_key(""), Want::default(), &minted)).unwrap();
 
     let token = program.load_or_sign_in(&app.show(|_| panic!("somebody was asked"))).unwrap();
-    assert_eq!(token.access_token(), minted.token.access_token());
+    assert_eq!(token.access_token(), minted.access_token());
     assert_eq!(front.server().seen().len(), 1);
     let user = AuthorizedUser::signed_in(user.client(), &token).unwrap();
     let written: serde_json::Value = serde_json::from_str(user.to_json(&user.first_state(), None).expose()).unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grantflow::machine::FailureKind;
-use grantflow::source::{Credential, Grant, Minted, Outcome, TokenSource, Turn, Want};
+use grantflow::source::{Change, Credential, Grant, Outcome, TokenSource, Turn, Want};
 use grantflow::{Advice, Error, ErrorKind, Failure, Issuer, Rotation, Secret, ServerMetadata, Token};
 use grantflow_tests::server::{Alter, RefreshTokens};
 use grantflow_tests::{Fault, Place, Server, World, demo};
@@ -25,20 +25,18 @@ fn client_credentials(server: impl Into<grantflow::source::Server>) -> Arc<dyn T
 }
 
 /// What a turn gives to its want, with `still_valid`.
-fn mint(world: &mut World, grant: &Grant<u32>, turn: &Turn<()>, still_valid: bool) -> Result<Minted, Error> {
-    let machine = grant.mint(turn, &Want::access_token("read"), world.now.wall, still_valid)?;
-    world.run(machine)
+fn mint(world: &mut World, grant: &Grant<u32>, turn: &Turn<()>, still_valid: bool) -> (Result<Token, Error>, Change) {
+    match grant.mint(turn, &Want::access_token("read"), world.now.wall, still_valid) {
+        Ok(mut mint) => (world.run(&mut mint), mint.take_change()),
+        Err(error) => (Err(error), Change::default()),
+    }
 }
 
 /// Takes a turn, mints and ends the turn.
-fn refresh(world: &mut World, grant: &mut Grant<u32>, still_valid: bool) -> Result<Minted, Error> {
+fn refresh(world: &mut World, grant: &mut Grant<u32>, still_valid: bool) -> Result<Token, Error> {
     let (_, turn) = grant.begin(0).expect("nobody else has the turn").split();
-    let mut result = mint(world, grant, &turn, still_valid);
-    let outcome = match &mut result {
-        Ok(minted) => Outcome::Minted(minted),
-        Err(error) => Outcome::Failed(error),
-    };
-    assert!(grant.finish(turn, world.now.wall, outcome).is_none());
+    let (mut result, change) = mint(world, grant, &turn, still_valid);
+    assert!(grant.finish(turn, world.now.wall, change, Outcome::from(&mut result)).is_none());
     result
 }
 
@@ -61,11 +59,11 @@ fn mints_that_may_change_the_grant_take_turns_in_the_order_in_which_they_came() 
     for next in 1..10 {
         assert!(grant.is_busy());
         let error = Error::new(ErrorKind::Timeout, "no answer");
-        turn = grant.finish(turn.split().1, world.now.wall, Outcome::Failed(&error)).unwrap();
+        turn = grant.finish(turn.split().1, world.now.wall, Change::default(), Outcome::Failed(&error)).unwrap();
         assert_eq!(turn.job, next);
     }
     let error = Error::new(ErrorKind::Timeout, "no answer");
-    assert!(grant.finish(turn.split().1, world.now.wall, Outcome::Failed(&error)).is_none());
+    assert!(grant.finish(turn.split().1, world.now.wall, Change::default(), Outcome::Failed(&error)).is_none());
     assert!(!grant.is_busy());
 }
 
@@ -100,12 +98,12 @@ fn two_wants_of_one_grant_never_send_the_same_refresh_token() {
     loop {
         let (job, this) = turn.split();
         let want = Want::access_token(if job % 2 == 0 { "read" } else { "write" });
-        let machine = grant.mint(&this, &want, world.now.wall, false).unwrap();
-        let mut minted = world.run(machine).unwrap();
-        assert_eq!(minted.token.scopes(), &want.scopes());
-        let next = grant.finish(this, world.now.wall, Outcome::Minted(&mut minted));
+        let mut mint = grant.mint(&this, &want, world.now.wall, false).unwrap();
+        let mut token = world.run(&mut mint).unwrap();
+        assert_eq!(token.scopes(), &want.scopes());
+        let next = grant.finish(this, world.now.wall, mint.take_change(), Outcome::Minted(&mut token));
         // The new one is in the grant before anybody has the token.
-        assert!(minted.token.refresh_token().is_some_and(|new| new.matches(&refresh_token(&grant))));
+        assert!(token.refresh_token().is_some_and(|new| new.matches(&refresh_token(&grant))));
         let Some(next) = next else { break };
         turn = next;
     }
@@ -125,9 +123,10 @@ fn metadata_is_discovered_once_and_then_all_that_waited_get_their_turn() {
     let (mut turns, mut served) = (vec![first], Vec::new());
     while let Some(turn) = turns.pop() {
         let (job, turn) = turn.split();
-        let mut minted = mint(&mut world, &grant, &turn, false).unwrap();
+        let (mut result, change) = mint(&mut world, &grant, &turn, false);
         served.push(job);
-        turns.extend(grant.finish(turn, world.now.wall, Outcome::Minted(&mut minted)));
+        assert!(result.is_ok());
+        turns.extend(grant.finish(turn, world.now.wall, change, Outcome::from(&mut result)));
     }
     assert_eq!(served, (0..20).collect::<Vec<_>>());
     let seen = world.server().seen();
@@ -159,7 +158,7 @@ fn a_fixed_token_that_has_ended_calls_for_another_sign_in() {
     let mut world = World::with(Server::demo());
     let token = Token::bearer("fixed", world.now.wall, Some(world.now.wall + SECOND)).unwrap();
     let mut grant = Grant::new(Arc::new(Credential::fixed(token)));
-    assert_eq!(refresh(&mut world, &mut grant, false).unwrap().token.access_token(), "fixed");
+    assert_eq!(refresh(&mut world, &mut grant, false).unwrap().access_token(), "fixed");
     world.pass(SECOND);
     assert_eq!(refresh(&mut world, &mut grant, false).unwrap_err().advice(), Some(Advice::SignInAgain));
 }
@@ -168,7 +167,7 @@ fn a_fixed_token_that_has_ended_calls_for_another_sign_in() {
 fn a_token_of_which_the_server_says_nothing_else_has_the_scopes_that_were_granted() {
     let (mut world, source) = world();
     let minted = world.run(source.mint(&Want::default(), &source.first_state())).unwrap();
-    assert_eq!(minted.token.scopes().as_str(), "read write");
+    assert_eq!(minted.scopes().as_str(), "read write");
 }
 
 #[test]
@@ -273,7 +272,7 @@ fn only_what_may_have_used_up_the_refresh_token_counts() {
             "torn off",
             |world, grant| {
                 let (_, turn) = grant.begin(0).unwrap().split();
-                assert!(grant.finish(turn, world.now.wall, Outcome::Abandoned).is_none());
+                assert!(grant.finish(turn, world.now.wall, Change::default(), Outcome::Abandoned).is_none());
             },
             true,
         ),
@@ -298,7 +297,7 @@ fn a_mint_that_cannot_change_the_grant_leaves_no_doubt_behind() {
         let mut grant: Grant<u32> = Grant::new(source);
         for _ in 0..5 {
             let (_, turn) = grant.begin(0).unwrap().split();
-            assert!(grant.finish(turn, secs(0).wall, Outcome::Abandoned).is_none());
+            assert!(grant.finish(turn, secs(0).wall, Change::default(), Outcome::Abandoned).is_none());
         }
         let (_, turn) = grant.begin(0).unwrap().split();
         assert!(grant.mint(&turn, &Want::access_token("read"), secs(90).wall, true).is_ok());
@@ -330,20 +329,22 @@ fn a_habit_of_replacing_refresh_tokens_is_learned_and_kept() {
 
 #[test]
 fn a_replaced_credential_neither_waits_for_the_former_nor_learns_from_it() {
-    type End = fn(&mut Grant<u32>, Turn<()>, Minted) -> Option<Turn<u32>>;
+    type End = fn(&mut Grant<u32>, Turn<()>, Token, Change) -> Option<Turn<u32>>;
     let ends: [(&str, End); 3] = [
-        ("minted", |grant, turn, mut minted| grant.finish(turn, secs(0).wall, Outcome::Minted(&mut minted))),
-        ("abandoned", |grant, turn, _| grant.finish(turn, secs(0).wall, Outcome::Abandoned)),
-        ("failed", |grant, turn, _| {
+        ("minted", |grant, turn, mut token, change| {
+            grant.finish(turn, secs(0).wall, change, Outcome::Minted(&mut token))
+        }),
+        ("abandoned", |grant, turn, _, change| grant.finish(turn, secs(0).wall, change, Outcome::Abandoned)),
+        ("failed", |grant, turn, _, change| {
             let error = Error::new(ErrorKind::Transport, "no answer");
-            grant.finish(turn, secs(0).wall, Outcome::Failed(&error))
+            grant.finish(turn, secs(0).wall, change, Outcome::Failed(&error))
         }),
     ];
     for (what, end) in ends {
         let (mut world, source) = world();
         let mut grant = Grant::new(source);
         let (_, former) = grant.begin(1).unwrap().split();
-        let minted = mint(&mut world, &grant, &former, false).unwrap();
+        let (former_result, change) = mint(&mut world, &grant, &former, false);
 
         let token = demo::signed_in(&mut world, "read");
         let metadata = demo_metadata();
@@ -355,14 +356,18 @@ fn a_replaced_credential_neither_waits_for_the_former_nor_learns_from_it() {
         let current = grant.begin(2).expect("it waits for nobody");
         assert_eq!(jobs([grant.begin(3), grant.begin(4)]), [None, None], "{what}");
         // The former's end gives nobody a turn beside the current one, and changes nothing.
-        assert!(end(&mut grant, former, minted).is_none(), "{what}");
+        assert!(end(&mut grant, former, former_result.unwrap(), change).is_none(), "{what}");
         assert!(grant.is_busy() && new.matches(&refresh_token(&grant)), "{what}");
         let (_, turn) = current.split();
-        let mut minted = mint(&mut world, &grant, &turn, false).unwrap();
-        let third = grant.finish(turn, world.now.wall, Outcome::Minted(&mut minted)).unwrap();
+        let (mut result, change) = mint(&mut world, &grant, &turn, false);
+        let third = grant.finish(turn, world.now.wall, change, Outcome::from(&mut result)).unwrap();
         assert_eq!(third.job, 3, "{what}: first come, first served");
         let error = Error::new(ErrorKind::Transport, "no answer");
-        assert_eq!(jobs([grant.finish(third.split().1, world.now.wall, Outcome::Failed(&error))]), [Some(4)], "{what}");
+        assert_eq!(
+            jobs([grant.finish(third.split().1, world.now.wall, Change::default(), Outcome::Failed(&error))]),
+            [Some(4)],
+            "{what}"
+        );
     }
 }
 

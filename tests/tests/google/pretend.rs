@@ -364,8 +364,7 @@ fn metadata(front: &Front<Google>) -> ServerMetadata {
 fn every_credential_works_over_tcp_from_a_blocking_program() {
     let front = front();
     let transport = grantflow_ureq::Transport::new().unwrap();
-    let mint =
-        |source: &dyn TokenSource, want: &Want| transport.run(source.mint(want, &source.first_state())).unwrap().token;
+    let mint = |source: &dyn TokenSource, want: &Want| transport.run(source.mint(want, &source.first_state())).unwrap();
     let (account, user) = files(&front);
     let account = ServiceAccount::from_json_with_any_server(account).unwrap();
     let user = AuthorizedUser::from_json_with_any_server(user).unwrap();
@@ -411,7 +410,7 @@ fn every_credential_works_over_tcp_from_an_async_program() {
         let server = MetadataServer::new().host(&front.address().to_string()).unwrap();
         for source in [&account as &dyn TokenSource, &user, &server] {
             let want = Want::access_token(scopes::CLOUD_PLATFORM);
-            let token = transport.run(source.mint(&want, &source.first_state())).await.unwrap().token;
+            let token = transport.run(source.mint(&want, &source.first_state())).await.unwrap();
             assert!(front.server().scopes_of(token.access_token(), wall_clock()).is_some());
         }
     });

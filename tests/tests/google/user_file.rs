@@ -145,9 +145,11 @@ fn pythons_token_json_is_written_and_read_again() {
         Place::Token,
         Fault::status(200, r#"{"access_token":"ya29.new","expires_in":60,"scope":"openid","token_type":"Bearer","refresh_token":"1//new"}"#),
     );
-    let minted = world.run(user.mint(&Want::default(), &user.first_state())).unwrap();
-    let state = minted.state.expect("another refresh token");
-    let written = user.to_json(&state, Some(&minted.token));
+    let mut state = user.first_state();
+    let mut mint = user.mint(&Want::default(), &state);
+    let token = world.run(&mut mint).unwrap();
+    state.merge(mint.take_change());
+    let written = user.to_json(&state, Some(&token));
     let members: Value = serde_json::from_str(written.expose()).unwrap();
     assert_eq!(
         members,

@@ -1,9 +1,10 @@
 //! One refresh under way, and the turns of those that use one credential.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use grantflow::cell::Ticket;
-use grantflow::source::{Grant, GrantState, Outcome, TokenSource, Turn};
+use grantflow::source::{Change, Grant, GrantState, Mint, Outcome, TokenSource, Turn};
 use grantflow::{Error, ErrorKind, Token};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
@@ -43,15 +44,15 @@ impl Origin {
     }
 
     /// Ends a turn, and gives the next one to the first in the queue who still wants it.
-    fn finish(self: &Arc<Self>, turn: Turn<()>, outcome: Outcome<'_>) {
+    fn finish(self: &Arc<Self>, turn: Turn<()>, change: Change, outcome: Outcome<'_>) {
         let wall = self.hub.transport.now().wall;
-        let mut next = lock(&self.grant).finish(turn, wall, outcome);
+        let mut next = lock(&self.grant).finish(turn, wall, change, outcome);
         while let Some(turn) = next.take() {
             let (job, turn) = turn.split();
             if let Err(mut unwanted) = job.send(MyTurn::new(self, turn))
                 && let Some(turn) = unwanted.turn.take()
             {
-                next = lock(&self.grant).finish(turn, wall, Outcome::Failed(&unused()));
+                next = lock(&self.grant).finish(turn, wall, Change::default(), Outcome::Failed(&unused()));
             }
         }
     }
@@ -62,17 +63,17 @@ fn unused() -> Error {
     Error::new(ErrorKind::Cancelled, "the refresh did not begin")
 }
 
-/// The right to mint with a credential, which goes back whatever happens.
+/// The right to mint with a credential, which goes back whatever happens, and with it what the machine changed.
 struct MyTurn {
     origin: Arc<Origin>,
     turn: Option<Turn<()>>,
-    /// Whether the machine runs.
-    begun: bool,
+    /// The machine, once it runs.
+    mint: Option<Mint>,
 }
 
 impl MyTurn {
     fn new(origin: &Arc<Origin>, turn: Turn<()>) -> Self {
-        Self { origin: origin.clone(), turn: Some(turn), begun: false }
+        Self { origin: origin.clone(), turn: Some(turn), mint: None }
     }
 
     /// Mints for a slot. `None` if that did not begin, since all is different by now.
@@ -95,29 +96,22 @@ impl MyTurn {
             Err(error) if error.kind() == ErrorKind::Cancelled => return None,
             Err(error) => return Some(Err(error)),
         };
-        self.begun = true;
-        Some(match hub.transport.run(machine).await {
-            Ok(mut minted) => {
-                self.end(Outcome::Minted(&mut minted));
-                Ok(minted.token)
-            }
-            Err(error) => {
-                self.end(Outcome::Failed(&error));
-                Err(error)
-            }
-        })
+        let mut result = hub.transport.run(self.mint.insert(machine)).await;
+        self.end(Outcome::from(&mut result));
+        Some(result)
     }
 
     fn end(&mut self, outcome: Outcome<'_>) {
-        if let Some(turn) = self.turn.take() {
-            self.origin.finish(turn, outcome);
-        }
+        let Some(turn) = self.turn.take() else { return };
+        // A source that panics here has lost what it kept; this may be in the middle of another panic.
+        let change = self.mint.as_mut().map(|mint| catch_unwind(AssertUnwindSafe(|| mint.take_change())));
+        self.origin.finish(turn, change.and_then(Result::ok).unwrap_or_default(), outcome);
     }
 }
 
 impl Drop for MyTurn {
     fn drop(&mut self) {
-        if self.begun {
+        if self.mint.is_some() {
             self.end(Outcome::Abandoned);
         } else {
             self.end(Outcome::Failed(&unused()));

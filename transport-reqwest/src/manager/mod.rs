@@ -169,10 +169,10 @@ impl TokenManager {
     }
 
     /// Takes note that a server refused this token (status 401): it is not handed out again, and the next
-    /// caller gets another. Nothing happens to a later token than this one. Says whether another may be had:
+    /// caller gets another. Nothing happens to a later token than this one, nor to another manager's. Says whether another may be had:
     /// not if one after another is refused so fast that tokens do not seem to be the matter.
     pub fn invalidate(&self, token: &TokenRef) -> bool {
-        self.slot.reject(token.generation())
+        self.slot.reject(token.issued())
     }
 
     /// What it holds tokens for.

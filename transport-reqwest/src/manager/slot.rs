@@ -162,9 +162,14 @@ impl Slot {
         Err(given_up())
     }
 
-    pub(super) fn reject(&self, generation: u64) -> bool {
+    /// Takes note that a server refused this token; see [`TokenCell::reject`].
+    pub(super) fn reject(&self, issued: &Arc<Issued>) -> bool {
         let mut state = self.lock();
-        let another = state.cell.reject(generation, self.now());
+        // What is not held, or no longer, or by another manager, says nothing about what is.
+        if !state.cell.held().is_some_and(|held| Arc::ptr_eq(held, issued)) {
+            return true;
+        }
+        let another = state.cell.reject(issued.generation, self.now());
         if state.cell.valid(self.now()).is_none() {
             self.due_at(NOTHING);
         }

@@ -30,7 +30,7 @@ impl TokenRef {
     }
 
     #[inline]
-    fn issued(&self) -> &Arc<Issued> {
+    pub(super) fn issued(&self) -> &Arc<Issued> {
         self.0.as_ref().expect("there is none without a token: see `of`")
     }
 }

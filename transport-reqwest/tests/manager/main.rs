@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use grantflow::source::{Credential, GrantState, Mint, Minted, TokenSource, Want};
+use grantflow::source::{Credential, GrantState, Mint, Minting, TokenSource, Want};
 use grantflow::{Advice, Cx, Error, ErrorKind, Machine, Reply, Step, Token, TokenRequest};
 use grantflow_reqwest::{Change, TokenManager, TokenPool, Transport, grantflow};
 use grantflow_tests::server::{Alter, RefreshTokens, Settings};
@@ -115,11 +115,13 @@ impl TokenSource for Own {
 
 struct OwnMint(usize);
 
+impl Minting for OwnMint {}
+
 impl Machine for OwnMint {
-    type Output = Minted;
-    fn resume(&mut self, cx: &mut Cx, _: Reply) -> Step<Minted> {
+    type Output = Token;
+    fn resume(&mut self, cx: &mut Cx, _: Reply) -> Step<Token> {
         let now = cx.now().wall;
         let token = Token::bearer(&format!("own-{}", self.0), now, Some(now + Duration::from_secs(60)));
-        Step::Done(token.map(Minted::from))
+        Step::Done(token)
     }
 }

@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use grantflow::cell::Ticket;
-use grantflow::source::{Grant, GrantState, Mint, Minted, Outcome, TokenSource, Turn, Want};
-use grantflow::{Cx, Error, ErrorKind, Machine, Reply, Step};
+use grantflow::source::{Change, Grant, GrantState, Mint, Minting, Outcome, TokenSource, Turn, Want};
+use grantflow::{Cx, Error, ErrorKind, Machine, Reply, Step, Token};
 
 use super::shared::Shared;
 use super::slot::Slot;
@@ -43,8 +43,8 @@ impl Credential {
         lock(&self.queue).grant.state().clone()
     }
 
-    fn finish(&self, turn: Turn<()>, outcome: Outcome<'_>) -> Option<Turn<Job>> {
-        lock(&self.queue).grant.finish(turn, self.shared.now().wall, outcome)
+    fn finish(&self, turn: Turn<()>, change: Change, outcome: Outcome<'_>) -> Option<Turn<Job>> {
+        lock(&self.queue).grant.finish(turn, self.shared.now().wall, change, outcome)
     }
 }
 
@@ -143,17 +143,15 @@ impl Task {
         let slot = job.slot.clone();
         // Counted first, looked second: whoever closes the slot first and counts second misses none.
         let _delicate = Delicate::enter(&slot.home);
-        let mut result = if slot.awaits(job.epoch) { mint(&slot, &turn) } else { Err(Why::GivenUp(given_up())) };
-        let outcome = match &mut result {
-            Ok(minted) => Outcome::Minted(minted),
+        let mut flight = Flight { home: &slot.home, turn: Some(turn), mint: None };
+        let mut result = if slot.awaits(job.epoch) { flight.mint(&slot) } else { Err(Why::GivenUp(given_up())) };
+        flight.end(match &mut result {
+            Ok(token) => Outcome::Minted(token),
             Err(Why::GivenUp(error) | Why::Failed(error)) => Outcome::Failed(error),
             Err(Why::Panicked) => Outcome::Abandoned,
-        };
-        if let Some(next) = slot.home.finish(turn, outcome) {
-            Self(next).dispatch();
-        }
+        });
         let result = match result {
-            Ok(minted) => Ok(minted.token),
+            Ok(token) => Ok(token),
             Err(Why::Failed(error)) => Err(error),
             Err(Why::Panicked) => Err(panicked()),
             Err(Why::GivenUp(_)) => return,
@@ -175,7 +173,7 @@ impl Task {
             let shared = task.0.job.slot.home.shared.clone();
             for Self(turn) in shared.later(task).err().unwrap_or_default() {
                 let (job, turn) = turn.split();
-                let next = job.slot.home.finish(turn, Outcome::Failed(&given_up()));
+                let next = job.slot.home.finish(turn, Change::default(), Outcome::Failed(&given_up()));
                 drop(job);
                 tasks.extend(next.map(Self));
             }
@@ -191,17 +189,42 @@ enum Why {
     Panicked,
 }
 
-fn mint(slot: &Slot, turn: &Turn<()>) -> Result<Minted, Why> {
-    let shared = &slot.home.shared;
-    let now = shared.now();
-    let valid = slot.is_valid(now);
-    let machine = lock(&slot.home.queue).grant.mint(turn, &slot.want, now.wall, valid);
-    let machine = machine.map_err(|error| match error.kind() {
-        ErrorKind::Cancelled => Why::GivenUp(error),
-        _ => Why::Failed(error),
-    })?;
-    let result = catch_unwind(AssertUnwindSafe(|| shared.run(machine)));
-    result.map_err(|_| Why::Panicked)?.map_err(Why::Failed)
+/// A turn and its machine. However it ends, the turn goes back, and with it what the machine changed.
+struct Flight<'a> {
+    home: &'a Arc<Credential>,
+    turn: Option<Turn<()>>,
+    mint: Option<Mint>,
+}
+
+impl Flight<'_> {
+    fn mint(&mut self, slot: &Slot) -> Result<Token, Why> {
+        let (Some(turn), shared) = (&self.turn, &self.home.shared) else { return Err(Why::GivenUp(given_up())) };
+        let now = shared.now();
+        let valid = slot.is_valid(now);
+        let machine = lock(&self.home.queue).grant.mint(turn, &slot.want, now.wall, valid);
+        let mint = self.mint.insert(machine.map_err(|error| match error.kind() {
+            ErrorKind::Cancelled => Why::GivenUp(error),
+            _ => Why::Failed(error),
+        })?);
+        let result = catch_unwind(AssertUnwindSafe(|| shared.run(mint)));
+        result.map_err(|_| Why::Panicked)?.map_err(Why::Failed)
+    }
+
+    fn end(&mut self, outcome: Outcome<'_>) {
+        let Some(turn) = self.turn.take() else { return };
+        // A source that panics here has lost what it kept.
+        let change = self.mint.as_mut().map(|mint| catch_unwind(AssertUnwindSafe(|| mint.take_change())));
+        let change = change.and_then(Result::ok).unwrap_or_default();
+        if let Some(next) = self.home.finish(turn, change, outcome) {
+            Task(next).dispatch();
+        }
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        self.end(Outcome::Abandoned);
+    }
 }
 
 fn given_up() -> Error {
@@ -236,8 +259,10 @@ impl<S: TokenSource> TokenSource for Calm<S> {
 struct Panicked;
 
 impl Machine for Panicked {
-    type Output = Minted;
-    fn resume(&mut self, _: &mut Cx, _: Reply) -> Step<Minted> {
+    type Output = Token;
+    fn resume(&mut self, _: &mut Cx, _: Reply) -> Step<Token> {
         Step::Done(Err(panicked()))
     }
 }
+
+impl Minting for Panicked {}

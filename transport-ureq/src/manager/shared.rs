@@ -9,8 +9,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use grantflow::cell::{Issued, TokenCell};
-use grantflow::source::{Mint, Minted, Want};
-use grantflow::{Error, Now};
+use grantflow::source::{Mint, Want};
+use grantflow::{Error, Now, Token};
 
 use super::flight::Task;
 use super::slot::{Slot, Timer};
@@ -117,8 +117,8 @@ impl Shared {
         }
     }
 
-    pub(crate) fn run(&self, machine: Mint) -> Result<Minted, Error> {
-        self.transport.run(machine)
+    pub(crate) fn run(&self, mint: &mut Mint) -> Result<Token, Error> {
+        self.transport.run(mint)
     }
 
     /// Whether refreshes may go on by themselves.

@@ -164,7 +164,7 @@ impl TokenManager {
     }
 
     /// Takes note that a server refused this token (status 401), so that the next call gets another. A later
-    /// one is not touched. Says whether another may be had: not if a new one is refused again so soon that
+    /// one is not touched, nor another manager's. Says whether another may be had: not if a new one is refused again so soon that
     /// tokens do not seem to be the matter; the token then stays.
     pub fn invalidate(&self, token: &TokenRef) -> bool {
         self.slot.reject(token.issued())

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use grantflow_tests::demo::batch;
 use grantflow_tests::server::{Alter, RefreshTokens};
 use grantflow_tests::{Fault, Front, Place, Registered, Server};
-use grantflow_ureq::grantflow::source::{Credential, GrantState, Mint, Minted, TokenSource, Want};
+use grantflow_ureq::grantflow::source::{Credential, GrantState, Mint, Minting, TokenSource, Want};
 use grantflow_ureq::grantflow::{
     Advice, Cx, Effect, ErrorKind, Issuer, Machine, Reply, Step, Token, TokenRequest, TokenType,
 };
@@ -115,15 +115,17 @@ fn by<F: Fn() -> Mint + Send + Sync>(make: F) -> By<F> {
 /// A machine that is a function.
 struct Once<F>(F);
 
-impl<F: FnMut(&mut Cx) -> Step<Minted>> Machine for Once<F> {
-    type Output = Minted;
-    fn resume(&mut self, cx: &mut Cx, _: Reply) -> Step<Minted> {
+impl<F: FnMut(&mut Cx) -> Step<Token>> Machine for Once<F> {
+    type Output = Token;
+    fn resume(&mut self, cx: &mut Cx, _: Reply) -> Step<Token> {
         (self.0)(cx)
     }
 }
 
-fn done(token: &str, cx: &Cx) -> Step<Minted> {
-    Step::Done(Token::bearer(token, cx.now().wall, None).map(Minted::from))
+impl<F: FnMut(&mut Cx) -> Step<Token>> Minting for Once<F> {}
+
+fn done(token: &str, cx: &Cx) -> Step<Token> {
+    Step::Done(Token::bearer(token, cx.now().wall, None))
 }
 
 #[test]

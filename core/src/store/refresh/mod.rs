@@ -9,7 +9,7 @@ use super::record::{Intent, Record};
 use super::shared::Inner;
 use super::{RecordKey, StoreOp, StoreReply, Stored};
 use crate::machine::{Effect, ask};
-use crate::source::{GrantState, Minted, Want, WantKind, cannot};
+use crate::source::{Change, GrantState, Minting, Want, WantKind, cannot};
 use crate::{
     Advice, Cx, Discovery, Error, ErrorKind, Machine, Now, Reply, Rotation, ServerMetadata, Step, Timestamp, Token,
     TokenExchange, TokenRequest,
@@ -53,6 +53,8 @@ pub(super) struct SharedRefresh {
     grant: Arc<Inner>,
     want: Want,
     state: GrantState,
+    /// What is no matter of the store.
+    change: Change,
     stage: Stage,
     /// When, on the monotonic clock, patience ends.
     until: Duration,
@@ -101,9 +103,9 @@ enum Next {
 }
 
 impl Machine for SharedRefresh {
-    type Output = Minted;
+    type Output = Token;
 
-    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Minted> {
+    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
         loop {
             let next = match &mut self.stage {
                 Stage::Begin => {
@@ -116,7 +118,8 @@ impl Machine for SharedRefresh {
                 }
                 Stage::Exchange(exchange) => {
                     let result = ask!(&mut **exchange, cx, reply);
-                    self.exchanged(result, cx.now())
+                    let change = exchange.take_change();
+                    self.exchanged(result, &change, cx.now())
                 }
                 Stage::Ended => return self.finish(cx.now().wall),
                 _ => self.answered(cx, std::mem::take(&mut reply)),
@@ -141,12 +144,25 @@ impl Machine for SharedRefresh {
     }
 }
 
+impl Minting for SharedRefresh {
+    fn take_change(&mut self) -> Change {
+        let mut change = std::mem::take(&mut self.change);
+        match self.stage {
+            Stage::Begin => {}
+            Stage::Ended => change.remembered(std::mem::take(&mut self.state.remembered)),
+            _ => change.remembered(self.state.remembered.clone()),
+        }
+        change
+    }
+}
+
 impl SharedRefresh {
     pub(super) fn new(grant: Arc<Inner>, want: &Want, state: &GrantState) -> Self {
         Self {
             grant,
             want: want.clone(),
             state: state.clone(),
+            change: Change::default(),
             stage: Stage::Begin,
             until: Duration::ZERO,
             lease: None,
@@ -369,9 +385,9 @@ impl SharedRefresh {
     }
 
     fn discovered(&mut self, found: Result<ServerMetadata, Error>, now: Now) -> Result<Next, Error> {
-        match self.state.discovered(found, now.wall) {
+        match self.state.discovered(found, now.wall, &mut self.change) {
             Ok(server) => self.exchange(&server, now),
-            Err(error) => self.exchanged(Err(error), now),
+            Err(error) => self.exchanged(Err(error), &Change::default(), now),
         }
     }
 
@@ -379,7 +395,7 @@ impl SharedRefresh {
         let (record, _) = self.current.as_ref().ok_or_else(misused)?;
         let request = match TokenRequest::refresh_token(server, &self.grant.client, &record.refresh_token) {
             Ok(request) => request.granted(record.scopes.clone()).rotation(record.rotation).wanted(&self.want),
-            Err(error) => return self.exchanged(Err(error), now),
+            Err(error) => return self.exchanged(Err(error), &Change::default(), now),
         };
         // All of it within the time that the intent tells others, and within the lease.
         let by_intent = record.intent.map(|intent| intent.deadline);

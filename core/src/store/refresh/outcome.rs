@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{Next, ROUNDS, SharedRefresh, Stage, misused};
-use crate::source::{Minted, is_final};
+use crate::source::{Change, is_final};
 use crate::store::record::Record;
-use crate::store::shared::Unsaved;
+use crate::store::remembered::Unsaved;
 use crate::store::{StoreReply, Stored};
 use crate::{Error, Now, Reply, Step, Timestamp, Token};
 
@@ -13,7 +13,7 @@ use crate::{Error, Now, Reply, Step, Timestamp, Token};
 const SAVE_AGAIN: Duration = Duration::from_secs(10);
 
 impl SharedRefresh {
-    pub(super) fn exchanged(&mut self, result: Result<Token, Error>, now: Now) -> Result<Next, Error> {
+    pub(super) fn exchanged(&mut self, result: Result<Token, Error>, change: &Change, now: Now) -> Result<Next, Error> {
         match result {
             Ok(token) => {
                 let (mut record, version) = self.current.take().ok_or_else(misused)?;
@@ -22,6 +22,13 @@ impl SharedRefresh {
                 let unsaved = Unsaved { record, version, used, error: None };
                 self.result = Some(Ok((token, version.saturating_add(1))));
                 self.save_unsaved(Box::new(unsaved))
+            }
+            // The answer is of no use, and the refresh token that came with it is the one to use next.
+            Err(error) if let Some(new) = change.refresh_token() => {
+                let (mut record, version) = self.current.take().ok_or_else(misused)?;
+                let used = record.succeeded(new);
+                self.result = Some(Err(error));
+                self.save_unsaved(Box::new(Unsaved { record, version, used, error: None }))
             }
             Err(error) if is_final(&error) => {
                 self.result = Some(Err(error));
@@ -114,7 +121,7 @@ impl SharedRefresh {
         self.save_current(Stage::SaveFailure)
     }
 
-    pub(super) fn finish(&mut self, now: Timestamp) -> Step<Minted> {
+    pub(super) fn finish(&mut self, now: Timestamp) -> Step<Token> {
         Step::Done(match self.result.take() {
             Some(Ok((mut token, version))) => {
                 let remembered = &mut self.state.remembered;
@@ -123,7 +130,7 @@ impl SharedRefresh {
                     Some(_) => token = token.with_refresh_after(now + SAVE_AGAIN),
                     None => remembered.hand_out(&self.want, version),
                 }
-                Ok(Minted { token, state: Some(std::mem::take(&mut self.state)) })
+                Ok(token)
             }
             Some(Err(error)) => Err(error.during("refreshing the stored grant", None)),
             None => Err(misused()),

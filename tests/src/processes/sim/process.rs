@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use grantflow::cell::{Acquired, Issued, Ticket, TokenCell};
 use grantflow::exchange::Received;
-use grantflow::source::{Grant, Minted, Outcome, Turn, Want};
+use grantflow::source::{Change, Grant, Mint, Outcome, Turn, Want};
 use grantflow::store::{LoadGrant, RecordKey, SaveGrant, SavedGrant, SharedGrant};
 use grantflow::{Advice, Cx, Error, ErrorKind, Machine, Reply, Step, Token, TokenRequest};
 
@@ -54,7 +54,7 @@ pub(super) struct Job {
 pub(super) struct Run {
     pub(super) process: usize,
     work: Work,
-    machine: Box<dyn Machine<Output = Outcomes>>,
+    machine: Box<dyn Running>,
     /// What it has asked for.
     pub(super) op: Option<u64>,
     pub(super) began: Duration,
@@ -73,7 +73,7 @@ enum Work {
 }
 
 enum Outcomes {
-    Minted(Box<Minted>),
+    Minted(Box<Token>),
     Found(Option<SavedGrant>),
     Kept,
 }
@@ -84,6 +84,33 @@ impl Run {
         if let Work::Refresh { slot, .. } = self.work { Some(slot) } else { None }
     }
 }
+
+/// A machine that may change its process's grant.
+trait Running: Machine<Output = Outcomes> {
+    fn change(&mut self) -> Change {
+        Change::default()
+    }
+}
+
+struct Mints(Mint);
+
+impl Machine for Mints {
+    type Output = Outcomes;
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Outcomes> {
+        match self.0.resume(cx, reply) {
+            Step::Do(effect) => Step::Do(effect),
+            Step::Done(result) => Step::Done(result.map(|token| Outcomes::Minted(Box::new(token)))),
+        }
+    }
+}
+
+impl Running for Mints {
+    fn change(&mut self) -> Change {
+        self.0.take_change()
+    }
+}
+
+impl<M: Machine> Running for Into<M> {}
 
 struct Into<M>(M, fn(<M as Machine>::Output) -> Outcomes)
 where
@@ -209,14 +236,13 @@ impl Sim {
         let valid = here.slots[slot].cell.valid(now).is_some();
         match here.grant.mint(&turn, &here.slots[slot].want, now.wall, valid) {
             Ok(mint) => {
-                let machine = Into(mint, |minted| Outcomes::Minted(Box::new(minted)));
-                self.run(process, Work::Refresh { slot, ticket, turn }, Box::new(machine));
+                self.run(process, Work::Refresh { slot, ticket, turn }, Box::new(Mints(mint)));
             }
-            Err(error) => self.land(process, slot, ticket, turn, Err(error), None),
+            Err(error) => self.land(process, slot, ticket, turn, (Err(error), Change::default()), None),
         }
     }
 
-    fn run(&mut self, process: usize, work: Work, machine: Box<dyn Machine<Output = Outcomes>>) {
+    fn run(&mut self, process: usize, work: Work, machine: Box<dyn Running>) {
         let id = self.id();
         let run = Run { process, work, machine, op: None, began: self.truth, seen: Seen::default() };
         self.note("process {a} begins run {b}", process, id);
@@ -239,7 +265,8 @@ impl Sim {
     }
 
     fn end(&mut self, id: u64, result: Result<Outcomes, Error>) {
-        let run = self.runs.remove(&id).expect("a run");
+        let mut run = self.runs.remove(&id).expect("a run");
+        let change = run.machine.change();
         self.note(
             "run {b} of process {a} ends",
             run.process,
@@ -251,14 +278,14 @@ impl Sim {
         let process = run.process;
         match (run.work, result) {
             (Work::Refresh { slot, ticket, turn }, Ok(Outcomes::Minted(minted))) => {
-                self.land(process, slot, ticket, turn, Ok(*minted), Some(&run.seen));
+                self.land(process, slot, ticket, turn, (Ok(*minted), change), Some(&run.seen));
             }
             (Work::Refresh { slot, ticket, turn }, Err(error)) => {
                 self.judge_failure(process, &run.seen, &error);
                 if is_final(&error) {
                     self.processes[process].dead = run.seen.refresh_token.clone();
                 }
-                self.land(process, slot, ticket, turn, Err(error), Some(&run.seen));
+                self.land(process, slot, ticket, turn, (Err(error), change), Some(&run.seen));
             }
             (Work::Look, Ok(Outcomes::Found(found))) => self.looked(process, found),
             (Work::SignIn, Ok(Outcomes::Kept)) => self.signed_in(process),
@@ -277,16 +304,13 @@ impl Sim {
         slot: usize,
         ticket: Ticket,
         turn: Turn<()>,
-        result: Result<Minted, Error>,
+        (mut result, change): (Result<Token, Error>, Change),
         seen: Option<&Seen>,
     ) {
         let now = self.now(process);
         let grant = &mut self.processes[process].grant;
         let before = grant.state().save_error().is_some();
-        let (next, result) = match result {
-            Ok(mut minted) => (grant.finish(turn, now.wall, Outcome::Minted(&mut minted)), Ok(minted.token)),
-            Err(error) => (grant.finish(turn, now.wall, Outcome::Failed(&error)), Err(error)),
-        };
+        let next = grant.finish(turn, now.wall, change, Outcome::from(&mut result));
         let after = grant.state().save_error().is_some();
         self.report.unsaved += u64::from(after && !before);
         self.report.saved_later += u64::from(before && !after);
@@ -358,7 +382,7 @@ impl Sim {
         let metadata = Server::metadata(&self.plan);
         let request = TokenRequest::refresh_token(&metadata, &client(), &refresh_token.as_str().into());
         let (_, parse) = request.expect("a token endpoint").into_parts();
-        parse(Received { response: &response, sent: wall, now: wall }).expect("a token")
+        parse(Received { response: &response, sent: wall, now: wall }).0.expect("a token")
     }
 
     /// The store as the processes find it.

@@ -1,0 +1,196 @@
+//! What a mint changes of its grant: [`Change`], and how it becomes a part of the grant's state.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::GrantState;
+use crate::machine::Machine;
+use crate::store::Remembered;
+use crate::{Exchange, Rotation, Secret, ServerMetadata, Timestamp, Token};
+
+/// A machine that mints one token, and tells what that changed.
+///
+/// What changed is told beside the token and not with it: an answer may bring another refresh token and something
+/// that makes an error of it, and a run may be given up after the answer came.
+pub trait Minting: Machine<Output = Token> {
+    /// What changed until now and was not taken yet. Whoever runs the machine takes it at its end, however that
+    /// comes about: after a token, after an error, and when the run is given up in the middle.
+    fn take_change(&mut self) -> Change {
+        Change::default()
+    }
+}
+
+impl<M: Minting + ?Sized> Minting for Box<M> {
+    fn take_change(&mut self) -> Change {
+        (**self).take_change()
+    }
+}
+
+impl<M: Minting + ?Sized> Minting for &mut M {
+    fn take_change(&mut self) -> Change {
+        (**self).take_change()
+    }
+}
+
+/// A request after which nothing is another.
+impl Minting for Exchange<Token> {}
+
+/// What a mint changed, whatever became of the mint itself: see [`Minting::take_change`].
+///
+/// It becomes a part of the state by [`Grant::finish`](super::Grant::finish), or by [`GrantState::merge`].
+#[derive(Clone, Default)]
+pub struct Change(Option<Box<Parts>>);
+
+#[derive(Clone, Default)]
+struct Parts {
+    successor: Option<Successor>,
+    /// The server's metadata, and when it was read.
+    metadata: Option<(ServerMetadata, Timestamp)>,
+    /// Of a grant in a store.
+    remembered: Option<Remembered>,
+}
+
+#[derive(Clone)]
+struct Successor {
+    used: Secret,
+    new: Secret,
+    /// When, on the monotonic clock, the request was sent that brought it.
+    asked: Option<Duration>,
+}
+
+impl Change {
+    /// The server answered the use of the refresh token `used` with another one, `new`. A source of another kind
+    /// says so of whatever text of its own is replaced when it is used.
+    ///
+    /// `new` goes over `used` and over nothing else. Of two that came for the same, that of the later request holds.
+    pub fn successor(used: &Secret, new: impl Into<Secret>) -> Self {
+        let new = new.into();
+        if new.matches(used.expose()) {
+            return Self::default();
+        }
+        let successor = Some(Successor { used: used.clone(), new, asked: None });
+        Self(Some(Box::new(Parts { successor, ..Parts::default() })))
+    }
+
+    /// Says when the request was sent that brought the successor.
+    pub(crate) fn asked_at(mut self, mono: Duration) -> Self {
+        if let Some(successor) = self.0.as_mut().and_then(|parts| parts.successor.as_mut()) {
+            successor.asked = Some(mono);
+        }
+        self
+    }
+
+    /// The refresh token to use from now on, if another one came.
+    pub fn refresh_token(&self) -> Option<&Secret> {
+        Some(&self.0.as_ref()?.successor.as_ref()?.new)
+    }
+
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// This and what changed after it.
+    pub(crate) fn absorb(&mut self, later: Self) {
+        match (&mut self.0, later.0) {
+            (_, None) => {}
+            (Some(parts), Some(later)) => {
+                parts.successor = later.successor.or(parts.successor.take());
+                parts.metadata = later.metadata.or(parts.metadata.take());
+                parts.remembered = later.remembered.or(parts.remembered.take());
+            }
+            (parts, later) => *parts = later,
+        }
+    }
+
+    /// The metadata was read.
+    pub(crate) fn discovered(&mut self, metadata: ServerMetadata, at: Timestamp) {
+        self.0.get_or_insert_default().metadata = Some((metadata, at));
+    }
+
+    /// What a process remembers of a stored grant is another.
+    pub(crate) fn remembered(&mut self, remembered: Remembered) {
+        self.0.get_or_insert_default().remembered = Some(remembered);
+    }
+}
+
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Change").field("refresh_token", &self.refresh_token()).finish_non_exhaustive()
+    }
+}
+
+/// Where the refresh token of a state came from.
+#[derive(Debug)]
+pub(crate) struct Lineage {
+    used: Secret,
+    order: Order,
+}
+
+/// Which of two requests is the later one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Order {
+    turn: u64,
+    asked: Option<Duration>,
+}
+
+impl Order {
+    fn is_after(self, other: Self) -> bool {
+        match (self.asked, other.asked) {
+            (Some(this), Some(other)) => this >= other,
+            _ => self.turn >= other.turn,
+        }
+    }
+}
+
+impl GrantState {
+    /// Takes over what a mint changed that began from this state. Whoever has a [`Grant`](super::Grant) leaves
+    /// that to it.
+    pub fn merge(&mut self, change: Change) {
+        let turn = self.lineage.as_ref().map_or(0, |lineage| lineage.order.turn);
+        self.merge_own(change, turn);
+    }
+
+    /// Takes over what the turn of this number changed. Says whether a successor is in its place now.
+    pub(super) fn merge_own(&mut self, change: Change, turn: u64) -> bool {
+        let Some(parts) = change.0 else { return false };
+        if let Some((metadata, read)) = parts.metadata
+            && self.metadata.as_ref().is_none_or(|(_, before)| *before <= read)
+        {
+            self.metadata = Some((metadata, read));
+        }
+        if let Some(remembered) = parts.remembered {
+            self.remembered = remembered;
+        }
+        // Without a refresh token, the first that a source names was of its own making.
+        let first = self.refresh_token.is_none();
+        parts.successor.is_some_and(|successor| self.succeed(successor, turn, first))
+    }
+
+    /// Takes over what a turn of a former credential changed, as far as it is of the same grant.
+    pub(super) fn merge_former(&mut self, change: Change, turn: u64) {
+        let Some(parts) = change.0 else { return };
+        if let Some(remembered) = parts.remembered {
+            self.remembered.take_over(&remembered);
+        }
+        if let Some(successor) = parts.successor {
+            self.succeed(successor, turn, false);
+        }
+    }
+
+    fn succeed(&mut self, successor: Successor, turn: u64, first: bool) -> bool {
+        let Successor { used, new, asked } = successor;
+        let order = Order { turn, asked };
+        let is_current = self.refresh_token.as_ref().is_some_and(|current| current.matches(used.expose()));
+        let is_later = |last: &Arc<Lineage>| last.used.matches(used.expose()) && order.is_after(last.order);
+        if !first && !is_current && !self.lineage.as_ref().is_some_and(is_later) {
+            return false;
+        }
+        self.refresh_token = Some(new);
+        self.rotation = Rotation::Rotates;
+        self.uncertain = None;
+        self.lineage = Some(Arc::new(Lineage { used, order }));
+        true
+    }
+}

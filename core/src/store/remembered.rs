@@ -1,0 +1,78 @@
+//! What a process remembers of a stored grant.
+
+use std::collections::BTreeMap;
+
+use super::RecordKey;
+use super::record::{Record, name};
+use crate::source::Want;
+use crate::{Error, Secret};
+
+/// What a process remembers of a stored grant between two mints.
+#[derive(Clone, Default)]
+pub(crate) struct Remembered {
+    /// Where the grant lies, if it lies in a store at all.
+    key: Option<RecordKey>,
+    /// The version of the token that was handed out last, by want: to be asked again means that it will not do.
+    handed: BTreeMap<String, u64>,
+    /// What is not saved yet.
+    pub(super) unsaved: Option<Box<Unsaved>>,
+}
+
+impl Remembered {
+    /// Of the grant that lies under this key, which was not used yet.
+    pub(super) fn of(key: RecordKey) -> Self {
+        Self { key: Some(key), ..Self::default() }
+    }
+
+    pub(crate) fn is_stored(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// Why what was got last is not saved.
+    pub(crate) fn error(&self) -> Option<&Error> {
+        self.unsaved.as_deref().and_then(|unsaved| unsaved.error.as_ref())
+    }
+
+    /// Keeps what another memory of the same grant could not save: no change of the credential makes it less new.
+    pub(crate) fn take_over(&mut self, other: &Self) {
+        if self.key == other.key && self.unsaved.is_none() {
+            self.unsaved = other.unsaved.clone();
+        }
+    }
+
+    /// The token that came with this version is handed out.
+    pub(super) fn hand_out(&mut self, want: &Want, version: u64) {
+        self.handed.insert(name(want), version);
+    }
+
+    /// Whether the token that came with this version is another than the one that was handed out last.
+    pub(super) fn is_another(&self, want: &Want, version: u64) -> bool {
+        self.handed.get(&name(want)).is_none_or(|handed| version > *handed)
+    }
+}
+
+/// What a refresh brought, until it is saved.
+#[derive(Clone)]
+pub(super) struct Unsaved {
+    pub(super) record: Record,
+    /// The version that it goes over.
+    pub(super) version: u64,
+    /// The refresh token that was used for it.
+    pub(super) used: Secret,
+    /// Why it could not be saved.
+    pub(super) error: Option<Error>,
+}
+
+impl Unsaved {
+    /// Looks at what lies in the store. False if that is newer; else this goes over it.
+    ///
+    /// As long as the refresh token lies there that was used, whatever was written beside it since is about
+    /// further uses of it. And what is read may be older than what was written.
+    pub(super) fn goes_over(&mut self, found: &Record, version: u64) -> bool {
+        let replaces = !self.used.matches(self.record.refresh_token.expose());
+        if version > self.version && replaces && self.used.matches(found.refresh_token.expose()) {
+            self.version = version;
+        }
+        version <= self.version
+    }
+}
