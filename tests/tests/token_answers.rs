@@ -154,6 +154,8 @@ fn every_lifetime_has_a_defined_meaning() {
         ("\"1h\"", None, true),
         ("\"\"", None, true),
         ("\"3600.5\"", None, true),
+        // Not even JSON readers agree on this one.
+        ("1e309", None, true),
         ("true", None, true),
         ("[]", None, true),
         ("{\"seconds\":1}", None, true),
@@ -166,9 +168,6 @@ fn every_lifetime_has_a_defined_meaning() {
             assert_eq!(!token.deviations().is_empty(), deviates, "{body}");
         }
     }
-    // Not even JSON readers agree on this one.
-    let error = json(r#"{"access_token":"t","token_type":"Bearer","expires_in":1e309}"#).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidResponse);
 }
 
 #[test]
@@ -257,9 +256,10 @@ fn a_refresh_token_is_kept_unless_another_comes() {
         (Some("\"\""), Some("old-one")),
         (Some("\"old-one\""), Some("old-one")),
         (Some("\"new one\""), Some("new one")),
-        (Some("1"), None),
-        (Some("\"a\\nb\""), None),
-        (Some("\"ä\""), None),
+        // What cannot be sent back is left out, by name.
+        (Some("1"), Some("old-one")),
+        (Some("\"a\\nb\""), Some("old-one")),
+        (Some("\"ä\""), Some("old-one")),
     ] {
         let mut world = World::with(Server::demo());
         let server = world.server().metadata();
@@ -296,7 +296,7 @@ fn a_member_twice_is_refused() {
 fn what_is_no_token_answer_at_all_is_told_without_its_words() {
     let deep = |open: &str, close: &str| format!("{}{}", open.repeat(100_000), close.repeat(100_000));
     let long = format!(r#"{{"access_token":"canary","token_type":"Bearer","x":"{}"}}"#, "x".repeat(1 << 20));
-    let cases: [(&str, Vec<u8>); 21] = [
+    let cases: [(&str, Vec<u8>); 20] = [
         ("empty", Vec::new()),
         ("space", b" ".into()),
         ("null", b"null".into()),
@@ -316,7 +316,6 @@ fn what_is_no_token_answer_at_all_is_told_without_its_words() {
         ("deep arrays", deep("[", "]").into()),
         ("deep objects", deep("{\"a\":", "}").into()),
         ("deep member", format!(r#"{{"access_token":{}}}"#, deep("[", "]")).into()),
-        ("deep unknown member", format!(r#"{{"access_token":"canary","x":{}}}"#, deep("[", "]")).into()),
         ("too large", long.into()),
     ];
     for (name, body) in cases {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
@@ -26,6 +27,8 @@ pub(crate) trait Known<'a>: Default {
 pub(crate) struct Answer<K> {
     pub(crate) known: K,
     pub(crate) members: Map<String, Value>,
+    /// Whether a member came twice.
+    pub(crate) repeated: bool,
 }
 
 impl<'a, K: Known<'a>> Answer<K> {
@@ -37,20 +40,23 @@ impl<'a, K: Known<'a>> Answer<K> {
         found: &mut Deviations,
     ) -> Result<(), Error> {
         let response = received.response;
-        let mut body = response.body().as_slice();
-        if let Some(rest) = body.strip_prefix(b"\xef\xbb\xbf") {
-            tolerated.allow(Deviation::ByteOrderMark, found, "the answer begins with a byte order mark")?;
-            body = rest;
+        match shape(response, tolerated, found)? {
+            Shape::Form(body) => self.read_form(body)?,
+            Shape::Json(body) => self.read_json(body).map_err(|e| not_json(response, K::WHAT, &e))?,
         }
+        self.check(response, tolerated, found)
+    }
+
+    /// What the members say, and the body of itself.
+    pub(crate) fn check(
+        &self,
+        response: &http::Response<Vec<u8>>,
+        tolerated: Deviations,
+        found: &mut Deviations,
+    ) -> Result<(), Error> {
         let kind = media_type(response).unwrap_or_default();
-        if kind.eq_ignore_ascii_case(FORM) {
-            tolerated.allow(Deviation::FormBody, found, "the answer is a form and not JSON")?;
-            self.read_form(body)?;
-        } else {
-            self.read_json(body).map_err(|e| not_json(response, K::WHAT, &e))?;
-            if !kind.eq_ignore_ascii_case("application/json") && !kind.ends_with("+json") {
-                tolerated.allow(Deviation::JsonCalledText, found, "the answer does not call itself JSON")?;
-            }
+        if ![FORM, "application/json"].iter().any(|it| kind.eq_ignore_ascii_case(it)) && !kind.ends_with("+json") {
+            tolerated.allow(Deviation::JsonCalledText, found, "the answer does not call itself JSON")?;
         }
         if !self.is_error() {
             return Ok(());
@@ -63,6 +69,11 @@ impl<'a, K: Known<'a>> Answer<K> {
     }
 
     fn read_form(&mut self, body: &'a [u8]) -> Result<(), Error> {
+        self.read_pairs(body);
+        if self.repeated { Err(invalid("the answer has a member twice")) } else { Ok(()) }
+    }
+
+    fn read_pairs(&mut self, body: &'a [u8]) {
         let mut seen = 0;
         for (name, value) in form_urlencoded::parse(body) {
             let again = match self.known.member(&name) {
@@ -74,11 +85,24 @@ impl<'a, K: Known<'a>> Answer<K> {
                 }
                 None => self.members.insert(name.into_owned(), Value::String(value.into_owned())).is_some(),
             };
-            if again {
-                return Err(invalid("the answer has a member twice"));
+            self.repeated |= again;
+        }
+    }
+
+    /// Reads each member by itself, so that what is wrong with one costs no other: of one that cannot be read there is
+    /// nothing but that it is there, of one that comes twice the last is there. False if the body breaks off or is no
+    /// such answer at all; the members before that place are there.
+    pub(crate) fn read_each(&mut self, body: &Shape<&'a str>, found: &mut Deviations) -> bool {
+        match *body {
+            Shape::Form(body) => {
+                self.read_pairs(body.as_bytes());
+                true
+            }
+            Shape::Json(body) => {
+                let mut json = serde_json::Deserializer::from_str(body);
+                json.deserialize_map(Each(self, found)).and_then(|()| json.end()).is_ok()
             }
         }
-        Ok(())
     }
 
     fn read_json(&mut self, body: &'a [u8]) -> serde_json::Result<()> {
@@ -92,6 +116,39 @@ impl<'a, K: Known<'a>> Answer<K> {
         let named = self.members.get("error").is_some_and(|error| !error.is_null());
         named || self.members.get("ok") == Some(&Value::Bool(false))
     }
+}
+
+/// A body in one of the known shapes.
+pub(crate) enum Shape<B> {
+    Json(B),
+    Form(B),
+}
+
+impl<B> Shape<B> {
+    pub(crate) fn map<C>(self, change: impl FnOnce(B) -> C) -> Shape<C> {
+        match self {
+            Self::Json(body) => Shape::Json(change(body)),
+            Self::Form(body) => Shape::Form(change(body)),
+        }
+    }
+}
+
+/// Which shape a body is in, by what it calls itself.
+pub(crate) fn shape<'a>(
+    response: &'a http::Response<Vec<u8>>,
+    tolerated: Deviations,
+    found: &mut Deviations,
+) -> Result<Shape<&'a [u8]>, Error> {
+    let mut body = response.body().as_slice();
+    if let Some(rest) = body.strip_prefix(b"\xef\xbb\xbf") {
+        tolerated.allow(Deviation::ByteOrderMark, found, "the answer begins with a byte order mark")?;
+        body = rest;
+    }
+    if !media_type(response).unwrap_or_default().eq_ignore_ascii_case(FORM) {
+        return Ok(Shape::Json(body));
+    }
+    tolerated.allow(Deviation::FormBody, found, "the answer is a form and not JSON")?;
+    Ok(Shape::Form(body))
 }
 
 pub(crate) fn invalid(why: impl Into<Cow<'static, str>>) -> Error {
@@ -132,6 +189,36 @@ impl<'de, K: Known<'de>> Visitor<'de> for &mut Answer<K> {
             };
             if again {
                 return Err(de::Error::custom("a member twice"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads an object as [`Answer::read_each`] does.
+struct Each<'b, K>(&'b mut Answer<K>, &'b mut Deviations);
+
+impl<'de, K: Known<'de>> Visitor<'de> for Each<'_, K> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self(answer, found) = self;
+        let mut seen = 0;
+        while let Some(Name(name)) = map.next_key()? {
+            let value: &'de RawValue = map.next_value()?;
+            if let Some((member, bit)) = answer.known.member(&name) {
+                *member = serde_json::from_str(value.get()).unwrap_or(Scalar::Other);
+                answer.repeated |= seen & bit != 0;
+                seen |= bit;
+                continue;
+            }
+            match serde_json::from_str(value.get()) {
+                Ok(value) => answer.repeated |= answer.members.insert(name.into_owned(), value).is_some(),
+                Err(_) => *found = found.with(Deviation::OddMember),
             }
         }
         Ok(())
@@ -236,7 +323,10 @@ impl<'de> Visitor<'de> for AnyScalar {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let mut texts = Vec::new();
         while let Some(value) = list.next_element::<Scalar<'de>>()? {
-            let Scalar::Text(text) = value else { return Err(de::Error::custom("a list of other things than texts")) };
+            let Scalar::Text(text) = value else {
+                while list.next_element::<de::IgnoredAny>()?.is_some() {}
+                return Ok(Scalar::Other);
+            };
             texts.push(text);
         }
         Ok(Scalar::List(texts))

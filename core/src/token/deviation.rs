@@ -58,6 +58,12 @@ deviations! {
     /// An ID token that came with a refresh and has expired or is not valid yet, by this machine's clock:
     /// it is dropped and the rest taken, so that no refresh token is lost. Always tolerated.
     UntimelyIdToken = 12, true;
+    /// At a refresh, a `scope` that cannot be read, such as a number: the scopes stay the ones that were granted.
+    /// Tolerated by default.
+    OddScope = 17, true;
+    /// At a refresh, a `refresh_token` that cannot be used, such as a number: the one that was used stays. Tolerated by
+    /// default.
+    OddRefreshToken = 18, true;
     /// No ID token although `openid` was asked. Not by default.
     NoIdToken = 10, false;
     /// An optional member that cannot be read, of another type than the standard says or with an address that
@@ -87,6 +93,9 @@ deviations! {
 pub struct Deviations(u32);
 
 impl Deviations {
+    /// Whatever an answer is like.
+    pub(crate) const EVERY: Self = Self(u32::MAX);
+
     /// None: the standard to the letter.
     pub const NONE: Self = Self(0);
 

@@ -1,10 +1,13 @@
 //! From the bytes of a token answer to a [`Token`] (RFC 6749, section 5.1), with each tolerated
 //! deviation named.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use super::answer::{Answer, Known, Scalar, invalid};
+use zeroize::Zeroize;
+
+use super::answer::{Answer, Known, Scalar, Shape, invalid, shape};
 use super::{Deviation, Deviations, Members, Rotation, Scopes, Token, TokenType};
 use crate::exchange::{Received, is_printable};
 use crate::jose::{Expected, IdToken};
@@ -38,15 +41,79 @@ pub(crate) struct Answered {
 }
 
 impl Asked {
-    /// Reads the answer.
+    /// Reads the answer. An error is of one that does not tell what became of the request.
     pub(crate) fn parse(&self, received: Received<'_>) -> Result<Answered, Error> {
+        match self.read(received) {
+            Ok(token) => {
+                let successor = token.refresh_token().and_then(|new| self.succeeded_by(new.expose()));
+                Ok(Answered { outcome: Ok(token), successor })
+            }
+            Err(error) => self.read_again(received, error),
+        }
+    }
+
+    /// In one pass.
+    fn read(&self, received: Received<'_>) -> Result<Token, Error> {
         let mut found = Deviations::NONE;
         // Filled where it lies, since it is large: to hand it on takes longer than to read some members.
         let mut answer = Answer::<Fields<'_>>::default();
         answer.read(received, self.tolerated, &mut found)?;
-        let token = self.token(&mut answer, received, &mut found)?;
-        let successor = token.refresh_token().and_then(|new| self.succeeded_by(new.expose()));
-        Ok(Answered { outcome: Ok(token), successor })
+        self.token(&mut answer, received, &mut found)
+    }
+
+    /// Once more, each member by itself: what is odd costs itself, where it is nothing that must be right, and a
+    /// refresh token is found whatever is wrong with the rest.
+    #[cold]
+    fn read_again(&self, received: Received<'_>, error: Error) -> Result<Answered, Error> {
+        let mut found = Deviations::NONE;
+        let body = shape(received.response, Deviations::EVERY, &mut found)?.map(Text::of);
+        found = Deviations::NONE;
+        let body = match &body {
+            Shape::Json(text) => Shape::Json(&*text.0),
+            Shape::Form(text) => Shape::Form(&*text.0),
+        };
+        if str::from_utf8(received.response.body()).is_err() {
+            found = found.with(Deviation::BrokenText);
+        }
+        let mut answer = Answer::<Fields<'_>>::default();
+        let whole = answer.read_each(&body, &mut found) && !answer.repeated;
+        let new = match &answer.known.refresh_token {
+            Scalar::Text(new) if !new.is_empty() && is_usable(new) => Some(&**new),
+            _ => None,
+        };
+        let successor = new.and_then(|new| self.succeeded_by(new));
+        let says_none = new.is_some() || matches!(answer.known.refresh_token, Scalar::Null);
+        let has_access_token = matches!(&answer.known.access_token, Scalar::Text(text) if !text.is_empty());
+        let outcome = if whole { self.token_again(&mut answer, received, &mut found) } else { Err(error) };
+        let is_refusal = outcome.as_ref().is_err_and(|error| error.server().is_some());
+        let is_settled = whole && says_none && has_access_token && !is_refusal && self.refresh_token.is_some();
+        match outcome {
+            Err(error) if successor.is_none() && !is_settled => Err(error),
+            outcome => {
+                let status = received.response.status().as_u16();
+                Ok(Answered { outcome: outcome.map_err(|error| error.with_status(status)), successor })
+            }
+        }
+    }
+
+    /// The token of an answer whose members were read one by one.
+    fn token_again(
+        &self,
+        answer: &mut Answer<Fields<'_>>,
+        received: Received<'_>,
+        found: &mut Deviations,
+    ) -> Result<Token, Error> {
+        for (deviation, what) in [
+            (Deviation::OddMember, "a member of the answer cannot be read"),
+            (Deviation::BrokenText, "the answer is no text in UTF-8"),
+        ] {
+            if found.contains(deviation) {
+                self.tolerated.allow(deviation, found, what)?;
+            }
+        }
+        drop(shape(received.response, self.tolerated, found)?);
+        answer.check(received.response, self.tolerated, found)?;
+        self.token(answer, received, found)
     }
 
     fn succeeded_by(&self, new: &str) -> Option<(Secret, Secret)> {
@@ -60,13 +127,19 @@ impl Asked {
         received: Received<'_>,
         found: &mut Deviations,
     ) -> Result<Token, Error> {
-        let Answer { known: fields, members } = answer;
+        let Answer { known: fields, members, .. } = answer;
         let access_token = fields
             .access_token
             .take()
             .text("access_token")?
             .ok_or_else(|| invalid("the answer has no access_token"))?;
-        let token_type = match fields.token_type.take().text("token_type")?.as_deref() {
+        let token_type = match fields.token_type.take() {
+            Scalar::Text(name) => Some(name),
+            // What was bound to no key is for bearers still.
+            _ if self.refresh_token.is_some() => None,
+            odd => odd.text("token_type")?,
+        };
+        let token_type = match token_type.as_deref() {
             Some(name) if name.eq_ignore_ascii_case("bearer") => TokenType::Bearer,
             Some(name) if name.eq_ignore_ascii_case("dpop") => TokenType::DPoP,
             Some(_) if self.tolerated.contains(Deviation::OddTokenType) => {
@@ -116,6 +189,10 @@ impl Asked {
                 self.tolerated.allow(Deviation::ScopeAsList, found, "scope is a list")?;
                 Ok(texts.into_iter().collect())
             }
+            _ if self.refresh_token.is_some() => {
+                self.tolerated.allow(Deviation::OddScope, found, "scope is no text")?;
+                Ok(self.scopes.clone())
+            }
             _ => Err(invalid("scope is no text")),
         }
     }
@@ -129,16 +206,23 @@ impl Asked {
         found: &mut Deviations,
     ) -> Result<(), Error> {
         let expires_in = std::mem::take(&mut fields.refresh_token_expires_in);
-        let new = fields.refresh_token.take().text("refresh_token")?.filter(|text| !text.is_empty());
+        let new = match fields.refresh_token.take() {
+            Scalar::Null => None,
+            Scalar::Text(new) if is_usable(&new) => Some(new).filter(|new| !new.is_empty()),
+            _ if self.refresh_token.is_some() => {
+                let what = "the refresh token cannot be used";
+                self.tolerated.allow(Deviation::OddRefreshToken, found, what)?;
+                None
+            }
+            Scalar::Text(_) => {
+                return Err(invalid("the refresh token is too long or holds characters that it may not"));
+            }
+            odd => odd.text("refresh_token")?,
+        };
         let rotation = match (&self.refresh_token, &new) {
             (Some(old), Some(new)) if !old.matches(new) => Rotation::Rotates,
             _ => self.rotation,
         };
-        if let Some(new) = &new
-            && (new.len() > MAX_TOKEN || !is_printable(new, b' '))
-        {
-            return Err(invalid("the refresh token is too long or holds characters that it may not"));
-        }
         let current = match new {
             Some(new) => Some(Secret::from(&*new)),
             None => self.refresh_token.clone(),
@@ -180,6 +264,28 @@ impl Asked {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a refresh token can be sent back (RFC 6749, appendix A.17), and is no longer than any should be.
+fn is_usable(refresh_token: &str) -> bool {
+    refresh_token.len() <= MAX_TOKEN && is_printable(refresh_token, b' ')
+}
+
+/// A body as a text; what is none in it is replaced. A copy is wiped.
+struct Text<'a>(Cow<'a, str>);
+
+impl<'a> Text<'a> {
+    fn of(body: &'a [u8]) -> Self {
+        Self(String::from_utf8_lossy(body))
+    }
+}
+
+impl Drop for Text<'_> {
+    fn drop(&mut self) {
+        if let Cow::Owned(copy) = &mut self.0 {
+            copy.zeroize();
+        }
     }
 }
 
