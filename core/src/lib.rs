@@ -51,6 +51,7 @@ mod json;
 pub mod loopback;
 pub mod machine;
 pub mod proxy;
+mod paths;
 mod revoke;
 mod secret;
 mod server;

@@ -99,7 +99,6 @@ pub enum Step<T> {
 /// What only the outside can do. A driver answers [`Reply::Refused`] to any effect it lacks.
 #[non_exhaustive]
 #[allow(clippy::large_enum_variant, reason = "an effect lives for a moment, and a box would be one more allocation")]
-#[derive(Debug)]
 pub enum Effect {
     /// Make this HTTP request. Reply: [`Reply::Http`] or [`Reply::Failed`].
     Http(Call),
@@ -116,6 +115,21 @@ pub enum Effect {
     },
     /// Do this at the store that the run is bound to. Reply: [`Reply::Store`] or [`Reply::Failed`].
     Store(StoreOp),
+}
+
+/// Shows no secret: a path that looks like the content of a file is not shown either.
+impl fmt::Debug for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(call) => f.debug_tuple("Http").field(call).finish(),
+            Self::Sleep(time) => f.debug_tuple("Sleep").field(time).finish(),
+            Self::Env(name) => f.debug_tuple("Env").field(name).finish(),
+            Self::ReadFile { path, max } => {
+                f.debug_struct("ReadFile").field("path", &crate::paths::Shown(path)).field("max", max).finish()
+            }
+            Self::Store(op) => f.debug_tuple("Store").field(op).finish(),
+        }
+    }
 }
 
 impl Effect {

@@ -121,7 +121,7 @@ impl ClientSecrets {
 
 /// Google's metadata with the file's endpoints, or a server of its own by the host of its `auth_uri`.
 fn server(auth_uri: &str, token_uri: &str) -> Result<ServerMetadata, Error> {
-    let server = if is_google(auth_uri) && is_google(token_uri) {
+    let server = if is_google("auth_uri", auth_uri) && is_google("token_uri", token_uri) {
         ServerMetadata::google()
     } else {
         ServerMetadata::new(Issuer::of_origin(auth_uri)?)

@@ -1,15 +1,16 @@
 //! The search for application default credentials (AIP-4110).
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::detect::{self, Detection, Environment};
 use super::file::{self, File, ReadFile};
 use super::{AuthorizedUser, MetadataServer, ServiceAccount, check_quota_project};
 use crate::machine::{Effect, Os, Platform, ask};
+use crate::paths::{Shown, slip};
 use crate::source::{GrantState, Mint, TokenSource, Want};
-use crate::{Cx, Error, ErrorKind, Exchange, Machine, Reply, Step};
+use crate::{Cx, Error, Exchange, Machine, Reply, Step};
 
 /// A credential of Google's, of any kind.
 #[non_exhaustive]
@@ -31,7 +32,7 @@ impl GoogleCredential {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`], with the name of the member that is missing or wrong.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the name of the member that is missing or wrong.
     pub fn from_json_of_any_type(json: impl AsRef<[u8]>) -> Result<Self, Error> {
         Self::parse_json(json.as_ref(), false)
     }
@@ -222,13 +223,13 @@ impl DefaultCredentials {
     fn first_file(&mut self) -> Stage {
         if let Some(path) = self.environment.get("GOOGLE_APPLICATION_CREDENTIALS") {
             let path = PathBuf::from(path);
-            let place = format!("GOOGLE_APPLICATION_CREDENTIALS={}", path.display());
+            let place = format!("GOOGLE_APPLICATION_CREDENTIALS={}", Shown(&path));
             return Stage::File { place, path, named: true, asked: false };
         }
         self.look("GOOGLE_APPLICATION_CREDENTIALS", "not set");
         match self.well_known_file() {
             Ok(path) => {
-                let place = format!("gcloud's {}", path.display());
+                let place = format!("gcloud's {}", Shown(&path));
                 Stage::File { place, path, named: false, asked: false }
             }
             Err(why) => {
@@ -242,7 +243,7 @@ impl DefaultCredentials {
         Stage::Detect(Box::new(Detection::new(self.environment.clone(), self.platform.os)))
     }
 
-    fn file(&mut self, place: String, named: bool, reply: Reply) -> Result<Stage, Error> {
+    fn file(&mut self, place: String, path: &Path, named: bool, reply: Reply) -> Result<Stage, Error> {
         let here = |error: Error| error.within(&place);
         match reply {
             Reply::File(content) => {
@@ -254,11 +255,11 @@ impl DefaultCredentials {
                 self.credential = Some(credential);
                 Ok(Stage::Ended)
             }
-            Reply::Missing if named => Err(here(Error::new(ErrorKind::File, "there is no such file"))),
+            Reply::Missing if named => Err(here(file::missing(path))),
             Reply::Refused if named => Err(here(Error::refused("ReadFile"))),
             Reply::Failed(failure) => Err(here(file::unreadable(failure))),
             Reply::Missing => {
-                self.look(place, "there is no such file");
+                self.look(place, format!("there is no such file{}", slip(path)));
                 Ok(self.detection())
             }
             Reply::Refused => {
@@ -296,7 +297,7 @@ impl DefaultCredentials {
             return Step::Done(Err(Error::misuse("the search for credentials")));
         };
         const QUOTA_PROJECT: &str = "GOOGLE_CLOUD_QUOTA_PROJECT";
-        let credential = match self.environment.get(QUOTA_PROJECT).map(|project| project.to_str()) {
+        let credential = match self.environment.get(QUOTA_PROJECT).map(|project| project.to_str().map(str::trim)) {
             None => credential,
             Some(Some(project)) if check_quota_project(Some(project)).is_ok() => credential.with_quota_project(project),
             Some(_) => {
@@ -339,9 +340,9 @@ impl Machine for DefaultCredentials {
                     *asked = true;
                     return Step::Do(Effect::ReadFile { path: path.clone(), max: file::MAX });
                 }
-                Stage::File { place, named, .. } => {
-                    let (place, named) = (std::mem::take(place), *named);
-                    self.file(place, named, std::mem::take(&mut reply))
+                Stage::File { place, path, named, .. } => {
+                    let (place, path, named) = (std::mem::take(place), std::mem::take(path), *named);
+                    self.file(place, &path, named, std::mem::take(&mut reply))
                 }
                 Stage::Detect(detection) => match ask!(&mut **detection, cx, reply) {
                     Ok(found) => self.detected(found),

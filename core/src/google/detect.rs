@@ -30,8 +30,9 @@ impl Environment {
         self.0.get(name)?.as_ref().filter(|value| !value.is_empty())
     }
 
+    /// The same as a text, without blanks around it.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        self.get(name)?.to_str()
+        Some(self.get(name)?.to_str()?.trim()).filter(|text| !text.is_empty())
     }
 }
 
@@ -76,7 +77,7 @@ impl Detection {
         let none = |because: &str| Some(Ok(Detected { server: None, because: because.to_owned() }));
         if let Some(host) = self.environment.get("GCE_METADATA_HOST") {
             // What is no text is no host either.
-            return match MetadataServer::new().host(&host.to_string_lossy()) {
+            return match MetadataServer::new().host(host.to_string_lossy().trim()) {
                 Ok(server) => found(server, "GCE_METADATA_HOST names it".into()),
                 Err(error) => Some(Err(Error::config("GCE_METADATA_HOST is no host").with_source(error))),
             };

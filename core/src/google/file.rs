@@ -1,20 +1,29 @@
 //! Reading credential files: every member checked, every error naming the member.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-use url::Url;
+use zeroize::Zeroizing;
 
 use super::check_quota_project;
+use crate::json;
 use crate::machine::FailureKind;
+use crate::paths::{Shown, slip};
 use crate::server::{Endpoint, Issuer};
 use crate::{Cx, Effect, Error, ErrorKind, Failure, Machine, Reply, Scopes, ServerMetadata, Step};
 
 /// The most bytes of a file.
 pub(super) const MAX: usize = 64 * 1024;
-/// The hosts that Google's own files name.
-const GOOGLE: [&str; 3] = ["accounts.google.com", "oauth2.googleapis.com", "www.googleapis.com"];
+/// The endpoints that Google's own files name. Its hosts serve much else, that would keep what is sent there.
+const GOOGLE_AUTHORIZATION: [&str; 2] =
+    ["https://accounts.google.com/o/oauth2/auth", "https://accounts.google.com/o/oauth2/v2/auth"];
+const GOOGLE_TOKEN: [&str; 4] = [
+    "https://oauth2.googleapis.com/token",
+    "https://www.googleapis.com/oauth2/v4/token",
+    "https://www.googleapis.com/oauth2/v3/token",
+    "https://accounts.google.com/o/oauth2/token",
+];
 
 /// A machine that reads one of Google's files: a client file, a key, a user's credentials.
 ///
@@ -59,18 +68,23 @@ impl<T> Machine for ReadFile<T> {
             (State::Asked, _) => {}
             _ => return Step::Done(Err(Error::misuse("reading a file"))),
         }
-        let here = |error: Error| error.within(self.path.display());
+        let here = |error: Error| error.within(Shown(&self.path));
         Step::Done(match reply {
             Reply::File(content) => {
                 let content = zeroize::Zeroizing::new(content);
                 (self.parse)(&content, self.any_server).map_err(here)
             }
-            Reply::Missing => Err(here(Error::new(ErrorKind::File, "there is no such file"))),
+            Reply::Missing => Err(here(missing(&self.path))),
             Reply::Failed(failure) => Err(here(unreadable(failure))),
             Reply::Refused => Err(Error::refused("ReadFile")),
             _ => Err(Error::misuse("reading a file")),
         })
     }
+}
+
+/// The error of a file that is not there.
+pub(super) fn missing(path: &Path) -> Error {
+    Error::new(ErrorKind::File, format!("there is no such file{}", slip(path)))
 }
 
 /// The error of a file that cannot be read.
@@ -83,7 +97,7 @@ pub(super) fn unreadable(failure: Failure) -> Error {
 
 impl<T> std::fmt::Debug for ReadFile<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ReadFile").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("ReadFile").field("path", &Shown(&self.path)).finish_non_exhaustive()
     }
 }
 
@@ -108,11 +122,15 @@ impl<'a> File<'a> {
         if json.len() > MAX {
             return Err(Error::config(format!("{what} is larger than 64 KiB")));
         }
-        let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
-        let members: Map<String, Value> = serde_json::from_slice(json).map_err(|e| {
+        let text = match utf16(json) {
+            Some(Ok(text)) => Some(text),
+            Some(Err(())) => return Err(Error::config(format!("{what} is broken UTF-16: save it as UTF-8"))),
+            None => None,
+        };
+        let object = json::object(text.as_ref().map_or(json, |text| text.as_bytes())).map_err(|e| {
             Error::config(format!("{what} is no JSON object (line {}, column {})", e.line(), e.column()))
         })?;
-        Ok(Self { what, path: "", members: Cow::Owned(members) })
+        Ok(Self { what, path: "", members: Cow::Owned(object.members) })
     }
 
     /// The members of a member. `path` is its name and a dot.
@@ -131,11 +149,12 @@ impl<'a> File<'a> {
         self.members.get(name).filter(|value| !value.is_null())
     }
 
-    /// A text that need not be there; an empty one counts as missing.
+    /// A text that need not be there; an empty one counts as missing, and blanks around it, as of pasting, are no
+    /// part of it.
     pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Error> {
         match self.get(name) {
             None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
+            Some(Value::String(text)) => Ok(Some(text.trim()).filter(|text| !text.is_empty())),
             Some(_) => Err(self.wrong(name, "is no text")),
         }
     }
@@ -166,7 +185,7 @@ impl<'a> File<'a> {
             None => Ok(Vec::new()),
             Some(Value::Array(list)) => list
                 .iter()
-                .map(|text| text.as_str().map(str::to_owned))
+                .map(|text| text.as_str().map(|text| text.trim().to_owned()))
                 .collect::<Option<_>>()
                 .ok_or_else(|| self.wrong(name, "holds something that is no text")),
             Some(_) => Err(self.wrong(name, "is no list")),
@@ -177,7 +196,7 @@ impl<'a> File<'a> {
     /// where secrets go.
     pub(super) fn endpoint(&self, name: &str, any_server: bool) -> Result<Option<Endpoint>, Error> {
         let Some(address) = self.text(name)? else { return Ok(None) };
-        if !any_server && !is_google(address) {
+        if !any_server && !is_google(name, address) {
             return Err(self.wrong(name, "does not lead to Google; only a file that you trust may name another server"));
         }
         Endpoint::new(address).map(Some).map_err(|e| self.wrong(name, "cannot be used").with_source(e))
@@ -187,7 +206,7 @@ impl<'a> File<'a> {
     pub(super) fn token_server(&self, any_server: bool) -> Result<ServerMetadata, Error> {
         match self.endpoint("token_uri", any_server)? {
             None => Ok(ServerMetadata::google()),
-            Some(endpoint) if is_google(endpoint.as_str()) => {
+            Some(endpoint) if is_google("token_uri", endpoint.as_str()) => {
                 ServerMetadata::google().token_endpoint(endpoint.as_str())
             }
             Some(endpoint) => {
@@ -208,8 +227,32 @@ impl<'a> File<'a> {
     }
 }
 
-/// Whether an address is one of Google's for signing in.
-pub(super) fn is_google(address: &str) -> bool {
-    let url = Url::parse(address).ok();
-    url.as_ref().and_then(Url::host_str).is_some_and(|host| GOOGLE.contains(&host))
+/// Whether an address is the one that Google's files have in this member.
+pub(super) fn is_google(name: &str, address: &str) -> bool {
+    let known: &[&str] = if name == "auth_uri" { &GOOGLE_AUTHORIZATION } else { &GOOGLE_TOKEN };
+    Endpoint::new(address).is_ok_and(|endpoint| known.contains(&endpoint.as_str()))
+}
+
+/// The text of a file in UTF-16, as PowerShell writes it: by its byte order mark, or by the zero in its first
+/// character, which in JSON is ASCII.
+fn utf16(bytes: &[u8]) -> Option<Result<Zeroizing<String>, ()>> {
+    let (unit, rest): (fn([u8; 2]) -> u16, _) = match bytes {
+        [0xff, 0xfe, rest @ ..] => (u16::from_le_bytes, rest),
+        [0xfe, 0xff, rest @ ..] => (u16::from_be_bytes, rest),
+        [first, 0, ..] if *first != 0 => (u16::from_le_bytes, bytes),
+        [0, second, ..] if *second != 0 => (u16::from_be_bytes, bytes),
+        _ => return None,
+    };
+    let (pairs, left) = rest.as_chunks::<2>();
+    if !left.is_empty() {
+        return Some(Err(()));
+    }
+    let mut text = Zeroizing::new(String::with_capacity(rest.len().saturating_mul(2)));
+    for unit in char::decode_utf16(pairs.iter().map(|pair| unit(*pair))) {
+        match unit {
+            Ok(c) => text.push(c),
+            Err(_) => return Some(Err(())),
+        }
+    }
+    Some(Ok(text))
 }
