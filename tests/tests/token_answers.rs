@@ -381,9 +381,17 @@ fn errors_are_understood_in_every_shape_they_come_in() {
         (403, JSON, r#"{"error_code":"rate_limit_exceeded"}"#, Some("rate_limit_exceeded"), None),
         // TikTok, under status 200.
         (200, JSON, r#"{"error":40001,"message":"no"}"#, Some("40001"), Some("no")),
-        // Twitch: no code, only words for people.
-        (400, JSON, r#"{"status":400,"message":"Invalid authorization code"}"#, None, None),
-        (400, JSON, r#"{"errors":[{"errorType":"invalid_grant","message":"x"}]}"#, None, None),
+        // Twitch: no code, only its status and words for people.
+        (
+            400,
+            JSON,
+            r#"{"status":400,"message":"Invalid authorization code"}"#,
+            Some("400"),
+            Some("Invalid authorization code"),
+        ),
+        // Fitbit.
+        (400, JSON, r#"{"errors":[{"errorType":"invalid_grant","message":"x"}]}"#, Some("invalid_grant"), Some("x")),
+        (400, JSON, r#"{"error":"","message":""}"#, None, None),
         (400, JSON, r#"{"error":""}"#, None, None),
         (400, JSON, r#"{"error":true}"#, None, None),
         (400, JSON, r#"["invalid_grant"]"#, None, None),

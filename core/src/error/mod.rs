@@ -228,6 +228,17 @@ impl Error {
         error
     }
 
+    /// Of the answer to a refresh: it refuses the refresh token, which ends what was granted.
+    pub(crate) fn refuses_grant(mut self) -> Self {
+        let inner = self.edit();
+        if inner.server.is_none() {
+            inner.message = "the server refuses the refresh token without a word".into();
+        }
+        inner.transient = false;
+        inner.advice = Some(Advice::SignInAgain);
+        self
+    }
+
     fn edit(&mut self) -> &mut Inner {
         Arc::make_mut(&mut self.0)
     }

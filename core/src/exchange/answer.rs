@@ -1,14 +1,16 @@
 //! What an answer says that is no success, and what a body calls itself.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
 use http::{Response, StatusCode};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use url::form_urlencoded;
 
 use super::FORM;
-use crate::{Error, ErrorKind, ServerError, Timestamp};
+use crate::json;
+use crate::{Advice, Challenge, Error, ErrorKind, ServerError, Timestamp};
 
 /// The longest nonce to take from a server.
 const MAX_NONCE: usize = 1024;
@@ -26,13 +28,31 @@ pub(super) fn error_answer(response: &Response<Vec<u8>>, now: Timestamp) -> Erro
     let busy = matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504);
     let error = match server_error(response) {
         Some(server) => Error::from_server(ErrorKind::Server, server),
-        None => Error::new(ErrorKind::Http, "the server answered with an error status"),
+        None => wordless(response),
     };
     // A code that says what is wrong is worth more than a status that says "later".
     let error = if busy && error.advice().is_none() { error.transient() } else { error };
     // A gateway has lost the answer of a server that may have done its work.
     let error = if matches!(status.as_u16(), 502 | 504) { error.uncertain() } else { error };
     error.with_status(status.as_u16()).with_retry_after(retry_after(response, now))
+}
+
+/// The error of an answer that says nothing but its status.
+fn wordless(response: &Response<Vec<u8>>) -> Error {
+    let message = "the server answered with an error status";
+    let page = media_type(response).is_some_and(|kind| kind.eq_ignore_ascii_case("text/html"));
+    let error = match page {
+        true => format!("{message} and a web page: perhaps something in front of it answered").into(),
+        false => Cow::Borrowed(message),
+    };
+    let error = Error::new(ErrorKind::Http, error);
+    match response.status().as_u16() {
+        408 | 429 => error,
+        404 | 405 | 410 => error.with_advice(Advice::FixConfiguration),
+        // Errors have a code in them (RFC 6749, section 5.2).
+        400..500 => error.with_advice(Advice::AskProvider),
+        _ => error,
+    }
 }
 
 /// Whether a server that is busy says that it has not even begun: by its status (RFC 6585, section 4; RFC 9110,
@@ -61,22 +81,36 @@ pub(super) fn dpop_nonce(response: &Response<Vec<u8>>) -> Option<&str> {
     sound.then_some(nonce)
 }
 
-/// The OAuth error in a body (RFC 6749, section 5.2), or what some servers send in its stead.
+/// The OAuth error in a body (RFC 6749, section 5.2), or what some servers send in its stead; else the one in a
+/// challenge (RFC 6750, section 3.1).
 fn server_error(response: &Response<Vec<u8>>) -> Option<ServerError> {
-    let body = response.body();
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let members = match serde_json::from_slice::<Value>(body) {
-        Ok(Value::Object(members)) => members,
-        Ok(_) => return None,
-        Err(_) if is_form(response) => {
+    let found = members(response.body(), is_form(response)).and_then(|mut members| {
+        let found = server_error_in(&members);
+        members.values_mut().for_each(crate::secret::wipe_json);
+        found
+    });
+    found.or_else(|| {
+        let challenges = Challenge::all(response.headers());
+        let told = challenges.iter().find(|challenge| challenge.error().is_some_and(|code| !code.is_empty()))?;
+        Some(ServerError {
+            error: told.error()?.to_owned(),
+            error_description: told.error_description().map(str::to_owned),
+            error_uri: told.error_uri().map(str::to_owned),
+            error_subtype: None,
+        })
+    })
+}
+
+/// The members of a body in JSON, or in a form if it may be one.
+pub(super) fn members(body: &[u8], may_be_form: bool) -> Option<Map<String, Value>> {
+    match json::object(body) {
+        Ok(object) => Some(object.members),
+        Err(_) if may_be_form => {
             let pairs = form_urlencoded::parse(body);
-            pairs.map(|(name, value)| (name.into_owned(), Value::String(value.into_owned()))).collect()
+            Some(pairs.map(|(name, value)| (name.into_owned(), Value::String(value.into_owned()))).collect())
         }
-        Err(_) => return None,
-    };
-    let found = server_error_in(&members);
-    crate::secret::wipe_json(&mut Value::Object(members));
-    found
+        Err(_) => None,
+    }
 }
 
 /// Whether a body calls itself a form, as GitHub's does.
@@ -90,25 +124,41 @@ pub(crate) fn media_type(response: &Response<Vec<u8>>) -> Option<&str> {
     text.split(';').next().map(str::trim)
 }
 
-/// The OAuth error among the members of an answer: a string as the standard says, an object as
-/// Google's and Facebook's APIs send, or `error_code` as Google's device endpoint does.
-pub(crate) fn server_error_in(members: &serde_json::Map<String, Value>) -> Option<ServerError> {
-    fn text(members: &serde_json::Map<String, Value>, name: &str) -> Option<String> {
-        match members.get(name)? {
-            Value::String(text) if !text.is_empty() => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            _ => None,
-        }
-    }
-    let first = |members, names: [&str; 3]| names.into_iter().find_map(|name| text(members, name));
+/// The OAuth error among the members of an answer: a string as the standard says, an object as Google's and
+/// Facebook's APIs send, one of several as Fitbit's, or `error_code` as Google's device endpoint does.
+pub(crate) fn server_error_in(members: &Map<String, Value>) -> Option<ServerError> {
+    const DESCRIPTIONS: [&str; 7] =
+        ["error_description", "message", "error_message", "msg", "reason", "detail", "errmsg"];
+    let several = || members.get("errors")?.as_array()?.first()?.as_object();
     let (error, detail) = match members.get("error") {
-        Some(Value::Object(inner)) => (first(inner, ["status", "type", "code"])?, first(inner, ["message"; 3])),
-        _ => (first(members, ["error", "error_code", "error_code"])?, None),
+        // Where a text and a number stand beside each other, the text tells more.
+        Some(Value::Object(inner)) => {
+            (code(inner, &["status", "code", "type", "reason"])?, text(inner, &["message", "error_description"]))
+        }
+        _ => match code(members, &["error", "error_code", "errorCode", "code", "errcode"]) {
+            Some(error) => (error, None),
+            None => match several() {
+                Some(each) => (code(each, &["errorType", "code", "type", "reason"])?, text(each, &["message"])),
+                None => (code(members, &["status"])?, None),
+            },
+        },
     };
     Some(ServerError {
         error,
-        error_description: first(members, ["error_description", "message", "error_message"]).or(detail),
-        error_uri: text(members, "error_uri"),
-        error_subtype: text(members, "error_subtype"),
+        error_description: text(members, &DESCRIPTIONS).or(detail),
+        error_uri: text(members, &["error_uri"]),
+        error_subtype: text(members, &["error_subtype"]),
     })
+}
+
+/// The first of these members that is a text. An empty one counts as missing.
+fn text(members: &Map<String, Value>, names: &[&str]) -> Option<String> {
+    let texts = names.iter().filter_map(|name| members.get(*name)?.as_str());
+    texts.map(str::trim).find(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// The first that is a text, or else a number.
+fn code(members: &Map<String, Value>, names: &[&str]) -> Option<String> {
+    let number = || names.iter().find_map(|name| members.get(*name)?.as_number().map(ToString::to_string));
+    text(members, names).or_else(number)
 }

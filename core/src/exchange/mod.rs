@@ -17,6 +17,7 @@ mod ahead;
 mod answer;
 mod coding;
 mod prepare;
+mod refusal;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,8 @@ pub use ahead::Ahead;
 pub use request::Request;
 
 pub(crate) use answer::{media_type, server_error_in};
-pub(crate) use text::{is_printable, is_reserved, vschar};
+pub(crate) use refusal::at_refresh;
+pub(crate) use text::{is_printable, is_reserved, unpadded, vschar};
 pub(crate) use within::Within;
 
 use prepare::{Part, Preparing};
@@ -316,13 +318,24 @@ impl<T> Exchange<T> {
         let plain = coding::undo(response, self.request.max_body);
         let response = &*response;
         let genuine = (self.request.genuine)(response).map_err(|error| error.with_status(status.as_u16()));
-        if status.is_success() {
+        let error = if status.is_success() {
             genuine?;
             plain?;
-            return (self.parse)(Received { response, sent, now }).map_err(|error| error.with_status(status.as_u16()));
-        }
-        let error = answer::error_answer(response, now);
-        Err(if error.is_transient() { error } else { genuine.err().unwrap_or(error) })
+            match (self.parse)(Received { response, sent, now }) {
+                Ok(parsed) => return Ok(parsed),
+                Err(error) => error.with_status(status.as_u16()),
+            }
+        } else {
+            let error = answer::error_answer(response, now);
+            match (genuine, plain) {
+                _ if error.is_transient() => error,
+                (Err(error), _) => error,
+                // What it says cannot be read, and that is more than its status.
+                (_, Err(coded)) if error.kind() == ErrorKind::Http => coded,
+                _ => error,
+            }
+        };
+        Err(if self.request.is_refresh { refusal::at_refresh(error, response) } else { error })
     }
 
     fn end(&mut self, result: Result<T, Error>) -> Step<T> {

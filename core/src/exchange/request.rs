@@ -13,7 +13,7 @@ use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use super::prepare::{MakePart, Part, Place};
-use super::text::{CLIENTS_HEADERS, RESERVED, Size, userinfo, vschar, write_pair};
+use super::text::{CLIENTS_HEADERS, RESERVED, Size, unpadded, userinfo, vschar, write_pair};
 use super::{Exchange, FORM, Received, State, TOTAL, TRIES};
 use crate::machine::Repeat;
 use crate::server::{Endpoint, Issuer};
@@ -66,6 +66,8 @@ pub struct Request {
     pub(super) parts: Vec<Arc<dyn MakePart>>,
     pub(super) repeat: Repeat,
     pub(super) max_body: usize,
+    /// Whether it uses a refresh token, whose refusal has many words.
+    pub(super) is_refresh: bool,
     pub(super) genuine: fn(&Response<Vec<u8>>) -> Result<(), Error>,
     error: Option<Error>,
 }
@@ -92,6 +94,7 @@ impl Request {
             parts: Vec::new(),
             repeat: Repeat::OnlyIfUnsent,
             max_body: MAX_BODY,
+            is_refresh: false,
             genuine: |_| Ok(()),
             error: None,
         }
@@ -123,6 +126,12 @@ impl Request {
     /// it says; if it says "later", the request is made again.
     pub(crate) fn genuine(mut self, check: fn(&Response<Vec<u8>>) -> Result<(), Error>) -> Self {
         self.genuine = check;
+        self
+    }
+
+    /// It uses a refresh token: whatever refuses that token means that a person must sign in again.
+    pub(crate) fn refresh(mut self) -> Self {
+        self.is_refresh = true;
         self
     }
 
@@ -179,15 +188,27 @@ impl Request {
         if let Err(error) = client.check_issuer(server) {
             return self.fail(error);
         }
-        if let Err(error) = vschar("client_id", id) {
+        if id.is_empty() {
+            return self.fail(Error::config("the client_id is empty"));
+        }
+        if let Err(error) = vschar("client_id", id).and_then(|()| unpadded("client_id", id)) {
             return self.fail(error);
         }
         match client.method() {
             None => self.param("client_id", id),
-            Post(secret) => self.param("client_id", id).secret("client_secret", secret),
+            Post(secret) => match unpadded("client_secret", secret.expose()) {
+                Ok(()) => self.param("client_id", id).secret("client_secret", secret),
+                Err(error) => self.fail(error),
+            },
             Basic { secret, raw } => {
-                if let Err(error) = vschar("client_secret", secret.expose()) {
+                let sound = vschar("client_secret", secret.expose());
+                if let Err(error) = sound.and_then(|()| unpadded("client_secret", secret.expose())) {
                     return self.fail(error);
+                }
+                // It would end the user's name too early (RFC 7617, section 2).
+                if *raw && id.contains(':') {
+                    let why = "the client_id holds a colon, which client_secret_basic_unencoded cannot send";
+                    return self.fail(Error::config(why));
                 }
                 let credentials = Zeroizing::new(if *raw {
                     format!("{id}:{}", secret.expose())

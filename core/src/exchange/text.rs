@@ -57,6 +57,15 @@ pub(crate) fn vschar(name: &str, value: &str) -> Result<(), Error> {
     Err(Error::config(format!("{name} holds a character outside of printable ASCII")))
 }
 
+/// Refuses blanks at the ends, which come of pasting: no server has such an id or secret, and all that it says is
+/// that it does not know it.
+pub(crate) fn unpadded(name: &str, value: &str) -> Result<(), Error> {
+    if value.trim() == value {
+        return Ok(());
+    }
+    Err(Error::config(format!("{name} begins or ends with a blank: take it away")))
+}
+
 /// Whether all is ASCII from `lowest` to `~`. It does not end at the first wrong byte, so that the compiler
 /// can look at many at a time.
 pub(crate) fn is_printable(text: &str, lowest: u8) -> bool {

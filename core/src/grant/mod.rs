@@ -8,7 +8,7 @@ mod jwt_bearer;
 mod password;
 mod refresh_token;
 
-use crate::exchange::{Received, Request};
+use crate::exchange::{Received, Request, at_refresh};
 use crate::machine::Repeat;
 use crate::source::{Change, Want};
 use crate::token::{Answered, Asked};
@@ -116,7 +116,11 @@ impl TokenRequest {
                 let change = successor.map(|(used, new)| Change::successor(&used, new)).unwrap_or_default();
                 (outcome.map_err(|error| error.strike_out(&secrets)), change)
             }
-            Err(error) => (Err(error.strike_out(&secrets)), Change::default()),
+            Err(error) => {
+                let refresh = asked.refresh_token.is_some();
+                let error = if refresh { at_refresh(error, received.response) } else { error };
+                (Err(error.strike_out(&secrets)), Change::default())
+            }
         };
         (request, parse)
     }

@@ -1,6 +1,7 @@
 //! The refresh token grant (RFC 6749, section 6).
 
 use super::TokenRequest;
+use crate::exchange::{Request, unpadded};
 use crate::jose::{Expected, Occasion};
 use crate::machine::Repeat;
 use crate::{Client, Error, Rotation, Scopes, Secret, ServerMetadata, Token};
@@ -33,8 +34,10 @@ impl TokenRequest {
         if refresh_token.is_empty() {
             return Err(Error::config("the refresh token is empty"));
         }
-        let mut request =
-            Self::new("refreshing the token", "refresh_token", server, client)?.secret("refresh_token", refresh_token);
+        unpadded("refresh_token", refresh_token.expose())?;
+        let mut request = Self::new("refreshing the token", "refresh_token", server, client)?
+            .secret("refresh_token", refresh_token)
+            .with(Request::refresh);
         request.asked.refresh_token = Some(refresh_token.clone());
         Ok(request.rotation(server.rotation()))
     }

@@ -245,5 +245,6 @@ fn headers(source: &dyn TokenSource) -> Option<Arc<http::HeaderMap>> {
 /// Whether no further try can help until the credential is another one. Where nobody has signed in yet, somebody
 /// may at any time, in another process.
 pub(crate) fn is_final(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Server | ErrorKind::GrantLost) && error.advice() == Some(Advice::SignInAgain)
+    matches!(error.kind(), ErrorKind::Server | ErrorKind::Http | ErrorKind::GrantLost)
+        && error.advice() == Some(Advice::SignInAgain)
 }

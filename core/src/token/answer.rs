@@ -111,9 +111,16 @@ impl<'a, K: Known<'a>> Answer<K> {
         json.end()
     }
 
-    /// An `error`, an `ok` that is false as Slack's, or only an `error_code`.
+    /// An `error` that says something, or an `ok` that is false as Slack's.
     fn is_error(&self) -> bool {
-        let named = self.members.get("error").is_some_and(|error| !error.is_null());
+        let named = match self.members.get("error") {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(error)) => *error,
+            Some(Value::Number(number)) => number.as_f64() != Some(0.0),
+            Some(Value::String(text)) => !text.trim().is_empty(),
+            Some(Value::Array(list)) => !list.is_empty(),
+            Some(Value::Object(members)) => !members.is_empty(),
+        };
         named || self.members.get("ok") == Some(&Value::Bool(false))
     }
 }

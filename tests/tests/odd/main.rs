@@ -2,7 +2,10 @@
 //! out is said, and nothing is half taken.
 
 mod challenges;
+mod coding;
 mod discovery;
+mod files;
+mod refusals;
 
 use serde_json::Value;
 
