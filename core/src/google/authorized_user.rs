@@ -175,6 +175,11 @@ impl TokenSource for AuthorizedUser {
         GrantState { scopes: self.scopes.clone(), ..self.credential.first_state() }
     }
 
+    fn first_token(&self) -> Option<Token> {
+        // One that no request may carry is left for the mint to refuse.
+        check_quota_project(self.quota_project.as_deref()).ok().and(self.token.clone())
+    }
+
     fn may_change(&self, state: &GrantState) -> bool {
         self.credential.may_change(state)
     }

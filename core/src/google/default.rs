@@ -101,6 +101,9 @@ impl TokenSource for GoogleCredential {
     fn first_state(&self) -> GrantState {
         self.source().first_state()
     }
+    fn first_token(&self) -> Option<crate::Token> {
+        self.source().first_token()
+    }
     fn request_headers(&self) -> http::HeaderMap {
         self.source().request_headers()
     }

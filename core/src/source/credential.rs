@@ -95,7 +95,13 @@ pub struct Credential(Kind);
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Server { server: Server, client: Client, by: By },
+    Server {
+        server: Server,
+        client: Client,
+        by: By,
+        /// What came as the user signed in.
+        first: Option<Box<Token>>,
+    },
     Fixed(Token),
 }
 
@@ -110,7 +116,7 @@ enum By {
 impl Credential {
     /// The client's own credentials (RFC 6749, section 4.4).
     pub fn client_credentials(server: impl Into<Server>, client: &Client) -> Self {
-        Self(Kind::Server { server: server.into(), client: client.clone(), by: By::Itself })
+        Self(Kind::Server { server: server.into(), client: client.clone(), by: By::Itself, first: None })
     }
 
     /// A user's password (RFC 6749, section 4.3): only where a server offers nothing else.
@@ -121,17 +127,18 @@ impl Credential {
         password: impl Into<Secret>,
     ) -> Self {
         let by = By::Password { username: username.into(), password: password.into() };
-        Self(Kind::Server { server: server.into(), client: client.clone(), by })
+        Self(Kind::Server { server: server.into(), client: client.clone(), by, first: None })
     }
 
     /// A refresh token (RFC 6749, section 6), of which nothing else is known.
     pub fn refresh_token(server: impl Into<Server>, client: &Client, refresh_token: impl Into<Secret>) -> Self {
         let refresh_token = refresh_token.into();
         let by = By::RefreshToken { refresh_token, scopes: Scopes::default(), rotation: Rotation::Unknown, rapt: None };
-        Self(Kind::Server { server: server.into(), client: client.clone(), by })
+        Self(Kind::Server { server: server.into(), client: client.clone(), by, first: None })
     }
 
-    /// The refresh token that came with `token` as a user signed in.
+    /// The refresh token that came with `token` as a user signed in. Token managers begin with `token` itself, and use
+    /// the refresh token when that comes due.
     ///
     /// # Errors
     ///
@@ -145,7 +152,8 @@ impl Credential {
             rotation: token.rotation(),
             rapt: None,
         };
-        Ok(Self(Kind::Server { server, client: client.clone(), by }))
+        let first = Some(Box::new(token.clone()));
+        Ok(Self(Kind::Server { server, client: client.clone(), by, first }))
     }
 
     /// Shows with each refresh the proof of a reauthentication, as Google calls it.
@@ -170,7 +178,7 @@ impl TokenSource for Credential {
                 Box::new(Refusal(cannot("is a fixed token, of which nothing else is known than what it is good for")))
             }
             Kind::Fixed(token) => Box::new(Given(Some(token.clone()))),
-            Kind::Server { server, client, by } => Box::new(ServerMint {
+            Kind::Server { server, client, by, .. } => Box::new(ServerMint {
                 stage: Stage::Begin,
                 server: server.clone(),
                 client: client.clone(),
@@ -194,6 +202,13 @@ impl TokenSource for Credential {
                 ..GrantState::default()
             },
             _ => GrantState::default(),
+        }
+    }
+
+    fn first_token(&self) -> Option<Token> {
+        match &self.0 {
+            Kind::Server { first, .. } => first.as_deref().cloned(),
+            Kind::Fixed(_) => None,
         }
     }
 

@@ -29,6 +29,8 @@ const ATTEMPTS: u32 = 2;
 pub struct Grant<J> {
     source: Arc<dyn TokenSource>,
     state: GrantState,
+    /// What the source began with, until it is taken.
+    first: Option<Box<Token>>,
     /// What requests with its tokens carry besides.
     headers: Option<Arc<http::HeaderMap>>,
     /// How often the credential was replaced.
@@ -84,6 +86,7 @@ impl<J> Grant<J> {
     pub fn new(source: Arc<dyn TokenSource>) -> Self {
         Self {
             state: source.first_state(),
+            first: source.first_token().map(Box::new),
             headers: headers(&*source),
             source,
             epoch: 0,
@@ -186,8 +189,20 @@ impl<J> Grant<J> {
         let former = std::mem::replace(&mut self.state, source.first_state());
         self.state.remembered.take_over(&former.remembered);
         self.late.clear();
+        self.first = source.first_token().map(Box::new);
         self.headers = headers(&*source);
         self.source = source;
+    }
+
+    /// The token that the credential [came with](TokenSource::first_token), for a want without scopes or with just the
+    /// scopes that it has. It is handed out once; all other wants mint.
+    pub fn take_first(&mut self, want: &Want, now: Timestamp) -> Option<Token> {
+        let wanted = |token: &Token| *want == Want::default() || *want == Want::access_token(token.scopes().clone());
+        let mut token = *self.first.take_if(|token| wanted(token))?;
+        if let Some(headers) = &self.headers {
+            token.set_request_headers(headers.clone());
+        }
+        Some(token).filter(|token| !token.is_expired(now))
     }
 
     /// What changes as it is used. Whoever keeps refresh tokens keeps this one's.

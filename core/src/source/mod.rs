@@ -112,6 +112,12 @@ pub trait TokenSource: Send + Sync {
         GrantState::default()
     }
 
+    /// The token that is there already, as of a user who has just signed in: a holder begins with it, and mints
+    /// when it comes due. See [`Grant::take_first`].
+    fn first_token(&self) -> Option<Token> {
+        None
+    }
+
     /// Headers that requests with its tokens need besides, such as `x-goog-user-project`.
     fn request_headers(&self) -> http::HeaderMap {
         http::HeaderMap::new()

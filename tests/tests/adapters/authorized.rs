@@ -8,9 +8,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use grantflow::source::Want;
-use grantflow::{Error, ErrorKind};
+use grantflow::source::{Credential, Want};
+use grantflow::{Error, ErrorKind, Token, TokenRequest};
 use grantflow_tests::counting::Counting;
+use grantflow_tests::demo::client;
+use grantflow_tests::server::RefreshTokens;
+use grantflow_tests::{Front, Place, Server};
 use http::{HeaderName, HeaderValue, Request, Response};
 use tower_layer::Layer as _;
 use tower_service::Service;
@@ -18,7 +21,7 @@ use tower_service::Service;
 use super::{Adapter, Async, Blocking};
 
 /// One way to send requests with a token.
-pub struct Api {
+pub(super) struct Api {
     name: &'static str,
     /// Whether it sends a refused request again by itself.
     repeats: bool,
@@ -28,10 +31,13 @@ pub struct Api {
 }
 
 /// The ways of an adapter. Each has a manager of its own.
-pub trait Apis {
+pub(super) trait Apis {
     fn apis(&self, source: &dyn Fn() -> Counting, host: SocketAddr) -> Vec<Api>;
     /// A manager and a pool are told that a token was refused that another manager handed out. Their tokens then.
     fn told_of_anothers_refusal(&self, source: &dyn Fn() -> Counting) -> Vec<String>;
+    /// What a manager, a pool and a manager whose credential was replaced hand out first, and then by force, for the
+    /// credential of each sign-in; the first is beside the token of the sign-in.
+    fn first_tokens(&self, sign_in: &dyn Fn() -> (Token, Credential), want: &Want) -> Vec<(Token, [String; 2])>;
 }
 
 impl Apis for Blocking {
@@ -81,6 +87,26 @@ impl Apis for Blocking {
             manager.token().unwrap().access_token().to_owned()
         });
         told.collect()
+    }
+
+    fn first_tokens(&self, sign_in: &dyn Fn() -> (Token, Credential), want: &Want) -> Vec<(Token, [String; 2])> {
+        use grantflow_ureq::{TokenManager, TokenPool};
+        let (token, credential) = sign_in();
+        let one = (token, TokenManager::new(&self.0, credential, want.clone()));
+        let pool = TokenPool::new(&self.0);
+        let (token, credential) = sign_in();
+        pool.add("name", credential).unwrap();
+        let two = (token, pool.manager("name", want.clone()).unwrap());
+        let (token, credential) = sign_in();
+        let replaced = TokenManager::new(&self.0, Counting::up_to(9), want.clone());
+        replaced.start().unwrap();
+        replaced.replace(credential);
+        let text = |token: grantflow_ureq::TokenRef| token.access_token().to_owned();
+        let ask = |(token, manager): (Token, TokenManager)| {
+            let tokens = [text(manager.token().unwrap()), text(manager.force_refresh().unwrap())];
+            (token, tokens)
+        };
+        [one, two, (token, replaced)].into_iter().map(ask).collect()
     }
 }
 
@@ -137,6 +163,29 @@ impl Apis for Async {
                 told.push(manager.token().await.unwrap().access_token().to_owned());
             }
             told
+        })
+    }
+
+    fn first_tokens(&self, sign_in: &dyn Fn() -> (Token, Credential), want: &Want) -> Vec<(Token, [String; 2])> {
+        use grantflow_reqwest::{TokenManager, TokenPool};
+        let (token, credential) = sign_in();
+        let one = (token, TokenManager::new(&self.0, credential, want.clone()));
+        let pool = TokenPool::new(&self.0);
+        let (token, credential) = sign_in();
+        pool.add("name", credential).unwrap();
+        let two = (token, pool.manager("name", want.clone()).unwrap());
+        let (token, credential) = sign_in();
+        let replaced = TokenManager::new(&self.0, Counting::up_to(9), want.clone());
+        self.1.block_on(replaced.start()).unwrap();
+        replaced.replace(credential);
+        let text = |token: grantflow_reqwest::TokenRef| token.access_token().to_owned();
+        self.1.block_on(async {
+            let mut tokens = Vec::new();
+            for (token, manager) in [one, two, (token, replaced)] {
+                let first = text(manager.token().await.unwrap());
+                tokens.push((token, [first, text(manager.force_refresh().await.unwrap())]));
+            }
+            tokens
         })
     }
 }
@@ -198,7 +247,7 @@ fn resource(answers: &[&'static str]) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     (address, seen)
 }
 
-pub fn a_refusal_that_is_not_of_the_token_goes_to_the_caller_and_the_token_stays<A: Adapter + Apis>() {
+pub(super) fn a_refusal_that_is_not_of_the_token_goes_to_the_caller_and_the_token_stays<A: Adapter + Apis>() {
     let adapter = A::new();
     for head in [
         "403 Forbidden\r\nwww-authenticate: Bearer error=\"insufficient_scope\", scope=\"write\"",
@@ -223,15 +272,15 @@ pub fn a_refusal_that_is_not_of_the_token_goes_to_the_caller_and_the_token_stays
     }
 }
 
-pub fn a_refusal_of_the_token_is_answered_by_one_other<A: Adapter + Apis>() {
+pub(super) fn a_refusal_of_the_token_is_answered_by_one_other<A: Adapter + Apis>() {
     let adapter = A::new();
     for head in [
         "401 Unauthorized",
         "401 Unauthorized\r\nwww-authenticate: Bearer error=\"invalid_token\"",
         "403 Forbidden\r\nwww-authenticate: Bearer error=\"invalid_token\"",
         "401 Unauthorized\r\nwww-authenticate: DPoP error=\"use_dpop_nonce\", Bearer error=\"invalid_token\"",
-        // The rest of it breaks the grammar, and says nothing.
-        "401 Unauthorized\r\nwww-authenticate: Bearer error=\"insufficient_scope\" scope=\"a",
+        // A value that breaks the grammar says nothing.
+        "401 Unauthorized\r\nwww-authenticate: Bearer error=\"insufficient_scope",
     ] {
         let (address, _) = resource(&[]);
         for nth in 0..adapter.apis(&|| Counting::up_to(9), address).len() {
@@ -250,7 +299,7 @@ pub fn a_refusal_of_the_token_is_answered_by_one_other<A: Adapter + Apis>() {
     }
 }
 
-pub fn without_another_token_the_refusal_stays_the_answer_and_says_why<A: Adapter + Apis>() {
+pub(super) fn without_another_token_the_refusal_stays_the_answer_and_says_why<A: Adapter + Apis>() {
     let adapter = A::new();
     let (address, _) = resource(&[]);
     for nth in 0..adapter.apis(&|| Counting::up_to(9), address).len() {
@@ -270,6 +319,53 @@ pub fn without_another_token_the_refusal_stays_the_answer_and_says_why<A: Adapte
     }
 }
 
-pub fn the_refusal_of_another_managers_token_rejects_nothing<A: Adapter + Apis>() {
+pub(super) fn the_refusal_of_another_managers_token_rejects_nothing<A: Adapter + Apis>() {
     assert_eq!(A::new().told_of_anothers_refusal(&|| Counting::up_to(9)), ["token-1", "token-1"]);
+}
+
+pub(super) fn a_manager_begins_with_the_token_of_the_sign_in<A: Adapter + Apis>() {
+    for (want, begins) in [
+        (Want::default(), true),
+        (Want::access_token("write read"), true),
+        // For these a token of their own is due.
+        (Want::access_token("read"), false),
+        (Want::access_token("read write").audience("x"), false),
+    ] {
+        let front = Front::start(Server::demo().with(|settings| {
+            settings.refresh_tokens = RefreshTokens::Rotate { grace: std::time::Duration::ZERO };
+            settings.extra_params = vec!["audience"];
+        }))
+        .unwrap();
+        let (adapter, server) = (A::new(), front.metadata());
+        let sign_in = || {
+            let request = TokenRequest::password(&server, &client(), "alice", "wonderland").unwrap();
+            let token = adapter.run(request.scopes("read write").exchange()).unwrap();
+            (token.clone(), Credential::signed_in(&server, &client(), &token).unwrap())
+        };
+        let tokens = adapter.first_tokens(&sign_in, &want);
+        for (nth, (token, [first, forced])) in tokens.iter().enumerate() {
+            assert_eq!(first == token.access_token(), begins, "{want:?}, {nth}");
+            assert_ne!(first, forced, "{want:?}, {nth}");
+        }
+        let sent = front.server().seen_at(Place::Token).len();
+        assert_eq!(sent, tokens.len() * if begins { 2 } else { 3 }, "{want:?}: a refresh token was used for nothing");
+    }
+}
+
+pub(super) fn a_token_of_a_sign_in_that_has_ended_is_not_handed_out<A: Adapter + Apis>() {
+    let front = Front::start(Server::demo().with(|settings| settings.lifetime = 1)).unwrap();
+    let (adapter, server) = (A::new(), front.metadata());
+    let sign_in = || {
+        let request = TokenRequest::password(&server, &client(), "alice", "wonderland").unwrap();
+        let token = adapter.run(request.scopes("read").exchange()).unwrap();
+        (token.clone(), Credential::signed_in(&server, &client(), &token).unwrap())
+    };
+    let late = || {
+        let signed_in = sign_in();
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        signed_in
+    };
+    for (token, [first, _]) in adapter.first_tokens(&late, &Want::default()) {
+        assert_ne!(first, token.access_token());
+    }
 }

@@ -181,6 +181,8 @@ suite! {
     a_refusal_of_the_token_is_answered_by_one_other
     without_another_token_the_refusal_stays_the_answer_and_says_why
     the_refusal_of_another_managers_token_rejects_nothing
+    a_manager_begins_with_the_token_of_the_sign_in
+    a_token_of_a_sign_in_that_has_ended_is_not_handed_out
 }
 
 fn app(front: &Front) -> InstalledApp {

@@ -9,7 +9,7 @@ use grantflow::{Advice, Error, ErrorKind, Failure, Issuer, Rotation, Secret, Ser
 use grantflow_tests::server::{Alter, RefreshTokens};
 use grantflow_tests::{Fault, Place, Server, World, demo};
 
-use super::{SECOND, secs};
+use super::{HOUR, SECOND, secs};
 
 /// A world with a person who has signed in, at a server that replaces refresh tokens.
 fn world() -> (World, Arc<dyn TokenSource>) {
@@ -377,4 +377,23 @@ fn debug_shows_no_refresh_token() {
     let grant: Grant<u32> = Grant::new(source);
     assert!(!format!("{grant:?}").contains(&refresh_token(&grant)));
     assert!(Duration::ZERO < SECOND && !refresh_token(&grant).is_empty());
+}
+
+#[test]
+fn the_token_of_a_sign_in_is_handed_out_once_to_a_want_that_is_for_just_that() {
+    let mut world = World::with(Server::demo());
+    let token = demo::signed_in(&mut world, "read write");
+    let now = world.now.wall;
+    let credential = Credential::signed_in(world.server().metadata(), &demo::client(), &token).unwrap();
+    let mut grant = Grant::<u32>::new(Arc::new(credential.clone()));
+    for other in ["read", "read write more"].map(Want::access_token) {
+        assert!(grant.take_first(&other, now).is_none(), "{other:?}");
+    }
+    assert!(grant.take_first(&Want::access_token("read write").subject("s"), now).is_none());
+    let first = grant.take_first(&Want::access_token("write read"), now).unwrap();
+    assert_eq!(first.access_token(), token.access_token());
+    assert!(grant.take_first(&Want::default(), now).is_none(), "twice");
+    // Another sign-in brings another; one that has ended is not handed out.
+    grant.replace(Arc::new(credential));
+    assert!(grant.take_first(&Want::default(), now + HOUR).is_none());
 }

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use grantflow::cell::Ticket;
-use grantflow::source::{Change, Grant, GrantState, Mint, Outcome, TokenSource, Turn};
+use grantflow::source::{Change, Grant, GrantState, Mint, Outcome, TokenSource, Turn, Want};
 use grantflow::{Error, ErrorKind, Token};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
@@ -31,6 +31,11 @@ impl Origin {
 
     pub(super) fn replace(&self, source: Arc<dyn TokenSource>) {
         lock(&self.grant).replace(source);
+    }
+
+    /// The token that it came with, if this want is for that and no other has it.
+    pub(super) fn take_first(&self, want: &Want) -> Option<Token> {
+        lock(&self.grant).take_first(want, self.hub.transport.now().wall)
     }
 
     /// Waits for the right to mint.

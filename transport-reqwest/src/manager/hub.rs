@@ -109,7 +109,7 @@ impl Hub {
     pub(super) fn begin(self: &Arc<Self>, source: Arc<dyn TokenSource>, want: Want) -> Arc<Slot> {
         let name = Arc::from("");
         let origin = Origin::new(self.clone(), Arc::clone(&name), source);
-        let slot = Arc::new(Slot::new(origin.clone(), want));
+        let slot = Slot::new(origin.clone(), want);
         let listed = Listed { origin, wants: HashSet::from([ByWant(slot.clone())]) };
         self.write().credentials.insert(name, listed);
         slot
@@ -172,7 +172,7 @@ impl Hub {
         if let Some(slot) = listed.wants.get(&want) {
             return Ok(slot.0.clone());
         }
-        let slot = Arc::new(Slot::new(listed.origin.clone(), want));
+        let slot = Slot::new(listed.origin.clone(), want);
         listed.wants.insert(ByWant(slot.clone()));
         if let Some(max) = self.options.max_wants {
             while book.order.len() >= max && book.forget_one() {}

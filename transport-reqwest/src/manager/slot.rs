@@ -78,18 +78,34 @@ async fn outcome(mut refresh: watch::Receiver<Option<Error>>) -> Option<Error> {
 }
 
 impl Slot {
-    pub(super) fn new(origin: Arc<Origin>, want: Want) -> Self {
+    pub(super) fn new(origin: Arc<Origin>, want: Want) -> Arc<Self> {
         let hub = &origin.hub;
         let cell = TokenCell::new(hub.salt());
         let cell = hub.options.margin.into_iter().fold(cell, TokenCell::margin);
-        Self {
+        let slot = Arc::new(Self {
             published: ArcSwapOption::empty(),
             due: AtomicU64::new(0),
             marks: AtomicU8::new(SEEN),
             state: Mutex::new(State { cell, waiters: None, wake_at: None }),
             want,
             origin,
+        });
+        slot.begin();
+        slot
+    }
+
+    /// Begins with the token that the credential came with, if there is one for this want.
+    fn begin(self: &Arc<Self>) {
+        let Some(token) = self.origin.take_first(&self.want) else { return };
+        let now = self.now();
+        let mut state = self.lock();
+        let ticket = if self.ended().is_none() { state.cell.force() } else { None };
+        let Some(ticket) = ticket else { return };
+        state.cell.settle(ticket, now, Ok(token));
+        if let Some(issued) = state.cell.held() {
+            self.publish(Some(issued.clone()), state.cell.due().0);
         }
+        self.schedule(&mut state, now);
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -227,8 +243,13 @@ impl Slot {
         drop(waiters);
     }
 
-    /// Forgets what is held, as when the credential is another one.
-    pub(super) fn clear(&self) {
+    /// Forgets what is held, since the credential is another one, and begins with what that came with.
+    pub(super) fn clear(self: &Arc<Self>) {
+        self.forget();
+        self.begin();
+    }
+
+    fn forget(&self) {
         let mut state = self.lock();
         state.cell.clear();
         self.publish(None, NOTHING);
@@ -243,7 +264,7 @@ impl Slot {
         let state = self.lock();
         self.marks.fetch_or(if let Ended::Removed = why { REMOVED } else { SHUT_DOWN }, Ordering::Relaxed);
         drop(state);
-        self.clear();
+        self.forget();
     }
 
     /// Its turn in the timetable, which was at `at`.

@@ -40,7 +40,7 @@ fn batch(front: &Front) -> Credential {
 async fn alice(front: &Front, scopes: &str) -> Credential {
     let request = TokenRequest::password(&front.metadata(), &demo::client(), "alice", "wonderland").unwrap();
     let token = transport().run(request.scopes(scopes).exchange()).await.unwrap();
-    Credential::signed_in(front.metadata(), &demo::client(), &token).unwrap()
+    Credential::refresh_token(front.metadata(), &demo::client(), token.refresh_token().unwrap().clone())
 }
 
 fn transport() -> Transport {

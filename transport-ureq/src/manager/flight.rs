@@ -39,6 +39,11 @@ impl Credential {
         lock(&self.queue).grant.replace(Arc::new(Calm(source)));
     }
 
+    /// The token that it came with, if this want is for that and no other has it.
+    pub(crate) fn take_first(&self, want: &Want) -> Option<Token> {
+        lock(&self.queue).grant.take_first(want, self.shared.now().wall)
+    }
+
     pub(crate) fn state(&self) -> GrantState {
         lock(&self.queue).grant.state().clone()
     }
@@ -245,6 +250,10 @@ impl<S: TokenSource> TokenSource for Calm<S> {
 
     fn first_state(&self) -> GrantState {
         self.0.first_state()
+    }
+
+    fn first_token(&self) -> Option<Token> {
+        catch_unwind(AssertUnwindSafe(|| self.0.first_token())).unwrap_or_default()
     }
 
     fn request_headers(&self) -> http::HeaderMap {

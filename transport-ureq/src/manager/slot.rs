@@ -69,14 +69,28 @@ pub(crate) struct Seen {
 
 impl Slot {
     pub(crate) fn new(home: &Arc<Credential>, want: Want) -> Arc<Self> {
-        Arc::new(Self {
+        let slot = Arc::new(Self {
             want,
             home: home.clone(),
             shown: Shown::default(),
             used: AtomicBool::new(false),
             asked: AtomicU32::new(0),
             state: Mutex::new(State { cell: home.shared.cell(), landing: None, epoch: 0, closed: None, timer: 0 }),
-        })
+        });
+        slot.begin();
+        slot
+    }
+
+    /// Begins with the token that the credential came with, if there is one for this want.
+    fn begin(&self) {
+        let Some(token) = self.home.take_first(&self.want) else { return };
+        let mut state = lock(&self.state);
+        let ticket = if state.closed.is_none() { state.cell.force() } else { None };
+        let Some(ticket) = ticket else { return };
+        state.cell.settle(ticket, self.home.shared.now(), Ok(token));
+        if let Some(issued) = state.cell.held() {
+            self.show(issued, state.cell.due().0);
+        }
     }
 
     /// The token, if it is fresh.
@@ -245,12 +259,14 @@ impl Slot {
         state.landed();
     }
 
-    /// Forgets everything, since the credential is another one.
+    /// Forgets everything, since the credential is another one, and begins with what that came with.
     pub(crate) fn clear(self: &Arc<Self>) {
         let mut state = lock(&self.state);
         self.forget(&mut state);
         state.cell.clear();
         state.landed();
+        drop(state);
+        self.begin();
     }
 
     /// Hands out nothing from now on. A flight under way still tells what it brought.
