@@ -26,6 +26,7 @@ pub mod processes;
 pub mod prop;
 #[cfg(unix)]
 pub mod redis_server;
+pub mod rules;
 pub mod seeds;
 pub mod server;
 pub mod simulation;

@@ -117,6 +117,17 @@ impl Shelf {
         self.leases.retain(|_, lease| lease.owner != owner);
     }
 
+    /// Another copy takes over, which has what lay there at a moment and knows of no lease.
+    pub fn fall_back(&mut self, truth: Duration, to: Duration) {
+        for history in self.records.values_mut() {
+            let then = history.iter().rev().find(|(at, _)| *at <= to).or_else(|| history.first());
+            if let Some((_, stored)) = then.cloned() {
+                history.push((truth, stored));
+            }
+        }
+        self.leases.clear();
+    }
+
     /// Forgets all leases, as a server does that restarts.
     pub fn forget_leases(&mut self) {
         self.leases.clear();

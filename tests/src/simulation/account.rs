@@ -10,6 +10,7 @@ use grantflow::{Client, ClientAuthentication, Endpoint, Issuer, Rotation, Server
 use http::{Request, Response, StatusCode};
 use url::form_urlencoded;
 
+use super::life::Unclear;
 use super::rng::Rng;
 
 /// What kind of credential it is, and how its server behaves.
@@ -59,8 +60,12 @@ pub(super) struct Account {
     pub(super) revoked: bool,
     /// Whether its refresh token was given up as lost.
     pub(super) lost: bool,
-    refresh_tokens: BTreeMap<String, Refresh>,
+    /// Whether it refuses refreshes as long as the last access token of the same want is good.
+    pub(super) early: bool,
+    pub(super) refresh_tokens: BTreeMap<String, Refresh>,
     access_tokens: Vec<Access>,
+    /// The last access token of each want.
+    last: BTreeMap<String, String>,
     /// The metadata server's token of each scope.
     same: BTreeMap<String, String>,
 }
@@ -72,6 +77,8 @@ pub(super) struct Refresh {
     pub(super) sent: u32,
     /// When nobody knew any more what had become of it, by this machine's wall clock.
     pub(super) uncertain_since: Option<Timestamp>,
+    /// The uses of it whose fate nobody knows.
+    pub(super) unclear: Option<Unclear>,
 }
 
 #[derive(Debug)]
@@ -88,6 +95,8 @@ impl Account {
             lifetime,
             revoked: false,
             lost: false,
+            early: false,
+            last: BTreeMap::new(),
             refresh_tokens: BTreeMap::new(),
             access_tokens: Vec::new(),
             same: BTreeMap::new(),
@@ -129,11 +138,14 @@ impl Account {
             );
         }
         let get = |name: &str| param(request, name).unwrap_or_default();
-        let what = format!("{}-{}", get("scope").replace(' ', "+"), get("audience"));
+        let what = format!("{}-{}{}", get("scope").replace(' ', "+"), get("audience"), get("resource"));
         match self.kind {
             Kind::Client | Kind::DiscoveredClient => self.token(at, &what, None),
             _ if self.revoked => json(400, r#"{"error":"invalid_grant"}"#.into()),
             Kind::Password => self.token(at, &what, None),
+            Kind::Staying { .. } | Kind::Rotating { .. } if self.early && self.is_good(at, &what) => {
+                json(400, r#"{"error":"invalid_grant","error_description":"the access token is still good"}"#.into())
+            }
             Kind::Metadata => {
                 let path = request.uri().path().trim_start_matches('/').to_owned();
                 self.same_again(at, path)
@@ -180,7 +192,15 @@ impl Account {
     fn new_access_token(&mut self, at: Duration, what: &str) -> String {
         let ends = self.lifetime.map(|life| at + Duration::from_secs(life));
         self.access_tokens.push(Access { ends, revoked: false });
-        format!("at-{}-{what}-{}", self.name, self.access_tokens.len() - 1)
+        let token = format!("at-{}-{what}-{}", self.name, self.access_tokens.len() - 1);
+        self.last.insert(what.to_owned(), token.clone());
+        token
+    }
+
+    /// Whether the last access token of a want is good, and will end.
+    fn is_good(&self, at: Duration, what: &str) -> bool {
+        let last = self.last.get(what).and_then(|token| self.access(token));
+        last.is_some_and(|last| !last.revoked && last.ends.is_some_and(|ends| at < ends))
     }
 
     fn new_refresh_token(&mut self) -> String {
@@ -223,7 +243,8 @@ pub(super) fn prefix(account: usize, want: &Want) -> String {
 
 fn what(want: &Want) -> String {
     let scopes = want.scopes().as_str().replace(' ', "+");
-    format!("{scopes}-{}", want.wanted_audience().unwrap_or_default())
+    let [audience, resource] = [want.wanted_audience(), want.wanted_resource()].map(Option::unwrap_or_default);
+    format!("{scopes}-{audience}{resource}")
 }
 
 pub(super) fn param(request: &Request<Vec<u8>>, name: &str) -> Option<String> {

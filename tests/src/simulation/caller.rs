@@ -62,10 +62,11 @@ impl Sim {
 
     fn want_token(&mut self, caller: usize, slot: usize, again: bool) {
         match self.ask(caller, slot) {
-            Asked::Token(issued) => {
+            Asked::Token(issued, published) => {
                 self.report.served += 1;
                 self.note("caller {a} gets a token of slot {b}", caller, slot as u64);
                 self.judge_token(slot, &issued);
+                self.judge_clocks(slot, published);
                 let late = match self.rng.below(10) {
                     0 => self.rng.time(Duration::from_millis(1), Duration::from_secs(60)),
                     _ => Duration::ZERO,

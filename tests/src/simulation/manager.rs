@@ -10,7 +10,8 @@ use grantflow::source::{Change, Grant, Mint, Minting, Outcome, Turn, Want};
 use grantflow::{Cx, Effect, Error, ErrorKind, Machine, Reply, Step, Timestamp, Token};
 
 use super::account::{Account, Kind, prefix};
-use super::network::Trouble;
+use super::life::Life;
+use super::network::{Host, Trouble};
 use super::oracle::{Cause, Known};
 use super::{Event, Sim};
 
@@ -25,6 +26,8 @@ pub(super) struct Credentials {
     /// How many credentials were here before this one.
     pub(super) epoch: u64,
     pub(super) trouble: Trouble,
+    pub(super) host: Host,
+    pub(super) life: Life,
     /// Whether its resources refuse every token.
     pub(super) refused: bool,
     pub(super) background: bool,
@@ -52,6 +55,7 @@ pub(super) struct Slot {
 #[derive(Debug)]
 struct Published {
     issued: Arc<Issued>,
+    at: Timestamp,
     due: Timestamp,
 }
 
@@ -61,6 +65,7 @@ pub(super) struct Job {
     slot: usize,
     ticket: Ticket,
     epoch: u64,
+    forced: bool,
 }
 
 /// A refresh that has its turn.
@@ -68,17 +73,24 @@ pub(super) struct Run {
     pub(super) slot: usize,
     pub(super) epoch: u64,
     ticket: Ticket,
+    /// Whether a caller wanted it, whatever was held.
+    pub(super) forced: bool,
     turn: Turn<()>,
     mint: Option<Mint>,
     pub(super) wire: Option<u64>,
     pub(super) requests: u32,
+    /// How many of these were for a token.
+    pub(super) requests_for_token: u32,
+    /// When it asked for the server's metadata.
+    pub(super) metadata: Option<Duration>,
     /// The rotating refresh token that it has sent.
     pub(super) sent: Option<(usize, String)>,
 }
 
 /// What a caller gets.
 pub(super) enum Asked {
-    Token(Arc<Issued>),
+    /// From the cell, or from what was published at that moment.
+    Token(Arc<Issued>, Option<Timestamp>),
     Waits,
     Failed,
 }
@@ -93,6 +105,8 @@ impl Sim {
             account,
             epoch: 0,
             trouble: Trouble::Calm,
+            host: Host::Calm,
+            life: Life::default(),
             refused: false,
             background: self.rng.chance(75),
             queued: 0,
@@ -104,7 +118,7 @@ impl Sim {
                 Want::access_token(""),
                 Want::access_token("read write"),
                 Want::access_token("read").audience("b"),
-                Want::access_token("").audience("b"),
+                Want::access_token("read").resource("urn:c"),
             ][nth]
                 .clone();
             let margin = self.rng.pick(&[None, None, None, Some(1), Some(60), Some(1000)]);
@@ -123,13 +137,16 @@ impl Sim {
     }
 
     fn add_account(&mut self, kind: Kind) -> usize {
+        let early = self.rules.are_next() && self.rng.chance(15);
         let lives = [Some(1), Some(2), Some(5), Some(10), Some(60), Some(300), Some(1800), Some(3600), Some(3600)];
         let lifetime = match self.rng.below(12) {
             9 => Some(86_400),
             10 if kind != Kind::Metadata => None,
             nth => lives[nth % lives.len()],
         };
-        self.accounts.push(Account::new(self.accounts.len(), kind, lifetime));
+        let mut account = Account::new(self.accounts.len(), kind, lifetime);
+        account.early = early;
+        self.accounts.push(account);
         self.accounts.len() - 1
     }
 
@@ -139,21 +156,21 @@ impl Sim {
         if let Some(published) = &self.slots[slot].published
             && now.wall < published.due
         {
-            let issued = published.issued.clone();
+            let (issued, at) = (published.issued.clone(), published.at);
             self.slots[slot].used = true;
-            return Asked::Token(issued);
+            return Asked::Token(issued, Some(at));
         }
         let acquired = self.slots[slot].cell.acquire(now);
         self.judge(slot, &acquired);
         match acquired {
             Acquired::Fresh(issued) | Acquired::Due(issued, None) => {
                 self.slots[slot].used = true;
-                Asked::Token(issued)
+                Asked::Token(issued, None)
             }
             Acquired::Due(issued, Some(ticket)) => {
                 self.slots[slot].used = true;
                 self.refresh(slot, ticket, Cause::Due);
-                Asked::Token(issued)
+                Asked::Token(issued, None)
             }
             Acquired::Refresh(ticket) => {
                 self.slots[slot].waiters.push(caller);
@@ -164,7 +181,10 @@ impl Sim {
                 self.slots[slot].waiters.push(caller);
                 Asked::Waits
             }
-            Acquired::Failed(_) => Asked::Failed,
+            Acquired::Failed(error) => {
+                self.judge_told(slot, &error);
+                Asked::Failed
+            }
         }
     }
 
@@ -190,7 +210,7 @@ impl Sim {
         let slot = &mut self.slots[slot];
         slot.published = match slot.cell.held() {
             Some(issued) if slot.cell.is_fresh(now) => {
-                Some(Published { issued: issued.clone(), due: slot.cell.due().0 })
+                Some(Published { issued: issued.clone(), at: now.wall, due: slot.cell.due().0 })
             }
             _ => None,
         };
@@ -201,7 +221,7 @@ impl Sim {
         self.note("a refresh of slot {a} is wanted", slot, 0);
         self.know_refresh(slot, cause);
         let credential = self.slots[slot].credential;
-        let job = Job { slot, ticket, epoch: self.credentials[credential].epoch };
+        let job = Job { slot, ticket, epoch: self.credentials[credential].epoch, forced: cause == Cause::Force };
         match self.credentials[credential].grant.begin(job) {
             Some(turn) => self.take_turn(credential, turn),
             None => self.credentials[credential].queued += 1,
@@ -211,9 +231,21 @@ impl Sim {
     /// A task of its own is spawned for whoever has a turn.
     fn take_turn(&mut self, credential: usize, turn: Turn<Job>) {
         self.credentials[credential].turns += 1;
-        let (Job { slot, ticket, epoch }, turn) = turn.split();
+        let (Job { slot, ticket, epoch, forced }, turn) = turn.split();
         let run = self.id();
-        let task = Run { slot, epoch, ticket, turn, mint: None, wire: None, requests: 0, sent: None };
+        let task = Run {
+            slot,
+            epoch,
+            ticket,
+            forced,
+            turn,
+            mint: None,
+            wire: None,
+            requests: 0,
+            requests_for_token: 0,
+            metadata: None,
+            sent: None,
+        };
         self.runs.insert(run, task);
         let soon = Duration::from_micros(self.rng.next() % 2000);
         self.clock.after(soon, Event::Begin(run));
@@ -267,7 +299,7 @@ impl Sim {
         self.know_end(&run, result.as_ref().err());
         let grant = &mut self.credentials[credential].grant;
         let next = grant.finish(run.turn, now.wall, change(run.mint), Outcome::from(&mut result));
-        self.know_settled(run.slot, run.epoch, &result);
+        self.know_settled((run.slot, run.epoch), run.metadata.is_some(), &result);
         self.slots[run.slot].cell.settle(run.ticket, now, result);
         self.after_turn(credential, run.slot, run.epoch, next);
     }
@@ -324,6 +356,7 @@ impl Sim {
         let here = &mut self.credentials[credential];
         here.account = account;
         here.epoch += 1;
+        here.life = Life::default();
         here.grant.replace(self.accounts[account].source());
         for slot in 0..self.slots.len() {
             if self.slots[slot].credential == credential {

@@ -25,6 +25,7 @@
 mod account;
 mod caller;
 mod clock;
+mod life;
 pub(crate) mod log;
 mod manager;
 mod network;
@@ -33,8 +34,10 @@ pub(crate) mod rng;
 mod weather;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
+use crate::rules::{self, Owed, Rule, Rules};
 use crate::seeds::{self, Broken};
 use account::Account;
 use caller::Caller;
@@ -69,6 +72,22 @@ pub struct Report {
     pub refreshes: u64,
     /// How many requests were sent.
     pub requests: u64,
+    /// How many people had to sign in again.
+    pub signed_out: u64,
+    /// How many of these because the server refused the refresh token.
+    pub refused: u64,
+    /// How many because the server surely used it up and its successor was lost.
+    pub used_up: u64,
+    /// How many though the server would have taken the refresh token, and none of that held.
+    pub alive: u64,
+    /// How many though the server would have taken it, by what it had said or by the named limit.
+    pub alive_by_limit: u64,
+    /// How many refresh tokens were refused while an access token was good.
+    pub refused_early: u64,
+    /// How many ended tokens were handed out by one who reads one clock that was set back a little.
+    pub ended_by_limit: u64,
+    /// How often rules were broken that do not count.
+    pub owed: Owed,
     /// How many refresh tokens were given up as lost.
     pub lost: u64,
     /// How many of those the server would still have taken.
@@ -91,6 +110,14 @@ impl seeds::Report for Report {
         self.waited += other.waited;
         self.refreshes += other.refreshes;
         self.requests += other.requests;
+        self.signed_out += other.signed_out;
+        self.refused += other.refused;
+        self.used_up += other.used_up;
+        self.alive += other.alive;
+        self.alive_by_limit += other.alive_by_limit;
+        self.refused_early += other.refused_early;
+        self.ended_by_limit += other.ended_by_limit;
+        other.owed.iter().for_each(|(rule, times)| *self.owed.entry(*rule).or_default() += times);
         self.lost += other.lost;
         self.lost_though_alive += other.lost_though_alive;
         self.lost_though_unsent += other.lost_though_unsent;
@@ -106,13 +133,43 @@ impl seeds::Report for Report {
     }
 }
 
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { served, failed, waited, refreshes, requests, .. } = *self;
+        writeln!(f, "one program, many tokens:")?;
+        rules::line(f, "callers", &[("served", served), ("told of a failure", failed), ("had to wait", waited)])?;
+        rules::line(f, "refreshes", &[("", refreshes), ("requests", requests)])?;
+        let by = [("", self.signed_out), ("refused by the server", self.refused), ("surely used up", self.used_up)];
+        rules::line(f, "people signed out", &by)?;
+        let by_limit = ("by its word or the limit", self.alive_by_limit);
+        rules::line(f, "  though the server would go on", &[("", self.alive), by_limit])?;
+        let unused = ("used once at most", self.lost_though_unsent);
+        let lost = [("", self.lost), ("of them alive", self.lost_though_alive), unused];
+        rules::line(f, "given up without the server's word", &lost)?;
+        rules::line(f, "refused while a token was good", &[("", self.refused_early)])?;
+        rules::line(f, "ended tokens, unseen by one clock", &[("", self.ended_by_limit)])?;
+        writeln!(f, "  {:<36}{:?}", "longest recovery", self.recovery)?;
+        rules::owed(f, &self.owed)?;
+        writeln!(f, "digest {:016x}", self.digest)
+    }
+}
+
 /// Runs one seed to its end, or until a rule is broken.
 ///
 /// # Errors
 ///
 /// The rule, and what led there.
 pub fn run(seed: u64) -> Result<Report, Box<Broken<Report>>> {
-    let mut sim = Sim::new(seed);
+    run_by(seed, Rules::Now)
+}
+
+/// The same by other rules.
+///
+/// # Errors
+///
+/// The rule, and what led there.
+pub fn run_by(seed: u64, rules: Rules) -> Result<Report, Box<Broken<Report>>> {
+    let mut sim = Sim::new(seed, rules);
     sim.begin();
     while sim.broken.is_none() && sim.season != Season::Over {
         let Some((at, event)) = sim.clock.next() else { break };
@@ -126,7 +183,7 @@ pub fn run(seed: u64) -> Result<Report, Box<Broken<Report>>> {
     sim.report.digest = sim.log.digest();
     match sim.broken {
         None => Ok(sim.report),
-        Some(why) => Err(Box::new(Broken { seed, why, last: sim.log.last(), report: sim.report })),
+        Some(why) => Err(Box::new(Broken { seed, rules, why, last: sim.log.last(), report: sim.report })),
     }
 }
 
@@ -157,6 +214,7 @@ enum Event {
 
 struct Sim {
     rng: Rng,
+    rules: Rules,
     clock: Clock,
     log: Log,
     accounts: Vec<Account>,
@@ -180,9 +238,10 @@ struct Sim {
 }
 
 impl Sim {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, rules: Rules) -> Self {
         let mut sim = Self {
             rng: Rng::new(seed),
+            rules,
             clock: Clock::default(),
             log: Log::default(),
             accounts: Vec::new(),

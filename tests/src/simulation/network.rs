@@ -27,8 +27,24 @@ pub(super) enum Trouble {
     /// Answers are cut.
     Cut,
     Slow,
+    /// A gateway answers in its place, though it lives: nothing gets through, or the requests only.
+    Gateway {
+        acts: bool,
+    },
+    /// Its answers come when nobody waits for them any more.
+    Late,
     /// All of that, now and then.
     Mixed,
+}
+
+/// What the host of a server's metadata suffers from, for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Host {
+    Calm,
+    /// It takes requests and never answers.
+    Hangs,
+    /// It answers as if it were asked for a token.
+    Refuses,
 }
 
 /// A request under way.
@@ -37,6 +53,8 @@ pub(super) struct Wire {
     run: u64,
     account: usize,
     request: Request<Vec<u8>>,
+    /// Whether it is for the server's metadata.
+    metadata: bool,
     /// The rotating refresh token in it.
     refresh_token: Option<String>,
     fate: Fate,
@@ -62,6 +80,8 @@ enum Fate {
     Broken,
     /// Half of the answer looks like all of it.
     Half,
+    /// The answer is that the grant is no good.
+    Refused,
 }
 
 /// After so long a sleep no connection is left.
@@ -80,11 +100,19 @@ impl Sim {
         let slot = self.runs[&run].slot;
         let credential = self.slots[slot].credential;
         self.require(call.reach == Reach::Public, || "a request to a public server may go anywhere".into());
+        let metadata = request.uri().path().contains("/.well-known/");
         let trouble = self.credentials[credential].trouble;
+        let host = self.credentials[credential].host;
         let (fate, delay) = match call.start_before {
             Some(moment) if self.clock.now().has_reached(moment) => (Fate::NotSent, Duration::ZERO),
+            _ if metadata && host == Host::Hangs => (Fate::Silence { acted: false }, Duration::ZERO),
+            _ if metadata && host == Host::Refuses => (Fate::Refused, Duration::ZERO),
             _ => self.fate(trouble),
         };
+        self.know_try(run);
+        if !metadata {
+            self.judge_metadata_wait(run);
+        }
         let refresh_token = param(&request, "refresh_token").filter(|token| {
             let rotating = matches!(self.accounts[account].kind, super::account::Kind::Rotating { .. });
             rotating && self.accounts[account].refresh_token(token).is_some()
@@ -99,10 +127,15 @@ impl Sim {
         let wire = self.id();
         self.report.requests += 1;
         self.note("refresh of slot {a} sends request {b}", slot, wire);
-        self.wires.insert(wire, Wire { run, account, request, refresh_token, fate, answer: None });
+        self.wires.insert(wire, Wire { run, account, request, metadata, refresh_token, fate, answer: None });
         if let Some(run) = self.runs.get_mut(&run) {
             run.wire = Some(wire);
             run.requests += 1;
+            if metadata {
+                run.metadata.get_or_insert(self.clock.mono);
+            } else {
+                run.requests_for_token += 1;
+            }
         }
         if !matches!(fate, Fate::NotSent | Fate::LostBefore) {
             self.clock.outside(there, Event::Arrive(wire));
@@ -127,7 +160,7 @@ impl Sim {
             Mixed => {
                 let retry_after = self.retry_after();
                 let busy = Busy { status: self.rng.pick(&[429, 503]), retry_after };
-                self.rng.pick(&[Calm, Calm, Calm, busy, Internal, Unreachable, Lossy, Cut, Slow])
+                self.rng.pick(&[Calm, Calm, Calm, busy, Internal, Unreachable, Lossy, Cut, Slow, Late])
             }
             other => other,
         };
@@ -138,11 +171,16 @@ impl Sim {
             Unreachable => Fate::NotSent,
             Lossy => self.rng.pick(&[Fate::Good, Fate::LostBefore, Fate::LostAfter, Fate::Silence { acted }]),
             Cut => self.rng.pick(&[Fate::Broken, Fate::Half]),
+            Gateway { acts } => Fate::Status { status: 502, retry_after: None, acted: acts && acted },
             Slow if self.rng.chance(30) => Fate::Silence { acted: true },
             _ => Fate::Good,
         };
         let slow = trouble == Slow;
-        let delay = if slow { self.rng.time(Duration::from_secs(1), Duration::from_secs(90)) } else { Duration::ZERO };
+        let delay = match trouble {
+            Late => self.rng.time(Duration::from_secs(29), Duration::from_secs(32)),
+            _ if slow => self.rng.time(Duration::from_secs(1), Duration::from_secs(90)),
+            _ => Duration::ZERO,
+        };
         (fate, delay)
     }
 
@@ -155,7 +193,7 @@ impl Sim {
         let Some(wire) = self.wires.get_mut(&id) else { return };
         let acts = match wire.fate {
             Fate::Silence { acted } | Fate::Status { acted, .. } => acted,
-            Fate::NotSent | Fate::LostBefore => false,
+            Fate::NotSent | Fate::LostBefore | Fate::Refused => false,
             Fate::Good | Fate::LostAfter | Fate::Broken | Fate::Half => true,
         };
         if acts {
@@ -178,8 +216,10 @@ impl Sim {
             Fate::NotSent => Reply::Failed(Failure::not_sent(FailureKind::Connect, "nobody answers")),
             _ if slept => broken(),
             Fate::LostBefore | Fate::LostAfter | Fate::Broken | Fate::Silence { .. } => broken(),
+            Fate::Refused => Reply::Http(json(400, r#"{"error":"invalid_grant"}"#.into())),
             Fate::Status { status, retry_after, .. } => {
-                let mut response = json(status, String::new());
+                let body = if status == 400 { r#"{"error":"temporarily_unavailable"}"# } else { "" };
+                let mut response = json(status, body.to_owned());
                 if let Some(seconds) = retry_after {
                     response.headers_mut().insert(http::header::RETRY_AFTER, seconds.into());
                 }
@@ -194,6 +234,15 @@ impl Sim {
                 Reply::Http(response)
             }
         };
+        if let Reply::Http(response) = &reply
+            && !wire.metadata
+        {
+            match (response.status().as_u16(), wire.fate) {
+                (400, Fate::Good) => self.know_refusal(wire.run),
+                (_, Fate::Half) => self.know_used_up(wire.run),
+                _ => {}
+            }
+        }
         if let (Reply::Http(response), Some(token)) = (&reply, &wire.refresh_token)
             && matches!(response.status().as_u16(), 400 | 429 | 503)
         {

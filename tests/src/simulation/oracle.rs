@@ -5,19 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grantflow::cell::{Acquired, Issued};
-use grantflow::{Advice, Error, ErrorKind, Timestamp, Token};
+use grantflow::{Advice, Error, ErrorKind, Now, Rotation, Token};
 
 use super::account::Kind;
+use super::life::GRACE;
 use super::manager::Run;
-use super::{Season, Sim};
+use super::{Rule, Season, Sim};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The longest pause between two tries of the cell's own making.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The longest `Retry-After` that is honoured.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
-/// How long a refresh token may be sent again although its want has a valid access token.
-const GRACE: Duration = Duration::from_secs(30);
 /// The most requests of one mint: four for the metadata, four for the token.
 const REQUESTS: u32 = 8;
 
@@ -37,14 +36,18 @@ pub(super) enum Cause {
 pub(super) struct Known {
     /// What its tokens begin with.
     prefix: String,
-    token: Option<Arc<Issued>>,
+    pub(super) token: Option<Arc<Issued>>,
     /// The text of a token that was minted and that the cell must hold from now on.
     minted: Option<String>,
-    rejected: bool,
+    pub(super) rejected: bool,
     /// How many rejections followed one another, and from when on the next one is believed.
     rejections: u32,
     rejectable: Duration,
     had_at: Duration,
+    /// When the token ends, by the monotonic clock.
+    pub(super) ends: Option<Duration>,
+    /// Whether the refresh token was refused although this token was good.
+    pub(super) refused_early: bool,
     in_flight: bool,
     failures: u32,
     pub(super) is_final: bool,
@@ -65,6 +68,8 @@ impl Known {
             rejections: 0,
             rejectable: Duration::ZERO,
             had_at: Duration::ZERO,
+            ends: None,
+            refused_early: false,
             in_flight: false,
             failures: 0,
             is_final: false,
@@ -79,8 +84,10 @@ impl Known {
         *self = Self { served: self.served, ..Self::new(prefix) };
     }
 
-    fn is_valid(&self, now: Timestamp) -> bool {
-        self.token.as_ref().is_some_and(|issued| !self.rejected && !issued.token.is_expired(now))
+    /// Whether its token does, by the wall clock, or by both.
+    fn is_valid(&self, now: Now, both: bool) -> bool {
+        let by_mono = !both || self.ends.is_none_or(|end| now.mono < end);
+        by_mono && self.token.as_ref().is_some_and(|issued| !self.rejected && !issued.token.is_expired(now.wall))
     }
 
     fn fail(&mut self, now: Duration, error: Option<&Error>) {
@@ -130,17 +137,20 @@ impl Sim {
     /// What a cell says must fit what is known.
     pub(super) fn judge(&mut self, nth: usize, acquired: &Acquired) {
         let now = self.clock.now();
+        let both = self.rules.count(Rule::BothClocks);
         let known = &self.slots[nth].known;
-        let valid = known.is_valid(now.wall);
+        let valid = known.is_valid(now, both);
+        let by_wall = known.is_valid(now, false);
+        let rests = self.rules.are_next() && self.is_unclear(nth);
         let why = match acquired {
             Acquired::Fresh(issued) | Acquired::Due(issued, _) => {
                 let same = known.token.as_ref().is_some_and(|token| Arc::ptr_eq(token, issued));
-                (!valid || !same).then_some("hands out a token that is expired, rejected or another")
+                (!by_wall || !same).then_some("hands out a token that is expired, rejected or another")
             }
             Acquired::Refresh(_) | Acquired::Wait | Acquired::Failed(_) if valid => Some("withholds a valid token"),
             Acquired::Wait => (!known.in_flight).then_some("lets callers wait for nothing"),
             Acquired::Failed(_) if known.failures == 0 => Some("fails without a failure"),
-            Acquired::Failed(_) if !known.is_final && now.mono >= known.latest => Some("pauses for too long"),
+            Acquired::Failed(_) if !known.is_final && !rests && now.mono >= known.latest => Some("pauses for too long"),
             _ => None,
         };
         why.into_iter().for_each(|why| self.breaks(format!("slot {nth} {why}: {acquired:?}")));
@@ -171,8 +181,9 @@ impl Sim {
             return;
         }
         // A refresh whose answer was lost may turn out to be fatal only when the access token has expired.
-        let kind = self.accounts[self.credentials[credential].account].kind;
-        let late = is_final && matches!(kind, Kind::Rotating { .. });
+        let account = &self.accounts[self.credentials[credential].account];
+        // Nor does one who refuses early refreshes think that a token has ended when its client does.
+        let late = is_final && matches!(account.kind, Kind::Rotating { .. }) || account.early;
         self.require(self.season == Season::Quiet || late, || format!("slot {nth} fails although all is well"));
         if is_final {
             self.sign_in_later(credential);
@@ -191,8 +202,9 @@ impl Sim {
     /// A refresh is wanted: for a reason, and not too soon.
     pub(super) fn know_refresh(&mut self, nth: usize, cause: Cause) {
         let (now, jumped) = (self.clock.now(), self.jumped);
+        let both = self.rules.count(Rule::BothClocks);
         let known = &mut self.slots[nth].known;
-        let valid = known.is_valid(now.wall);
+        let valid = known.is_valid(now, both);
         let too_soon = known.failures > 0 && (known.is_final || now.mono < known.earliest);
         // The wall clock counts whole milliseconds.
         let just_had = now.mono + Duration::from_millis(1) < known.had_at + SECOND && jumped < known.had_at;
@@ -232,18 +244,26 @@ impl Sim {
 
     /// A request that may use up a rotating refresh token leaves this machine.
     pub(super) fn refresh_token_goes_out(&mut self, id: u64, account: usize, token: &str) {
-        let now = self.clock.now().wall;
+        let now = self.clock.now();
         let run = &self.runs[&id];
         let slot = &self.slots[run.slot];
-        let current = run.epoch == self.credentials[slot.credential].epoch;
-        let in_need = !current || !slot.known.is_valid(now);
+        let credential = &self.credentials[slot.credential];
+        // Where refresh tokens stay, so far, many may use one.
+        if credential.grant.state().rotation() == Rotation::Never {
+            return;
+        }
+        let current = run.epoch == credential.epoch;
+        let in_need = !current || !slot.known.is_valid(now, self.rules.count(Rule::BothClocks));
         let uses = |sent: &Option<(usize, String)>| sent.as_ref().is_some_and(|(a, t)| (*a, &**t) == (account, token));
         let others = self.runs.iter().any(|(other, run)| *other != id && uses(&run.sent));
         let record = self.accounts[account].refresh_token(token).expect("a refresh token of this account");
         record.sent += 1;
-        let within_grace = record.uncertain_since.is_some_and(|since| now.since(since) <= GRACE);
+        let within_grace = record.uncertain_since.is_some_and(|since| now.wall.since(since) <= GRACE);
+        let sent = record.sent;
+        let next = self.rules.are_next();
         let why = match record.sent {
             _ if others => Some("two refreshes at the same time"),
+            _ if next => None,
             1 => None,
             2 if record.uncertain_since.is_none() => Some("a second use without a reason"),
             2 if !within_grace && !in_need => Some("a second use without need"),
@@ -251,6 +271,7 @@ impl Sim {
             _ => Some("a third use"),
         };
         why.into_iter().for_each(|why| self.breaks(format!("refresh token {token}: {why}")));
+        self.judge_use(id, account, token, sent, in_need);
         if let Some(run) = self.runs.get_mut(&id) {
             run.sent = Some((account, token.to_owned()));
         }
@@ -293,8 +314,9 @@ impl Sim {
             error.map_or(0, |error| error.kind() as u64 + 1),
         );
         self.require(run.requests <= REQUESTS, || format!("{} requests of one refresh", run.requests));
-        if error.is_some() {
+        if let Some(error) = error {
             self.know_uncertain(run);
+            self.judge_metadata_failure(run, error);
         }
     }
 
@@ -305,6 +327,7 @@ impl Sim {
             && let Some(record) = self.accounts[*account].refresh_token(token)
         {
             record.uncertain_since.get_or_insert(now);
+            self.know_unclear(*account, token);
         }
     }
 
@@ -315,7 +338,7 @@ impl Sim {
         }
     }
 
-    pub(super) fn know_settled(&mut self, nth: usize, epoch: u64, result: &Result<Token, Error>) {
+    pub(super) fn know_settled(&mut self, (nth, epoch): (usize, u64), metadata: bool, result: &Result<Token, Error>) {
         let now = self.clock.now();
         let credential = self.slots[nth].credential;
         if epoch != self.credentials[credential].epoch {
@@ -331,10 +354,16 @@ impl Sim {
                 known.is_final = false;
                 known.rejected = false;
                 known.had_at = now.mono;
+                known.ends = token.expires_at().map(|end| now.mono + end.since(now.wall));
             }
             Err(error) => known.fail(now.mono, Some(error)),
         }
-        if known.is_final {
+        match result {
+            Ok(_) => self.know_refreshed(nth, metadata),
+            Err(error) if self.slots[nth].known.is_final => self.judge_sign_out(nth, error),
+            Err(error) => self.judge_advice(nth, error),
+        }
+        if self.slots[nth].known.is_final {
             self.sign_in_later(credential);
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::account::Kind;
-use super::network::Trouble;
+use super::network::{Host, Trouble};
 use super::{DAY, EVENTS, Event, Sim, TIME};
 
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +11,11 @@ pub(super) enum Weather {
     /// A server falls ill, or its resources refuse every token.
     Trouble,
     Calm(usize),
+    /// The host of a server's metadata falls ill.
+    Host,
+    HostCalm(usize),
+    /// A server begins to replace refresh tokens.
+    Rotates,
     /// The wall clock is set.
     Jump,
     /// The wall clock is right again.
@@ -75,9 +80,16 @@ const SECOND: Duration = Duration::from_secs(1);
 
 impl Sim {
     pub(super) fn forecast(&mut self) {
-        for weather in
-            [Weather::Trouble, Weather::Jump, Weather::Suspend, Weather::Revoke, Weather::Withdraw, Weather::Pace]
-        {
+        for weather in [
+            Weather::Trouble,
+            Weather::Host,
+            Weather::Rotates,
+            Weather::Jump,
+            Weather::Suspend,
+            Weather::Revoke,
+            Weather::Withdraw,
+            Weather::Pace,
+        ] {
             self.again(weather);
         }
     }
@@ -85,6 +97,8 @@ impl Sim {
     fn again(&mut self, weather: Weather) {
         let (low, high) = match weather {
             Weather::Trouble => (MINUTE, 6 * HOUR),
+            Weather::Host => (HOUR, DAY),
+            Weather::Rotates => (HOUR, 10 * DAY),
             Weather::Jump => (HOUR, 2 * DAY),
             Weather::Suspend => (HOUR, DAY),
             Weather::Revoke => (HOUR, DAY),
@@ -113,6 +127,9 @@ impl Sim {
                 self.credentials[credential].trouble = Trouble::Calm;
                 self.credentials[credential].refused = false;
             }
+            Weather::Host => self.host_falls_ill(),
+            Weather::HostCalm(credential) => self.credentials[credential].host = Host::Calm,
+            Weather::Rotates => self.begin_to_rotate(),
             Weather::Jump => self.jump(),
             Weather::Correct => {
                 self.clock.offset = 0;
@@ -156,7 +173,8 @@ impl Sim {
     fn fall_ill(&mut self) {
         let credential = self.rng.below(self.credentials.len());
         let retry_after = self.retry_after();
-        let status = self.rng.pick(&[429, 503]);
+        let status = self.rng.pick(&[429, 503, 400]);
+        let acts = self.rng.chance(50);
         let trouble = self.rng.pick(&[
             Trouble::Busy { status, retry_after },
             Trouble::Internal,
@@ -164,14 +182,26 @@ impl Sim {
             Trouble::Lossy,
             Trouble::Cut,
             Trouble::Slow,
+            Trouble::Late,
+            Trouble::Gateway { acts },
             Trouble::Mixed,
             Trouble::Mixed,
         ]);
         self.credentials[credential].trouble = trouble;
-        self.credentials[credential].refused = self.rng.chance(20);
+        // Who rejects what its server takes for good would wait for its end.
+        let early = self.accounts[self.credentials[credential].account].early;
+        self.credentials[credential].refused = self.rng.chance(20) && !early;
         self.note("the server of credential {a} falls ill", credential, 0);
         let time = self.rng.time(SECOND, 3 * HOUR);
         self.clock.outside(time, Event::Weather(Weather::Calm(credential)));
+    }
+
+    fn host_falls_ill(&mut self) {
+        let credential = self.rng.below(self.credentials.len());
+        self.credentials[credential].host = self.rng.pick(&[Host::Hangs, Host::Hangs, Host::Refuses]);
+        self.note("the host of the metadata of credential {a} falls ill", credential, 0);
+        let time = self.rng.time(MINUTE, DAY);
+        self.clock.outside(time, Event::Weather(Weather::HostCalm(credential)));
     }
 
     fn jump(&mut self) {
@@ -209,6 +239,7 @@ impl Sim {
                 self.pace = Pace::Steady;
                 for credential in 0..self.credentials.len() {
                     self.credentials[credential].trouble = Trouble::Calm;
+                    self.credentials[credential].host = Host::Calm;
                     self.credentials[credential].refused = false;
                 }
                 for slot in &mut self.slots {
@@ -263,6 +294,7 @@ impl Sim {
         credential.background
             && margin
             && account.kind != Kind::Metadata
+            && !account.early
             && account.lifetime.is_none_or(|life| life >= 300)
     }
 }

@@ -7,7 +7,7 @@ use grantflow::machine::FailureKind;
 use grantflow::store::{StoreOp, StoreReply};
 use grantflow::{Call, Effect, Failure, Reply, Timestamp};
 
-use super::network::Wire;
+use super::network::{Trouble, Wire};
 use super::process::key;
 use super::weather::Season;
 use super::{Event, Place, Sim};
@@ -48,6 +48,7 @@ enum Fate {
 
 impl Sim {
     pub(super) fn begin_op(&mut self, run: u64, effect: Effect) {
+        self.judge_effect(run, &effect);
         let process = self.runs[&run].process;
         let wall = self.now(process).wall;
         let word = match &effect {
@@ -72,7 +73,15 @@ impl Sim {
         let id = self.id();
         self.ops.insert(id, Op { run, process, what, reply: None, fate, there, back, sent: false });
         self.runs.get_mut(&run).expect("a run").op = Some(id);
-        let soon = Duration::from_micros(self.rng.next() % 2000);
+        let mut soon = Duration::from_micros(self.rng.next() % 2000);
+        if storm && word == "Http" && self.trouble == Trouble::Connecting {
+            soon = self.rng.time(100 * MILLI, 8_000 * MILLI);
+            // People do not wait for a network that does not answer.
+            if self.rng.chance(30) {
+                let life = self.processes[process].life;
+                self.after(soon / 2, Event::Die { process, life, at: (word, "before it is sent") });
+            }
+        }
         self.after(soon, Event::Send(id));
         if storm && self.rng.one_in(self.plan.deadly) {
             let (when, wait) = match self.rng.below(3) {
@@ -148,7 +157,11 @@ impl Sim {
             _ => ("", None),
         };
         let old = self.shelf.peek(&key()).cloned();
+        let lease = if let StoreOp::Lease { time, .. } = &op { Some(*time) } else { None };
         let reply = self.shelf.perform(run, at, op);
+        if let (StoreReply::Leased(Some(_)), Some(seen)) = (&reply, self.runs.get_mut(&run).map(|run| &mut run.seen)) {
+            seen.lease_ends = lease.map(|time| self.truth + time);
+        }
         match (&reply, new) {
             (StoreReply::Saved, Some(new)) => {
                 self.note("run {b} of process {a} saves", process, run);

@@ -19,6 +19,7 @@
 //! process can know that its clock is wrong.
 
 mod effects;
+mod life;
 mod network;
 mod oracle;
 mod plan;
@@ -28,16 +29,19 @@ mod weather;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::fmt;
 use std::time::Duration;
 
 use grantflow::{Now, Timestamp};
 
 use super::Shelf;
+use crate::rules::{self, Owed, Rule, Rules};
 use crate::seeds::{self, Broken};
 use crate::simulation::log::Log;
 use crate::simulation::rng::Rng;
 use effects::Op;
-use network::Trouble;
+use life::Story;
+use network::{Host, Trouble};
 use oracle::Known;
 use plan::Plan;
 use process::{Process, Run};
@@ -89,6 +93,44 @@ pub struct Report {
     pub lost_though_alive: u64,
     /// How many of these the server had never acted upon.
     pub lost_though_unused: u64,
+    /// How often a process said that somebody must sign in again.
+    pub signed_out: u64,
+    /// How often because the server had refused the refresh token to it.
+    pub by_server: u64,
+    /// How often because the server surely used it up and its successor was lost.
+    pub used_up: u64,
+    /// How often though the server would have taken the refresh token, and none of that held.
+    pub alive: u64,
+    /// How often though the server would have taken it, by its word or the named limit.
+    pub alive_by_limit: u64,
+    /// How many refresh tokens were refused while an access token was good.
+    pub refused_early: u64,
+    /// Uses of a refresh token that a living process had seen answered: without excuse,
+    pub answered_uses: u64,
+    /// the one within the grace time,
+    pub answered_in_grace: u64,
+    /// after the store had lost the successor,
+    pub answered_after_fall_back: u64,
+    /// and while the successor could not be saved.
+    pub answered_unsaved: u64,
+    /// How often such a use ended a grant whose newest refresh token was in use: without excuse,
+    pub killed: u64,
+    /// and while that could not be saved, or the store had lost it.
+    pub killed_unsaved: u64,
+    /// How often a process was killed with something that it could not save, and how often it ended in order.
+    pub unsaved_killed: u64,
+    /// See [`unsaved_killed`](Self::unsaved_killed).
+    pub unsaved_lost: u64,
+    /// How often the store lost what was saved last.
+    pub fall_backs: u64,
+    /// How often a process went on that was refused, because somebody had signed in elsewhere.
+    pub revivals: u64,
+    /// The longest time that one of these took, from the first time that it was asked.
+    pub longest_revival: Duration,
+    /// How often somebody signed in, and what they granted could not be saved.
+    pub sign_ins_lost: u64,
+    /// How often rules were broken that do not count.
+    pub owed: Owed,
     /// How often somebody signed in again.
     pub sign_ins: u64,
     /// The longest time of one refresh, without the time that its process was stopped and the store took.
@@ -105,11 +147,15 @@ impl seeds::Report for Report {
             ($($name:ident)*) => { $(self.$name += other.$name;)* };
         }
         sum!(events time served refreshes shared sent recoveries recovered unsaved saved_later too_late ended refused lost
-            lost_though_alive lost_though_unused sign_ins);
+            lost_though_alive lost_though_unused sign_ins signed_out by_server used_up alive alive_by_limit refused_early
+            answered_uses answered_in_grace answered_after_fall_back answered_unsaved killed killed_unsaved
+            unsaved_killed unsaved_lost fall_backs revivals sign_ins_lost);
         self.digest ^= other.digest;
+        other.owed.iter().for_each(|(rule, times)| *self.owed.entry(*rule).or_default() += times);
         for (mine, theirs) in [(&mut self.deaths, &other.deaths), (&mut self.stops, &other.stops)] {
             theirs.iter().for_each(|(at, count)| *mine.entry(*at).or_default() += count);
         }
+        self.longest_revival = self.longest_revival.max(other.longest_revival);
         self.longest = self.longest.max(other.longest);
         self.recovery = self.recovery.max(other.recovery);
     }
@@ -123,13 +169,64 @@ impl seeds::Report for Report {
     }
 }
 
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { served, refreshes, shared, sent, recoveries, recovered, .. } = *self;
+        writeln!(f, "processes that share a grant:")?;
+        rules::line(f, "tokens served", &[("", served)])?;
+        rules::line(f, "refreshes", &[("", refreshes), ("got another's token", shared)])?;
+        rules::line(f, "uses of a refresh token", &[("", sent), ("to recover", recoveries), ("recovered", recovered)])?;
+        let happened = |what: &BTreeMap<_, u64>| what.values().sum();
+        let ends = [("died", happened(&self.deaths)), ("were stopped", happened(&self.stops))];
+        rules::line(f, "processes", &ends)?;
+        let saved = [("", self.unsaved), ("saved later", self.saved_later), ("too late", self.too_late)];
+        rules::line(f, "results that could not be saved", &saved)?;
+        let (ended, refused) = (self.ended, self.refused);
+        rules::line(f, "refresh tokens", &[("ended by a second use", ended), ("refused for good", refused)])?;
+        let alive = [("of them alive", self.lost_though_alive), ("never used", self.lost_though_unused)];
+        rules::line(f, "given up without the server's word", &[&[("", self.lost)], &alive[..]].concat())?;
+        let by = [("", self.signed_out), ("refused by the server", self.by_server), ("surely used up", self.used_up)];
+        rules::line(f, "told to sign in again", &by)?;
+        let by_limit = ("by its word or the limit", self.alive_by_limit);
+        rules::line(f, "  though the server would go on", &[("", self.alive), by_limit])?;
+        rules::line(f, "refused while a token was good", &[("", self.refused_early)])?;
+        let answered = [
+            ("without excuse", self.answered_uses),
+            ("in the grace time", self.answered_in_grace),
+            ("after a fall-back", self.answered_after_fall_back),
+            ("unsaved elsewhere", self.answered_unsaved),
+        ];
+        rules::line(f, "uses of tokens seen answered", &answered)?;
+        let killed = [("without excuse", self.killed), ("unsaved, or after a fall-back", self.killed_unsaved)];
+        rules::line(f, "successors in use ended by that", &killed)?;
+        let unsaved = [("killed", self.unsaved_killed), ("ended in order", self.unsaved_lost)];
+        rules::line(f, "unsaved results lost", &unsaved)?;
+        rules::line(f, "fall-backs of the store", &[("", self.fall_backs)])?;
+        rules::line(f, "sign-ins", &[("", self.sign_ins), ("thrown away unsaved", self.sign_ins_lost)])?;
+        rules::line(f, "revived by a sign-in elsewhere", &[("", self.revivals)])?;
+        writeln!(f, "  {:<36}{:?}", "longest until that", self.longest_revival)?;
+        writeln!(f, "  {:<36}{:?}, {:?}", "longest refresh, recovery", self.longest, self.recovery)?;
+        rules::owed(f, &self.owed)?;
+        writeln!(f, "digest {:016x}", self.digest)
+    }
+}
+
 /// Runs one seed to its end, or until a rule is broken.
 ///
 /// # Errors
 ///
 /// The rule, and what led there.
 pub fn run(seed: u64) -> Result<Report, Box<Broken<Report>>> {
-    let mut sim = Sim::new(seed);
+    run_by(seed, Rules::Now)
+}
+
+/// The same by other rules.
+///
+/// # Errors
+///
+/// The rule, and what led there.
+pub fn run_by(seed: u64, rules: Rules) -> Result<Report, Box<Broken<Report>>> {
+    let mut sim = Sim::new(seed, rules);
     sim.begin();
     while sim.broken.is_none() && sim.season != Season::Over {
         let Some(Reverse(entry)) = sim.queue.pop() else { break };
@@ -147,7 +244,7 @@ pub fn run(seed: u64) -> Result<Report, Box<Broken<Report>>> {
     last.push(format!("{:?}", sim.plan));
     match sim.broken {
         None => Ok(sim.report),
-        Some(why) => Err(Box::new(Broken { seed, why, last, report: sim.report })),
+        Some(why) => Err(Box::new(Broken { seed, rules, why, last, report: sim.report })),
     }
 }
 
@@ -210,6 +307,7 @@ impl Eq for Entry {}
 
 struct Sim {
     rng: Rng,
+    rules: Rules,
     plan: Plan,
     /// The true time, by which the server and the store go.
     truth: Duration,
@@ -222,8 +320,10 @@ struct Sim {
     /// What was asked for and not answered yet.
     ops: BTreeMap<u64, Op>,
     known: Known,
+    story: Story,
     ids: u64,
     trouble: Trouble,
+    host: Host,
     /// Whether the store can save nothing.
     full: bool,
     season: Season,
@@ -233,13 +333,14 @@ struct Sim {
 }
 
 impl Sim {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, rules: Rules) -> Self {
         let mut rng = Rng::new(seed);
-        let plan = Plan::new(&mut rng);
+        let plan = Plan::new(&mut rng, rules);
         Self {
             server: Server::new(&plan),
             shelf: Shelf::new(plan.expiring),
             rng,
+            rules,
             plan,
             truth: Duration::ZERO,
             queue: BinaryHeap::new(),
@@ -248,8 +349,10 @@ impl Sim {
             runs: BTreeMap::new(),
             ops: BTreeMap::new(),
             known: Known::default(),
+            story: Story::default(),
             ids: 0,
             trouble: Trouble::Calm,
+            host: Host::Calm,
             full: false,
             season: Season::Storm,
             season_began: Duration::ZERO,

@@ -16,6 +16,8 @@ use super::{Event, Sim};
 pub(super) struct Wire {
     request: Request<Vec<u8>>,
     pub(super) refresh_token: Option<String>,
+    /// The access token because of which the server refuses to refresh.
+    pub(super) good: Option<String>,
     fate: Fate,
     back: Duration,
     answer: Option<Response<Vec<u8>>>,
@@ -32,9 +34,29 @@ pub(super) enum Trouble {
     Lossy,
     /// It is too busy, or an error of its own.
     Status,
+    /// A gateway answers in its place, though it lives: nothing gets through, or the requests only.
+    Gateway {
+        acts: bool,
+    },
+    /// Its answers are cut.
+    Cut,
+    /// Its answers come when nobody waits for them any more.
+    Late,
+    /// Connections take their time, and some do not come about.
+    Connecting,
     Slow,
     /// All of that.
     Mixed,
+}
+
+/// What the host of the server's metadata suffers from, for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Host {
+    Calm,
+    /// It takes requests and never answers.
+    Hangs,
+    /// It answers as if it were asked for a token.
+    Refuses,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +66,17 @@ enum Fate {
     LostBefore,
     LostAfter,
     /// Nothing comes back.
-    Silence,
+    Silence {
+        acted: bool,
+    },
     Status {
         status: u16,
         acted: bool,
     },
     /// Half of the answer.
     Half,
+    /// The host of the metadata answers as if it were asked for a token.
+    Refused,
 }
 
 impl Sim {
@@ -73,7 +99,12 @@ impl Sim {
         }
         let request = call.take_request();
         let refresh_token = param(&request, "refresh_token");
-        let (fate, delay) = self.fate();
+        self.judge_request(run, refresh_token.as_deref(), call.timeout);
+        let (fate, delay) = match (&refresh_token, self.host) {
+            (None, Host::Hangs) => (Fate::Silence { acted: false }, Duration::ZERO),
+            (None, Host::Refuses) => (Fate::Refused, Duration::ZERO),
+            _ => self.fate(),
+        };
         if fate == Fate::NotSent {
             return self.answer(id, Reply::Failed(Failure::not_sent(FailureKind::Connect, "nobody answers")));
         }
@@ -82,10 +113,12 @@ impl Sim {
             self.refresh_token_goes_out(run, token);
         }
         let (early, late) = self.rng.pick(&[(Duration::ZERO, delay), (delay, Duration::ZERO)]);
+        // What is late was taken at once.
+        let (early, late) = if self.trouble == Trouble::Late { (Duration::ZERO, delay) } else { (early, late) };
         let there = self.rng.time(MILLI, 500 * MILLI) + early;
         let back = self.rng.time(MILLI, 500 * MILLI) + late;
         let op = self.ops.get_mut(&id).expect("an op");
-        op.what = What::Wire(Wire { request, refresh_token, fate, back, answer: None, acted: false });
+        op.what = What::Wire(Wire { request, refresh_token, good: None, fate, back, answer: None, acted: false });
         op.sent = true;
         self.after(there, Event::Carry(id));
         self.after(call.timeout, Event::TimeOut(id));
@@ -101,20 +134,33 @@ impl Sim {
         use Trouble::*;
         let trouble = if self.season == Season::Storm { self.trouble } else { Calm };
         let trouble = match trouble {
-            Mixed => self.rng.pick(&[Calm, Calm, Unreachable, Lossy, Status, Slow]),
+            Mixed => self.rng.pick(&[Calm, Calm, Unreachable, Lossy, Status, Slow, Cut, Late]),
             other => other,
         };
         let acted = self.rng.chance(50);
         let fate = match trouble {
             Unreachable => Fate::NotSent,
-            Lossy => self.rng.pick(&[Fate::Good, Fate::LostBefore, Fate::LostAfter, Fate::Silence, Fate::Half]),
-            Status => match self.rng.pick(&[429, 503, 500, 502, 504, 400]) {
+            Lossy => self.rng.pick(&[
+                Fate::Good,
+                Fate::LostBefore,
+                Fate::LostAfter,
+                Fate::Silence { acted: true },
+                Fate::Half,
+            ]),
+            Gateway { acts } => Fate::Status { status: 502, acted: acts && acted },
+            Cut => self.rng.pick(&[Fate::LostAfter, Fate::Half]),
+            Connecting => self.rng.pick(&[Fate::Good, Fate::NotSent]),
+            Status => match self.rng.pick(&[429, 503, 500, 502, 504, 400, 401]) {
                 status @ (500 | 502 | 504) => Fate::Status { status, acted },
                 status => Fate::Status { status, acted: false },
             },
             _ => Fate::Good,
         };
-        let delay = if trouble == Slow { self.rng.time(1000 * MILLI, 90_000 * MILLI) } else { Duration::ZERO };
+        let delay = match trouble {
+            Slow => self.rng.time(1000 * MILLI, 90_000 * MILLI),
+            Late => self.rng.time(29_000 * MILLI, 32_000 * MILLI),
+            _ => Duration::ZERO,
+        };
         (fate, delay)
     }
 
@@ -124,21 +170,26 @@ impl Sim {
         let (run, process) = (op.run, op.process);
         let What::Wire(wire) = &mut op.what else { return };
         let acts = match wire.fate {
-            Fate::Status { acted, .. } => acted,
-            Fate::NotSent | Fate::LostBefore => false,
-            Fate::Good | Fate::LostAfter | Fate::Silence | Fate::Half => true,
+            Fate::Status { acted, .. } | Fate::Silence { acted } => acted,
+            Fate::NotSent | Fate::LostBefore | Fate::Refused => false,
+            Fate::Good | Fate::LostAfter | Fate::Half => true,
         };
         let mut ended = false;
         if acts {
             let answer = self.server.answer(self.truth, &wire.request);
             wire.acted = true;
             ended = answer.ended;
+            wire.good = answer.good;
             wire.answer = Some(answer.response);
         }
         let (fate, back, token) = (wire.fate, wire.back, wire.refresh_token.clone());
         let reply = match fate {
-            Fate::Silence => None,
-            Fate::Status { status: 400, .. } => Some(Reply::Http(json(400, r#"{"error":"invalid_client"}"#.into()))),
+            Fate::Silence { .. } => None,
+            Fate::Refused => Some(Reply::Http(json(400, r#"{"error":"invalid_grant"}"#.into()))),
+            Fate::Status { status: 400, .. } => {
+                Some(Reply::Http(json(400, r#"{"error":"temporarily_unavailable"}"#.into())))
+            }
+            Fate::Status { status: 401, .. } => Some(Reply::Http(json(401, r#"{"error":"invalid_client"}"#.into()))),
             Fate::Status { status, .. } => Some(Reply::Http(json(status, String::new()))),
             Fate::Good => wire.answer.take().map(Reply::Http),
             Fate::Half => wire.answer.take().map(|mut response| {

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::Sim;
 use super::effects::What;
+use super::life::{LARGEST, TWICE};
 use super::plan::ENDLESS;
 use super::process::{Run, is_final, key};
 
@@ -18,8 +19,9 @@ const SECOND: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(30);
 /// How long a use of a refresh token may take.
 const USE: Duration = Duration::from_secs(30);
-/// The longest that a refresh may take: waiting for the lease, waiting for another's use, discovery, a use.
-const LONGEST: Duration = Duration::from_secs(90 + 30 + 30 + 30 + 1);
+/// The longest that a refresh may take: waiting for the lease, waiting for another's use, discovery, a use, and two
+/// connections that take their time.
+const LONGEST: Duration = Duration::from_secs(90 + 30 + 30 + 30 + 16 + 1);
 
 /// What a run has seen and done.
 #[derive(Debug, Default)]
@@ -30,21 +32,45 @@ pub(super) struct Seen {
     pub(super) refresh_token: Option<String>,
     /// The access tokens that lay beside it.
     access: Vec<String>,
+    /// When its lease ends, by the true time.
+    pub(super) lease_ends: Option<Duration>,
+    /// When it began to ask for the server's metadata.
+    pub(super) metadata: Option<Duration>,
+    /// Whether it has begun to send a refresh token.
+    pub(super) requested: bool,
+    /// Whether an intent is saved, and nothing was asked for since.
+    pub(super) ready: bool,
+    /// When an intent was saved.
+    pub(super) intent_at: Option<Duration>,
+    /// Whether the server may have used what was sent.
+    pub(super) used: bool,
+    /// Whether it has taken its intent back.
+    pub(super) taken_back: bool,
+    pub(super) store_failed: bool,
+    /// What a person granted.
+    pub(super) signed_in: Option<String>,
     read_at: Timestamp,
     lease_until: Option<Timestamp>,
     /// The refresh token that it has saved an intent for, and the record's version since.
-    intent: Option<(String, u64)>,
+    pub(super) intent: Option<(String, u64)>,
     /// The deadline of the intent that lay there before.
     previous: Option<i64>,
-    conflict: bool,
+    pub(super) conflict: bool,
     /// The refresh token that it has sent.
-    sent: Option<String>,
+    pub(super) sent: Option<String>,
     /// Whether the last load succeeded.
     loaded: bool,
     /// How many uses of what it has read last had no known end then.
     open: usize,
     /// Whether that was outdated even when it was read.
-    outdated: bool,
+    pub(super) outdated: bool,
+}
+
+impl Seen {
+    /// Whether this access token lay in the store.
+    pub(super) fn knows(&self, token: &str) -> bool {
+        self.access.iter().any(|access| access == token)
+    }
 }
 
 /// What is known of the store.
@@ -63,6 +89,20 @@ pub(super) struct Known {
     /// Refresh tokens that were given up.
     lost: BTreeSet<String>,
     refused: BTreeSet<String>,
+    /// Which process in which life says that somebody must sign in again, and with which refresh token.
+    pub(super) signed_out: BTreeSet<(usize, u64, String)>,
+}
+
+impl Known {
+    /// How often a refresh token went out so that it may have been used, and nobody knows its end.
+    pub(super) fn uses(&self, token: &str) -> u32 {
+        self.uses.get(token).copied().unwrap_or_default()
+    }
+}
+
+/// The refresh token in a record.
+pub(super) fn refresh_token(stored: &Stored) -> String {
+    Record::read(stored).refresh_token
 }
 
 /// A record as it lies in the store.
@@ -100,6 +140,7 @@ impl Sim {
             }
         }
         why.into_iter().for_each(|why| self.breaks(why));
+        self.judge_unsaved();
     }
 
     pub(super) fn know_first(&mut self) {
@@ -113,37 +154,51 @@ impl Sim {
         self.require(new.version == old.version + 1, || "a version was left out".to_owned());
         let (old, record) = (Record::read(&old), Record::read(new));
         let token = record.refresh_token.clone();
+        let sizes: Vec<usize> = record.access.iter().map(String::len).collect();
         self.known.access.extend(record.access);
+        self.judge_size(&sizes);
         if self.known.signers.contains(&run) {
             return;
         }
         let same = token == old.refresh_token;
-        let next = self.server.parent(&token) == Some(&*old.refresh_token);
-        self.require(same || next, || format!("{token} overwrites {}, which is newer", old.refresh_token));
+        let next = self.server.descends(&token, &old.refresh_token);
+        // For a while the same version may mean two things.
+        let twice = self.story.fell_back.is_some_and(|at| self.truth.saturating_sub(at) < TWICE);
+        self.require(same || next || twice, || format!("{token} overwrites {}, which is newer", old.refresh_token));
         if next {
             self.known.superseded.insert(old.refresh_token.clone());
+            self.know_superseded(&old.refresh_token.clone());
         }
+        let (truth, is_next) = (self.truth, self.rules.are_next());
         let seen = self.runs.get_mut(&run).map(|run| &mut run.seen);
         let open = self.known.open.entry(old.refresh_token).or_default();
         match (old.intent, record.intent) {
             (before, Some((attempts, _))) if before.is_none_or(|(before, _)| attempts > before) => {
                 open.insert(run);
                 if let Some(seen) = seen {
+                    seen.intent_at = Some(truth);
+                    seen.taken_back = false;
+                    seen.used = false;
                     seen.previous = before.map(|(_, deadline)| deadline);
                     seen.intent = Some((token, new.version));
                 }
-                self.require(attempts <= 2, || "a third attempt".to_owned());
+                self.require(attempts <= 2 || is_next, || "a third attempt".to_owned());
             }
             (Some(_), None) => {
                 open.clear();
+                let recovers = seen.as_ref().is_some_and(|seen| seen.previous.is_some());
+                seen.into_iter().for_each(|seen| seen.taken_back = true);
                 if same {
                     self.known.uses.remove(&token);
                 }
-                if next && seen.is_some_and(|seen| seen.previous.is_some()) {
+                if next && recovers {
                     self.report.recovered += 1;
                 }
             }
-            (Some((before, _)), Some((attempts, _))) if attempts < before => drop(open.remove(&run)),
+            (Some((before, _)), Some((attempts, _))) if attempts < before => {
+                open.remove(&run);
+                seen.into_iter().for_each(|seen| seen.taken_back = true);
+            }
             _ => {}
         }
     }
@@ -180,17 +235,30 @@ impl Sim {
                 self.knows_successor(process, &token);
             }
             (_, Reply::Store(StoreReply::Leased(until))) => seen.lease_until = *until,
-            (What::Store(..), Reply::Failed(_)) => seen.loaded = false,
+            (_, Reply::Store(StoreReply::Saved)) => seen.ready = seen.intent_at.is_some() && seen.sent.is_none(),
+            (What::Store(..), Reply::Failed(_)) => {
+                seen.loaded = false;
+                seen.store_failed = true;
+                self.know_hindered(process);
+            }
             (What::Wire(wire), Reply::Http(response)) => {
                 let Some(token) = wire.refresh_token.clone() else { return };
+                let good = wire.good.clone();
                 let not_done = match response.status().as_u16() {
                     400 => !response.body().ends_with(b"invalid_grant\"}"),
+                    401 => true,
                     status => matches!(status, 429 | 503),
                 };
                 if not_done {
+                    seen.used = false;
                     let uses = self.known.uses.entry(token).or_default();
                     *uses = uses.saturating_sub(1);
+                } else if response.status() == 400 {
+                    self.know_refusal(id, &token, good.as_deref());
+                } else if response.status().is_success() && !response.body().ends_with(b"}") {
+                    self.know_used_up(&token);
                 } else if self.plan.rotates && response.status().is_success() && response.body().ends_with(b"}") {
+                    self.know_answered(&token);
                     self.processes[process].used.insert(token);
                 }
             }
@@ -230,6 +298,8 @@ impl Sim {
         let run = self.runs.get_mut(&id).expect("a run");
         run.seen.sent = Some(token.to_owned());
         run.seen.conflict = false;
+        run.seen.used = true;
+        let next = self.rules.are_next();
         let run = &self.runs[&id];
         if self.plan.known == grantflow::Rotation::Never {
             return;
@@ -249,11 +319,11 @@ impl Sim {
         let uses = self.known.uses.get(token).copied().unwrap_or_default() + 1;
         let why = if seen.intent.as_ref().is_none_or(|(intent, _)| intent != token) {
             Some("no intent was saved for it")
-        } else if here.used.contains(token) {
+        } else if here.used.contains(token) && !next {
             Some("its sender knows that it was used")
-        } else if strict && self.known.superseded.contains(token) {
+        } else if strict && !next && self.known.superseded.contains(token) {
             Some("its successor was saved")
-        } else if uses > 2 {
+        } else if uses > 2 && !next {
             Some("a third use")
         } else if strict && same_time && seen.stopped.is_zero() {
             Some("another one uses it at this moment")
@@ -264,6 +334,7 @@ impl Sim {
         };
         why.into_iter().for_each(|why| self.breaks(format!("run {id} sends {token}: {why}")));
         self.known.uses.insert(token.to_owned(), uses);
+        self.judge_use(id, token, valid, uses);
         self.report.recoveries += u64::from(self.runs[&id].seen.previous.is_some());
     }
 
@@ -273,6 +344,7 @@ impl Sim {
             self.report.ended += 1;
             self.note("the server ends the grant at the request of run {b}", 0, run);
             self.require(self.plan.grace != ENDLESS, || format!("the server was given {token} when it was too late"));
+            self.judge_end(run, token);
         }
     }
 
@@ -280,7 +352,9 @@ impl Sim {
     pub(super) fn judge_token(&mut self, token: &Token, seen: &Seen, unsaved: bool) {
         let saved = self.known.access.contains(token.access_token());
         self.report.shared += u64::from(saved && seen.sent.is_none());
-        if saved || unsaved {
+        // What is too large for a record is not kept in it.
+        let large = token.access_token().len() > LARGEST;
+        if saved || unsaved || large {
             return;
         }
         let there = self.shelf.peek(&key()).map_or(0, |stored| stored.version);
@@ -292,10 +366,15 @@ impl Sim {
     /// A refresh has failed.
     pub(super) fn judge_failure(&mut self, process: usize, seen: &Seen, error: &Error) {
         let token = seen.refresh_token.clone().unwrap_or_default();
+        let next = self.rules.are_next();
+        if is_final(error) {
+            self.judge_sign_out(process, seen, error);
+        }
+        self.judge_advice(process, seen, error);
         match error.kind() {
             ErrorKind::GrantLost => {
                 let open = seen.open;
-                self.require(open >= 2 || seen.outdated, || {
+                self.require(next || open >= 2 || seen.outdated, || {
                     format!("{token} is given up after {open} uses without an end")
                 });
                 self.note("{b} is given up by process {a}", process, open as u64);
@@ -309,8 +388,9 @@ impl Sim {
                 let sent = seen.sent.clone().unwrap_or_default();
                 self.report.refused += u64::from(self.known.refused.insert(sent.clone()));
                 let alive = self.server.is_alive(&sent, self.truth);
-                let fails_to_see = seen.loaded && sent != token && !seen.outdated;
-                self.require(!alive && !fails_to_see, || format!("{sent} is given up, and {token} is there"));
+                // What was refused instead is judged apart.
+                let fails_to_see = seen.loaded && sent != token && !seen.outdated && !(next && sent.is_empty());
+                self.require((next || !alive) && !fails_to_see, || format!("{sent} is given up, and {token} is there"));
             }
             ErrorKind::Misuse | ErrorKind::Unsupported | ErrorKind::NotSignedIn | ErrorKind::Entropy => {
                 self.breaks(format!("process {process} fails: {error:?}"));

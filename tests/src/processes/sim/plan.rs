@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use grantflow::Rotation;
 
+use crate::rules::Rules;
 use crate::simulation::rng::Rng;
 
 #[derive(Debug)]
@@ -31,16 +32,28 @@ pub(super) struct Plan {
     pub(super) deadly: u64,
     /// Whether the server may take back the grant, as when its user wishes.
     pub(super) withdrawn: bool,
+    /// Whether nobody can sign in where a process was refused, but only elsewhere.
+    pub(super) daemons: bool,
+    /// Whether tokens are not asked for over many of their lives.
+    pub(super) idle: bool,
+    /// Whether the server refuses refreshes as long as the last access token is good.
+    pub(super) early: bool,
+    /// How much longer access tokens are than they must be.
+    pub(super) padding: usize,
+    /// Whether the store is replicated, and falls back to an older copy.
+    pub(super) falls_back: bool,
 }
 
 /// A grace window that does not end.
 pub(super) const ENDLESS: Duration = Duration::from_secs(1_000_000_000);
 
 impl Plan {
-    pub(super) fn new(rng: &mut Rng) -> Self {
+    pub(super) fn new(rng: &mut Rng, rules: Rules) -> Self {
         let rotates = rng.chance(85);
         let seconds = Duration::from_secs;
         let expiring = rng.chance(50);
+        let clocks = rng.chance(40);
+        let next = rules.are_next();
         Self {
             processes: 2 + rng.below(5),
             wants: 1 + rng.below(3),
@@ -56,9 +69,14 @@ impl Plan {
             expiring,
             lag: if expiring { seconds(rng.pick(&[0, 0, 1, 5])) } else { Duration::ZERO },
             forgets: expiring && rng.chance(40),
-            clocks: rng.chance(40),
+            clocks,
             deadly: rng.pick(&[20, 50, 200, 1_000_000]),
             withdrawn: rng.chance(30),
+            daemons: rng.chance(50) && next,
+            idle: rng.chance(20),
+            early: rng.chance(15) && next && !clocks,
+            padding: if next { rng.pick(&[0, 0, 0, 0, 0, 0, 0, 0, 6_000, 20_000]) } else { 0 },
+            falls_back: rng.chance(30) && next && expiring,
         }
     }
 }

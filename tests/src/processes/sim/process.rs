@@ -10,6 +10,7 @@ use grantflow::source::{Change, Grant, Mint, Outcome, Turn, Want};
 use grantflow::store::{LoadGrant, RecordKey, SaveGrant, SavedGrant, SharedGrant};
 use grantflow::{Advice, Cx, Error, ErrorKind, Machine, Reply, Step, Token, TokenRequest};
 
+use super::life::Life;
 use super::oracle::Seen;
 use super::server::{Server, client, issuer};
 use super::weather::Season;
@@ -32,7 +33,8 @@ pub(super) struct Process {
     /// The refresh tokens that it has seen to be used.
     pub(super) used: BTreeSet<String>,
     /// The refresh token that it was told is no good.
-    dead: Option<String>,
+    pub(super) dead: Option<String>,
+    pub(super) known: Life,
 }
 
 #[derive(Debug)]
@@ -131,7 +133,9 @@ pub(super) fn key() -> RecordKey {
 }
 
 fn wants() -> [Want; 3] {
-    ["read", "write", ""].map(Want::access_token)
+    // Two resources of one grant are two wants.
+    let of = |resource| Want::access_token("read").resource(resource);
+    [Want::access_token("read"), of("urn:a"), of("urn:b")]
 }
 
 impl Sim {
@@ -148,6 +152,7 @@ impl Sim {
             signing_in: false,
             used: BTreeSet::new(),
             dead: None,
+            known: Life::default(),
         });
     }
 
@@ -171,6 +176,7 @@ impl Sim {
             .collect();
         here.used.clear();
         here.dead = None;
+        here.known = Life::default();
         here.signing_in = false;
         self.note("process {a} begins", process, 0);
         self.ask_later(process);
@@ -178,7 +184,9 @@ impl Sim {
 
     pub(super) fn ask_later(&mut self, process: usize) {
         let wait = match self.season {
-            Season::Storm => self.rng.time(Duration::from_millis(50), self.plan.lifetime / 4),
+            Season::Storm => {
+                self.rng.time(Duration::from_millis(50), self.plan.lifetime / 4 * if self.plan.idle { 16 } else { 1 })
+            }
             _ => self.rng.time(Duration::from_secs(1), Duration::from_secs(10)),
         };
         let life = self.processes[process].life;
@@ -202,7 +210,10 @@ impl Sim {
                 }
                 Acquired::Refresh(ticket) => return self.refresh(process, slot, ticket),
                 Acquired::Wait => return,
-                Acquired::Failed(error) => return self.failed(process, &error),
+                Acquired::Failed(error) => {
+                    self.judge_told(process, &error);
+                    return self.failed(process, &error);
+                }
             };
             if self.use_token(process, slot, &issued) {
                 return;
@@ -213,8 +224,12 @@ impl Sim {
     /// Whether there is no reason to ask again: the resource took the token, or will not take another either.
     fn use_token(&mut self, process: usize, slot: usize, issued: &Issued) -> bool {
         let (now, truth) = (self.now(process), self.truth);
+        let wanted = self.processes[process].slots[slot].want.wanted_resource().unwrap_or_default().to_owned();
+        let right = self.server.resource(issued.token.access_token()) == wanted;
+        self.require(right, || format!("slot {slot} of process {process} has a token for another resource"));
         if self.server.accepts(issued.token.access_token(), truth) {
             self.report.served += 1;
+            self.know_served(process);
             self.processes[process].slots[slot].served.get_or_insert(truth);
             return true;
         }
@@ -236,15 +251,16 @@ impl Sim {
         let valid = here.slots[slot].cell.valid(now).is_some();
         match here.grant.mint(&turn, &here.slots[slot].want, now.wall, valid) {
             Ok(mint) => {
-                self.run(process, Work::Refresh { slot, ticket, turn }, Box::new(Mints(mint)));
+                self.run(process, Work::Refresh { slot, ticket, turn }, None, Box::new(Mints(mint)));
             }
             Err(error) => self.land(process, slot, ticket, turn, (Err(error), Change::default()), None),
         }
     }
 
-    fn run(&mut self, process: usize, work: Work, machine: Box<dyn Running>) {
+    fn run(&mut self, process: usize, work: Work, signed_in: Option<String>, machine: Box<dyn Running>) {
         let id = self.id();
-        let run = Run { process, work, machine, op: None, began: self.truth, seen: Seen::default() };
+        let mut run = Run { process, work, machine, op: None, began: self.truth, seen: Seen::default() };
+        run.seen.signed_in = signed_in;
         self.note("process {a} begins run {b}", process, id);
         if let Work::SignIn = run.work {
             self.known.signers.insert(id);
@@ -275,6 +291,7 @@ impl Sim {
         // What a driver does however a run ends.
         self.shelf.give_back(id);
         self.judge_time(&run);
+        self.judge_run(&run, result.as_ref().err());
         let process = run.process;
         match (run.work, result) {
             (Work::Refresh { slot, ticket, turn }, Ok(Outcomes::Minted(minted))) => {
@@ -288,8 +305,12 @@ impl Sim {
                 self.land(process, slot, ticket, turn, (Err(error), change), Some(&run.seen));
             }
             (Work::Look, Ok(Outcomes::Found(found))) => self.looked(process, found),
-            (Work::SignIn, Ok(Outcomes::Kept)) => self.signed_in(process),
+            (Work::SignIn, Ok(Outcomes::Kept)) => {
+                self.know_signed_in();
+                self.signed_in(process);
+            }
             (Work::Look | Work::SignIn, _) => {
+                self.judge_sign_in(process, &run.seen);
                 self.processes[process].signing_in = false;
                 self.sign_in_later(process);
             }
@@ -314,6 +335,7 @@ impl Sim {
         let after = grant.state().save_error().is_some();
         self.report.unsaved += u64::from(after && !before);
         self.report.saved_later += u64::from(before && !after);
+        self.know_unsaved(process, after);
         if let (Ok(token), Some(seen)) = (&result, seen) {
             self.judge_token(token, seen, after);
         }
@@ -331,6 +353,9 @@ impl Sim {
     }
 
     fn sign_in_later(&mut self, process: usize) {
+        if self.plan.daemons {
+            return self.sign_in_comes();
+        }
         if std::mem::replace(&mut self.processes[process].signing_in, true) {
             return;
         }
@@ -346,7 +371,7 @@ impl Sim {
     pub(super) fn sign_in(&mut self, process: usize, life: u64) {
         if self.lives(process, life) && self.processes[process].signing_in {
             let machine = LoadGrant::new(key(), wants()[0].clone());
-            self.run(process, Work::Look, Box::new(Into(machine, Outcomes::Found)));
+            self.run(process, Work::Look, None, Box::new(Into(machine, Outcomes::Found)));
         }
     }
 
@@ -357,11 +382,16 @@ impl Sim {
         if other {
             return self.signed_in(process);
         }
+        self.begin_sign_in(process);
+    }
+
+    pub(super) fn begin_sign_in(&mut self, process: usize) {
         self.report.sign_ins += 1;
         let token = self.new_token(process);
         let machine = SaveGrant::new(key(), wants()[0].clone(), &token);
         self.note("a person signs in at process {a}", process, 0);
-        self.run(process, Work::SignIn, Box::new(Into(machine, |()| Outcomes::Kept)));
+        let signed_in = token.refresh_token().map(|token| token.expose().to_owned());
+        self.run(process, Work::SignIn, signed_in, Box::new(Into(machine, |()| Outcomes::Kept)));
     }
 
     /// Another grant takes the place of the one that ended.

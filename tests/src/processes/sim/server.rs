@@ -15,6 +15,10 @@ pub(super) struct Server {
     lifetime: Duration,
     rotates: bool,
     grace: Duration,
+    /// Whether it refuses refreshes as long as the last access token of the same want is good.
+    early: bool,
+    padding: String,
+    last: BTreeMap<(usize, String), usize>,
     families: Vec<Family>,
     refresh: BTreeMap<String, Refresh>,
     access: Vec<Access>,
@@ -37,6 +41,7 @@ struct Refresh {
 struct Access {
     family: usize,
     ends: Duration,
+    resource: String,
 }
 
 /// What came of a request.
@@ -44,12 +49,25 @@ pub(super) struct Answer {
     pub(super) response: Response<Vec<u8>>,
     /// Whether it ended the grant.
     pub(super) ended: bool,
+    /// The access token because of which it refuses.
+    pub(super) good: Option<String>,
 }
 
 impl Server {
     pub(super) fn new(plan: &Plan) -> Self {
-        let Plan { lifetime, rotates, grace, .. } = *plan;
-        Self { lifetime, rotates, grace, families: Vec::new(), refresh: BTreeMap::new(), access: Vec::new() }
+        let Plan { lifetime, rotates, grace, early, padding, .. } = *plan;
+        let last = BTreeMap::new();
+        Self {
+            lifetime,
+            rotates,
+            grace,
+            early,
+            padding: "x".repeat(padding),
+            last,
+            families: Vec::new(),
+            refresh: BTreeMap::new(),
+            access: Vec::new(),
+        }
     }
 
     pub(super) fn metadata(plan: &Plan) -> ServerMetadata {
@@ -70,7 +88,7 @@ impl Server {
     }
 
     pub(super) fn answer(&mut self, at: Duration, request: &Request<Vec<u8>>) -> Answer {
-        let ok = |body: String| Answer { response: json(200, body), ended: false };
+        let ok = |body: String| Answer { response: json(200, body), ended: false, good: None };
         if request.uri().path().contains("/.well-known/") {
             let [authorize, token] = ["authorize", "token"].map(|path| format!("https://as.example/{path}"));
             return ok(format!(
@@ -80,20 +98,26 @@ impl Server {
         let used = param(request, "refresh_token").expect("a refresh token");
         let record = self.refresh.get(&used).expect("a refresh token of this server");
         let family = record.family;
-        let gone = |ended| Answer { response: json(400, r#"{"error":"invalid_grant"}"#.into()), ended };
+        let gone = |ended, good| Answer { response: json(400, r#"{"error":"invalid_grant"}"#.into()), ended, good };
+        let [scope, resource] = ["scope", "resource"].map(|name| param(request, name).unwrap_or_default());
+        let what = (format!("{scope} {resource}"), resource);
         if self.families[family].ended {
-            return gone(false);
+            return gone(false, None);
+        }
+        let last = self.last.get(&(family, what.0.clone())).copied();
+        if let Some(nth) = last.filter(|nth| self.early && at < self.access[*nth].ends) {
+            return gone(false, Some(format!("at{}-{nth}", self.padding)));
         }
         if !self.rotates {
-            return ok(self.token(at, family, None));
+            return ok(self.token(at, family, what, None));
         }
         if !self.is_alive(&used, at) {
             self.families[family].ended = true;
-            return gone(true);
+            return gone(true, None);
         }
         self.refresh.get_mut(&used).expect("it was there").replaced.get_or_insert(at);
         let next = self.new_refresh_token(family, Some(used));
-        ok(self.token(at, family, Some(next)))
+        ok(self.token(at, family, what, Some(next)))
     }
 
     /// Whether a refresh token would bring another access token: it was not replaced, or not long ago, and no
@@ -118,6 +142,11 @@ impl Server {
         self.refresh.get(token)?.parent.as_deref()
     }
 
+    /// Whether one refresh token came of another, or of one that did.
+    pub(super) fn descends(&self, token: &str, of: &str) -> bool {
+        std::iter::successors(self.parent(token), |token| self.parent(token)).any(|token| token == of)
+    }
+
     /// All grants end, as when the user takes back what they allowed.
     pub(super) fn withdraw(&mut self) {
         self.families.iter_mut().for_each(|family| family.ended = true);
@@ -130,17 +159,31 @@ impl Server {
             .is_some_and(|access| at < access.ends && !self.families[access.family].ended)
     }
 
-    fn token(&mut self, at: Duration, family: usize, refresh_token: Option<String>) -> String {
-        self.access.push(Access { family, ends: at + self.lifetime });
+    /// Which resource an access token is for, and which access token that is of all.
+    pub(super) fn resource(&self, token: &str) -> &str {
+        let nth = token.rsplit_once('-').and_then(|(_, nth)| nth.parse::<usize>().ok());
+        nth.and_then(|nth| self.access.get(nth)).map_or("", |access| &access.resource)
+    }
+
+    fn token(
+        &mut self,
+        at: Duration,
+        family: usize,
+        (what, resource): (String, String),
+        refresh_token: Option<String>,
+    ) -> String {
+        self.access.push(Access { family, ends: at + self.lifetime, resource });
+        self.last.insert((family, what), self.access.len() - 1);
         let (nth, life) = (self.access.len() - 1, self.lifetime.as_secs());
+        let padding = &self.padding;
         let refresh = refresh_token.map(|token| format!(r#","refresh_token":"{token}""#)).unwrap_or_default();
-        format!(r#"{{"access_token":"at-{nth}","token_type":"Bearer","expires_in":{life}{refresh}}}"#)
+        format!(r#"{{"access_token":"at{padding}-{nth}","token_type":"Bearer","expires_in":{life}{refresh}}}"#)
     }
 
     /// What a sign-in brings, as the token endpoint would answer.
     pub(super) fn first_answer(&mut self, at: Duration, refresh_token: String) -> Response<Vec<u8>> {
         let family = self.refresh[&refresh_token].family;
-        json(200, self.token(at, family, Some(refresh_token)))
+        json(200, self.token(at, family, ("read ".to_owned(), String::new()), Some(refresh_token)))
     }
 
     fn new_refresh_token(&mut self, family: usize, parent: Option<String>) -> String {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::effects::What;
-use super::network::Trouble;
+use super::network::{Host, Trouble};
 use super::{Event, Place, Sim};
 
 /// A change in the world.
@@ -11,8 +11,16 @@ use super::{Event, Place, Sim};
 pub(super) enum Weather {
     /// The server suffers from something, or not any more.
     Server(Trouble),
+    /// The host of the server's metadata does, or not any more.
+    Host(Host),
     /// The store can save nothing, or everything again.
     Store { full: bool },
+    /// Another copy of the store takes over, which lacks what was saved last.
+    FallsBack,
+    /// Somebody signs in, at one of the processes.
+    SignIn,
+    /// A process is told to end, and may do its last things.
+    ShutDown,
     /// A process dies, or is stopped, whatever it does.
     Process,
     /// The clock of a process is set.
@@ -48,6 +56,10 @@ impl Sim {
         self.after(storm, Event::Weather(Weather::Season));
         for weather in [
             Weather::Server(Trouble::Mixed),
+            Weather::Host(Host::Hangs),
+            Weather::FallsBack,
+            Weather::SignIn,
+            Weather::ShutDown,
             Weather::Store { full: true },
             Weather::Process,
             Weather::Clock,
@@ -62,6 +74,10 @@ impl Sim {
         let life = self.plan.lifetime;
         let (low, high) = match weather {
             Weather::Server(_) => (MINUTE, 6 * life + MINUTE),
+            Weather::Host(_) if self.plan.discovered => (MINUTE, 6 * life + MINUTE),
+            Weather::FallsBack if self.plan.falls_back => (MINUTE, 10 * life + MINUTE),
+            Weather::SignIn => (10 * life, 100 * life),
+            Weather::ShutDown => (MINUTE, 10 * life + MINUTE),
             Weather::Store { .. } | Weather::Process => (MINUTE, 10 * life + MINUTE),
             Weather::Clock if self.plan.clocks => (MINUTE, 10 * life + MINUTE),
             Weather::Forgets if self.plan.forgets => (MINUTE, life + MINUTE),
@@ -76,19 +92,47 @@ impl Sim {
         if let Weather::Season = weather {
             return self.next_season();
         }
-        if self.season != Season::Storm {
+        if self.season != Season::Storm && !(matches!(weather, Weather::SignIn) && self.story.sign_in_comes) {
             return;
         }
         let process = self.rng.below(self.processes.len());
         match weather {
             Weather::Server(Trouble::Calm) => self.trouble = Trouble::Calm,
             Weather::Server(_) => {
-                use Trouble::{Lossy, Mixed, Slow, Status, Unreachable};
-                self.trouble = self.rng.pick(&[Unreachable, Lossy, Lossy, Status, Slow, Mixed, Mixed]);
-                self.note("the server falls ill: {a}", self.trouble as usize, 0);
+                use Trouble::{Connecting, Cut, Gateway, Late, Lossy, Mixed, Slow, Status, Unreachable};
+                let acts = self.rng.chance(50);
+                let gateway = Gateway { acts };
+                let troubles =
+                    [Unreachable, Lossy, Lossy, Status, Slow, Mixed, Mixed, gateway, Cut, Late, Connecting, Connecting];
+                let nth = self.rng.below(troubles.len());
+                self.trouble = troubles[nth];
+                self.note("the server falls ill: {a}", nth, 0);
                 let time = self.rng.time(SECOND, self.plan.lifetime + MINUTE);
                 self.after(time, Event::Weather(Weather::Server(Trouble::Calm)));
                 return self.again(weather);
+            }
+            Weather::Host(Host::Calm) => {
+                self.host = Host::Calm;
+                return;
+            }
+            Weather::Host(_) => {
+                let refuses = self.rng.chance(30) && self.rules.are_next();
+                self.host = if refuses { Host::Refuses } else { Host::Hangs };
+                self.note("the host of the metadata falls ill", 0, 0);
+                let time = self.rng.time(SECOND, 4 * self.plan.lifetime + MINUTE);
+                self.after(time, Event::Weather(Weather::Host(Host::Calm)));
+            }
+            Weather::FallsBack => self.fall_back(),
+            Weather::SignIn => {
+                let again = !self.story.sign_in_comes;
+                self.sign_in_somewhere();
+                if !again {
+                    return;
+                }
+            }
+            Weather::ShutDown => {
+                let life = self.processes[process].life;
+                self.shut_down(process, life);
             }
             Weather::Store { full: true } => {
                 self.full = true;
@@ -97,7 +141,10 @@ impl Sim {
                 self.after(time, Event::Weather(Weather::Store { full: false }));
                 return self.again(weather);
             }
-            Weather::Store { full: false } => self.full = false,
+            Weather::Store { full: false } => {
+                self.full = false;
+                self.story.well = self.truth;
+            }
             Weather::Process => {
                 let life = self.processes[process].life;
                 if self.rng.chance(50) {
@@ -150,6 +197,11 @@ impl Sim {
         if !self.lives(process, life) {
             return;
         }
+        self.judge_last(process, true);
+        self.end_life(process, at);
+    }
+
+    pub(super) fn end_life(&mut self, process: usize, at: Place) {
         self.note("process {a} dies", process, 0);
         *self.report.deaths.entry(at).or_default() += 1;
         let here = &mut self.processes[process];
@@ -187,6 +239,7 @@ impl Sim {
             return;
         }
         self.note("process {a} goes on", process, 0);
+        self.know_hindered(process);
         for event in std::mem::take(&mut self.processes[process].deferred) {
             self.after(Duration::ZERO, event);
         }
@@ -228,6 +281,8 @@ impl Sim {
         self.season = Season::Quiet;
         self.trouble = Trouble::Calm;
         self.full = false;
+        self.host = Host::Calm;
+        self.story.well = self.truth;
         self.note("all trouble is over", 0, 0);
         for process in 0..self.processes.len() {
             self.go_on(process, self.processes[process].life);
@@ -237,7 +292,12 @@ impl Sim {
             self.after(SECOND, Event::SignIn { process, life });
             self.after(SECOND, Event::Ask { process, life });
         }
-        self.after(QUIET, Event::Weather(Weather::Season));
+        self.after(self.quiet(), Event::Weather(Weather::Season));
+    }
+
+    /// Where tries never end, the longest pause between two of them comes to it.
+    fn quiet(&self) -> Duration {
+        if self.rules.are_next() { QUIET + 2 * (15 * MINUTE + MINUTE) } else { QUIET }
     }
 
     fn judge_recovery(&mut self) {
@@ -246,7 +306,7 @@ impl Sim {
                 let served = self.processes[process].slots.get(slot).and_then(|slot| slot.served);
                 match served {
                     Some(at) => {
-                        let began = self.season_began - QUIET;
+                        let began = self.season_began - self.quiet();
                         self.report.recovery = self.report.recovery.max(at.saturating_sub(began));
                     }
                     None => {
