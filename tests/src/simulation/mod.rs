@@ -12,7 +12,7 @@
 //! 6. After the nth failure in a row a want is not minted for 2^(n-1) s, 60 s at the most, less a jitter of up
 //!    to a half, and never before `Retry-After`, of which an hour is honoured; after a final failure not until
 //!    the credential is replaced. What is due is not minted within a second after the last. One mint makes
-//!    8 requests at the most.
+//!    12 requests at the most.
 //! 7. When all trouble is over, every want is served within 65 minutes (an honoured `Retry-After` and what a
 //!    try takes); from then on nobody fails, but for a lost grant whose access token ends only then, and nobody
 //!    waits for what is refreshed in the background.

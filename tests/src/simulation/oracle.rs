@@ -17,8 +17,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The longest `Retry-After` that is honoured.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
-/// The most requests of one mint: four for the metadata, four for the token.
-const REQUESTS: u32 = 8;
+/// The most requests of one mint: four at each of two addresses for the metadata, four for the token.
+const REQUESTS: u32 = 12;
 
 /// Why a refresh begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
