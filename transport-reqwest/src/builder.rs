@@ -9,13 +9,12 @@ use reqwest::{ClientBuilder, redirect, retry};
 use rustls::ClientConfig;
 
 use crate::Transport;
+use crate::own::{Own, USER_AGENT};
 use crate::tls::{self, Roots};
 use crate::transport::{Clients, Watch};
 
 /// The time to connect, TLS included, unless told.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How requests name their sender, unless told.
-const USER_AGENT: &str = concat!("grantflow-reqwest/", env!("CARGO_PKG_VERSION"));
 
 /// A [`Transport`] to be adjusted.
 ///
@@ -39,6 +38,24 @@ pub struct Builder {
     user_agent: Option<String>,
     watch: Option<Watch>,
     error: Option<Error>,
+}
+
+impl Transport {
+    /// A transport with the defaults: the platform's root certificates, the proxies that the environment
+    /// names (see [`Proxies::from_env`](grantflow::proxy::Proxies::from_env)), 10 s to connect.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`ErrorKind::Config`] if the HTTP client cannot be made of them, or the environment names a proxy that
+    /// cannot be used.
+    pub fn new() -> Result<Self, Error> {
+        Builder::default().build()
+    }
+
+    /// A transport to be adjusted.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
 }
 
 impl Default for Builder {
@@ -174,36 +191,6 @@ impl Builder {
 
     fn fail(&mut self, error: Error) {
         self.error.get_or_insert(error);
-    }
-}
-
-/// What is this crate's own in each client, be it one of a transport's or one for a caller's requests.
-pub(crate) struct Own {
-    tls: ClientConfig,
-    pub(crate) proxies: Proxies,
-    user_agent: Option<String>,
-    connect_timeout: Duration,
-}
-
-impl Own {
-    /// The proxies, as reqwest asks for them.
-    fn proxy(&self) -> reqwest::Proxy {
-        let proxies = self.proxies.clone();
-        reqwest::Proxy::custom(move |url| {
-            let target = url.as_str().parse().ok()?;
-            proxies.of(&target).map(|proxy| proxy.url().expose().to_owned())
-        })
-    }
-
-    /// A client for requests of a caller's own, to be adjusted.
-    pub(crate) fn client(&self) -> ClientBuilder {
-        ClientBuilder::new()
-            .user_agent(self.user_agent.as_deref().unwrap_or(USER_AGENT))
-            .connect_timeout(self.connect_timeout)
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .proxy(self.proxy())
-            .tls_backend_preconfigured(self.tls.clone())
     }
 }
 

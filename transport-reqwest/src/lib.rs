@@ -61,6 +61,8 @@ mod google;
 mod http;
 #[cfg(feature = "manager")]
 mod manager;
+mod own;
+mod run;
 mod runtime;
 mod sign_in;
 #[cfg(all(feature = "manager", feature = "store"))]

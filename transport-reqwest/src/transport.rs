@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use grantflow::machine::{Os, Platform};
-use grantflow::{Cx, Error, ErrorKind, Event, Machine, Now, Timestamp};
+use grantflow::{Cx, Error, ErrorKind, Event, Now, Timestamp};
 use tokio::time::Instant;
 
-use crate::builder::Own;
-use crate::{Builder, driver, runtime};
+use crate::own::Own;
 
 /// Carries out what machines ask for, on `reqwest` and `tokio`. Cheap to clone; make one and share it.
 ///
@@ -39,22 +38,6 @@ pub(crate) struct Clients {
 }
 
 impl Transport {
-    /// A transport with the defaults: the platform's root certificates, the proxies that the environment
-    /// names (see [`Proxies::from_env`](grantflow::proxy::Proxies::from_env)), 10 s to connect.
-    ///
-    /// # Errors
-    ///
-    /// Of kind [`ErrorKind::Config`] if the HTTP client cannot be made of them, or the environment names a proxy that
-    /// cannot be used.
-    pub fn new() -> Result<Self, Error> {
-        Builder::default().build()
-    }
-
-    /// A transport to be adjusted.
-    pub fn builder() -> Builder {
-        Builder::default()
-    }
-
     pub(crate) fn with(clients: Clients, own: Own, named: bool, watch: Option<Watch>) -> Self {
         let inner = Arc::new(Inner { clients, own, named, watch, origin: Instant::now() });
         Self(
@@ -62,23 +45,6 @@ impl Transport {
             #[cfg(feature = "store")]
             None,
         )
-    }
-
-    /// Runs a machine to its end. The future is `Send` if the machine is. It may be dropped at any moment:
-    /// that closes the connection of a call under way, and nothing is left behind.
-    ///
-    /// # Errors
-    ///
-    /// Those of the machine, and of kind [`ErrorKind::Misuse`] if there is no tokio runtime, or if it lacks the time
-    /// or the I/O that the machine needs.
-    pub async fn run<M: Machine>(&self, machine: M) -> Result<M::Output, Error> {
-        let run = runtime::within(driver::drive(self, machine));
-        #[cfg(feature = "tracing")]
-        let run = tracing::Instrument::instrument(
-            run,
-            tracing::debug_span!("grantflow", machine = std::any::type_name::<M>()),
-        );
-        run.await
     }
 
     /// This transport, bound to a store: machines that work on grants in one can be run on it, and what a
@@ -96,20 +62,6 @@ impl Transport {
     pub fn with_async_store(&self, store: impl grantflow_store::AsyncStore + 'static) -> Self {
         let wait = |work: grantflow_store::Work<'_>| tokio::runtime::Handle::current().block_on(work);
         self.with_store(Arc::new(grantflow_store::Awaited::new(store, wait)))
-    }
-
-    /// Runs a machine to its end, with a store: [`with_store`](Self::with_store) and [`run`](Self::run).
-    ///
-    /// # Errors
-    ///
-    /// Those of the machine.
-    #[cfg(feature = "store")]
-    pub async fn run_with<M: Machine>(
-        &self,
-        store: &Arc<dyn grantflow_store::Store>,
-        machine: M,
-    ) -> Result<M::Output, Error> {
-        self.with_store(store.clone()).run(machine).await
     }
 
     #[cfg(feature = "store")]

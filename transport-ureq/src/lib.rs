@@ -66,6 +66,7 @@ mod google;
 mod limit;
 #[cfg(feature = "manager")]
 mod manager;
+mod run;
 mod sign_in;
 #[cfg(all(feature = "manager", feature = "store"))]
 mod stored;

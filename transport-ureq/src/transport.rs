@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use grantflow::machine::{FailureKind, Os, Platform};
 use grantflow::proxy::{Proxies, Proxy};
-use grantflow::{Cx, Error, ErrorKind, Event, Failure, Machine, Now, Timestamp};
+use grantflow::{Cx, Error, ErrorKind, Event, Failure, Now, Timestamp};
 use http::HeaderValue;
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
@@ -14,8 +14,6 @@ use rustls::pki_types::pem::PemObject as _;
 use ureq::Agent;
 use ureq::config::{AutoHeaderValue, Config};
 
-use crate::Limit;
-use crate::driver::drive;
 use crate::limit::LONGEST;
 use crate::tls::Roots;
 
@@ -65,44 +63,11 @@ impl Transport {
         Builder::default()
     }
 
-    /// Drives a machine to its end.
-    ///
-    /// # Errors
-    ///
-    /// Those of the machine; nothing else ends it.
-    pub fn run<M: Machine>(&self, machine: M) -> Result<M::Output, Error> {
-        drive(self, machine, &Limit::new())
-    }
-
-    /// Drives a machine to its end, but no longer than the limit allows.
-    ///
-    /// # Errors
-    ///
-    /// Those of the machine, and of kind [`ErrorKind::Timeout`] or [`ErrorKind::Cancelled`]. A request
-    /// under way at that moment may have reached its server.
-    pub fn run_until<M: Machine>(&self, machine: M, limit: &Limit) -> Result<M::Output, Error> {
-        drive(self, machine, limit)
-    }
-
     /// This transport, bound to a store: machines that work on grants in one can be run on it, and what a
     /// `TokenManager` on it mints. The leases of a run are given back however it ends.
     #[cfg(feature = "store")]
     pub fn with_store(&self, store: Arc<dyn grantflow_store::Store>) -> Self {
         Self(self.0.clone(), Some(store))
-    }
-
-    /// Drives a machine to its end, with a store: [`with_store`](Self::with_store) and [`run`](Self::run).
-    ///
-    /// # Errors
-    ///
-    /// Those of the machine.
-    #[cfg(feature = "store")]
-    pub fn run_with<M: Machine>(
-        &self,
-        store: &Arc<dyn grantflow_store::Store>,
-        machine: M,
-    ) -> Result<M::Output, Error> {
-        self.with_store(store.clone()).run(machine)
     }
 
     #[cfg(feature = "store")]

@@ -3,7 +3,7 @@
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 
-use super::{Der, Form, failed, refused};
+use super::key::{Der, Form, failed, refused};
 use crate::{Cx, Error};
 
 pub(super) struct Key(RsaKeyPair);

@@ -11,6 +11,7 @@
 
 #[cfg(feature = "aws-lc-rs")]
 mod aws_lc_rs;
+mod key;
 mod pem;
 #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
 mod ring;
@@ -89,18 +90,6 @@ pub struct SigningKey {
     key_id: Option<Arc<str>>,
 }
 
-/// The bytes of a private key and the form they are in.
-struct Der {
-    bytes: zeroize::Zeroizing<Vec<u8>>,
-    form: Form,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    Pkcs8,
-    Pkcs1,
-}
-
 impl SigningKey {
     /// An RSA key for RS256 from PEM, in PKCS#8 or PKCS#1. Line ends that some shell turned into the two
     /// characters `\n` are understood.
@@ -151,15 +140,4 @@ impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SigningKey").field("key_id", &self.key_id).finish_non_exhaustive()
     }
-}
-
-/// The error of a key that a library does not take. Its own words are no secret, and mostly of no help.
-#[cfg(any(feature = "ring", feature = "aws-lc-rs", feature = "rsa"))]
-fn refused(why: impl fmt::Display) -> Error {
-    Error::config(format!("the private key is not an RSA key of at least 2048 bits that can be used: {why}"))
-}
-
-#[cfg(any(feature = "ring", feature = "aws-lc-rs", feature = "rsa"))]
-fn failed() -> Error {
-    Error::new(ErrorKind::Config, "signing with the private key failed")
 }

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::{Der, Form};
+use super::key::{Der, Form};
 use crate::Error;
 
 /// The longest PEM text of a key.

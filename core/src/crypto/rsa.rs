@@ -7,7 +7,7 @@ use rsa::traits::PublicKeyParts as _;
 use rsa::{Pkcs1v15Sign, RsaPrivateKey};
 use sha2::{Digest, Sha256};
 
-use super::{Der, Form, failed, refused};
+use super::key::{Der, Form, failed, refused};
 use crate::{Cx, Error};
 
 pub(super) struct Key(RsaPrivateKey);

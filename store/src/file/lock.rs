@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use grantflow::Failure;
 use grantflow::machine::FailureKind;
 
+use super::failed::failed;
 use super::private;
 use crate::memory::Leases;
 
@@ -49,7 +50,7 @@ fn locked(path: &Path, file: File, tried: Result<(), TryLockError>) -> Result<Op
                 "files cannot be locked here ({error}): choose another directory, or FileStore::without_locks if \
                  only one process uses it"
             );
-            Err(private::failed(path, why))
+            Err(failed(path, why))
         }
     }
 }

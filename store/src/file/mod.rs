@@ -1,5 +1,6 @@
 //! Grants kept in files.
 
+mod failed;
 mod lock;
 #[cfg(not(unix))]
 mod other;
@@ -16,6 +17,7 @@ use grantflow::machine::{FailureKind, Os, Platform};
 use grantflow::store::{MAX_RECORD, RecordKey, Stored};
 use grantflow::{Error, ErrorKind, Failure};
 
+use self::failed::failed;
 use self::lock::{Locks, lock_soon};
 use crate::memory::Leases;
 use crate::{Lease, Store};
@@ -83,7 +85,7 @@ impl FileStore {
     fn read(&self, key: &RecordKey) -> Result<Option<Stored>, Failure> {
         let path = self.path(key, "grant");
         let Some(bytes) = private::read(&path, MAX_RECORD)? else { return Ok(None) };
-        Stored::from_bytes(&bytes).map(Some).map_err(|error| private::failed(&path, error.to_string()))
+        Stored::from_bytes(&bytes).map(Some).map_err(|error| failed(&path, error.to_string()))
     }
 
     /// Changes a record if it has this version, while nobody else can.

@@ -6,8 +6,9 @@ use std::io::{self, ErrorKind::NotFound, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use grantflow::Failure;
-use grantflow::machine::FailureKind;
 use zeroize::Zeroizing;
+
+use super::failed::failed;
 
 #[cfg(not(unix))]
 use super::other as system;
@@ -35,11 +36,6 @@ pub fn write_private(path: impl AsRef<Path>, content: &[u8]) -> Result<(), Failu
         Ok(found) if !found.is_file() => Err(failed(path, "this is no regular file; it was not replaced")),
         _ => replace(path, &beside(path), content),
     }
-}
-
-/// A failure of a store, at this path.
-pub(super) fn failed(path: &Path, why: impl std::fmt::Display) -> Failure {
-    Failure::not_sent(FailureKind::Store, format!("{}: {why}", path.display()))
 }
 
 /// Makes the directory if it is not there, and checks it.

@@ -9,7 +9,7 @@ use grantflow::Failure;
 use rustix::fs::OFlags;
 use rustix::process::{getegid, geteuid};
 
-use super::private::failed;
+use super::failed::failed;
 
 /// Others may not replace what is not theirs in such a directory.
 const STICKY: u32 = 0o1000;

@@ -19,6 +19,25 @@ pub struct ManagerBuilder {
     on_change: Option<Callback>,
 }
 
+impl TokenManager {
+    /// A manager with the defaults. Nothing is asked of any server before the first token is.
+    pub fn new(transport: &Transport, source: impl TokenSource + 'static, want: Want) -> Self {
+        Self::builder(transport).build(source, want)
+    }
+
+    /// A manager, or a pool, to be adjusted.
+    pub fn builder(transport: &Transport) -> ManagerBuilder {
+        ManagerBuilder::new(transport)
+    }
+}
+
+impl TokenPool {
+    /// A pool with the defaults, without bounds.
+    pub fn new(transport: &Transport) -> Self {
+        ManagerBuilder::new(transport).build_pool()
+    }
+}
+
 impl ManagerBuilder {
     pub(super) fn new(transport: &Transport) -> Self {
         let options = Options { margin: None, background: true, max_wants: None };

@@ -31,7 +31,6 @@ pub use change::{Change, Changes, Status};
 pub use pool::TokenPool;
 pub use token_ref::TokenRef;
 
-use crate::Transport;
 use hub::{Handle, Hub};
 use slot::{Ended, Slot};
 use token_ref::Fetch;
@@ -79,16 +78,6 @@ pub struct TokenManager {
 }
 
 impl TokenManager {
-    /// A manager with the defaults. Nothing is asked of any server before the first token is.
-    pub fn new(transport: &Transport, source: impl TokenSource + 'static, want: Want) -> Self {
-        Self::builder(transport).build(source, want)
-    }
-
-    /// A manager, or a pool, to be adjusted.
-    pub fn builder(transport: &Transport) -> ManagerBuilder {
-        ManagerBuilder::new(transport)
-    }
-
     fn alone(hub: Hub, source: Arc<dyn TokenSource>, want: Want) -> Self {
         let hub = Arc::new(hub);
         let slot = hub.begin(source, want);

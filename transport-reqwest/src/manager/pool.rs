@@ -7,8 +7,7 @@ use grantflow::Error;
 use grantflow::source::{GrantState, TokenSource, Want};
 
 use super::hub::{Handle, Hub};
-use super::{Changes, ManagerBuilder, TokenManager, TokenRef};
-use crate::Transport;
+use super::{Changes, TokenManager, TokenRef};
 
 /// Holds tokens of many credentials, which go by name, and of any want. No two wants share a token, and
 /// wants of one credential take turns where that is needed. Otherwise each is what a [`TokenManager`] is,
@@ -34,11 +33,6 @@ use crate::Transport;
 pub struct TokenPool(Arc<Handle>);
 
 impl TokenPool {
-    /// A pool with the defaults, without bounds.
-    pub fn new(transport: &Transport) -> Self {
-        ManagerBuilder::new(transport).build_pool()
-    }
-
     pub(super) fn of(hub: Hub) -> Self {
         Self(Arc::new(Handle(Arc::new(hub))))
     }

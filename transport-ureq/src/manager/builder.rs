@@ -20,6 +20,25 @@ pub struct ManagerBuilder {
     max_wants: Option<usize>,
 }
 
+impl TokenManager {
+    /// A manager with the defaults. Nothing is fetched yet, and no thread started.
+    pub fn new(transport: &Transport, source: impl TokenSource + 'static, want: Want) -> Self {
+        Self::builder(transport).build(source, want)
+    }
+
+    /// A manager, or a pool, to be configured.
+    pub fn builder(transport: &Transport) -> ManagerBuilder {
+        ManagerBuilder::new(transport)
+    }
+}
+
+impl TokenPool {
+    /// A pool with the defaults, without credentials yet.
+    pub fn new(transport: &Transport) -> Self {
+        TokenManager::builder(transport).build_pool()
+    }
+}
+
 impl ManagerBuilder {
     pub(crate) fn new(transport: &Transport) -> Self {
         Self { transport: transport.clone(), settings: Settings::default(), max_wants: None }

@@ -4,10 +4,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::flight::Credential;
-use super::pool::Wants;
 use super::shared::Shared;
 use super::slot::{Closed, Slot};
 use super::sync::lock;
+use super::wants::Wants;
 
 /// How long leaving waits for a refresh whose new refresh token would be lost.
 const LONGEST_GOODBYE: Duration = Duration::from_secs(5);

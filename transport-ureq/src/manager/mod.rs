@@ -16,6 +16,7 @@ mod slot;
 mod sync;
 mod token_manager;
 mod token_ref;
+mod wants;
 mod worker;
 
 pub use builder::ManagerBuilder;

@@ -8,12 +8,10 @@ use grantflow::source::{GrantState, TokenSource, Want};
 use grantflow::{Error, Secret, Timestamp};
 use http::{HeaderMap, HeaderValue, Request};
 
-use super::builder::ManagerBuilder;
 use super::handle::{Handle, Holds};
 use super::shared::{Changes, Shared};
 use super::slot::Slot;
 use super::token_ref::TokenRef;
-use crate::Transport;
 
 /// Holds a token and gets the next one in time, for any number of threads. Clones are handles of one and the
 /// same.
@@ -33,7 +31,7 @@ use crate::Transport;
 ///
 /// - Without a token, the first who asks fetches one on its own thread, and all others wait for it.
 /// - A token that is due is still handed out at once, while the next is fetched in the background: see
-///   [`ManagerBuilder::background_refresh`].
+///   [`ManagerBuilder::background_refresh`](super::ManagerBuilder::background_refresh).
 /// - A refresh that fails never replaces a token that is valid. When there is none, its error is everyone's,
 ///   at once, until it is time to try again.
 /// - After a failure for good (`invalid_grant`) nothing is tried until the credential is
@@ -62,16 +60,6 @@ pub struct Status {
 }
 
 impl TokenManager {
-    /// A manager with the defaults. Nothing is fetched yet, and no thread started.
-    pub fn new(transport: &Transport, source: impl TokenSource + 'static, want: Want) -> Self {
-        Self::builder(transport).build(source, want)
-    }
-
-    /// A manager, or a pool, to be configured.
-    pub fn builder(transport: &Transport) -> ManagerBuilder {
-        ManagerBuilder::new(transport)
-    }
-
     pub(crate) fn alone(shared: Arc<Shared>, slot: Arc<Slot>) -> Self {
         let handle = Arc::new(Handle { shared, holds: Holds::One(slot.clone()) });
         Self { slot, handle }
