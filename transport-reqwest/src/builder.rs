@@ -6,7 +6,6 @@ use std::time::Duration;
 use grantflow::proxy::{Proxies, Proxy};
 use grantflow::{Error, ErrorKind, Event};
 use reqwest::{ClientBuilder, redirect, retry};
-use rustls::ClientConfig;
 
 use crate::Transport;
 use crate::own::{Own, USER_AGENT};

@@ -32,7 +32,7 @@ impl Own {
         ClientBuilder::new()
             .user_agent(self.user_agent.as_deref().unwrap_or(USER_AGENT))
             .connect_timeout(self.connect_timeout)
-            .redirect(redirect::Policy::none())
+            .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .proxy(self.proxy())
             .tls_backend_preconfigured(self.tls.clone())

@@ -22,7 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::machine::Machine;
-use crate::{Cx, Error, ErrorKind};
+use crate::{Cx, Error};
 
 #[cfg(feature = "aws-lc-rs")]
 use self::aws_lc_rs::Key;
@@ -96,7 +96,7 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] if it is no such key, or of less than 2048 bits, or this was built without a
+    /// [`Config`](crate::ErrorKind::Config) if it is no such key, or of less than 2048 bits, or this was built without a
     /// library for signatures.
     pub fn rs256_from_pem(pem: &str) -> Result<Self, Error> {
         let der = pem::decode(pem)?;
@@ -131,7 +131,7 @@ impl Signer for SigningKey {
         #[cfg(not(any(feature = "ring", feature = "aws-lc-rs", feature = "rsa")))]
         {
             let _ = (message, cx);
-            Signing::Done(Err(Error::new(ErrorKind::Misuse, "there is no key without a library for signatures")))
+            Signing::Done(Err(Error::new(crate::ErrorKind::Misuse, "there is no key without a library for signatures")))
         }
     }
 }

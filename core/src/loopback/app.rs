@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use url::Url;
 
-#[cfg(doc)]
-use super::Receiver;
 use super::redirect::{Host, Redirect};
 use super::{is_loopback, openable};
 use crate::google::{ClientKind, ClientSecrets};
@@ -387,7 +385,7 @@ impl InstalledApp {
         self.browser.as_deref()
     }
 
-    /// For adapters: whether to read lines to [paste](Receiver::paste).
+    /// For adapters: whether to read lines to [paste](super::Receiver::paste).
     pub fn takes_paste(&self) -> bool {
         self.paste
     }

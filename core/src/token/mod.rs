@@ -3,6 +3,7 @@
 mod answer;
 mod deviation;
 mod parse;
+mod rotation;
 mod scopes;
 
 use std::fmt;
@@ -10,10 +11,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderValue;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use deviation::{Deviation, Deviations};
+pub use rotation::Rotation;
 pub use scopes::Scopes;
 
 pub(crate) use answer::{Answer, Known, Scalar, invalid};

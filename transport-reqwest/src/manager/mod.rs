@@ -35,6 +35,8 @@ use hub::{Handle, Hub};
 use slot::{Ended, Slot};
 use token_ref::Fetch;
 
+use crate::Transport;
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
