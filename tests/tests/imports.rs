@@ -17,7 +17,12 @@ const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[
     ("core", "client", "client/assertion", "a way to authenticate holds the key of its assertions"),
     ("core", "exchange/request", "exchange/prepare", "a request holds the makers of its parts, which see the request"),
     ("core", "server", "server/endpoints", "metadata holds its endpoints, which are read as all of its members are"),
-    ("core", "source", "store/shared", "the state of a credential holds what a process remembers of a stored grant"),
+    (
+        "core",
+        "source/state",
+        "source/change",
+        "a state takes changes over by their lineage, and a change holds a state",
+    ),
     ("core", "store/refresh", "store/shared", "a refresh works on what the shared grant is made of, and is made by it"),
     ("transport-ureq", "manager/slot", "manager/flight", "a slot begins flights, which end in their slot"),
     ("transport-ureq", "manager/shared", "manager/flight", "what all managers share hands tasks to its worker"),
