@@ -233,7 +233,8 @@ impl Sim {
         let again = life.refused.contains(token) || (life.refused_early.contains(token) && valid);
         let last = self.story.sent.insert(token.to_owned(), truth);
         let pause = last.map_or(Duration::MAX, |last| truth.saturating_sub(last));
-        let strict = !self.plan.clocks && seen.stopped.is_zero();
+        // With what was saved last the store loses intents too.
+        let strict = !self.plan.clocks && seen.stopped.is_zero() && self.story.fell_back.is_none();
         self.rule(Rule::RefusedOnce, !again, || format!("run {id} sends {token}, which was refused to its process"));
         self.rule(Rule::LeaseClock, lease.is_none_or(|end| truth < end), || {
             format!("run {id} sends {token} when its lease has ended")
