@@ -87,9 +87,9 @@ impl Examples {
             command.args(["--no-browser", "--store"]).arg(&store);
             command
         };
-        let mut first = login().stdout(Stdio::piped()).spawn().expect("a program");
+        let mut first = login().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("a program");
         let mut opened = 0;
-        for line in BufReader::new(first.stdout.take().expect("its output")).lines().map_while(Result::ok) {
+        for line in BufReader::new(first.stderr.take().expect("its output")).lines().map_while(Result::ok) {
             if line.starts_with(&format!("{}/authorize?", front.issuer())) {
                 opened += 1;
                 assert_eq!(person::visit(line.trim()).expect("an answer").status, 200);

@@ -183,7 +183,7 @@ pub fn loopback_request(data: &[u8]) {
         let mut receiver = app();
         let page = match receiver.hear(&bytes[..end], NOW) {
             Heard::More => {
-                assert!(end < 16 * 1024, "it reads on for ever");
+                assert!(end < 64 * 1024, "it reads on for ever");
                 assert!(!over, "what was judged is not open again");
                 continue;
             }

@@ -185,6 +185,7 @@ impl Waiting<'_> {
         // Nothing comes from one that was opened.
         let Ok(error) = failure else { return Ok(()) };
         if self.terminal.is_none() {
+            print(&format!("No browser could be opened: {error}."));
             self.terminal = Terminal::open(receiver.redirect_uri());
             match self.terminal {
                 Some(_) if self.app.is_silent() => print_url(receiver),
@@ -202,7 +203,7 @@ impl Waiting<'_> {
         while let Some(line) = self.terminal.as_mut().and_then(Terminal::line) {
             match receiver.paste(&line, self.transport.now().wall) {
                 Ok(()) => return true,
-                Err(_) => print("This is not the address that this sign-in ended at. Paste the whole address:"),
+                Err(error) => print(&Receiver::paste_again(&line, &error)),
             }
         }
         false

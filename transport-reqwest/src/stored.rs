@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use grantflow::source::Want;
 use grantflow::store::{LoadGrant, RecordKey, SaveGrant, SavedGrant, SharedGrant, SignOut};
 use grantflow::{Advice, Error, ErrorKind, Failure, InstalledApp, Secret};
 use grantflow_store::{Lease, Store};
 
+use crate::terminal::print;
 use crate::{TokenManager, Transport, runtime};
 
 /// How long between two looks at what another process does.
@@ -99,7 +99,7 @@ impl Transport {
             return Ok(tokens);
         }
         let token = self.sign_in(app).await?;
-        self.run(SaveGrant::new(key.clone(), Want::default(), &token)).await?;
+        self.run(SaveGrant::new(key.clone(), app.want(), &token)).await?;
         let tokens = self.shared(app, key);
         tokens.start().await?;
         Ok(tokens)
@@ -128,7 +128,7 @@ impl Transport {
         if self.store().is_none() {
             return Err(no_store());
         }
-        let saved = self.run(LoadGrant::new(key.clone(), Want::default())).await?;
+        let saved = self.run(LoadGrant::new(key.clone(), app.want())).await?;
         let Some(SavedGrant { refresh_token, scopes, .. }) = saved else { return Ok(None) };
         if !app.is_covered_by(&scopes) || refused.as_ref().is_some_and(|it| it.matches(refresh_token.expose())) {
             return Ok(None);
@@ -145,12 +145,12 @@ impl Transport {
     }
 
     fn shared(&self, app: &InstalledApp, key: RecordKey) -> TokenManager {
-        TokenManager::new(self, SharedGrant::new(key, app.server(), app.client()), Want::default())
+        TokenManager::new(self, SharedGrant::new(key, app.server(), app.client()), app.want())
     }
 
     /// Waits until nobody else works on the key, at most this long.
     async fn lease(&self, key: &RecordKey, patience: Duration) -> Result<Lease, Error> {
-        let begin = Instant::now();
+        let (begin, mut told) = (Instant::now(), false);
         loop {
             let key = key.clone();
             if let Some(lease) = self.on_store(move |store| store.try_lease(&key, LEASE)).await? {
@@ -159,6 +159,9 @@ impl Transport {
             if begin.elapsed() >= patience {
                 let message = "another program works on this grant and does not end";
                 return Err(Error::new(ErrorKind::Timeout, message));
+            }
+            if !std::mem::replace(&mut told, true) {
+                print("Another program is signing in for the same account. Waiting for it to end.");
             }
             tokio::time::sleep(PAUSE).await;
         }

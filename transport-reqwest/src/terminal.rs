@@ -9,7 +9,8 @@ const MAX_LINE: usize = 64 * 1024;
 
 /// Prints a line for the person, if there is still somewhere to print to.
 pub(crate) fn print(text: &str) {
-    let mut out = io::stdout().lock();
+    // The standard output is the program's.
+    let mut out = io::stderr().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 

@@ -128,6 +128,7 @@ impl<'a> Waiting<'a> {
             && self.terminal.is_none()
         {
             // It may still be opened by hand, if there is anyone to do so.
+            print(&format!("No browser could be opened: {error}."));
             self.ask();
             if self.terminal.is_none() && self.app.is_silent() {
                 return Err(loopback("no browser can be opened, and there is no terminal", error));
@@ -136,7 +137,7 @@ impl<'a> Waiting<'a> {
         while let Some(line) = self.terminal.as_mut().and_then(Terminal::line) {
             match self.receiver.paste(&line, now.wall) {
                 Ok(()) => return Ok(true),
-                Err(_) => print("This is not the address that this sign-in ended at. Paste the whole address:"),
+                Err(error) => print(&Receiver::paste_again(&line, &error)),
             }
         }
         Ok(self.open.serve(&mut self.receiver, now, perform))
@@ -148,8 +149,9 @@ fn loopback(message: &'static str, source: io::Error) -> Error {
 }
 
 /// Prints a line for the person, if there is still somewhere to print to.
-fn print(text: &str) {
-    let mut out = io::stdout().lock();
+pub(crate) fn print(text: &str) {
+    // The standard output is the program's.
+    let mut out = io::stderr().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use grantflow::source::Want;
 use grantflow::store::{LoadGrant, RecordKey, SaveGrant, SavedGrant, SharedGrant, SignOut};
 use grantflow::{Advice, Error, ErrorKind, InstalledApp, Secret};
 use grantflow_store::{Lease, Store};
 
 use crate::limit::LONGEST;
+use crate::sign_in::print;
 use crate::{Limit, TokenManager, Transport};
 
 /// How long between two looks at what another process does.
@@ -90,7 +90,7 @@ impl Transport {
             return Ok(tokens);
         }
         let token = self.sign_in_until(app, limit)?;
-        self.run(SaveGrant::new(key.clone(), Want::default(), &token))?;
+        self.run(SaveGrant::new(key.clone(), app.want(), &token))?;
         drop(lease);
         let tokens = self.shared(app, key);
         tokens.start()?;
@@ -115,7 +115,7 @@ impl Transport {
         key: &RecordKey,
         refused: &mut Option<Secret>,
     ) -> Result<Option<TokenManager>, Error> {
-        let saved = self.run(LoadGrant::new(key.clone(), Want::default()))?;
+        let saved = self.run(LoadGrant::new(key.clone(), app.want()))?;
         let Some(SavedGrant { refresh_token, scopes, .. }) = saved else { return Ok(None) };
         if !app.is_covered_by(&scopes) || refused.as_ref().is_some_and(|it| it.matches(refresh_token.expose())) {
             return Ok(None);
@@ -132,13 +132,14 @@ impl Transport {
     }
 
     fn shared(&self, app: &InstalledApp, key: RecordKey) -> TokenManager {
-        TokenManager::new(self, SharedGrant::new(key, app.server(), app.client()), Want::default())
+        TokenManager::new(self, SharedGrant::new(key, app.server(), app.client()), app.want())
     }
 }
 
 /// Waits until nobody else works on the key, at most this long.
 fn lease(store: &dyn Store, key: &RecordKey, patience: Duration, limit: &Limit) -> Result<Lease, Error> {
     let end = Instant::now() + patience.min(LONGEST);
+    let mut told = false;
     loop {
         if let Some(lease) = store.try_lease(key, LEASE)? {
             return Ok(lease);
@@ -148,6 +149,9 @@ fn lease(store: &dyn Store, key: &RecordKey, patience: Duration, limit: &Limit) 
         }
         if Instant::now() >= end {
             return Err(Error::new(ErrorKind::Timeout, "another program works on this grant and does not end"));
+        }
+        if !std::mem::replace(&mut told, true) {
+            print("Another program is signing in for the same account. Waiting for it to end.");
         }
         limit.sleep(PAUSE);
     }

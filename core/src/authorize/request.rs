@@ -152,6 +152,10 @@ impl AuthorizationRequest {
             ("resource", _) => self.resources.clear(),
             ("max_age", _) if value.is_empty() => self.max_age = None,
             ("max_age", Ok(seconds)) => return self.max_age(Duration::from_secs(seconds)),
+            // What comes in a fragment never reaches the redirect URI, and other modes cannot be read.
+            ("response_mode", _) if !matches!(value, "" | "query" | "form_post") => {
+                return self.fail("a response_mode other than query and form_post cannot be received");
+            }
             ("max_age", Err(_)) => return self.fail("max_age is no whole number of seconds"),
             _ => {}
         }

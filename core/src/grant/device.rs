@@ -91,6 +91,15 @@ impl DeviceAuthorization {
         self
     }
 
+    /// Names what the token is for, by its address; may be called several times (RFC 8707).
+    pub fn resource(mut self, resource: &str) -> Self {
+        self.request = match super::check_resource(resource) {
+            Ok(()) => self.request.param("resource", resource),
+            Err(error) => self.request.fail(error),
+        };
+        self
+    }
+
     /// How long the person may take at the most; as long as the code lives, up to a day, unless told.
     pub fn lifetime(mut self, time: Duration) -> Self {
         self.lifetime = time;
@@ -266,7 +275,7 @@ impl DeviceCode {
             server: server.clone(),
             client: client.clone(),
             code: self,
-            audience: None,
+            parameters: Vec::new(),
             failures: 0,
             stage: Stage::Begin,
         })
@@ -309,11 +318,40 @@ pub struct DevicePolling {
     code: DeviceCode,
     server: ServerMetadata,
     client: Client,
-    audience: Option<String>,
+    /// What each question says besides.
+    parameters: Vec<Parameter>,
     interval: Duration,
     /// Failures of the network, one after another.
     failures: u32,
     stage: Stage,
+}
+
+/// A parameter of a question that a caller asked for.
+enum Parameter {
+    Audience(String),
+    Resource(String),
+    Extra(String, String),
+}
+
+/// Shows no value.
+impl fmt::Debug for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Audience(_) => "audience",
+            Self::Resource(_) => "resource",
+            Self::Extra(name, _) => name,
+        })
+    }
+}
+
+impl TokenRequest {
+    fn with_all(self, parameters: &[Parameter]) -> Self {
+        parameters.iter().fold(self, |request, parameter| match parameter {
+            Parameter::Audience(audience) => request.audience(audience),
+            Parameter::Resource(resource) => request.resource(resource),
+            Parameter::Extra(name, value) => request.extra(name, value),
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -365,7 +403,19 @@ impl Machine for DevicePolling {
 impl DevicePolling {
     /// Names what the token is for, by the name that the server gives it.
     pub fn audience(mut self, audience: &str) -> Self {
-        self.audience = Some(audience.to_owned());
+        self.parameters.push(Parameter::Audience(audience.to_owned()));
+        self
+    }
+
+    /// Names what the token is for, by its address; may be called several times (RFC 8707, section 2.2).
+    pub fn resource(mut self, resource: &str) -> Self {
+        self.parameters.push(Parameter::Resource(resource.to_owned()));
+        self
+    }
+
+    /// Adds a parameter of the server's own to each question.
+    pub fn extra(mut self, name: &str, value: &str) -> Self {
+        self.parameters.push(Parameter::Extra(name.to_owned(), value.to_owned()));
         self
     }
 
@@ -391,7 +441,7 @@ impl DevicePolling {
         let mut request = TokenRequest::new(doing, GRANT_TYPE, &self.server, &self.client)?
             .secret("device_code", &self.code.device_code)
             .granted(self.code.scopes.clone())
-            .audience(self.audience.as_deref().unwrap_or_default());
+            .with_all(&self.parameters);
         if self.code.scopes.contains("openid") {
             let occasion = Occasion::SignIn { nonce: None, max_age: None };
             request.asked.id_token = Some(Expected::new(&self.server, &self.client, occasion));

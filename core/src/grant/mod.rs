@@ -90,7 +90,7 @@ impl TokenRequest {
         let scopes = want.scopes();
         let request = if scopes.is_empty() { self } else { self.scopes(scopes) };
         let request = want.wanted_audience().into_iter().fold(request, Self::audience);
-        want.wanted_resource().into_iter().fold(request, Self::resource)
+        want.wanted_resources().fold(request, Self::resource)
     }
 
     /// Adds a parameter of the server's own. Those that grants and client authentications set cannot

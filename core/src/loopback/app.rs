@@ -10,6 +10,7 @@ use url::Url;
 use super::redirect::{Host, Redirect};
 use super::{is_loopback, openable};
 use crate::google::{ClientKind, ClientSecrets};
+use crate::source::Want;
 use crate::store::RecordKey;
 use crate::{
     AuthorizationRequest, Client, DeviceAuthorization, DeviceCode, DevicePolling, Error, Scopes, ServerMetadata,
@@ -45,12 +46,15 @@ pub struct InstalledApp {
     bind: Option<IpAddr>,
     /// `None` for the usual one, an empty one for none.
     prompt_message: Option<String>,
+    pub(super) success_heading: String,
     pub(super) success_message: String,
     open_browser: bool,
     browser: Option<String>,
     paste: bool,
     timeout: Duration,
+    resources: Vec<String>,
     pub(super) token_audience: Option<String>,
+    pub(super) token_extras: Vec<(String, String)>,
     show: Option<Show<str>>,
     device: bool,
     show_code: Option<Show<DeviceCode>>,
@@ -70,12 +74,15 @@ impl InstalledApp {
             redirect: Redirect::default(),
             bind: None,
             prompt_message: None,
+            success_heading: "Sign-in received".into(),
             success_message: "You may close this window and go back to the application.".into(),
             open_browser: true,
             browser: None,
             paste: false,
             timeout: Duration::from_secs(600),
+            resources: Vec::new(),
             token_audience: None,
+            token_extras: Vec::new(),
             show: None,
             device: false,
             show_code: None,
@@ -97,6 +104,9 @@ impl InstalledApp {
             Some(uri) => app.redirect_uri(uri),
             None => app,
         };
+        if app.redirect.registered.is_some() && app.redirect.port == 0 {
+            app.redirect.port = 80;
+        }
         app.redirect.fixed = true;
         app
     }
@@ -113,7 +123,8 @@ impl InstalledApp {
     }
 
     /// Takes host, port and path from a redirect URI as it is registered, for clients whose redirect
-    /// URIs are compared character by character: http, on a loopback host.
+    /// URIs are compared character by character: http, on a loopback host. One without a port gets any free one, as
+    /// servers must allow (RFC 8252, section 7.3); port 80 is named as `:80`.
     pub fn redirect_uri(mut self, uri: &str) -> Self {
         let url = Url::parse(uri).ok().filter(|url| openable(uri).is_ok() && url.scheme() == "http");
         let host = url.as_ref().and_then(Url::host_str).and_then(Host::parse);
@@ -121,7 +132,9 @@ impl InstalledApp {
             return self.fail(format!("the redirect URI {}: not http on loopback", crate::error::without_query(uri)));
         };
         self.redirect.host = host;
-        self.redirect.port = url.port_or_known_default().unwrap_or(80);
+        let authority = uri.split('/').nth(2).unwrap_or_default();
+        let names_80 = authority.split('?').next().is_some_and(|authority| authority.ends_with(":80"));
+        self.redirect.port = url.port().unwrap_or(if names_80 { 80 } else { 0 });
         self.redirect.path = url.path().to_owned();
         self.redirect.registered = Some(uri.to_owned());
         self
@@ -169,9 +182,9 @@ impl InstalledApp {
         self
     }
 
-    /// The path of the redirect URI, such as `/oauth2callback`; `/` unless told.
+    /// The path of the redirect URI, such as `/oauth2callback`; `/` unless told. The slash in front may be left out.
     pub fn path(mut self, path: &str) -> Self {
-        self.redirect.path = path.to_owned();
+        self.redirect.path = format!("/{}", path.strip_prefix('/').unwrap_or(path));
         self.redirect.registered = None;
         self
     }
@@ -192,8 +205,8 @@ impl InstalledApp {
         self
     }
 
-    /// What to print for the user, with `{url}` in it, and `{code}` if they sign in by [`device`](Self::device);
-    /// `None` prints nothing.
+    /// What to print for the user on the standard error, with `{url}` in it, and `{code}` if they sign in by
+    /// [`device`](Self::device); `None` prints nothing. Where no browser is opened, one without `{url}` is refused.
     pub fn prompt_message(mut self, message: Option<&str>) -> Self {
         self.prompt_message = Some(message.unwrap_or_default().to_owned());
         self
@@ -218,6 +231,12 @@ impl InstalledApp {
     pub fn show_code(mut self, show: impl Fn(&DeviceCode) + Send + Sync + 'static) -> Self {
         self.show_code = Some(Arc::new(show));
         self.device()
+    }
+
+    /// The heading of the page shown at success; "Sign-in received" unless told. It is text, not HTML.
+    pub fn success_heading(mut self, heading: &str) -> Self {
+        heading.clone_into(&mut self.success_heading);
+        self
     }
 
     /// The text of the page shown at success. It is text, not HTML.
@@ -251,6 +270,28 @@ impl InstalledApp {
         self
     }
 
+    /// `resource`: the address of the protected resource that the token is for; may be called several times (RFC 8707).
+    /// It is named wherever a token is asked for: in the authorization request, with the code, at each refresh.
+    pub fn resource(mut self, resource: &str) -> Self {
+        self.resources.push(resource.to_owned());
+        self
+    }
+
+    /// Adds a parameter of the server's own to the request that exchanges the code, or a device's code, for the token.
+    /// Those that the grant and client authentications set cannot be set by this.
+    pub fn token_extra(mut self, name: &str, value: &str) -> Self {
+        self.token_extras.retain(|(known, _)| known != name);
+        self.token_extras.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// What to ask a token manager of the grant for: tokens for the same [audience](Self::token_audience) and
+    /// [resources](Self::resource).
+    pub fn want(&self) -> Want {
+        let want = self.token_audience.iter().fold(Want::default(), |want, audience| want.audience(audience));
+        self.resources.iter().fold(want, |want, resource| want.resource(resource))
+    }
+
     /// `audience` of the token request: what the token is for, by the name the server gives it.
     pub fn token_audience(mut self, audience: &str) -> Self {
         self.token_audience = Some(audience.to_owned()).filter(|audience| !audience.is_empty());
@@ -282,6 +323,9 @@ impl InstalledApp {
                 "a web client's redirect URIs are fixed, and its file names none on loopback: register one, and set its port",
             ));
         }
+        if !self.open_browser && self.is_silent() && !self.prompt_or("").is_empty() {
+            return Err(Error::config("no browser is opened, and the prompt message has no {url} in it"));
+        }
         self.redirect.uri(self.redirect.port).map(drop)
     }
 
@@ -301,6 +345,7 @@ impl InstalledApp {
         let request = AuthorizationRequest::new(&self.server, &self.client, redirect_uri)
             .scopes(self.scopes.clone())
             .lifetime(self.timeout);
+        let request = self.resources.iter().fold(request, |request, resource| request.resource(resource));
         self.extras.iter().fold(request, |request, (name, value)| request.extra(name, value))
     }
 
@@ -322,7 +367,7 @@ impl InstalledApp {
 
     /// For adapters: whether the URL is neither shown nor printed, so that a browser must be opened.
     pub fn is_silent(&self) -> bool {
-        self.show.is_none() && self.prompt_or("{url}").is_empty()
+        self.show.is_none() && !self.prompt_or("{url}").contains("{url}")
     }
 
     /// For adapters: what gets a code to show, if the person signs in by [`device`](Self::device).
@@ -335,8 +380,11 @@ impl InstalledApp {
             return Ok(None);
         }
         self.error.clone().map_or(Ok(()), Err)?;
-        if self.show_code.is_none() && self.prompt_or("{code}").is_empty() {
-            return Err(Error::config("nobody is shown the code to sign in with"));
+        let prompt = self.prompt_or("{url}{code}");
+        if self.show_code.is_none() && !(prompt.contains("{code}") && prompt.contains("{url}")) {
+            return Err(Error::config(
+                "nobody is shown the code to sign in with: the prompt message lacks {code} or {url}",
+            ));
         }
         let mut request =
             DeviceAuthorization::new(&self.server, &self.client)?.scopes(self.scopes.clone()).lifetime(self.timeout);
@@ -344,6 +392,7 @@ impl InstalledApp {
         for (name, value) in self.extras.iter().filter(|(name, _)| name != "access_type") {
             request = request.extra(name, value);
         }
+        request = self.resources.iter().fold(request, |request, resource| request.resource(resource));
         Ok(Some(request))
     }
 
@@ -369,10 +418,9 @@ impl InstalledApp {
     /// If the server is known without a `token_endpoint`.
     pub fn poll(&self, code: DeviceCode) -> Result<DevicePolling, Error> {
         let polling = code.poll(&self.server, &self.client)?;
-        Ok(match &self.token_audience {
-            Some(audience) => polling.audience(audience),
-            None => polling,
-        })
+        let polling = self.token_audience.iter().fold(polling, |polling, audience| polling.audience(audience));
+        let polling = self.resources.iter().fold(polling, |polling, resource| polling.resource(resource));
+        Ok(self.token_extras.iter().fold(polling, |polling, (name, value)| polling.extra(name, value)))
     }
 
     /// For adapters: whether to open a browser.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::receiver::{Heard, MAX_HEAD, Receiver};
+use super::receiver::{Heard, MAX_REQUEST, Receiver};
 use crate::Now;
 
 /// The most connections at a time.
@@ -57,7 +57,7 @@ pub struct Connections<S>(Vec<Connection<S>>);
 
 struct Connection<S> {
     socket: S,
-    /// Of [`MAX_HEAD`] bytes from the beginning: it holds the code, and must leave no copy behind.
+    /// Of [`MAX_REQUEST`] bytes from the beginning: it holds the code, and must leave no copy behind.
     buffer: Zeroizing<Vec<u8>>,
     read: usize,
     reply: Option<Vec<u8>>,
@@ -97,7 +97,7 @@ impl<S> Connections<S> {
         };
         self.0.push(Connection {
             socket,
-            buffer: Zeroizing::new(vec![0; MAX_HEAD]),
+            buffer: Zeroizing::new(vec![0; MAX_REQUEST]),
             read: 0,
             reply: None,
             written: 0,

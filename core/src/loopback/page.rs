@@ -46,7 +46,7 @@ impl<'a> Page<'a> {
         let body = self.body();
         let (status, reason) = self.status;
         let length = body.len();
-        let allow = if status == 405 { "Allow: GET\r\n" } else { "" };
+        let allow = if status == 405 { "Allow: GET, POST\r\n" } else { "" };
         let mut response = format!(
             "HTTP/1.1 {status} {reason}\r\n\
              Content-Type: text/html; charset=utf-8\r\n\

@@ -7,10 +7,11 @@ use url::Url;
 use super::app::InstalledApp;
 use super::page::Page;
 use crate::authorize::{Answer, FinishAuthorization, Verdict};
+use crate::exchange::FORM;
 use crate::{Authorization, Error, ErrorKind, PendingAuthorization, ServerError, Timestamp};
 
-/// The most bytes of a request's head.
-pub(super) const MAX_HEAD: usize = 16 * 1024;
+/// The most bytes of a request, its form included. Browsers send all the cookies of the host, whatever its port.
+pub(super) const MAX_REQUEST: usize = 64 * 1024;
 /// The most header fields of a request; browsers send about twenty.
 const MAX_FIELDS: usize = 100;
 
@@ -55,7 +56,7 @@ const NO_HTTP: Refusal = refusal(400, "Bad Request", "This is no request of a br
 const TOO_LONG: Refusal = refusal(431, "Request Header Fields Too Large", "The request is too long.");
 const NOT_HERE: Refusal = refusal(421, "Misdirected Request", "The request was meant for another address.");
 const FOREIGN: Refusal = refusal(403, "Forbidden", "The request was made by another site.");
-const METHOD: Refusal = refusal(405, "Method Not Allowed", "Only GET is answered here.");
+const METHOD: Refusal = refusal(405, "Method Not Allowed", "Only GET and a posted form are answered here.");
 const NOT_FOUND: Refusal = refusal(404, "Not Found", "There is nothing at this address.");
 const EARLY: Refusal = refusal(503, "Service Unavailable", "The page is made when it is opened.");
 const NOT_THE_ANSWER: Refusal = Refusal {
@@ -115,20 +116,29 @@ impl Receiver {
         let mut request = httparse::Request::new(&mut fields);
         let parsed = request.parse(so_far);
         let judged = match parsed {
-            Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => self.judge(&request),
-            Ok(httparse::Status::Partial) if so_far.len() < MAX_HEAD => return Heard::More,
+            Ok(httparse::Status::Complete(length)) if length <= MAX_REQUEST => {
+                match self.judge(&request, so_far.get(length..).unwrap_or_default()) {
+                    Ok(None) if so_far.len() < MAX_REQUEST => return Heard::More,
+                    Ok(None) => Err(TOO_LONG),
+                    Ok(Some(parameters)) => Ok(parameters),
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            Ok(httparse::Status::Partial) if so_far.len() < MAX_REQUEST => return Heard::More,
             Ok(_) | Err(httparse::Error::TooManyHeaders) => Err(TOO_LONG),
             Err(_) => Err(NO_HTTP),
         };
-        let judged = judged.map(|target| self.pending.judge(target, now));
+        let judged = judged.map(|parameters| self.pending.judge(parameters, now));
         match judged.and_then(|verdict| self.take(verdict).map_err(|_| NOT_THE_ANSWER)) {
             Ok(()) => Heard::Answered(self.outcome()),
             Err(refusal) => Heard::Reply(refusal.page()),
         }
     }
 
-    /// Whether the request comes from a browser that was sent here, whatever its query says.
-    fn judge<'a>(&self, request: &httparse::Request<'_, 'a>) -> Result<&'a str, Refusal> {
+    /// What to look for the answer in, if the request comes from a browser that was sent here: the target of a GET, or
+    /// the body of a form that the server's page posts (OAuth 2.0 Form Post Response Mode). `None` if it is not all
+    /// there yet.
+    fn judge<'a>(&self, request: &httparse::Request<'_, 'a>, body: &'a [u8]) -> Result<Option<&'a str>, Refusal> {
         let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
         let head_only = method == "HEAD";
         let refuse = |refusal| Err(Refusal { head_only, ..refusal });
@@ -141,10 +151,20 @@ impl Receiver {
         if !hosts.next().is_some_and(ours) || hosts.next().is_some() || !target.starts_with('/') {
             return refuse(NOT_HERE);
         }
-        if !values("origin").all(|origin| origin.strip_prefix(b"http://").is_some_and(ours)) {
+        let is_form = |value: &[u8]| {
+            value
+                .split(|byte| *byte == b';')
+                .next()
+                .unwrap_or_default()
+                .trim_ascii()
+                .eq_ignore_ascii_case(FORM.as_bytes())
+        };
+        let posted = method == "POST" && values("content-type").any(is_form);
+        // The page that posts the form is the server's own.
+        if !posted && !values("origin").all(|origin| origin.strip_prefix(b"http://").is_some_and(ours)) {
             return refuse(FOREIGN);
         }
-        if method != "GET" {
+        if method != "GET" && !posted {
             return refuse(METHOD);
         }
         if target.split('?').next() != Some(&self.path) {
@@ -161,7 +181,19 @@ impl Receiver {
         if self.is_answered() {
             return refuse(ANSWERED);
         }
-        Ok(target)
+        if !posted {
+            return Ok(Some(target));
+        }
+        let mut lengths = values("content-length").map(|value| std::str::from_utf8(value).ok()?.parse::<usize>().ok());
+        match (lengths.next(), lengths.next()) {
+            (Some(Some(length)), None) if length > MAX_REQUEST => refuse(TOO_LONG),
+            (Some(Some(length)), None) => match body.get(..length).map(std::str::from_utf8) {
+                Some(Ok(form)) => Ok(Some(form)),
+                Some(Err(_)) => refuse(NO_HTTP),
+                None => Ok(None),
+            },
+            _ => refuse(NO_HTTP),
+        }
     }
 
     /// Keeps what the redirect says, if it belongs to this sign-in.
@@ -188,7 +220,7 @@ impl Receiver {
                 quote: error.server().map(|server| (server.error(), ServerError::error_description(server))),
                 ..Page::new("Sign-in failed", "You may close this window and go back to the application.")
             },
-            _ => Page { ok: true, ..Page::new("Sign-in received", &self.app.success_message) },
+            _ => Page { ok: true, ..Page::new(&self.app.success_heading, &self.app.success_message) },
         };
         page.render()
     }
@@ -208,6 +240,20 @@ impl Receiver {
             Verdict::Broken(error) => self.take(Verdict::Stray(error)),
             verdict => self.take(verdict),
         }
+    }
+
+    /// For adapters: what to tell the person about a pasted line that is not the answer, and why it is not.
+    pub fn paste_again(line: &str, error: &Error) -> String {
+        // Terminals pass on this much of a line at the most (POSIX's MAX_CANON: 1024 on macOS, 4096 on Linux).
+        if [1023, 1024, 4095, 4096].contains(&line.len()) {
+            return format!(
+                "Of what was pasted only the first {} characters came through: this terminal cuts longer lines. \
+                 Leave the program, enter `stty -icanon`, and sign in again.",
+                line.len()
+            );
+        }
+        let why = error.message();
+        format!("This is not the address that this sign-in ended at: {why}. Paste the whole address:")
     }
 
     /// The machine that turns the answer into a token.
@@ -230,7 +276,8 @@ impl Receiver {
             })
         });
         let finish = FinishAuthorization::of_answer(self.pending, self.app.client(), answer);
-        self.app.token_audience.iter().fold(finish, |finish, audience| finish.audience(audience))
+        let finish = self.app.token_audience.iter().fold(finish, |finish, audience| finish.audience(audience));
+        self.app.token_extras.iter().fold(finish, |finish, (name, value)| finish.extra(name, value))
     }
 }
 

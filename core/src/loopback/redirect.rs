@@ -66,15 +66,22 @@ impl Redirect {
     pub(super) fn uri(&self, port: u16) -> Result<(String, Url), Error> {
         let Self { host, path, .. } = self;
         let path = if self.trailing_slash { path } else { path.trim_end_matches('/') };
-        let uri = match &self.registered {
-            Some(uri) if port == self.port => uri.clone(),
-            _ => format!("http://{host}:{port}{path}"),
+        let start = format!("http://{host}");
+        let uri = match self.registered.as_deref() {
+            Some(uri) if port == self.port => uri.to_owned(),
+            // Registered without a port: any will do (RFC 8252, section 7.3).
+            Some(uri) if self.port == 0 && uri.starts_with(&start) => {
+                format!("{start}:{port}{}", uri.get(start.len()..).unwrap_or_default())
+            }
+            _ => format!("{start}:{port}{path}"),
         };
         let url = Url::parse(&uri).map_err(|e| Error::config("the redirect URI is no address").with_source(e))?;
         // A browser asks for the path in its normal form, and servers compare it as it is written.
         let normal = if path.is_empty() { "/" } else { path };
         if self.registered.is_none() && (url.path() != normal || url.query().is_some() || url.fragment().is_some()) {
-            return Err(Error::config("the path of the redirect URI must begin with / and need no encoding"));
+            let path = crate::error::printable(path, 100);
+            let why = "it holds a query, a fragment, or what a browser would write in another way";
+            return Err(Error::config(format!("the path {path:?} of the redirect URI: {why}")));
         }
         Ok((uri, url))
     }

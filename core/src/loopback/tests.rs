@@ -158,10 +158,10 @@ fn only_the_answer_itself_ends_the_wait() {
         ("a space before the colon", host("Host : 127.0.0.1:50123\r\n"), 400),
         ("a control character", with("X: a\0b\r\n"), 400),
         ("too many fields", with(&"X: y\r\n".repeat(101)), 431),
-        ("a head too long", with(&format!("X: {}\r\n", "y".repeat(16 * 1024))), 431),
+        ("a head too long", with(&format!("X: {}\r\n", "y".repeat(64 * 1024))), 431),
         ("10,000 short fields", with(&"X:\r\n".repeat(10_000)), 431),
-        ("a line without end", "GET /".to_owned() + &"x".repeat(16 * 1024), 431),
-        ("empty lines without end", "\r\n".repeat(8 * 1024), 431),
+        ("a line without end", "GET /".to_owned() + &"x".repeat(64 * 1024), 431),
+        ("empty lines without end", "\r\n".repeat(32 * 1024), 431),
     ] {
         let (mut receiver, _) = receiver();
         let heard = receiver.hear(request.as_bytes(), NOW);
@@ -169,7 +169,7 @@ fn only_the_answer_itself_ends_the_wait() {
         let text = reply(heard, &answer);
         assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{name}: {text}");
         assert_eq!(text.ends_with("\r\n\r\n"), name == "HEAD", "{name}");
-        assert_eq!(text.contains("\r\nAllow: GET\r\n"), status == 405, "{name}");
+        assert_eq!(text.contains("\r\nAllow: GET, POST\r\n"), status == 405, "{name}");
         assert!(!text.contains("access_denied") && !text.contains("evil"), "{name} is echoed");
         let heard = receiver.hear(answer.request().as_bytes(), NOW);
         assert!(matches!(heard, Heard::Answered(_)), "{name}, then the answer: {heard:?}");
@@ -337,6 +337,67 @@ fn a_pasted_address_needs_the_state_too() {
 }
 
 #[test]
+fn a_posted_form_is_the_answer_too() {
+    let (_, answer) = receiver();
+    let post = |body: &str, fields: &str| {
+        format!("POST / HTTP/1.1\r\nHost: 127.0.0.1:50123\r\nOrigin: https://as.example\r\n{fields}\r\n{body}")
+    };
+    let form = "Content-Type: application/x-www-form-urlencoded; charset=utf-8\r\n";
+    let with_length = |body: &str| post(body, &format!("{form}Content-Length: {}\r\n", body.len()));
+    let right = with_length(&answer.query());
+    for end in 0..right.len() {
+        let heard = receiver().0.hear(&right.as_bytes()[..end], NOW);
+        assert!(matches!(heard, Heard::More), "{end} of {}: {heard:?}", right.len());
+    }
+    let (mut receiver_, _) = receiver();
+    let heard = receiver_.hear(right.as_bytes(), NOW);
+    assert!(matches!(heard, Heard::Answered(_)), "{heard:?}");
+    assert!(reply(heard, &answer).contains("<h1>Sign-in received</h1>"));
+    assert!(redeems(receiver_));
+    for (request, status) in [
+        (with_length(&answer.query().replace("state=", "state=x")), 400),
+        (with_length(""), 400),
+        (post(&answer.query(), form), 400),
+        (post(&answer.query(), &format!("{form}Content-Length: 5\r\nContent-Length: 6\r\n")), 400),
+        (post(&answer.query(), &format!("{form}Content-Length: -1\r\n")), 400),
+        (post(&answer.query(), &format!("{form}Content-Length: 70000\r\n")), 431),
+        (post(&answer.query(), "Content-Type: application/json\r\nContent-Length: 5\r\n"), 403),
+        (right.replace("POST / ", "POST /x "), 404),
+        (right.replace("127.0.0.1:50123", "evil.example"), 421),
+    ] {
+        let (mut receiver, answer) = receiver();
+        let heard = receiver.hear(request.as_bytes(), NOW);
+        assert!(matches!(heard, Heard::Reply(_)) && !receiver.is_answered(), "{request}: {heard:?}");
+        let text = reply(heard, &answer);
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {text}");
+    }
+}
+
+#[test]
+fn what_the_token_is_for_is_said_wherever_it_is_asked() {
+    let app = app().resource("https://a.example/").resource("https://b.example/").token_extra("custom", "x y");
+    let (mut receiver, answer) = start(&app, 50123);
+    let pairs = |text: &[u8], wanted: &str| -> Vec<String> {
+        let pairs = url::form_urlencoded::parse(text).into_owned();
+        pairs.filter(|(name, _)| name == wanted).map(|(_, value)| value).collect()
+    };
+    let query = receiver.url().split_once('?').unwrap().1.to_owned();
+    assert_eq!(pairs(query.as_bytes(), "resource"), ["https://a.example/", "https://b.example/"]);
+    receiver.hear(answer.request().as_bytes(), NOW);
+    let Step::Do(Effect::Http(call)) = receiver.finish().resume(&mut cx(), Reply::Start) else { panic!("no request") };
+    let call = call.open(crate::machine::Rules::V1).unwrap();
+    assert_eq!(pairs(call.request.body(), "resource"), ["https://a.example/", "https://b.example/"]);
+    assert_eq!(pairs(call.request.body(), "custom"), ["x y"]);
+    assert!(pairs(query.as_bytes(), "custom").is_empty());
+    let want = app.token_audience("api").want();
+    assert_eq!(
+        want,
+        crate::source::Want::default().audience("api").resource("https://b.example/").resource("https://a.example/")
+    );
+    assert_ne!(want, crate::source::Want::default().audience("api"));
+}
+
+#[test]
 fn the_audience_goes_into_the_token_request() {
     for (app, expected) in
         [(app(), None), (app().token_audience(""), None), (app().token_audience("api://x"), Some("api://x"))]
@@ -365,6 +426,16 @@ fn the_redirect_uri_and_the_addresses_follow_the_setters() {
         (app().host("localhost"), "http://localhost:50123/", vec!["127.0.0.1:0", "[::1]:0"]),
         (app().host("127.0.0.2").port(50123), "http://127.0.0.2:50123/", vec!["127.0.0.2:50123"]),
         (app().path("/oauth2callback"), "http://127.0.0.1:50123/oauth2callback", vec!["127.0.0.1:0"]),
+        (app().path("callback"), "http://127.0.0.1:50123/callback", vec!["127.0.0.1:0"]),
+        (app().path("@evil.example/"), "http://127.0.0.1:50123/@evil.example/", vec!["127.0.0.1:0"]),
+        (app().path(""), "http://127.0.0.1:50123/", vec!["127.0.0.1:0"]),
+        (app().redirect_uri("http://localhost"), "http://localhost:50123", vec!["127.0.0.1:0", "[::1]:0"]),
+        (
+            app().redirect_uri("http://localhost/cb?a=b"),
+            "http://localhost:50123/cb?a=b",
+            vec!["127.0.0.1:0", "[::1]:0"],
+        ),
+        (app().redirect_uri("http://[::1]/"), "http://[::1]:50123/", vec!["[::1]:0"]),
         (app().path("/a/").trailing_slash(false), "http://127.0.0.1:50123/a", vec!["127.0.0.1:0"]),
         (app().host("localhost").bind_beyond_loopback(any), "http://localhost:50123/", vec!["0.0.0.0:0"]),
         (
@@ -380,8 +451,12 @@ fn the_redirect_uri_and_the_addresses_follow_the_setters() {
         let (receiver, _) = start(&app, 50123);
         assert_eq!(receiver.redirect_uri(), uri);
     }
-    let (receiver, _) = start(&app().redirect_uri("http://localhost"), 80);
-    assert_eq!(receiver.redirect_uri(), "http://localhost");
+    for own in ["http://localhost:80", "http://localhost:80/cb"] {
+        let (receiver, _) = start(&app().redirect_uri(own), 80);
+        assert_eq!(receiver.redirect_uri(), own);
+    }
+    let (receiver, _) = start(&google("web", &["http://localhost"]), 80);
+    assert_eq!(receiver.redirect_uri(), "http://localhost", "a web client's is compared character by character");
 }
 
 #[test]
@@ -391,8 +466,8 @@ fn what_cannot_be_used_is_refused_before_the_browser_opens() {
         ("every interface", app().host("0.0.0.0")),
         ("host and port", app().host("127.0.0.1:80")),
         ("no host", app().host("")),
-        ("a path without slash", app().path("cb")),
-        ("a path that changes the host", app().path("@evil.example/")),
+        ("a printed prompt without the address", app().open_browser(false).prompt_message(Some("Sign in!"))),
+        ("a response mode that never gets here", app().extra("response_mode", "fragment")),
         ("a backslash", app().path("\\evil")),
         ("a path with a query", app().path("/cb?a=b")),
         ("a path with a fragment", app().path("/cb#a")),
@@ -402,7 +477,9 @@ fn what_cannot_be_used_is_refused_before_the_browser_opens() {
         ("https on loopback", app().redirect_uri("https://localhost:8080/")),
         ("a foreign redirect URI", app().redirect_uri("http://app.example/")),
     ] {
-        assert_eq!(app.addresses().expect_err(name).kind(), ErrorKind::Config, "{name}");
+        if !name.starts_with("a response mode") {
+            assert_eq!(app.addresses().expect_err(name).kind(), ErrorKind::Config, "{name}");
+        }
         assert_eq!(at_once(app.start(50123), &mut cx()).expect_err(name).kind(), ErrorKind::Config, "{name}");
     }
     for reserved in ["state", "redirect_uri", "code_challenge", "scope", "response_type"] {
@@ -454,9 +531,11 @@ fn the_prompt_is_printed_shown_or_neither() {
 
 #[test]
 fn the_success_message_is_escaped() {
-    let (mut receiver, answer) = start(&app().success_message("<b>\"Done\" & gone</b>"), 50123);
+    let app = app().success_message("<b>\"Done\" & gone</b>").success_heading("Angemeldet <3");
+    let (mut receiver, answer) = start(&app, 50123);
     let text = reply(receiver.hear(answer.request().as_bytes(), NOW), &answer);
     assert!(text.contains("&lt;b&gt;&quot;Done&quot; &amp; gone&lt;/b&gt;"), "{text}");
+    assert!(text.contains("<title>Angemeldet &lt;3</title>") && !text.contains("Sign-in received"), "{text}");
 }
 
 #[test]
@@ -493,7 +572,7 @@ fn no_bytes_make_it_panic_or_wait_for_ever_or_believe_a_wrong_state() {
         }
         let heard = receiver.hear(&bytes, NOW);
         assert!(!matches!(heard, Heard::Answered(_)), "{}", String::from_utf8_lossy(&bytes));
-        bytes.resize(16 * 1024, b'x');
+        bytes.resize(64 * 1024, b'x');
         assert!(matches!(receiver.hear(&bytes, NOW), Heard::Reply(_)), "{}", String::from_utf8_lossy(&bytes));
     }
 }

@@ -81,9 +81,18 @@ impl Want {
         self.name(2, audience)
     }
 
-    /// For what the token is meant, by address (RFC 8707).
+    /// For what the token is meant, by address; may be called several times, in any order (RFC 8707). An empty one
+    /// removes those that were named.
     pub fn resource(self, resource: &str) -> Self {
-        self.name(3, resource)
+        if resource.is_empty() {
+            return self.name(3, resource);
+        }
+        let mut all: Vec<&str> = self.wanted_resources().chain([resource]).collect();
+        all.sort_unstable();
+        all.dedup();
+        // No address holds a space.
+        let all = all.join(" ");
+        self.name(3, &all)
     }
 
     /// The kind of token.
@@ -116,7 +125,11 @@ impl Want {
     }
 
     /// See [`resource`](Self::resource).
-    pub fn wanted_resource(&self) -> Option<&str> {
+    pub fn wanted_resources(&self) -> impl Iterator<Item = &str> {
+        self.resources_text().unwrap_or_default().split(' ').filter(|resource| !resource.is_empty())
+    }
+
+    pub(crate) fn resources_text(&self) -> Option<&str> {
         self.named(3)
     }
 
@@ -161,6 +174,7 @@ mod tests {
             Want::access_token("a").account("b"),
             Want::access_token("a").audience("b"),
             Want::access_token("a").resource("b"),
+            Want::access_token("a").resource("b").resource("c"),
             Want::access_token("a").subject("b").audience("b"),
             Want::access_token("a").self_signed(),
             Want::id_token("b"),

@@ -163,7 +163,7 @@ pub(super) fn name(want: &Want) -> String {
         want.wanted_account(),
         want.wanted_subject(),
         want.wanted_audience(),
-        want.wanted_resource(),
+        want.resources_text(),
     ];
     serde_json::Value::from_iter(parts).to_string()
 }

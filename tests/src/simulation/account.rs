@@ -243,7 +243,7 @@ pub(super) fn prefix(account: usize, want: &Want) -> String {
 
 fn what(want: &Want) -> String {
     let scopes = want.scopes().as_str().replace(' ', "+");
-    let [audience, resource] = [want.wanted_audience(), want.wanted_resource()].map(Option::unwrap_or_default);
+    let [audience, resource] = [want.wanted_audience(), want.wanted_resources().next()].map(Option::unwrap_or_default);
     format!("{scopes}-{audience}{resource}")
 }
 

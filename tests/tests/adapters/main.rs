@@ -164,6 +164,8 @@ suite! {
     the_receiver_survives_whatever_browsers_and_strangers_do
     the_receiver_survives_more_connections_than_it_holds
     the_receiver_survives_those_that_never_finish
+    a_form_that_the_servers_page_posts_is_the_answer
+    an_answer_that_names_another_server_ends_the_sign_in_at_once
     the_receiver_is_reached_from_this_machine_only
     the_page_tells_success_and_keeps_quiet_about_the_code
     the_servers_error_is_shown_and_ends_the_sign_in

@@ -196,3 +196,31 @@ pub(crate) fn what_the_token_is_for_goes_into_the_token_request<A: Adapter>() {
     assert_eq!(server.seen_at(Place::Token)[0].param("audience").as_deref(), Some("https://api.example"));
     assert_eq!(server.seen_at(Place::Authorize)[0].param("prompt").as_deref(), Some("consent"));
 }
+
+pub(crate) fn a_form_that_the_servers_page_posts_is_the_answer<A: Adapter>() {
+    let front = Front::start(Server::demo()).unwrap();
+    let issuer = front.issuer();
+    let (token, page) = sign_in(&A::new(), app(&front), move |url| {
+        let redirect = person::answer(&url).unwrap();
+        let (at, (_, form)) = (port(&url), redirect.split_once('?').unwrap());
+        let head = format!("POST / HTTP/1.1\r\nHost: {at}\r\nOrigin: {issuer}\r\n");
+        let form_type = "Content-Type: application/x-www-form-urlencoded";
+        raw(at, format!("{head}{form_type}\r\nContent-Length: {}\r\n\r\n{form}", form.len()).as_bytes())
+    });
+    assert!(page.starts_with("HTTP/1.1 200 OK"), "{page}");
+    token.unwrap();
+}
+
+pub(crate) fn an_answer_that_names_another_server_ends_the_sign_in_at_once<A: Adapter>() {
+    let front = Front::start(Server::demo()).unwrap();
+    let began = Instant::now();
+    let (token, page) = sign_in(&A::new(), app(&front), |url| {
+        let (at, state) = (port(&url), value(&url, "state"));
+        let target = format!("/?code=c&state={state}&iss=https%3A%2F%2Fwww.vendor.example");
+        raw(at, format!("GET {target} HTTP/1.1\r\nHost: {at}\r\n\r\n").as_bytes())
+    });
+    let error = token.unwrap_err();
+    assert!(page.contains("Sign-in failed") && began.elapsed() < Duration::from_secs(10));
+    assert_eq!((error.kind(), front.server().seen_at(Place::Token).len()), (ErrorKind::InvalidRedirect, 0));
+    assert!(error.to_string().contains("https://www.vendor.example"), "{error}");
+}

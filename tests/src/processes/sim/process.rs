@@ -224,7 +224,7 @@ impl Sim {
     /// Whether there is no reason to ask again: the resource took the token, or will not take another either.
     fn use_token(&mut self, process: usize, slot: usize, issued: &Issued) -> bool {
         let (now, truth) = (self.now(process), self.truth);
-        let wanted = self.processes[process].slots[slot].want.wanted_resource().unwrap_or_default().to_owned();
+        let wanted = self.processes[process].slots[slot].want.wanted_resources().next().unwrap_or_default().to_owned();
         let right = self.server.resource(issued.token.access_token()) == wanted;
         self.require(right, || format!("slot {slot} of process {process} has a token for another resource"));
         if self.server.accepts(issued.token.access_token(), truth) {
