@@ -5,16 +5,17 @@
 
 use std::time::Duration;
 
-use grantflow::exchange::Received;
+use grantflow::crypto::{Algorithm, Signer, Signing};
+use grantflow::exchange::{Received, Request};
 use grantflow::google::{ClientSecrets, DefaultCredentials, MetadataServer, TokenInfo};
 use grantflow::loopback::{Heard, Receiver, openable};
 use grantflow::machine::{FailureKind, Os, Platform};
 use grantflow::source::{Credential, TokenSource, Want};
 use grantflow::store::{RecordKey, SharedGrant, StoreReply, Stored};
 use grantflow::{
-    AuthorizationRequest, Client, ClientAuthentication, Cx, Deviation, Deviations, DeviceAuthorization, DeviceCode,
-    Discovery, Effect, Error, ErrorKind, Failure, InstalledApp, Issuer, Machine, Now, PendingAuthorization, Reply,
-    Revocation, Secret, ServerMetadata, Step, Timestamp, TokenRequest,
+    AuthorizationRequest, Call, Client, ClientAuthentication, Cx, Deviation, Deviations, DeviceAuthorization,
+    DeviceCode, Discovery, Effect, Endpoint, Error, ErrorKind, Failure, InstalledApp, Issuer, Machine, Now,
+    PendingAuthorization, Reply, Revocation, Secret, ServerMetadata, Step, Timestamp, TokenRequest,
 };
 use http::{Response, StatusCode};
 
@@ -44,11 +45,54 @@ fn server() -> ServerMetadata {
 }
 
 fn client(way: u8) -> Client {
-    Client::new("app").authentication(match way % 3 {
+    Client::new("app").authentication(match way % 5 {
         0 => ClientAuthentication::none(),
         1 => ClientAuthentication::client_secret_basic(CANARY),
-        _ => ClientAuthentication::client_secret_post(CANARY),
+        2 => ClientAuthentication::client_secret_post(CANARY),
+        3 => ClientAuthentication::private_key_jwt(Far(false)),
+        _ => ClientAuthentication::private_key_jwt(Far(true)),
     })
+}
+
+/// Signs in a key store that is shown the secret, or after asking for this and that for as long as anybody answers.
+#[derive(Clone, Copy, Debug)]
+struct Far(bool);
+
+impl Signer for Far {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::ES256
+    }
+    fn sign(&self, message: &[u8], _: &mut Cx) -> Signing {
+        if self.0 {
+            return Signing::Remote(Box::new(Asking(0)));
+        }
+        let endpoint = Endpoint::new("https://kms.example/sign").expect("an address");
+        let request = Request::post("signing", &endpoint)
+            .secret_header("authorization", &format!("Bearer {CANARY}").into())
+            .json(&serde_json::json!({"message": message}));
+        Signing::Remote(Box::new(request.exchange(|received| Ok(received.response.body().clone()))))
+    }
+}
+
+/// A signer of somebody's who asks too much, and does not know when it is over.
+struct Asking(u32);
+
+impl Machine for Asking {
+    type Output = Vec<u8>;
+    fn resume(&mut self, _: &mut Cx, reply: Reply) -> Step<Vec<u8>> {
+        self.0 += 1;
+        match (self.0 % 4, reply) {
+            (_, Reply::File(signature)) => Step::Done(Ok(signature)),
+            (0, _) if self.0 > 8 => Step::Done(Err(Error::new(ErrorKind::GrantLost, "no key"))),
+            (0, _) => Step::Do(Effect::Env("KEY")),
+            (1, _) => Step::Do(Effect::Sleep(Duration::from_secs(u64::from(self.0) * 9))),
+            (2, _) => Step::Do(Effect::ReadFile { path: "/key".into(), max: 10 }),
+            _ => {
+                let request = http::Request::post("https://kms.example/").body(Vec::new()).expect("a request");
+                Step::Do(Effect::Http(Call::new(request).with_timeout(Duration::from_secs(600))))
+            }
+        }
+    }
 }
 
 /// Puts the secret where byte 1 stands, the same form-encoded for 2, as Basic for 3, `with` for 4.
@@ -272,7 +316,7 @@ pub fn any_replies(data: &[u8]) {
             let server = server.refresh_token_rotation(grantflow::Rotation::Never);
             feed(exchange(TokenRequest::refresh_token(&server, &client, &secret)), source);
         }
-        3 => feed(exchange(TokenRequest::client_credentials(&server, &self::client(way | 1))), source),
+        3 => feed(exchange(TokenRequest::client_credentials(&server, &self::client(1 + way % 4))), source),
         4 => feed(exchange(TokenRequest::password(&server, &client, "user", CANARY)), source),
         5 => feed(Revocation::new(&server, &client, &secret).map(Revocation::exchange), source),
         6 => feed(Ok(Discovery::new(&issuer)), source),
@@ -295,7 +339,7 @@ pub fn any_replies(data: &[u8]) {
         }
         12 => feed(TokenInfo::of_access_token(&secret), source),
         13 => {
-            let client = self::client(1 + way % 2);
+            let client = self::client(1 + way % 4);
             feed(DeviceAuthorization::new(&server, &client).map(DeviceAuthorization::exchange), source);
         }
         15 => feed(Ok(InstalledApp::new(&server, &client).start(50123)), source),

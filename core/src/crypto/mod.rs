@@ -32,6 +32,69 @@ use self::ring::Key;
 use self::rsa::Key;
 
 /// What signs: a key that is here, or one in a key store, which may take a round trip.
+///
+/// A key store is asked by a machine of its own, which whoever needs the signature hands on to the driver, within the
+/// time that it has itself. Its errors come as the source of one of kind [`ErrorKind::Signing`]. Google's Cloud KMS, by a
+/// token for its API:
+///
+/// ```
+/// use base64::Engine as _;
+/// use base64::engine::general_purpose::STANDARD;
+/// use grantflow::crypto::{Algorithm, Signer, Signing};
+/// use grantflow::exchange::{Received, Request};
+/// use grantflow::machine::Repeat;
+/// use grantflow::{Client, ClientAuthentication, Cx, Endpoint, Error, ErrorKind, Token};
+/// use serde_json::{Value, json};
+///
+/// struct CloudKms {
+///     sign: Endpoint,
+///     token: Token,
+/// }
+///
+/// impl Signer for CloudKms {
+///     fn algorithm(&self) -> Algorithm {
+///         Algorithm::RS256
+///     }
+///     fn key_id(&self) -> Option<&str> {
+///         Some("signer/1")
+///     }
+///     fn sign(&self, message: &[u8], _: &mut Cx) -> Signing {
+///         let request = Request::post("asking Cloud KMS for a signature", &self.sign)
+///             .repeat(Repeat::Freely)
+///             .json(&json!({"data": STANDARD.encode(message)}))
+///             .bearer(&self.token);
+///         match request {
+///             Ok(request) => Signing::Remote(Box::new(request.exchange(read))),
+///             Err(error) => Signing::Done(Err(error)),
+///         }
+///     }
+/// }
+///
+/// /// A signature in the form of JWS. One for ES256 would come in DER, and has to be turned into it (RFC 7518, section 3.4).
+/// fn read(received: Received<'_>) -> Result<Vec<u8>, Error> {
+///     let answer: Value = serde_json::from_slice(received.response.body()).unwrap_or_default();
+///     let signature = answer["signature"].as_str().and_then(|text| STANDARD.decode(text).ok());
+///     signature.ok_or_else(|| Error::new(ErrorKind::InvalidResponse, "Cloud KMS answers without a signature"))
+/// }
+///
+/// # let now = grantflow::Timestamp::default();
+/// # let token = Token::bearer("ya29.demo", now, None)?;
+/// const VERSION: &str = "projects/demo/locations/global/keyRings/a/cryptoKeys/signer/cryptoKeyVersions/1";
+/// let sign = Endpoint::new(&format!("https://cloudkms.googleapis.com/v1/{VERSION}:asymmetricSign"))?;
+/// let key = CloudKms { sign, token };
+/// let client = Client::new("web-app").authentication(ClientAuthentication::private_key_jwt(key));
+/// # use grantflow::{Effect, Issuer, Machine, Reply, ServerMetadata, Step, TokenRequest};
+/// # let server = ServerMetadata::new(Issuer::new("https://as.example")?).token_endpoint("https://as.example/token")?;
+/// # let mut exchange = TokenRequest::client_credentials(&server, &client)?.exchange();
+/// # let cx = || Cx::new(Default::default(), [7; 32]);
+/// # let Step::Do(Effect::Http(call)) = exchange.resume(&mut cx(), Reply::Start) else { panic!("no request") };
+/// # assert!(format!("{call:?}").contains("asymmetricSign"));
+/// # let answer = http::Response::new(br#"{"signature": "c2ln"}"#.to_vec());
+/// # let Step::Do(Effect::Http(call)) = exchange.resume(&mut cx(), Reply::Http(answer)) else { panic!("no request") };
+/// # let sent = String::from_utf8(call.open(grantflow::machine::Rules::V1).expect("plain").request.body().clone());
+/// # assert!(sent.is_ok_and(|body| body.contains("&client_assertion=eyJ") && body.ends_with(".c2ln")));
+/// # Ok::<(), Error>(())
+/// ```
 pub trait Signer: Send + Sync {
     /// The algorithm, by its name in JOSE (RFC 7518, section 3.1).
     fn algorithm(&self) -> Algorithm;

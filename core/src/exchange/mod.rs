@@ -339,10 +339,9 @@ impl<T> Exchange<T> {
     }
 
     fn end(&mut self, result: Result<T, Error>) -> Step<T> {
-        let Request { doing, endpoint, repeat, secrets, .. } = &self.request;
         Step::Done(result.or_else(|error| {
-            let error = if *repeat == Repeat::Freely { error.certain() } else { error };
-            (self.rescue)(error.strike_out(secrets).during(doing, Some(endpoint.as_str())))
+            let error = if self.request.repeat == Repeat::Freely { error.certain() } else { error };
+            (self.rescue)(self.told(error))
         }))
     }
 

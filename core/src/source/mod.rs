@@ -24,32 +24,52 @@ pub type Mint = Box<dyn Minting + Send>;
 /// Whatever can mint a token, again and again: a refresh token, a client's own credentials, a service
 /// account. It never changes itself; what changes is its [`GrantState`].
 ///
-/// A source for tokens of one's own making is short:
+/// A source of one's own makes its requests by [`Request`](crate::exchange::Request), such as one for the identity
+/// tokens of a HashiCorp Vault:
 ///
 /// ```
-/// use grantflow::source::{GrantState, Mint, Minting, TokenSource, Want};
-/// use grantflow::{Cx, Machine, Reply, Step, Token};
+/// use std::time::Duration;
 ///
-/// struct FromVault;
+/// use grantflow::exchange::{Received, Request};
+/// use grantflow::source::{GrantState, Mint, TokenSource, Want};
+/// use grantflow::{Endpoint, Error, ErrorKind, Secret, Token};
+/// use serde_json::Value;
 ///
-/// impl TokenSource for FromVault {
+/// struct Vault {
+///     role: Endpoint,
+///     token: Secret,
+/// }
+///
+/// impl TokenSource for Vault {
 ///     fn mint(&self, _want: &Want, _state: &GrantState) -> Mint {
-///         Box::new(Ask)
+///         // Struck from whatever Vault says, and repeated while it is busy.
+///         let request = Request::get("asking Vault for a token", &self.role).secret_header("x-vault-token", &self.token);
+///         Box::new(request.exchange(read))
 ///     }
 /// }
 ///
-/// struct Ask;
-///
-/// impl Machine for Ask {
-///     type Output = Token;
-///     fn resume(&mut self, cx: &mut Cx, _: Reply) -> Step<Token> {
-///         // A real one would ask for an effect first.
-///         Step::Done(Token::bearer("vault-token", cx.now().wall, None))
-///     }
+/// fn read(received: Received<'_>) -> Result<Token, Error> {
+///     let wrong = || Error::new(ErrorKind::InvalidResponse, "Vault answers without a token and its ttl");
+///     let answer: Value = serde_json::from_slice(received.response.body()).map_err(|_| wrong())?;
+///     let (token, ttl) = (answer["data"]["token"].as_str(), answer["data"]["ttl"].as_u64());
+///     let (Some(token), Some(ttl)) = (token, ttl) else { return Err(wrong()) };
+///     Token::bearer(token, received.sent, Some(received.sent + Duration::from_secs(ttl)))
 /// }
 ///
-/// // Nothing changes as it is used.
-/// impl Minting for Ask {}
+/// let vault = Vault {
+///     role: Endpoint::new("https://vault.example/v1/identity/oidc/token/reader")?,
+///     token: Secret::from("hvs.demo"),
+/// };
+/// # use grantflow::{Cx, Effect, Machine, Reply, Step};
+/// # let cx = || Cx::without_entropy(Default::default());
+/// # let mut mint = vault.mint(&Want::default(), &vault.first_state());
+/// # let Step::Do(Effect::Http(call)) = mint.resume(&mut cx(), Reply::Start) else { panic!("no request") };
+/// # let sent = call.open(grantflow::machine::Rules::V1).expect("plain").request.headers()["x-vault-token"].clone();
+/// # assert_eq!(sent, "hvs.demo");
+/// # let answer = http::Response::new(br#"{"data": {"token": "t", "ttl": 3600}}"#.to_vec());
+/// # let Step::Done(Ok(token)) = mint.resume(&mut cx(), Reply::Http(answer)) else { panic!("no token") };
+/// # assert_eq!(token.expires_at(), Some(grantflow::Timestamp::from_unix(3600)));
+/// # Ok::<(), Error>(())
 /// ```
 ///
 /// A source whose own secret is replaced when it is used keeps what came last in the state. It begins with it
