@@ -4,10 +4,15 @@
 use std::error::Error as StdError;
 use std::process::Command;
 
+use grantflow::crypto::SigningKey;
 use grantflow::{
     Advice, Client, ClientAuthentication, Discovery, Error, ErrorKind, InstalledApp, Issuer, Machine, Revocation,
     Rotation, Scopes, ServerMetadata, Timestamp, Token, TokenRequest,
 };
+
+use grantflow_tests::Front;
+use grantflow_tests::google::{another_private_key, private_key};
+use grantflow_tests::kms::{Es256, FarKey, Kms};
 
 type Done = Result<(), Box<dyn StdError>>;
 
@@ -112,7 +117,32 @@ fn suite(adapter: &impl Adapter, issuer: &Issuer) -> Done {
     let error = adapter.run(TokenRequest::client_credentials(&server, &wrong)?.exchange()).expect_err("a wrong secret");
     check(error.server().is_some_and(|server| server.error() == "invalid_client"), "invalid_client")?;
     step("client credentials, with a right and a wrong secret");
+
+    signing(adapter, &server)?;
+    step("private_key_jwt: RS256 and ES256, by keys that are here and far away; another key is refused");
     Ok(())
+}
+
+/// Clients that sign assertions: each gets a token, has it revoked, and its key is its own.
+fn signing(adapter: &impl Adapter, server: &ServerMetadata) -> Done {
+    let rs256 = || SigningKey::rs256_from_pem(&private_key()).map(|key| key.with_key_id("rs-1"));
+    let kms = Front::start(Kms::default())?;
+    let far = FarKey::at(&format!("http://{}", kms.address()));
+    for (id, method) in [
+        ("signing-RS256", ClientAuthentication::private_key_jwt(rs256()?)),
+        ("signing-ES256", ClientAuthentication::private_key_jwt(Es256::default())),
+        ("signing-ES256", ClientAuthentication::private_key_jwt(far)),
+    ] {
+        let client = Client::new(id).authentication(method);
+        let token = adapter.run(TokenRequest::client_credentials(server, &client)?.scopes("read").exchange())?;
+        check(token.scopes() == &Scopes::from("read"), "a token for the client")?;
+        adapter.run(Revocation::new(server, &client, &token.access_token().into())?.exchange())?;
+    }
+    check(kms.server().asked == 2, "the far key signed each request")?;
+    let other = SigningKey::rs256_from_pem(&another_private_key())?.with_key_id("rs-1");
+    let client = Client::new("signing-RS256").authentication(ClientAuthentication::private_key_jwt(other));
+    let error = adapter.run(TokenRequest::client_credentials(server, &client)?.exchange()).expect_err("another key");
+    check(error.server().is_some_and(|server| server.error() == "invalid_client"), "invalid_client")
 }
 
 /// The loopback application, with curl for a browser: it follows redirects and keeps cookies.

@@ -1,11 +1,30 @@
 // A certified OpenID provider on loopback, with a person who signs in and agrees to everything.
 // Prints its issuer in one line when it is ready.
+import { createPublicKey } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import Provider from 'oidc-provider';
 
 const server = createServer();
 await new Promise((ready) => server.listen(Number(process.env.PORT ?? 0), '127.0.0.1', ready));
 const issuer = `http://127.0.0.1:${server.address().port}`;
+
+// The public halves of the tests' keys: PKCS#1 for RS256; for ES256, of the private key in PKCS#8.
+const der = (name) => Buffer.from(readFileSync(new URL(`../data/google/${name}.b64`, import.meta.url), 'utf8'), 'base64');
+const keys = [
+  [createPublicKey({ key: der('public_key'), format: 'der', type: 'pkcs1' }), 'RS256', 'rs-1'],
+  [createPublicKey({ key: `-----BEGIN PRIVATE KEY-----\n${der('ec_private_key').toString('base64')}\n-----END PRIVATE KEY-----\n` }), 'ES256', 'es-1'],
+];
+const signing = (alg) => ({
+  client_id: `signing-${alg}`,
+  token_endpoint_auth_method: 'private_key_jwt',
+  token_endpoint_auth_signing_alg: alg,
+  jwks: { keys: keys.filter((key) => key[1] === alg).map(([key, alg, kid]) => ({ ...key.export({ format: 'jwk' }), alg, kid, use: 'sig' })) },
+  redirect_uris: [],
+  grant_types: ['client_credentials'],
+  response_types: [],
+  scope: 'read',
+});
 
 const provider = new Provider(issuer, {
   clients: [
@@ -26,6 +45,8 @@ const provider = new Provider(issuer, {
       response_types: [],
       scope: 'read',
     },
+    signing('RS256'),
+    signing('ES256'),
   ],
   scopes: ['openid', 'offline_access', 'email', 'read'],
   claims: { openid: ['sub'], email: ['email', 'email_verified'] },
