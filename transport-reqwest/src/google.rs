@@ -19,16 +19,84 @@ impl Transport {
 }
 
 #[cfg(feature = "manager")]
+pub use managers::Google;
+
+#[cfg(feature = "manager")]
 mod managers {
     use std::path::PathBuf;
 
-    use grantflow::google::{GoogleCredential, MetadataServer, ServiceAccount};
+    use grantflow::google::{Found, GoogleCredential, Looked, MetadataServer, ServiceAccount};
     use grantflow::source::Want;
     use grantflow::{Error, Scopes};
 
-    use crate::{TokenManager, Transport};
+    use crate::{TokenManager, TokenPool, TokenRef, Transport};
+
+    /// Google's application default credentials, found once: tokens for any scopes, and what was found.
+    ///
+    /// ```no_run
+    /// # async fn main_() -> Result<(), grantflow_reqwest::grantflow::Error> {
+    /// let google = grantflow_reqwest::Transport::new()?.google().await?;
+    /// let token = google.token("https://www.googleapis.com/auth/devstorage.read_only").await?;
+    /// println!("for project {:?}", google.project_id());
+    /// # let _ = token;
+    /// # Ok(()) }
+    /// ```
+    #[derive(Clone, Debug)]
+    pub struct Google {
+        found: Found,
+        pool: TokenPool,
+    }
+
+    /// The name of the one credential, which errors show.
+    const NAME: &str = "Google's default";
+
+    impl Google {
+        /// A token for these scopes: see [`TokenManager::token`].
+        ///
+        /// # Errors
+        ///
+        /// If there is no valid token and none can be had.
+        pub async fn token(&self, scopes: impl Into<Scopes>) -> Result<TokenRef, Error> {
+            self.pool.token(NAME, &Want::access_token(scopes)).await
+        }
+
+        /// The manager of a want, such as an ID token for an audience.
+        ///
+        /// # Errors
+        ///
+        /// As [`TokenPool::manager`].
+        pub fn manager(&self, want: Want) -> Result<TokenManager, Error> {
+            self.pool.manager(NAME, want)
+        }
+
+        /// The project to work in, if anything names one.
+        pub fn project_id(&self) -> Option<&str> {
+            self.found.project_id.as_deref()
+        }
+
+        /// The source of its tokens: which credential was found.
+        pub fn source(&self) -> &GoogleCredential {
+            &self.found.credential
+        }
+
+        /// Every place that was looked at, in order, the last one being where it was.
+        pub fn looked(&self) -> &[Looked] {
+            &self.found.looked
+        }
+    }
 
     impl Transport {
+        /// Google's application default credentials as one object, for tokens of several scopes.
+        ///
+        /// # Errors
+        ///
+        /// As [`google_search`](Self::google_search).
+        pub async fn google(&self) -> Result<Google, Error> {
+            let (found, pool) = (self.google_search().await?, TokenPool::new(self));
+            pool.add(NAME, found.credential.clone())?;
+            Ok(Google { found, pool })
+        }
+
         /// A manager of access tokens from Google's application default credentials: the file that
         /// `GOOGLE_APPLICATION_CREDENTIALS` names, what `gcloud auth application-default login` wrote, or the
         /// account that this machine runs as on Google Cloud.

@@ -76,6 +76,8 @@ mod transport;
 #[cfg(feature = "manager")]
 pub use authorized::{AuthorizedClient, AuthorizedError};
 pub use builder::Builder;
+#[cfg(feature = "manager")]
+pub use google::Google;
 pub use grantflow;
 #[cfg(feature = "store")]
 pub use grantflow_store;

@@ -59,7 +59,7 @@ impl Transport {
             }
             return self.run(app.poll(code)?).await;
         }
-        let (listeners, port) = listen(&app.addresses()?).await.map_err(|e| loopback("cannot listen", e))?;
+        let (listeners, port) = listen(&app.addresses()?).await?;
         let mut receiver = self.run(app.start(port)).await?;
         match app.announce(receiver.url()) {
             Some(message) => print(&message),
@@ -95,17 +95,29 @@ fn print_url(receiver: &Receiver) {
 }
 
 /// Binds the first address, and the others on the port it got.
-async fn listen(addresses: &[SocketAddr]) -> io::Result<(Vec<TcpListener>, u16)> {
-    let (first, others) = addresses.split_first().ok_or(io::ErrorKind::AddrNotAvailable)?;
+async fn listen(addresses: &[SocketAddr]) -> Result<(Vec<TcpListener>, u16), Error> {
+    let Some((first, others)) = addresses.split_first() else {
+        return Err(Error::new(ErrorKind::Loopback, "there is no address to listen on"));
+    };
     let mut tries = if first.port() == 0 { TRIES } else { 1 };
     loop {
         tries -= 1;
         match listen_once(first, others).await {
             // Another program holds the port on one of the other addresses: another port, then.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
-            result => return result,
+            result => return result.map_err(|error| cannot_listen(addresses, error)),
         }
     }
+}
+
+fn cannot_listen(addresses: &[SocketAddr], error: io::Error) -> Error {
+    let places: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    let what = format!("cannot listen on {} for the browser's answer: {error}", places.join(" and "));
+    let what = match error.kind() {
+        io::ErrorKind::AddrInUse => format!("{what} (another program holds the port: end it, or choose another port)"),
+        _ => what,
+    };
+    Error::new(ErrorKind::Loopback, what).with_source(error)
 }
 
 async fn listen_once(first: &SocketAddr, others: &[SocketAddr]) -> io::Result<(Vec<TcpListener>, u16)> {

@@ -6,6 +6,7 @@ mod tls_end;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use grantflow::source::Want;
 use grantflow::{ErrorKind, Timestamp};
 use grantflow_reqwest::{AuthorizedClient, Transport, reqwest};
 use grantflow_tests::Front;
@@ -70,6 +71,29 @@ async fn every_credential_is_one_line() {
         let scopes = server.0.scopes_of(token.access_token(), wall_clock()).unwrap();
         assert!(scopes.contains(CLOUD), "{name}");
     }
+}
+
+/// The environment of this process cannot be changed safely, so the test runs itself in another one.
+#[tokio::test]
+async fn the_default_credentials_are_one_object() {
+    const CHILD: &str = "GRANTFLOW_TEST_CHILD";
+    if std::env::var_os(CHILD).is_none() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.env(CHILD, "1").env("GOOGLE_APPLICATION_CREDENTIALS", home("object").account);
+        let child = child.args(["--exact", "the_default_credentials_are_one_object"]).output().unwrap();
+        return assert!(child.status.success(), "{child:?}");
+    }
+    let front = front();
+    let tls = TlsEnd::new(&HOSTS, front.address()).await;
+    let google = transport(&tls.pem, tls.address, front.address()).google().await.unwrap();
+    assert_eq!((google.source().kind(), google.project_id()), ("service_account", Some("demo-project")));
+    assert!(google.looked()[0].to_string().starts_with("GOOGLE_APPLICATION_CREDENTIALS="), "{:?}", google.looked());
+    let token = google.token(CLOUD).await.unwrap();
+    let other = google.token("https://www.googleapis.com/auth/devstorage.read_only").await.unwrap();
+    assert_ne!(token.access_token(), other.access_token());
+    assert_eq!(google.token(CLOUD).await.unwrap().access_token(), token.access_token());
+    let manager = google.manager(Want::access_token(CLOUD)).unwrap();
+    assert_eq!(manager.token().await.unwrap().access_token(), token.access_token());
 }
 
 #[tokio::test]

@@ -99,11 +99,26 @@ async fn a_certificate_is_trusted_only_if_its_root_is() {
                 assert!(!trusted, "{failure}");
                 assert_eq!(failure.kind(), FailureKind::Tls);
                 assert!(!failure.may_have_been_sent());
-                assert!(failure.to_string().contains("certificate"), "{failure}");
+                let text = failure.to_string();
+                assert!(text.contains("certificate"), "{text}");
+                assert_eq!(text.contains("`Builder::root_certificate_pem`"), host == "as.example", "{text}");
             }
         }
     }
     assert_eq!(*server.alpn.lock().unwrap(), b"http/1.1");
+}
+
+#[tokio::test]
+async fn a_clients_builder_has_a_provider_and_trusts_whom_the_transport_trusts() {
+    let server = Server::new().await;
+    assert!(rustls::crypto::CryptoProvider::get_default().is_none(), "nothing else gives reqwest one");
+    let trusting = server.transport(|builder| builder.root_certificate_pem(server.pem.as_bytes()).user_agent("mine/1"));
+    for (transport, trusted) in [(trusting, true), (server.transport(|builder| builder), false)] {
+        let here = ([127, 0, 0, 1], 0).into();
+        let client = transport.client_builder().resolve("as.example", here).build().unwrap();
+        let sent = client.post(server.address("as.example")).body("grant_type=canary").send().await;
+        assert_eq!(sent.is_ok_and(|answer| answer.status() == 200), trusted);
+    }
 }
 
 #[tokio::test]

@@ -28,7 +28,8 @@ pub(crate) fn drive<M: Machine>(transport: &Transport, mut machine: M, limit: &L
         };
         // What an answer brought is still kept.
         let keeps = answered && matches!(effect, Effect::Store(_));
-        if let Some(error) = limit.over().filter(|_| !keeps) {
+        let doing = limit.doing(&effect);
+        if let Some(error) = limit.over(&doing).filter(|_| !keeps) {
             return Err(error);
         }
         transport.tell(Event::Effect(&effect));
@@ -44,7 +45,7 @@ pub(crate) fn drive<M: Machine>(transport: &Transport, mut machine: M, limit: &L
         answered |= matches!(reply, Reply::Http(_));
         // An answer that came in time is handed on, whatever happened meanwhile.
         if matches!(reply, Reply::Failed(_) | Reply::Slept)
-            && let Some(error) = limit.over().filter(|_| !keeps)
+            && let Some(error) = limit.over(&doing).filter(|_| !keeps)
         {
             return Err(error);
         }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use grantflow::{Error, ErrorKind};
+use grantflow::{Effect, Error, ErrorKind};
 
 /// The longest single wait, so that no sum of times overflows.
 pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -51,13 +51,31 @@ impl Limit {
         self
     }
 
-    /// The error to end with, if it is time.
-    pub(crate) fn over(&self) -> Option<Error> {
+    /// The error to end with, if it is time. It says what was being done.
+    pub(crate) fn over(&self, doing: &str) -> Option<Error> {
         if self.cancel.is_cancelled() {
-            return Some(Error::new(ErrorKind::Cancelled, "the run was cancelled"));
+            return Some(Error::new(ErrorKind::Cancelled, format!("the run was cancelled {doing}")));
         }
         let late = self.left().is_zero();
-        late.then(|| Error::new(ErrorKind::Timeout, "the deadline of the run has passed"))
+        late.then(|| Error::new(ErrorKind::Timeout, format!("the deadline of the run has passed {doing}")))
+    }
+
+    /// What an effect does, for [`over`](Self::over); nothing for a run that no limit ends.
+    pub(crate) fn doing(&self, effect: &Effect) -> String {
+        if self.deadline.is_none() && Arc::strong_count(&self.cancel.0) == 1 {
+            return String::new();
+        }
+        match effect {
+            Effect::Http(call) => {
+                let shown = format!("{call:?}");
+                format!("at the request {}", shown.split(" headers").next().unwrap_or_default())
+            }
+            Effect::Sleep(_) => "in a pause before the next request".to_owned(),
+            Effect::Env(name) => format!("before the variable {name} was read"),
+            Effect::ReadFile { .. } => "while a file was read".to_owned(),
+            Effect::Store(_) => "at a step of the store".to_owned(),
+            _ => String::new(),
+        }
     }
 
     pub(crate) fn left(&self) -> Duration {

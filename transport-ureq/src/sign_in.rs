@@ -59,7 +59,7 @@ impl Transport {
         let end = Instant::now() + app.time_limit().min(LONGEST);
         while !waiting.go_round(self.now())? && Instant::now() < end {
             limit.sleep(PAUSE);
-            if let Some(error) = limit.over() {
+            if let Some(error) = limit.over("while the person signed in") {
                 return Err(error);
             }
         }
@@ -176,9 +176,19 @@ fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Error> {
         match listen_once(*first, others) {
             // Another program holds the port on one of the other addresses: another port, then.
             Err(error) if error.kind() == Io::AddrInUse && tries > 0 => {}
-            result => return result.map_err(|e| loopback("cannot listen for the browser's answer", e)),
+            result => return result.map_err(|error| cannot_listen(addresses, error)),
         }
     }
+}
+
+fn cannot_listen(addresses: &[SocketAddr], error: io::Error) -> Error {
+    let places: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    let what = format!("cannot listen on {} for the browser's answer: {error}", places.join(" and "));
+    let what = match error.kind() {
+        Io::AddrInUse => format!("{what} (another program holds the port: end it, or choose another port)"),
+        _ => what,
+    };
+    Error::new(ErrorKind::Loopback, what).with_source(error)
 }
 
 fn listen_once(first: SocketAddr, others: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {

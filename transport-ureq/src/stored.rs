@@ -144,7 +144,7 @@ fn lease(store: &dyn Store, key: &RecordKey, patience: Duration, limit: &Limit) 
         if let Some(lease) = store.try_lease(key, LEASE)? {
             return Ok(lease);
         }
-        if let Some(error) = limit.over() {
+        if let Some(error) = limit.over("while another program worked on the grant") {
             return Err(error);
         }
         if Instant::now() >= end {

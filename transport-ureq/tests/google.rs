@@ -8,6 +8,7 @@ use grantflow_tests::front::wall_clock;
 use grantflow_tests::google::{Google, Home, Local, Metadata, Place, SERVICE_ACCOUNT, service_account_json};
 use grantflow_tests::server::Wire;
 use grantflow_ureq::grantflow::ErrorKind;
+use grantflow_ureq::grantflow::source::Want;
 use grantflow_ureq::{AuthorizedAgent, Transport};
 use http::{Request, Response};
 use ureq::middleware::{Middleware, MiddlewareNext};
@@ -62,6 +63,27 @@ fn every_credential_is_one_line() {
     }
     let google = google.0.lock().unwrap();
     assert_eq!((google.seen_at(Place::Token).len(), google.seen_at(Place::Metadata).len()), (4, 1));
+}
+
+/// The environment of this process cannot be changed safely, so the test runs itself in another one.
+#[test]
+fn the_default_credentials_are_one_object() {
+    const CHILD: &str = "GRANTFLOW_TEST_CHILD";
+    if std::env::var_os(CHILD).is_none() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.env(CHILD, "1").env("GOOGLE_APPLICATION_CREDENTIALS", home("object").account);
+        let child = child.args(["--exact", "the_default_credentials_are_one_object"]).output().unwrap();
+        return assert!(child.status.success(), "{child:?}");
+    }
+    let google = transport(&google()).google().unwrap();
+    assert_eq!((google.source().kind(), google.project_id()), ("service_account", Some("demo-project")));
+    assert!(google.looked()[0].to_string().starts_with("GOOGLE_APPLICATION_CREDENTIALS="), "{:?}", google.looked());
+    let token = google.token(CLOUD).unwrap();
+    let other = google.token("https://www.googleapis.com/auth/devstorage.read_only").unwrap();
+    assert_ne!(token.access_token(), other.access_token());
+    assert_eq!(google.token(CLOUD).unwrap().access_token(), token.access_token());
+    let manager = google.manager(Want::access_token(CLOUD)).unwrap();
+    assert_eq!(manager.token().unwrap().access_token(), token.access_token());
 }
 
 #[test]

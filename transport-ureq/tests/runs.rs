@@ -69,15 +69,17 @@ fn a_deadline_ends_a_sleep_a_request_and_a_machine_without_end() {
     let silent = Server::start(|mut stream| drop(stream.read(&mut [0])));
     let transport = Transport::new().unwrap();
     let url = silent.url();
+    let at = format!("passed at the request POST http://{}/token", silent.address);
     let effects: [(_, Box<dyn FnMut() -> Effect>); 3] = [
-        ("sleep", Box::new(|| Effect::Sleep(Duration::MAX))),
-        ("request", Box::new(move || Effect::Http(call(&url)))),
-        ("endless", Box::new(|| Effect::Env("PATH"))),
+        ("passed in a pause before the next request", Box::new(|| Effect::Sleep(Duration::MAX))),
+        (&*at, Box::new(move || Effect::Http(call(&url)))),
+        ("passed before the variable PATH was read", Box::new(|| Effect::Env("PATH"))),
     ];
     for (name, effect) in effects {
         let start = Instant::now();
         let error = transport.run_until(Forever(effect), &Limit::within(SOON)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout, "{name}");
+        assert!(error.to_string().contains(name) && !error.to_string().contains("canary"), "{error}");
         assert!((SOON..Duration::from_secs(3)).contains(&start.elapsed()), "{name}: {:?}", start.elapsed());
     }
 }

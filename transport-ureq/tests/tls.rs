@@ -101,6 +101,15 @@ fn nothing_is_sent_to_a_server_that_cannot_prove_its_name() {
 }
 
 #[test]
+fn an_unknown_authority_is_told_with_what_to_do() {
+    let failure = fetch(&Transport::new().unwrap(), public("localhost", answering())).unwrap_err();
+    let error = Error::from(failure);
+    assert!(error.to_string().contains("`Builder::root_certificate_pem`"), "{error}");
+    let failure = fetch(&trusting(), public("127.0.0.1", answering())).unwrap_err();
+    assert!(!failure.to_string().contains("root_certificate_pem"), "it is the name that is wrong: {failure}");
+}
+
+#[test]
 fn a_connection_closed_after_the_request_was_maybe_sent() {
     let address = server(|mut stream| drop(read_request(&mut stream)));
     assert_fails(&trusting(), public("localhost", address), FailureKind::Broken, true);

@@ -1,7 +1,7 @@
 //! Private keys in PEM (RFC 7468).
 
-use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use base64::{Engine as _, decoded_len_estimate};
 use zeroize::Zeroizing;
 
 use super::key::{Der, Form};
@@ -17,7 +17,11 @@ pub(super) fn decode(pem: &str) -> Result<Der, Error> {
         return Err(wrong("is longer than 32 KiB"));
     }
     // Shells and environment files turn line ends into a backslash and an n.
-    let mended = Zeroizing::new(pem.replace("\\r", "").replace("\\n", "\n"));
+    let mut mended = Zeroizing::new(String::with_capacity(pem.len()));
+    for (nth, line) in pem.split("\\n").enumerate() {
+        mended.push_str(if nth > 0 { "\n" } else { "" });
+        mended.extend(line.split("\\r"));
+    }
     let begin = "-----BEGIN ";
     let (_, rest) = mended.split_once(begin).ok_or_else(|| wrong("is no PEM text: it has no line -----BEGIN"))?;
     let (label, rest) = rest.split_once("-----").ok_or_else(|| wrong("is no PEM text: its first line breaks off"))?;
@@ -30,9 +34,12 @@ pub(super) fn decode(pem: &str) -> Result<Der, Error> {
     };
     let end = format!("-----END {label}-----");
     let (body, _) = rest.split_once(&*end).ok_or_else(|| wrong("is no PEM text: it has no last line"))?;
-    let base64: Zeroizing<String> = Zeroizing::new(body.chars().filter(|c| !c.is_ascii_whitespace()).collect());
-    let bytes = STANDARD.decode(base64.as_bytes()).map_err(|_| wrong("is no PEM text: its lines are not base64"))?;
-    Ok(Der { bytes: Zeroizing::new(bytes), form })
+    let mut base64 = Zeroizing::new(String::with_capacity(body.len()));
+    base64.extend(body.split_ascii_whitespace());
+    let mut bytes = Zeroizing::new(vec![0; decoded_len_estimate(base64.len())]);
+    let length = STANDARD.decode_slice(base64.as_bytes(), &mut bytes);
+    bytes.truncate(length.map_err(|_| wrong("is no PEM text: its lines are not base64"))?);
+    Ok(Der { bytes, form })
 }
 
 #[cfg(test)]

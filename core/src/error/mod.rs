@@ -124,7 +124,9 @@ impl Error {
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         let transient = matches!(kind, ErrorKind::Timeout);
         let advice = match kind {
-            ErrorKind::Config | ErrorKind::Issuer | ErrorKind::File => Some(Advice::FixConfiguration),
+            ErrorKind::Config | ErrorKind::Issuer | ErrorKind::File | ErrorKind::Store | ErrorKind::Loopback => {
+                Some(Advice::FixConfiguration)
+            }
             ErrorKind::Timeout => Some(Advice::TryLater),
             ErrorKind::InvalidResponse => Some(Advice::AskProvider),
             ErrorKind::InvalidRedirect | ErrorKind::Expired | ErrorKind::GrantLost | ErrorKind::NotSignedIn => {
@@ -300,8 +302,8 @@ impl Error {
         self
     }
 
-    /// Says in which file or other place it happened.
-    pub(crate) fn within(mut self, place: impl fmt::Display) -> Self {
+    /// Says in which file, with which credential or at which other place it happened. What names that must be no secret.
+    pub fn within(mut self, place: impl fmt::Display) -> Self {
         let inner = self.edit();
         inner.message = format!("{place}: {}", inner.message).into();
         self

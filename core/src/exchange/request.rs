@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response};
 use serde::Serialize;
@@ -13,7 +14,7 @@ use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use super::prepare::{MakePart, Part, Place};
-use super::text::{CLIENTS_HEADERS, RESERVED, Size, unpadded, userinfo, vschar, write_pair};
+use super::text::{CLIENTS_HEADERS, RESERVED, Size, joined, unpadded, userinfo, vschar, write_pair};
 use super::{Exchange, FORM, Received, State, TOTAL, TRIES};
 use crate::machine::Repeat;
 use crate::server::{Endpoint, Issuer};
@@ -210,12 +211,12 @@ impl Request {
                     let why = "the client_id holds a colon, which client_secret_basic_unencoded cannot send";
                     return self.fail(Error::config(why));
                 }
-                let credentials = Zeroizing::new(if *raw {
-                    format!("{id}:{}", secret.expose())
-                } else {
-                    format!("{}:{}", *userinfo(id), *userinfo(secret.expose()))
-                });
-                let value = Zeroizing::new(format!("Basic {}", STANDARD.encode(credentials.as_bytes())));
+                let credentials = match *raw {
+                    true => joined(&[id, ":", secret.expose()]),
+                    false => joined(&[&userinfo(id), ":", &userinfo(secret.expose())]),
+                };
+                let encoded = Zeroizing::new(STANDARD.encode(credentials.as_bytes()));
+                let value = joined(&["Basic ", &encoded]);
                 self.keep_secret(secret.expose());
                 self.keep_secret(value.get(6..).unwrap_or_default());
                 self.add_header("authorization", &value, true)
@@ -292,7 +293,12 @@ impl Request {
         if CLIENTS_HEADERS.contains(&name.as_str()) {
             return self.fail(Error::config(format!("the header {name} is the HTTP client's to set")));
         }
-        match HeaderValue::from_str(value) {
+        // A secret's memory is wiped with the last clone of the header.
+        let made = match sensitive {
+            true => HeaderValue::from_maybe_shared(Bytes::from_owner(Zeroizing::new(value.as_bytes().to_vec()))),
+            false => HeaderValue::from_str(value),
+        };
+        match made {
             Ok(mut value) if !self.headers.contains_key(&name) => {
                 value.set_sensitive(sensitive);
                 self.headers.insert(name, value);
@@ -315,9 +321,10 @@ impl Request {
 
     fn keep_secret(&mut self, text: &str) {
         self.secrets.push(text.into());
-        let encoded: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
-        if encoded != text {
-            self.secrets.push(encoded.into());
+        let mut encoded = Zeroizing::new(String::with_capacity(text.len().saturating_mul(3)));
+        encoded.extend(form_urlencoded::byte_serialize(text.as_bytes()));
+        if *encoded != text {
+            self.secrets.push(encoded.as_str().into());
         }
     }
 

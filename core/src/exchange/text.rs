@@ -82,6 +82,14 @@ pub(super) fn userinfo(text: &str) -> Zeroizing<String> {
     encoded
 }
 
+/// Texts one after another, in memory that is wiped: growth would leave copies of a part behind.
+pub(super) fn joined(parts: &[&str]) -> Zeroizing<String> {
+    let size = parts.iter().fold(0, |sum: usize, part| sum.saturating_add(part.len()));
+    let mut text = Zeroizing::new(String::with_capacity(size));
+    parts.iter().for_each(|part| text.push_str(part));
+    text
+}
+
 /// Appends a pair to a form.
 pub(super) fn write_pair(form: &mut String, name: &str, value: &str) {
     if !form.is_empty() {

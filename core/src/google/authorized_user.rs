@@ -63,6 +63,7 @@ impl AuthorizedUser {
     }
 
     pub(super) fn parse(file: &File<'_>, any_server: bool) -> Result<Self, Error> {
+        file.is_no_client("the file of type authorized_user")?;
         if file.get("type").is_some() {
             file.demand_type("authorized_user")?;
         }

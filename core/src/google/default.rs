@@ -48,11 +48,7 @@ impl GoogleCredential {
     }
 
     fn parse(file: &File<'_>, any_server: bool) -> Result<Self, Error> {
-        if file.get("installed").or(file.get("web")).is_some() {
-            let why =
-                "is an OAuth client, which somebody must sign in with first; a service_account or an authorized_user";
-            return Err(file.wrong("type", &format!("is missing: this {why} is needed")));
-        }
+        file.is_no_client("a service_account or an authorized_user")?;
         let found = file.need("type")?;
         match found {
             "service_account" => ServiceAccount::parse(file, any_server).map(Self::ServiceAccount),

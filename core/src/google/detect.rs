@@ -70,6 +70,17 @@ impl Detection {
         Self { environment, os, stage: Stage::Begin }
     }
 
+    /// What is said of a variable that Google's libraries would pass over in silence.
+    fn note(&self) -> &'static str {
+        let heeded = |value: &str| ["true", "false"].iter().any(|known| value.eq_ignore_ascii_case(known));
+        match self.environment.get("NO_GCE_CHECK") {
+            Some(value) if !value.to_str().is_some_and(heeded) => {
+                "; NO_GCE_CHECK is passed over, since it is set to something other than true"
+            }
+            _ => "",
+        }
+    }
+
     /// What the environment tells: where the server is, that there is none, or nothing.
     fn by_variables(&self) -> Option<Result<Detected, Error>> {
         let text = |name| self.environment.text(name);
@@ -88,6 +99,12 @@ impl Detection {
         match text("METADATA_SERVER_DETECTION") {
             Some("assume-present") => return found(MetadataServer::new(), "METADATA_SERVER_DETECTION says so".into()),
             Some("none") => return none("METADATA_SERVER_DETECTION says none"),
+            Some("bios-only" | "ping-only") => {}
+            // What is no text is no such word either.
+            _ if self.environment.get("METADATA_SERVER_DETECTION").is_some() => {
+                let known = "is none of assume-present, none, bios-only and ping-only";
+                return Some(Err(Error::config(format!("METADATA_SERVER_DETECTION {known}"))));
+            }
             _ => {}
         }
         let serverless =
@@ -118,7 +135,19 @@ fn absent(error: &Error) -> String {
 impl Machine for Detection {
     type Output = Detected;
 
-    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Detected> {
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Detected> {
+        match self.look(cx, reply) {
+            Step::Done(Ok(mut found)) => {
+                found.because.push_str(self.note());
+                Step::Done(Ok(found))
+            }
+            step => step,
+        }
+    }
+}
+
+impl Detection {
+    fn look(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Detected> {
         loop {
             let next = match &mut self.stage {
                 Stage::Begin => match self.by_variables() {

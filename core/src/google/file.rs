@@ -216,7 +216,17 @@ impl<'a> File<'a> {
     }
 
     /// Demands that the file says it is of this type.
+    /// Refuses an OAuth client, which has no type, for where a credential of a type is needed.
+    pub(super) fn is_no_client(&self, needed: &str) -> Result<(), Error> {
+        if self.get("installed").or(self.get("web")).is_none() {
+            return Ok(());
+        }
+        let why = "is missing: this is an OAuth client, which somebody must sign in with first";
+        Err(self.wrong("type", &format!("{why}; {needed} is needed")))
+    }
+
     pub(super) fn demand_type(&self, expected: &str) -> Result<(), Error> {
+        self.is_no_client(&format!("the file of type {expected}"))?;
         match self.need("type")? {
             found if found == expected => Ok(()),
             found => {

@@ -20,6 +20,7 @@ mod authorized;
 mod calls;
 mod device;
 mod odd_http;
+mod odd_places;
 mod proxy;
 mod receiver;
 mod stores;
@@ -28,6 +29,7 @@ use authorized::*;
 use calls::*;
 use device::*;
 use odd_http::*;
+use odd_places::*;
 use proxy::*;
 use receiver::*;
 use stores::*;
@@ -150,6 +152,10 @@ suite! {
     another_coding_is_named_and_a_bomb_is_cut
     heads_as_odd_servers_write_them_are_read
     every_request_says_who_makes_it
+    a_browser_that_comes_twice_has_its_code_exchanged_once
+    a_port_that_another_program_holds_is_an_error_at_once_that_names_it
+    a_file_of_tokens_that_is_damaged_is_an_error_that_names_it_and_says_what_to_do
+    a_file_of_tokens_that_is_a_link_is_refused_and_not_replaced
     proxies_are_named_by_the_environment_as_curl_reads_it
     a_proxy_variable_that_cannot_be_used_is_an_error_and_nothing_goes_direct
     a_failure_on_the_way_through_a_proxy_names_it_without_its_password

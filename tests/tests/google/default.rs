@@ -295,7 +295,8 @@ fn the_metadata_server_is_detected_by_the_signs_of_googles_libraries() {
         (&[("METADATA_SERVER_DETECTION", "bios-only")], "", Os::Windows, "", 0),
         (&[("METADATA_SERVER_DETECTION", "bios-only")], "", Os::MacOs, "", 0),
         (&[("METADATA_SERVER_DETECTION", "ping-only")], "Google", Os::Unix, server, 1),
-        (&[("METADATA_SERVER_DETECTION", "made-up")], "Google", Os::Unix, server, 0),
+        (&[("METADATA_SERVER_DETECTION", "made-up")], "Google", Os::Unix, "", 0),
+        (&[("NO_GCE_CHECK", "1")], "Google", Os::Unix, server, 0),
         (&[("K_SERVICE", "")], "", Os::Unix, server, 1),
     ] {
         let mut world = world();
@@ -313,6 +314,42 @@ fn the_metadata_server_is_detected_by_the_signs_of_googles_libraries() {
         let read = files_read(&world).contains(&FIRMWARE.into());
         let ping_only = variables.contains(&("METADATA_SERVER_DETECTION", "ping-only"));
         assert!(!read || (os == Os::Unix && !ping_only), "{variables:?}");
+    }
+}
+
+#[test]
+fn what_a_variable_says_in_other_words_is_told() {
+    for value in ["1", "yes"] {
+        let mut world = world();
+        cloud(&mut world);
+        env(&mut world, "NO_GCE_CHECK", value);
+        file(&mut world, FIRMWARE, "Google");
+        let found = search(&mut world, Os::Unix).unwrap();
+        let last = found.looked.last().unwrap().to_string();
+        assert!(last.contains("NO_GCE_CHECK is passed over"), "{last}");
+    }
+    for value in ["made-up", "ping_only"] {
+        let mut world = world();
+        cloud(&mut world);
+        env(&mut world, "METADATA_SERVER_DETECTION", value);
+        let error = search(&mut world, Os::Unix).unwrap_err().to_string();
+        assert!(error.contains("METADATA_SERVER_DETECTION is none of assume-present, none, bios-only"), "{error}");
+        assert!(!error.contains(value), "{error}");
+    }
+}
+
+#[test]
+fn a_client_file_in_place_of_a_credential_is_told_what_it_is() {
+    let client = r#"{"installed":{"client_id":"c","client_secret":"canary"}}"#;
+    for error in [
+        ServiceAccount::from_json(client).unwrap_err(),
+        AuthorizedUser::from_json(client).unwrap_err(),
+        GoogleCredential::from_json_of_any_type(client.replace("installed", "web")).unwrap_err(),
+    ] {
+        let text = error.to_string();
+        assert!(text.contains("this is an OAuth client, which somebody must sign in with first"), "{text}");
+        assert!(text.contains("service_account") || text.contains("authorized_user"), "{text}");
+        assert!(!text.contains("canary"), "{text}");
     }
 }
 

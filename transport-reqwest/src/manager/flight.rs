@@ -38,6 +38,11 @@ impl Origin {
         lock(&self.grant).take_first(want, self.hub.transport.now().wall)
     }
 
+    /// Says whose error it is, where there are many.
+    fn named(&self, error: Error) -> Error {
+        if self.name.is_empty() { error } else { error.within(format_args!("credential {:?}", self.name)) }
+    }
+
     /// Waits for the right to mint.
     async fn turn(self: &Arc<Self>) -> Option<MyTurn> {
         let (sender, receiver) = oneshot::channel();
@@ -179,7 +184,7 @@ impl Flight {
         if let Some(result) = turn.mint(&self.slot, &mut self.rotating).await
             && let Some(ticket) = self.ticket.take()
         {
-            self.slot.settle(ticket, result);
+            self.slot.settle(ticket, result.map_err(|error| self.slot.origin.named(error)));
         }
     }
 }

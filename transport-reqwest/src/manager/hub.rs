@@ -115,18 +115,18 @@ impl Hub {
         slot
     }
 
-    pub(super) fn add(self: &Arc<Self>, name: &str, source: Arc<dyn TokenSource>) -> Result<(), Error> {
+    pub(super) fn add(self: &Arc<Self>, name: &str, source: Arc<dyn TokenSource>) -> Result<bool, Error> {
         let mut book = self.write();
         if self.is_closed() {
             return Err(Ended::ShutDown.into());
         }
         if book.credentials.contains_key(name) {
-            return Err(Error::new(ErrorKind::Config, format!("there is a credential named {name:?} already")));
+            return Ok(false);
         }
         let name = Arc::from(name);
         let origin = Origin::new(self.clone(), Arc::clone(&name), source);
         book.credentials.insert(name, Listed { origin, wants: HashSet::new() });
-        Ok(())
+        Ok(true)
     }
 
     pub(super) fn remove(&self, name: &str) -> bool {
@@ -259,7 +259,7 @@ impl Book {
 }
 
 fn unknown(name: &str) -> Error {
-    Error::new(ErrorKind::Config, format!("there is no credential named {name:?}"))
+    Error::new(ErrorKind::Config, format!("the pool has no credential named {name:?}"))
 }
 
 /// What managers and pools hold: with the last clone, all ends.

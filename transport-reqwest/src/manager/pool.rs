@@ -37,12 +37,16 @@ impl TokenPool {
         Self(Arc::new(Handle(Arc::new(hub))))
     }
 
-    /// Adds a credential.
+    /// Adds a credential, unless there is one of this name, which stays as it is: it may have a newer refresh token
+    /// than the one that is given here. Says whether it was added.
+    ///
+    /// So a server for many users calls this for each request, with what it has kept of the user, and
+    /// [`replace`](Self::replace) when one has signed in anew.
     ///
     /// # Errors
     ///
-    /// Of kind [`Config`](grantflow::ErrorKind::Config) if there is one of this name.
-    pub fn add(&self, name: &str, source: impl TokenSource + 'static) -> Result<(), Error> {
+    /// Of kind [`Cancelled`](grantflow::ErrorKind::Cancelled) after the end.
+    pub fn add(&self, name: &str, source: impl TokenSource + 'static) -> Result<bool, Error> {
         self.0.0.add(name, Arc::new(source))
     }
 
@@ -51,15 +55,24 @@ impl TokenPool {
         self.0.0.remove(name)
     }
 
-    /// Puts another credential in place of one, as after a new sign-in: see [`TokenManager::replace`].
+    /// Puts a credential in the place of the one of this name, as after a new sign-in: see [`TokenManager::replace`]. If
+    /// there is none, it is added. Says whether there was one.
     ///
     /// # Errors
     ///
-    /// Of kind [`Config`](grantflow::ErrorKind::Config) if there is none of this name.
-    pub fn replace(&self, name: &str, source: impl TokenSource + 'static) -> Result<(), Error> {
-        let origin = self.0.0.origin(name)?;
-        self.0.0.replace(&origin, Arc::new(source));
-        Ok(())
+    /// Of kind [`Cancelled`](grantflow::ErrorKind::Cancelled) after the end.
+    pub fn replace(&self, name: &str, source: impl TokenSource + 'static) -> Result<bool, Error> {
+        let source: Arc<dyn TokenSource> = Arc::new(source);
+        loop {
+            if let Ok(origin) = self.0.0.origin(name) {
+                self.0.0.replace(&origin, source);
+                return Ok(true);
+            }
+            // Unless another has added one meanwhile.
+            if self.0.0.add(name, source.clone())? {
+                return Ok(false);
+            }
+        }
     }
 
     /// A manager of one want. As long as it lives, the want is not forgotten.

@@ -48,6 +48,11 @@ impl Credential {
         lock(&self.queue).grant.state().clone()
     }
 
+    /// Says whose error it is, where there are many.
+    fn named(&self, error: Error) -> Error {
+        if self.name.is_empty() { error } else { error.within(format_args!("credential {:?}", self.name)) }
+    }
+
     fn finish(&self, turn: Turn<()>, change: Change, outcome: Outcome<'_>) -> Option<Turn<Job>> {
         lock(&self.queue).grant.finish(turn, self.shared.now().wall, change, outcome)
     }
@@ -157,7 +162,7 @@ impl Task {
         });
         let result = match result {
             Ok(token) => Ok(token),
-            Err(Why::Failed(error)) => Err(error),
+            Err(Why::Failed(error)) => Err(slot.home.named(error)),
             Err(Why::Panicked) => Err(panicked()),
             Err(Why::GivenUp(_)) => return,
         };

@@ -45,21 +45,24 @@ impl TokenPool {
         Self { handle: Arc::new(Handle { shared, holds: Holds::Pool(wants) }) }
     }
 
-    /// Adds a credential.
+    /// Adds a credential, unless there is one of this name, which stays as it is: it may have a newer refresh token
+    /// than the one that is given here. Says whether it was added.
+    ///
+    /// So a server for many users calls this for each request, with what it has kept of the user, and
+    /// [`replace`](Self::replace) when one has signed in anew.
     ///
     /// # Errors
     ///
-    /// Of kind [`Config`](ErrorKind::Config) if there is one of this name: it can be
-    /// [replaced](Self::replace).
-    pub fn add(&self, name: &str, source: impl TokenSource + 'static) -> Result<(), Error> {
+    /// Of kind [`Cancelled`](ErrorKind::Cancelled) after the end.
+    pub fn add(&self, name: &str, source: impl TokenSource + 'static) -> Result<bool, Error> {
         let name: Arc<str> = name.into();
         let credential = Credential::new(&self.handle.shared, name.clone(), source);
         let mut names = self.wants().write()?;
         if names.credentials.contains_key(&name) {
-            return Err(Error::new(ErrorKind::Config, "the pool has a credential of this name already"));
+            return Ok(false);
         }
         names.credentials.insert(name, Entry { credential, slots: HashSet::new() });
-        Ok(())
+        Ok(true)
     }
 
     /// Forgets a credential and all its tokens. Its managers get errors from now on. Says whether there was
@@ -73,18 +76,30 @@ impl TokenPool {
         true
     }
 
-    /// Puts another credential in the place of the one of this name, as after a new sign-in: its tokens are
-    /// forgotten, and so is a failure for good.
+    /// Puts a credential in the place of the one of this name, as after a new sign-in: its tokens are forgotten, and so
+    /// is a failure for good. If there is none, it is added. Says whether there was one.
     ///
     /// # Errors
     ///
-    /// If there is none of this name.
-    pub fn replace(&self, name: &str, source: impl TokenSource + 'static) -> Result<(), Error> {
-        let names = self.wants().read()?;
-        let entry = names.entry(name)?;
-        entry.credential.replace(source);
-        entry.slots.iter().for_each(|Held(slot)| slot.clear());
-        Ok(())
+    /// Of kind [`Cancelled`](ErrorKind::Cancelled) after the end.
+    pub fn replace(&self, name: &str, source: impl TokenSource + 'static) -> Result<bool, Error> {
+        loop {
+            let names = self.wants().read()?;
+            if let Some(entry) = names.credentials.get(name) {
+                entry.credential.replace(source);
+                entry.slots.iter().for_each(|Held(slot)| slot.clear());
+                return Ok(true);
+            }
+            drop(names);
+            let mut names = self.wants().write()?;
+            // Another may have added one meanwhile.
+            if !names.credentials.contains_key(name) {
+                let name: Arc<str> = name.into();
+                let credential = Credential::new(&self.handle.shared, name.clone(), source);
+                names.credentials.insert(name, Entry { credential, slots: HashSet::new() });
+                return Ok(false);
+            }
+        }
     }
 
     /// The manager of a want. It stands for what the pool holds, and keeps the pool from forgetting it.

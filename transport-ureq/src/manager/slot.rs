@@ -181,6 +181,16 @@ impl Slot {
         Err(Error::new(ErrorKind::Cancelled, "each refresh was given up"))
     }
 
+    /// A new token by the background, whatever is held.
+    #[cfg(test)]
+    pub(crate) fn refresh_behind(self: &Arc<Self>) {
+        let mut state = lock(&self.state);
+        let Some(ticket) = state.cell.force() else { return };
+        let job = Job::new(self, ticket, state.epoch);
+        drop(state);
+        job.behind();
+    }
+
     /// Takes note that a server refused this token; see [`TokenCell::reject`].
     pub(crate) fn reject(&self, issued: &Arc<Issued>) -> bool {
         let mut state = lock(&self.state);

@@ -58,7 +58,7 @@ impl Eq for Held {}
 
 impl Names {
     pub(super) fn entry(&self, name: &str) -> Result<&Entry, Error> {
-        self.credentials.get(name).ok_or_else(unknown)
+        self.credentials.get(name).ok_or_else(|| unknown(name))
     }
 }
 
@@ -84,7 +84,7 @@ impl Wants {
             return Ok(slot.clone());
         }
         let mut names = self.write()?;
-        let entry = names.credentials.get_mut(name).ok_or_else(unknown)?;
+        let entry = names.credentials.get_mut(name).ok_or_else(|| unknown(name))?;
         if let Some(Held(slot)) = entry.slots.get(&want) {
             return Ok(slot.clone());
         }
@@ -160,6 +160,6 @@ impl Names {
     }
 }
 
-pub(super) fn unknown() -> Error {
-    Error::new(ErrorKind::Config, "the pool has no credential of this name")
+pub(super) fn unknown(name: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("the pool has no credential named {name:?}"))
 }
