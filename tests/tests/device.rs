@@ -553,9 +553,6 @@ fn answers_that_no_device_can_use_are_refused() {
         ("verification_uri", json!("https://as.example/\u{1b}]0;x\u{7}")),
         ("verification_uri", json!("https://google.com@evil.example/")),
         ("verification_uri", json!("https://as.example/$(id)'")),
-        ("verification_uri_complete", json!("javascript:alert(1)")),
-        ("verification_uri_complete", json!("http://as.example/device?user_code=WDJB")),
-        ("verification_uri_complete", json!(1)),
         ("expires_in", json!(null)),
         ("expires_in", json!(0)),
         ("expires_in", json!(-1800)),
@@ -570,6 +567,12 @@ fn answers_that_no_device_can_use_are_refused() {
         let error = answered(move |answer| answer[name] = set.clone()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidResponse, "{name} {value}");
         assert!(!error.to_string().contains(['\u{1b}', '\n']), "{error:?}");
+    }
+    // What is more than needed is left out.
+    for value in [json!("javascript:alert(1)"), json!("http://as.example/device?user_code=WDJB"), json!(1)] {
+        let code = answered(move |answer| answer["verification_uri_complete"] = value.clone()).unwrap();
+        assert_eq!(code.verification_uri_complete(), None);
+        assert!(code.deviations().contains(grantflow::Deviation::OddMember));
     }
     // Longer than any code may live here.
     let day = |answer: &mut Value| (answer["expires_in"], answer["interval"]) = (json!(200_000), json!(100_000));

@@ -128,7 +128,7 @@ impl Error {
                 Some(Advice::FixConfiguration)
             }
             ErrorKind::Timeout => Some(Advice::TryLater),
-            ErrorKind::InvalidResponse => Some(Advice::AskProvider),
+            ErrorKind::InvalidResponse | ErrorKind::IdToken => Some(Advice::AskProvider),
             ErrorKind::InvalidRedirect | ErrorKind::Expired | ErrorKind::GrantLost | ErrorKind::NotSignedIn => {
                 Some(Advice::SignInAgain)
             }

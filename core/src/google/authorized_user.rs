@@ -52,7 +52,7 @@ impl AuthorizedUser {
     /// If the token came without a refresh token, or from another server than Google's.
     pub fn signed_in(client: &Client, token: &Token) -> Result<Self, Error> {
         Ok(Self {
-            credential: Credential::signed_in(ServerMetadata::google(), client, token)?,
+            credential: Credential::signed_in(ServerMetadata::google(), client, token)?.with_scopes_named(false),
             client: client.clone(),
             scopes: token.scopes().clone(),
             account: None,
@@ -84,7 +84,7 @@ impl AuthorizedUser {
         let credential = Credential::refresh_token(server, &client, refresh_token);
         let rapt = file.text("rapt_token")?.map(Secret::from);
         Ok(Self {
-            credential: credential.with_rapt(rapt.clone()),
+            credential: credential.with_rapt(rapt.clone()).with_scopes_named(false),
             client,
             scopes: file.scopes("scopes")?,
             account: file.text("account")?.map(str::to_owned),
@@ -97,6 +97,14 @@ impl AuthorizedUser {
     /// Charges quota to this project, by the header `x-goog-user-project`.
     pub fn quota_project(mut self, project: &str) -> Self {
         self.quota_project = Some(project.to_owned());
+        self
+    }
+
+    /// Names the wanted scopes at each refresh, for a token that is good for less than was granted. Without this none
+    /// are named, as Google's own libraries do: Google refuses a scope that was not granted, and a token without
+    /// names is good for all that was.
+    pub fn scopes_at_refresh(mut self) -> Self {
+        self.credential = self.credential.with_scopes_named(true);
         self
     }
 

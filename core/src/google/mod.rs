@@ -59,14 +59,13 @@ fn check_quota_project(project: Option<&str>) -> Result<(), Error> {
 
 /// The ID token of an answer that holds nothing else.
 fn id_token_of(received: Received<'_>) -> Result<Token, Error> {
-    #[derive(serde::Deserialize)]
-    struct Answer<'a> {
-        #[serde(borrow)]
-        id_token: std::borrow::Cow<'a, str>,
-    }
-    let answer: Answer<'_> = serde_json::from_slice(received.response.body())
-        .map_err(|_| Error::new(ErrorKind::InvalidResponse, "the answer has no id_token"))?;
-    bearer_jwt(&answer.id_token, received.sent)
+    let mut members = crate::json::object(received.response.body()).map(|object| object.members).unwrap_or_default();
+    let id_token = members.get("id_token").and_then(|value| value.as_str()).filter(|text| !text.is_empty());
+    let token = id_token
+        .ok_or_else(|| Error::new(ErrorKind::InvalidResponse, "the answer has no id_token"))
+        .and_then(|text| bearer_jwt(text, received.sent));
+    members.values_mut().for_each(crate::secret::wipe_json);
+    token
 }
 
 /// A JWT as a token, which ends when the JWT says so. It is for somebody else to check.

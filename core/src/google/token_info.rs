@@ -38,8 +38,8 @@ impl TokenInfo {
     fn of(kind: &'static str, token: &Secret, endpoint: &str) -> Result<Exchange<Self>, Error> {
         let request = Request::post("asking about the token", &Endpoint::new(endpoint)?).repeat(Repeat::Freely);
         let exchange = request.secret(kind, token).exchange(|received| {
-            let claims: Claims = serde_json::from_slice(received.response.body())
-                .map_err(|_| Error::new(ErrorKind::InvalidResponse, "the answer is no JSON object"))?;
+            let claims = Claims::read(received.response.body())
+                .ok_or_else(|| Error::new(ErrorKind::InvalidResponse, "the answer is no JSON object"))?;
             let seconds = |name| claims.str(name).map_or_else(|| claims.get(name)?.as_u64(), |text| text.parse().ok());
             let expires_at = match (seconds("exp"), seconds("expires_in")) {
                 (Some(exp), _) => i64::try_from(exp).ok().map(Timestamp::from_unix),

@@ -15,10 +15,10 @@ use crate::exchange::{Received, Request, is_printable};
 use crate::jose::{Expected, Occasion};
 use crate::loopback::openable;
 use crate::machine::{Effect, Repeat, ask};
-use crate::token::{Answer, Known, Scalar, invalid};
+use crate::token::{Answer, Known, Scalar, Shape, Text, invalid};
 use crate::{
-    Client, Cx, Deviations, Error, ErrorKind, Exchange, Issuer, Machine, Now, Reply, Scopes, Secret, ServerMetadata,
-    Step, Timestamp, Token, TokenExchange,
+    Client, Cx, Deviation, Deviations, Error, ErrorKind, Exchange, Issuer, Machine, Now, Reply, Scopes, Secret,
+    ServerMetadata, Step, Timestamp, Token, TokenExchange,
 };
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -184,7 +184,22 @@ impl DeviceCode {
     ) -> Result<Self, Error> {
         let mut deviations = Deviations::NONE;
         let mut answer = Answer::<Codes<'_>>::default();
-        answer.read(received, tolerated, &mut deviations)?;
+        let text;
+        if let Err(error) = answer.read(received, tolerated, &mut deviations) {
+            // Once more, each member by itself.
+            deviations = Deviations::NONE;
+            text = Text::of(received.response.body());
+            answer = Answer::default();
+            let json = text.as_str().trim_start_matches('\u{feff}');
+            let whole = answer.read_each(&Shape::Json(json), &mut deviations) && !answer.repeated;
+            if !whole || error.server().is_some() || !tolerated.contains(Deviation::OddMember) {
+                return Err(error);
+            }
+            answer.check(received.response, tolerated, &mut deviations)?;
+            let broken = str::from_utf8(received.response.body()).is_err();
+            let deviation = if broken { Deviation::BrokenText } else { Deviation::OddMember };
+            tolerated.allow(deviation, &mut deviations, "a member of the answer cannot be read")?;
+        }
         let codes = answer.known;
         let device_code = need("device_code", codes.device_code)?;
         let user_code = need("user_code", codes.user_code)?;
@@ -195,10 +210,19 @@ impl DeviceCode {
         if printable(&user_code, MAX_USER_CODE) != user_code {
             return Err(invalid("user_code cannot be shown"));
         }
-        let uri = address("verification_uri", codes.verification_uri)?;
-        let url = address("verification_url", codes.verification_url)?;
-        let complete_uri = address("verification_uri_complete", codes.verification_uri_complete)?;
-        let complete_url = address("verification_url_complete", codes.verification_url_complete)?;
+        let uri = address("verification_uri", codes.verification_uri);
+        let url = address("verification_url", codes.verification_url);
+        let complete_uri = address("verification_uri_complete", codes.verification_uri_complete);
+        let complete_url = address("verification_url_complete", codes.verification_url_complete);
+        // An address that nobody may open costs itself, if there is another to go to.
+        if [&uri, &url, &complete_uri, &complete_url].into_iter().any(Result::is_err) {
+            tolerated.allow(Deviation::OddMember, &mut deviations, "an address is none that may be opened")?;
+        }
+        let verification_uri = match (uri, url) {
+            (Ok(Some(uri)), _) | (_, Ok(Some(uri))) => uri,
+            (Err(error), _) | (_, Err(error)) => return Err(error),
+            (Ok(None), Ok(None)) => return Err(invalid("the answer has no verification_uri")),
+        };
         let lifetime = codes.expires_in.seconds(tolerated, &mut deviations)?;
         let lifetime = Duration::from_secs(lifetime.ok_or_else(|| invalid("the answer has no expires_in"))?);
         let lifetime = lifetime.min(MAX_LIFETIME);
@@ -212,8 +236,8 @@ impl DeviceCode {
             client_id: client_id.clone(),
             device_code: (&*device_code).into(),
             user_code: user_code.into_owned(),
-            verification_uri: uri.or(url).ok_or_else(|| invalid("the answer has no verification_uri"))?,
-            verification_uri_complete: complete_uri.or(complete_url),
+            verification_uri,
+            verification_uri_complete: complete_uri.ok().flatten().or(complete_url.ok().flatten()),
             expires_at: received.sent + lifetime,
             interval,
             scopes: scopes.clone(),
@@ -289,7 +313,7 @@ fn need<'a>(name: &'static str, value: Scalar<'a>) -> Result<Cow<'a, str>, Error
 
 /// An address that a person may be sent to.
 fn address(name: &'static str, value: Scalar<'_>) -> Result<Option<String>, Error> {
-    let Some(text) = value.text(name)? else { return Ok(None) };
+    let Some(text) = value.text(name)?.filter(|text| !text.trim().is_empty()) else { return Ok(None) };
     openable(&text).map_err(|e| invalid(format!("{name} is none that may be opened")).with_source(e))?;
     Ok(Some(text.into_owned()))
 }

@@ -89,7 +89,12 @@ impl TokenRequest {
     pub(crate) fn wanted(self, want: &Want) -> Self {
         let scopes = want.scopes();
         let request = if scopes.is_empty() { self } else { self.scopes(scopes) };
-        let request = want.wanted_audience().into_iter().fold(request, Self::audience);
+        request.wanted_for(want)
+    }
+
+    /// The same without scopes.
+    pub(crate) fn wanted_for(self, want: &Want) -> Self {
+        let request = want.wanted_audience().into_iter().fold(self, Self::audience);
         want.wanted_resources().fold(request, Self::resource)
     }
 

@@ -66,6 +66,14 @@ impl Claims {
     }
 }
 
+impl Claims {
+    /// The claims of an answer that is JSON by itself. What cannot be read costs itself, but no name may stand twice.
+    pub(crate) fn read(json: &[u8]) -> Option<Self> {
+        let object = crate::json::object(json).ok().filter(|object| !object.twice)?;
+        Some(Self(object.members))
+    }
+}
+
 impl fmt::Debug for Claims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
@@ -105,6 +113,11 @@ pub(crate) fn decode(jwt: &str) -> Result<Decoded, Error> {
     let invalid = |why: &'static str| Error::new(ErrorKind::IdToken, why);
     if jwt.len() > MAX_JWT {
         return Err(invalid("the token is longer than 64 KiB"));
+    }
+    if jwt.split('.').nth(4).is_some() {
+        // RFC 7516, section 3.1: a JWE in compact form has five parts.
+        let why = "the token is encrypted (JWE), which is not supported: register the client for signed tokens alone";
+        return Err(invalid(why).with_advice(crate::Advice::FixConfiguration));
     }
     let mut parts = jwt.split('.');
     let (Some(header), Some(payload), Some(_signature), None) =

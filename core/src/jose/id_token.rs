@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq;
 
 use super::claims::{Claims, Decoded, decode};
 use crate::server::Issuer;
-use crate::{Advice, Client, Error, ErrorKind, Secret, ServerMetadata, Timestamp};
+use crate::{Advice, Client, Deviation, Deviations, Error, ErrorKind, Secret, ServerMetadata, Timestamp};
 
 /// How far the server's clock may be off.
 const SKEW: Duration = Duration::from_secs(60);
@@ -31,6 +31,7 @@ pub(crate) struct Expected {
     pub(crate) issuer: Issuer,
     pub(crate) aliases: Arc<[String]>,
     pub(crate) client_id: Arc<str>,
+    pub(crate) tolerated: Deviations,
     /// The moment it is made for.
     pub(crate) occasion: Occasion,
 }
@@ -50,6 +51,7 @@ impl Expected {
             issuer: server.issuer().clone(),
             aliases: server.issuer_aliases(),
             client_id: client.shared_id(),
+            tolerated: server.tolerated(),
             occasion,
         }
     }
@@ -63,12 +65,13 @@ impl IdToken {
         access_token: &str,
         expected: &Expected,
         now: Timestamp,
+        found: &mut Deviations,
     ) -> Result<Self, Error> {
         let Decoded { header, claims } = decode(text)?;
         check_header(&header)?;
         check_parties(&claims, expected)?;
         check_occasion(&claims, expected)?;
-        check_at_hash(&header, &claims, access_token)?;
+        check_at_hash(&header, &claims, access_token, expected.tolerated, found)?;
         check_times(&claims, expected, now)?;
         Ok(Self { text: text.into(), claims })
     }
@@ -191,7 +194,9 @@ fn check_occasion(claims: &Claims, expected: &Expected) -> Result<(), Error> {
             (None, None) => Ok(()),
             (Some(ours), Some(theirs)) if theirs.as_str().is_some_and(|text| ours.matches(text)) => Ok(()),
             (Some(_), None) => Err(wrong("the ID token has no nonce, although one was sent")),
-            (_, Some(_)) => Err(wrong("the ID token was made for another request (nonce)")),
+            (_, Some(_)) => {
+                Err(wrong("the ID token was made for another request (nonce)").with_advice(Advice::SignInAgain))
+            }
         },
         Occasion::Refresh { subject } if claims.str("sub") == Some(subject) => Ok(()),
         Occasion::Refresh { .. } => Err(wrong("the refreshed ID token is another user's (sub)")),
@@ -200,7 +205,13 @@ fn check_occasion(claims: &Claims, expected: &Expected) -> Result<(), Error> {
 
 /// `at_hash`, if it is there, is the left half of the access token's hash, by the hash function of
 /// `alg` (OpenID Connect Core 1.0, section 3.1.3.6).
-fn check_at_hash(header: &Claims, claims: &Claims, access_token: &str) -> Result<(), Error> {
+fn check_at_hash(
+    header: &Claims,
+    claims: &Claims,
+    access_token: &str,
+    tolerated: Deviations,
+    found: &mut Deviations,
+) -> Result<(), Error> {
     let Some(at_hash) = claims.get("at_hash") else { return Ok(()) };
     let at_hash = at_hash.as_str().ok_or_else(|| wrong("the ID token's at_hash is no text"))?;
     let hash = match header.str("alg") {
@@ -209,10 +220,22 @@ fn check_at_hash(header: &Claims, claims: &Claims, access_token: &str) -> Result
         Some("RS512" | "ES512" | "PS512" | "HS512" | "EdDSA" | "Ed25519") => Sha512::digest(access_token).to_vec(),
         _ => return Err(wrong("the ID token has an at_hash, and an alg of which no hash function is known")),
     };
-    let half = hash.get(..hash.len() / 2).unwrap_or_default();
-    if bool::from(URL_SAFE_NO_PAD.encode(half).as_bytes().ct_eq(at_hash.as_bytes())) {
-        Ok(())
-    } else {
-        Err(wrong("the ID token belongs to another access token (at_hash)"))
+    let is_half_of = |hash: &[u8]| {
+        let half = hash.get(..hash.len() / 2).unwrap_or_default();
+        bool::from(URL_SAFE_NO_PAD.encode(half).as_bytes().ct_eq(at_hash.as_bytes()))
+    };
+    if is_half_of(&hash) {
+        return Ok(());
     }
+    if !is_half_of(&Sha256::digest(access_token)) {
+        return Err(wrong("the ID token belongs to another access token (at_hash)"));
+    }
+    if !tolerated.contains(Deviation::AtHashBySha256) {
+        return Err(wrong(
+            "the ID token's at_hash is by SHA-256, and its alg asks for another hash: Deviation::AtHashBySha256 would \
+             tolerate it",
+        ));
+    }
+    *found = found.with(Deviation::AtHashBySha256);
+    Ok(())
 }

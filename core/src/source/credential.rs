@@ -110,7 +110,7 @@ enum Kind {
 enum By {
     Itself,
     Password { username: String, password: Secret },
-    RefreshToken { refresh_token: Secret, scopes: Scopes, rotation: Rotation, rapt: Option<Secret> },
+    RefreshToken { refresh_token: Secret, scopes: Scopes, rotation: Rotation, rapt: Option<Secret>, names_scopes: bool },
 }
 
 impl Credential {
@@ -133,7 +133,13 @@ impl Credential {
     /// A refresh token (RFC 6749, section 6), of which nothing else is known.
     pub fn refresh_token(server: impl Into<Server>, client: &Client, refresh_token: impl Into<Secret>) -> Self {
         let refresh_token = refresh_token.into();
-        let by = By::RefreshToken { refresh_token, scopes: Scopes::default(), rotation: Rotation::Unknown, rapt: None };
+        let by = By::RefreshToken {
+            refresh_token,
+            scopes: Scopes::default(),
+            rotation: Rotation::Unknown,
+            rapt: None,
+            names_scopes: true,
+        };
         Self(Kind::Server { server: server.into(), client: client.clone(), by, first: None })
     }
 
@@ -151,6 +157,7 @@ impl Credential {
             scopes: token.scopes().clone(),
             rotation: token.rotation(),
             rapt: None,
+            names_scopes: true,
         };
         let first = Some(Box::new(token.clone()));
         Ok(Self(Kind::Server { server, client: client.clone(), by, first }))
@@ -160,6 +167,15 @@ impl Credential {
     pub(crate) fn with_rapt(mut self, proof: Option<Secret>) -> Self {
         if let Kind::Server { by: By::RefreshToken { rapt, .. }, .. } = &mut self.0 {
             *rapt = proof;
+        }
+        self
+    }
+
+    /// Says whether a refresh names the scopes that are wanted (RFC 6749, section 6): a server may refuse one that was
+    /// not granted, and another one that names none.
+    pub(crate) fn with_scopes_named(mut self, named: bool) -> Self {
+        if let Kind::Server { by: By::RefreshToken { names_scopes, .. }, .. } = &mut self.0 {
+            *names_scopes = named;
         }
         self
     }
@@ -314,13 +330,18 @@ impl ServerMint {
             By::Password { username, password } => {
                 TokenRequest::password(server, &self.client, username, password.clone())?
             }
-            By::RefreshToken { refresh_token, rapt, .. } => {
+            By::RefreshToken { refresh_token, rapt, names_scopes, .. } => {
                 let current = self.state.refresh_token.as_ref().unwrap_or(refresh_token);
                 let request = TokenRequest::refresh_token(server, &self.client, current)?;
-                rapt.iter()
+                let request = rapt
+                    .iter()
                     .fold(request, |request, rapt| request.secret("rapt", rapt))
                     .granted(self.state.scopes.clone())
-                    .rotation(self.state.rotation)
+                    .rotation(self.state.rotation);
+                if !names_scopes {
+                    return Ok(Stage::Exchange(Box::new(request.wanted_for(want).exchange())));
+                }
+                request
             }
         };
         Ok(Stage::Exchange(Box::new(request.wanted(want).exchange())))

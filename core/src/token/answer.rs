@@ -8,6 +8,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use url::form_urlencoded;
+use zeroize::Zeroize;
 
 use super::{Deviation, Deviations};
 use crate::exchange::{FORM, Received, media_type, server_error_in};
@@ -136,6 +137,27 @@ impl<B> Shape<B> {
         match self {
             Self::Json(body) => Shape::Json(change(body)),
             Self::Form(body) => Shape::Form(change(body)),
+        }
+    }
+}
+
+/// A body as a text; what is none in it is replaced. A copy is wiped.
+pub(crate) struct Text<'a>(Cow<'a, str>);
+
+impl<'a> Text<'a> {
+    pub(crate) fn of(body: &'a [u8]) -> Self {
+        Self(String::from_utf8_lossy(body))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Text<'_> {
+    fn drop(&mut self) {
+        if let Cow::Owned(copy) = &mut self.0 {
+            copy.zeroize();
         }
     }
 }
@@ -274,6 +296,7 @@ impl<'a> Scalar<'a> {
     pub(crate) fn seconds(self, tolerated: Deviations, found: &mut Deviations) -> Result<Option<u64>, Error> {
         Ok(Some(match self {
             Self::Null => return Ok(None),
+            Self::Text(text) if text.trim().is_empty() => return Ok(None),
             Self::Int(seconds) => seconds,
             Self::Float(seconds) if seconds.is_finite() && seconds >= 0.0 => {
                 tolerated.allow(Deviation::NumberAsText, found, "a lifetime is no whole number")?;

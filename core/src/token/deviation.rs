@@ -58,11 +58,11 @@ deviations! {
     /// An ID token that came with a refresh and has expired or is not valid yet, by this machine's clock:
     /// it is dropped and the rest taken, so that no refresh token is lost. Always tolerated.
     UntimelyIdToken = 12, true;
-    /// At a refresh, a `scope` that cannot be read, such as a number: the scopes stay the ones that were granted.
-    /// Tolerated by default.
+    /// A `scope` that cannot be read, such as a number: the scopes are the ones that were asked for, or at a refresh
+    /// the ones that were granted. Tolerated by default.
     OddScope = 17, true;
-    /// At a refresh, a `refresh_token` that cannot be used, such as a number: the one that was used stays. Tolerated by
-    /// default.
+    /// A `refresh_token` that cannot be used, such as a number: there is none, or at a refresh the one that was used
+    /// stays. Tolerated by default.
     OddRefreshToken = 18, true;
     /// No ID token although `openid` was asked. Not by default.
     NoIdToken = 10, false;

@@ -1,13 +1,10 @@
 //! From the bytes of a token answer to a [`Token`] (RFC 6749, section 5.1), with each tolerated
 //! deviation named.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use zeroize::Zeroize;
-
-use super::answer::{Answer, Known, Scalar, Shape, invalid, shape};
+use super::answer::{Answer, Known, Scalar, Shape, Text, invalid, shape};
 use super::{Deviation, Deviations, Members, Rotation, Scopes, Token, TokenType};
 use crate::exchange::{Received, is_printable};
 use crate::jose::{Expected, IdToken};
@@ -69,8 +66,8 @@ impl Asked {
         let body = shape(received.response, Deviations::EVERY, &mut found)?.map(Text::of);
         found = Deviations::NONE;
         let body = match &body {
-            Shape::Json(text) => Shape::Json(&*text.0),
-            Shape::Form(text) => Shape::Form(&*text.0),
+            Shape::Json(text) => Shape::Json(text.as_str()),
+            Shape::Form(text) => Shape::Form(text.as_str()),
         };
         if str::from_utf8(received.response.body()).is_err() {
             found = found.with(Deviation::BrokenText);
@@ -134,7 +131,7 @@ impl Asked {
             .text("access_token")?
             .ok_or_else(|| invalid("the answer has no access_token"))?;
         let token_type = match fields.token_type.take() {
-            Scalar::Text(name) => Some(name),
+            Scalar::Text(name) => Some(name).filter(|name| !name.trim().is_empty()),
             // What was bound to no key is for bearers still.
             _ if self.refresh_token.is_some() => None,
             odd => odd.text("token_type")?,
@@ -180,6 +177,8 @@ impl Asked {
     fn granted(&self, value: Scalar<'_>, found: &mut Deviations) -> Result<Scopes, Error> {
         match value {
             Scalar::Null => Ok(self.scopes.clone()),
+            // Empty is not said: servers write it where they leave out what has not changed.
+            Scalar::Text(text) if text.trim().is_empty() => Ok(self.scopes.clone()),
             Scalar::Text(text) if text.contains(',') && !text.contains(' ') => {
                 self.tolerated.allow(Deviation::ScopeWithCommas, found, "scope is separated by commas")?;
                 Ok(text.split(',').collect())
@@ -189,11 +188,10 @@ impl Asked {
                 self.tolerated.allow(Deviation::ScopeAsList, found, "scope is a list")?;
                 Ok(texts.into_iter().collect())
             }
-            _ if self.refresh_token.is_some() => {
+            _ => {
                 self.tolerated.allow(Deviation::OddScope, found, "scope is no text")?;
                 Ok(self.scopes.clone())
             }
-            _ => Err(invalid("scope is no text")),
         }
     }
 
@@ -209,15 +207,11 @@ impl Asked {
         let new = match fields.refresh_token.take() {
             Scalar::Null => None,
             Scalar::Text(new) if is_usable(&new) => Some(new).filter(|new| !new.is_empty()),
-            _ if self.refresh_token.is_some() => {
-                let what = "the refresh token cannot be used";
+            _ => {
+                let what = "the refresh token is no text, is too long, or holds characters that it may not";
                 self.tolerated.allow(Deviation::OddRefreshToken, found, what)?;
                 None
             }
-            Scalar::Text(_) => {
-                return Err(invalid("the refresh token is too long or holds characters that it may not"));
-            }
-            odd => odd.text("refresh_token")?,
         };
         let rotation = match (&self.refresh_token, &new) {
             (Some(old), Some(new)) if !old.matches(new) => Rotation::Rotates,
@@ -247,8 +241,17 @@ impl Asked {
         found: &mut Deviations,
     ) -> Result<(), Error> {
         let Some(expected) = &self.id_token else { return Ok(()) };
-        match value.text("id_token")? {
-            Some(text) => match IdToken::from_token_endpoint(&text, access_token, expected, now) {
+        let text = match value {
+            Scalar::Null => None,
+            Scalar::Text(text) => Some(text).filter(|text| !text.trim().is_empty()),
+            _ if self.refresh_token.is_some() => {
+                self.tolerated.allow(Deviation::OddMember, found, "id_token is no text")?;
+                None
+            }
+            odd => odd.text("id_token")?,
+        };
+        match text {
+            Some(text) => match IdToken::from_token_endpoint(&text, access_token, expected, now, found) {
                 Ok(id_token) => token.rest().id_token = Some(id_token.into()),
                 // A clock that is off must not cost the refresh token that came along: only the claims
                 // are kept back.
@@ -270,23 +273,6 @@ impl Asked {
 /// Whether a refresh token can be sent back (RFC 6749, appendix A.17), and is no longer than any should be.
 fn is_usable(refresh_token: &str) -> bool {
     refresh_token.len() <= MAX_TOKEN && is_printable(refresh_token, b' ')
-}
-
-/// A body as a text; what is none in it is replaced. A copy is wiped.
-struct Text<'a>(Cow<'a, str>);
-
-impl<'a> Text<'a> {
-    fn of(body: &'a [u8]) -> Self {
-        Self(String::from_utf8_lossy(body))
-    }
-}
-
-impl Drop for Text<'_> {
-    fn drop(&mut self) {
-        if let Cow::Owned(copy) = &mut self.0 {
-            copy.zeroize();
-        }
-    }
 }
 
 impl fmt::Debug for Asked {

@@ -32,7 +32,7 @@ fn tokeninfo_reads_numbers_that_are_texts() {
     let sent = world.sent().last().unwrap().request.clone();
     assert_eq!((sent.method().as_str(), sent.uri().query()), ("POST", None));
     // Without a scope for it, no address.
-    let token = world.mint(&user(), &Want::access_token(scopes::CLOUD_PLATFORM)).unwrap();
+    let token = world.mint(&user().scopes_at_refresh(), &Want::access_token(scopes::CLOUD_PLATFORM)).unwrap();
     let info = world.run(TokenInfo::of_access_token(&token.access_token().into()).unwrap()).unwrap();
     assert_eq!((info.verified_email(), info.subject()), (None, None));
     canary::hidden_in_debug("tokeninfo", &info, &[token.access_token()]);

@@ -148,7 +148,14 @@ fn a_users_refresh_token_mints_and_stays() {
     // 21.39: Google does not replace refresh tokens, so that refreshes go side by side and again.
     assert!(!user.may_change(&user.first_state()));
     assert_eq!(world.sent()[0].repeat, Repeat::Freely);
-    // Fewer scopes than granted, and more.
+    // No scope is named, however few are wanted and whether or not they were granted: the token has what was.
+    for want in ["openid", scopes::GMAIL] {
+        let token = world.mint(&user, &Want::access_token(want)).unwrap();
+        assert_eq!(token.scopes(), &Scopes::from(GRANTED));
+    }
+    assert!(world.google().seen_at(Place::Token).iter().all(|seen| seen.param("scope").is_none()));
+    // Unless told: fewer scopes than granted, and more.
+    let user = user.scopes_at_refresh();
     let token = world.mint(&user, &Want::access_token("openid")).unwrap();
     assert_eq!(token.scopes().as_str(), "openid");
     let error = world.mint(&user, &Want::access_token(scopes::GMAIL)).unwrap_err();
@@ -178,7 +185,9 @@ fn what_was_granted_is_read_from_the_answer() {
         let body = json!({"access_token": "ya29.a", "expires_in": 3599, "scope": granted, "token_type": "Bearer"});
         world.google().fail(Place::Token, Fault::status(200, &body.to_string()));
         let asked = Scopes::from("email openid");
-        let token = world.mint(&user(), &Want::access_token(asked.clone())).unwrap();
+        let token = world.mint(&user().scopes_at_refresh(), &Want::access_token(asked.clone())).unwrap();
+        // Empty is not said.
+        let granted = if granted.is_empty() { "email openid" } else { granted };
         assert_eq!(*token.scopes(), Scopes::from(granted));
         assert_eq!(asked.missing_from(token.scopes()).is_empty(), asked.is_subset(&Scopes::from(granted)));
     }

@@ -1,6 +1,7 @@
 //! What odd servers send and what people paste, from tables in `tests/data/odd`: the rest is read, what was left
 //! out is said, and nothing is half taken.
 
+mod answers;
 mod challenges;
 mod coding;
 mod discovery;

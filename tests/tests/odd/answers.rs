@@ -1,0 +1,145 @@
+//! Answers with members that are empty or cannot be read: tokens, device codes, users.
+
+use grantflow::{Advice, Deviation, Deviations, DeviceAuthorization, ErrorKind, TokenRequest, UserInfo};
+use grantflow_tests::demo::{self, batch, client};
+use grantflow_tests::server::Place;
+use grantflow_tests::{Fault, Server, World};
+use serde_json::json;
+
+use super::{rows, text};
+
+/// An answer in JSON; `<E9>` is one byte of Latin-1.
+fn answer(text: &str) -> Fault {
+    let mut fault = Fault::status(200, "");
+    if let Fault::Answer(response) = &mut fault {
+        let mut parts = text.split("<E9>");
+        let mut body = parts.next().unwrap().as_bytes().to_vec();
+        for part in parts {
+            body.push(0xe9);
+            body.extend_from_slice(part.as_bytes());
+        }
+        *response.body_mut() = body;
+    }
+    fault
+}
+
+#[test]
+fn an_optional_member_that_cannot_be_read_never_costs_the_token() {
+    for row in rows(include_str!("../../data/odd/answers.json"), "answers") {
+        let mut world = World::with(Server::demo());
+        world.server().fail(Place::Token, answer(text(&row, "text")));
+        let request = TokenRequest::client_credentials(&world.server().metadata(), &batch()).unwrap();
+        let token = world.run(request.scopes("a b").exchange()).unwrap_or_else(|error| panic!("{row}: {error}"));
+        assert_eq!((token.access_token(), token.scopes().as_str()), ("t", text(&row, "scopes")), "{row}");
+        let found: Vec<_> = token.deviations().iter().map(|found| format!("{found:?}")).collect();
+        assert_eq!(json!(found), row["found"], "{row}");
+        assert!(token.refresh_token().is_none());
+    }
+}
+
+#[test]
+fn a_refresh_keeps_what_was_granted_where_the_answer_says_nothing() {
+    for scope in [json!(""), json!(null), json!(1), json!({})] {
+        let mut world = World::with(Server::demo());
+        let token = demo::signed_in(&mut world, "openid read");
+        let body =
+            json!({"access_token": "at-2", "refresh_token": "rt-2", "token_type": "", "scope": scope, "id_token": ""});
+        world.server().fail(Place::Token, Fault::status(200, &body.to_string()));
+        let refresh = TokenRequest::refresh(&world.server().metadata(), &client(), &token).unwrap();
+        let refreshed = world.run(refresh.exchange()).unwrap();
+        assert_eq!(refreshed.scopes(), token.scopes(), "{scope}");
+        assert!(refreshed.refresh_token().unwrap().matches("rt-2"));
+    }
+}
+
+#[test]
+fn a_device_code_is_shown_whatever_is_wrong_with_what_comes_beside_it() {
+    let good = r#""device_code":"d","user_code":"ABCD","expires_in":600"#;
+    for (rest, found) in [
+        (r#""verification_uri":"https://as.example/d","verification_uri_complete":"""#, None),
+        (r#""verification_uri":"https://as.example/d","interval":"""#, None),
+        (r#""verification_uri":"","verification_url":"https://as.example/d""#, None),
+        (r#""verification_uri":"https://as.example/d","verification_uri_complete":7"#, Some(Deviation::OddMember)),
+        (
+            r#""verification_uri":"https://as.example/d","verification_uri_complete":"javascript:x""#,
+            Some(Deviation::OddMember),
+        ),
+        (r#""verification_uri":7,"verification_url":"https://as.example/d""#, Some(Deviation::OddMember)),
+        (r#""verification_uri":"https://as.example/d","message":"caf<E9>""#, Some(Deviation::BrokenText)),
+        (r#""verification_uri":"https://as.example/d","message":"\udfff""#, Some(Deviation::OddMember)),
+        (r#""verification_uri":"https://as.example/d","error":"""#, None),
+    ] {
+        let mut world = World::with(Server::demo());
+        world.server().fail(Place::Device, answer(&format!("{{{good},{rest}}}")));
+        let request = DeviceAuthorization::new(&world.server().metadata(), &client()).unwrap();
+        let code = world.run(request.exchange()).unwrap_or_else(|error| panic!("{rest}: {error}"));
+        assert_eq!((code.user_code(), code.verification_uri()), ("ABCD", "https://as.example/d"), "{rest}");
+        assert_eq!(code.verification_uri_complete(), None);
+        assert_eq!(code.deviations().iter().collect::<Vec<_>>(), found.into_iter().collect::<Vec<_>>(), "{rest}");
+    }
+}
+
+#[test]
+fn a_users_name_in_broken_text_does_not_hide_the_user() {
+    let userinfo = |body: &str| {
+        let mut world = World::with(Server::demo());
+        let token = demo::signed_in(&mut world, "read");
+        let server = world.server().metadata().userinfo_endpoint("https://as.example/userinfo").unwrap();
+        world.server().fail(Place::Elsewhere, answer(body));
+        world.run(UserInfo::new(&server, &token).unwrap().exchange())
+    };
+    for body in
+        [r#"{"sub":"alice","name":"Ren<E9>"}"#, r#"{"sub":"alice","picture":"\ud800"}"#, r#"{"x":1e999,"sub":"alice"}"#]
+    {
+        assert_eq!(userinfo(body).unwrap().str("sub"), Some("alice"), "{body}");
+    }
+    // Of a `sub` that is broken itself nobody knows whose it is.
+    for body in [r#"{"sub":"ren<E9>"}"#, r#"{"sub":""}"#, r#"{"sub":1}"#, r#"{"sub":"a","sub":"b"}"#] {
+        assert_eq!(userinfo(body).unwrap_err().kind(), ErrorKind::InvalidResponse, "{body}");
+    }
+}
+
+#[test]
+fn an_at_hash_by_sha_256_is_taken_only_where_the_server_is_known_for_it() {
+    use base64::Engine as _;
+    use sha2::{Digest, Sha256};
+    let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let sha256 = engine.encode(&Sha256::digest("at-2")[..16]);
+    for (tolerated, hash, extra, says) in [
+        (Deviations::TOLERATED, &*sha256, "", Some("Deviation::AtHashBySha256")),
+        (Deviations::TOLERATED.with(Deviation::AtHashBySha256), &*sha256, "", None),
+        (Deviations::TOLERATED.with(Deviation::AtHashBySha256), "AAAA", "", Some("another access token (at_hash)")),
+        (Deviations::TOLERATED, &*sha256, ".a.b", Some("encrypted")),
+    ] {
+        let mut world = World::with(Server::demo());
+        let token = demo::signed_in(&mut world, "openid read");
+        let subject = token.id_token().unwrap().subject().to_owned();
+        let now = world.now.wall.as_unix();
+        let claims = json!({"iss": "https://as.example", "sub": subject, "aud": client().id(), "iat": now,
+            "exp": now + 600, "at_hash": hash});
+        let jwt = format!("{}.{}.c2ln{extra}", engine.encode(r#"{"alg":"EdDSA"}"#), engine.encode(claims.to_string()));
+        let body = json!({"access_token": "at-2", "token_type": "Bearer", "id_token": jwt});
+        world.server().fail(Place::Token, Fault::status(200, &body.to_string()));
+        let server = world.server().metadata().tolerate(tolerated);
+        let result = world.run(TokenRequest::refresh(&server, &client(), &token).unwrap().exchange());
+        match (result, says) {
+            (Ok(token), None) => assert_eq!(token.deviations(), Deviations::NONE.with(Deviation::AtHashBySha256)),
+            (Err(error), Some(says)) => {
+                assert!(error.to_string().contains(says) && error.advice().is_some(), "{error}")
+            }
+            (result, says) => panic!("{result:?} {says:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_bare_error_status_has_advice() {
+    for (status, advice) in [(400, Advice::AskProvider), (403, Advice::AskProvider), (404, Advice::FixConfiguration)] {
+        for fault in [Fault::status(status, ""), Fault::html(status)] {
+            let mut world = World::with(Server::demo());
+            world.server().fail(Place::Token, fault);
+            let request = TokenRequest::client_credentials(&world.server().metadata(), &batch()).unwrap();
+            assert_eq!(world.run(request.exchange()).unwrap_err().advice(), Some(advice), "{status}");
+        }
+    }
+}
