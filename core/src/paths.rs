@@ -68,7 +68,7 @@ fn looks_like_content(text: &str) -> bool {
     let names = || bare.split(['/', '\\']);
     // What is random has letters of both cases and digits, and no end as files have.
     let random = |name: &str, least: usize| {
-        let has = |class: fn(&u8) -> bool| name.as_bytes().iter().any(|byte| class(byte));
+        let has = |class: fn(&u8) -> bool| name.as_bytes().iter().any(class);
         name.len() >= least
             && has(u8::is_ascii_uppercase)
             && has(u8::is_ascii_lowercase)

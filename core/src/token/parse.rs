@@ -108,7 +108,7 @@ impl Asked {
                 self.tolerated.allow(deviation, found, what)?;
             }
         }
-        drop(shape(received.response, self.tolerated, found)?);
+        let _ = shape(received.response, self.tolerated, found)?;
         answer.check(received.response, self.tolerated, found)?;
         self.token(answer, received, found)
     }
