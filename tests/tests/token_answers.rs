@@ -205,6 +205,224 @@ fn every_scope_has_a_defined_meaning() {
 }
 
 #[test]
+fn a_token_that_no_header_can_carry_is_refused() {
+    let long = "t".repeat(64 * 1024);
+    for (value, good) in [
+        (r#""t""#, true),
+        (r#""~t!./+-_==""#, true),
+        (&format!("\"{long}\""), true),
+        (&format!("\"{long}t\""), false),
+        (r#""""#, false),
+        ("null", false),
+        ("1", false),
+        (r#"["t"]"#, false),
+        (r#"{"t":1}"#, false),
+        (r#""a b""#, false),
+        (r#""a\r\nx: y""#, false),
+        (r#""a\nb""#, false),
+        (r#""a\u0000b""#, false),
+        (r#""a\u007f""#, false),
+        (r#""tökén""#, false),
+        (r#""\ud83d\ude00""#, false),
+        (r#""\ud800""#, false),
+    ] {
+        let result = json(format!(r#"{{"access_token":{value},"token_type":"Bearer"}}"#));
+        assert_eq!(result.is_ok(), good, "{}", &value[..value.len().min(40)]);
+        if let Err(error) = result {
+            assert_eq!(error.kind(), ErrorKind::InvalidResponse);
+        }
+    }
+    assert!(json(r#"{"token_type":"Bearer"}"#).is_err());
+}
+
+#[test]
+fn a_token_type_that_is_not_understood_is_never_used_as_a_bearer_token() {
+    for (name, expected) in
+        [("DPoP", TokenType::DPoP), ("mac", TokenType::Other("mac".into())), ("N_A", TokenType::Other("N_A".into()))]
+    {
+        let token = json(format!(r#"{{"access_token":"t","token_type":"{name}"}}"#)).unwrap();
+        assert_eq!((token.token_type(), token.access_token()), (&expected, "t"));
+        assert_eq!(token.authorization().unwrap_err().kind(), ErrorKind::TokenType);
+    }
+    assert!(json(r#"{"access_token":"t","token_type":1}"#).is_err());
+}
+
+#[test]
+fn a_refresh_token_is_kept_unless_another_comes() {
+    for (value, expected) in [
+        (None, Some("old-one")),
+        (Some("null"), Some("old-one")),
+        (Some("\"\""), Some("old-one")),
+        (Some("\"old-one\""), Some("old-one")),
+        (Some("\"new one\""), Some("new one")),
+        // What cannot be sent back is left out, by name.
+        (Some("1"), Some("old-one")),
+        (Some("\"a\\nb\""), Some("old-one")),
+        (Some("\"ä\""), Some("old-one")),
+    ] {
+        let mut world = World::with(Server::demo());
+        let server = world.server().metadata();
+        let member = value.map(|value| format!(r#","refresh_token":{value}"#)).unwrap_or_default();
+        let body = format!(r#"{{"access_token":"t","token_type":"Bearer"{member}}}"#);
+        world.server().fail(Place::Token, Fault::status(200, &body));
+        let request = TokenRequest::refresh_token(&server, &client(), &"old-one".into()).unwrap();
+        match (world.run(request.exchange()), expected) {
+            (Ok(token), Some(text)) => assert!(token.refresh_token().unwrap().matches(text), "{value:?}"),
+            (Err(error), None) => assert_eq!(error.kind(), ErrorKind::InvalidResponse, "{value:?}"),
+            (result, _) => panic!("{value:?}: {result:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_member_twice_is_refused() {
+    for body in [
+        r#"{"access_token":"a","access_token":"b","token_type":"Bearer"}"#,
+        r#"{"access_token":"a","access\u005ftoken":"b","token_type":"Bearer"}"#,
+        r#"{"access_token":"a","token_type":"Bearer","token_type":"mac"}"#,
+        r#"{"access_token":"a","token_type":"Bearer","x":1,"x":1}"#,
+        r#"{"access_token":"a","token_type":"Bearer","expires_in":null,"expires_in":1}"#,
+    ] {
+        assert_eq!(json(body).unwrap_err().kind(), ErrorKind::InvalidResponse, "{body}");
+    }
+    let lenient = Deviations::TOLERATED.with(Deviation::FormBody);
+    for body in ["access_token=a&access_token=b&token_type=bearer", "access_token=a&token_type=bearer&x=1&x=2"] {
+        assert!(answer(lenient, 200, "application/x-www-form-urlencoded", body.as_bytes()).is_err(), "{body}");
+    }
+}
+
+#[test]
+fn what_is_no_token_answer_at_all_is_told_without_its_words() {
+    let deep = |open: &str, close: &str| format!("{}{}", open.repeat(100_000), close.repeat(100_000));
+    let long = format!(r#"{{"access_token":"canary","token_type":"Bearer","x":"{}"}}"#, "x".repeat(1 << 20));
+    let cases: [(&str, Vec<u8>); 20] = [
+        ("empty", Vec::new()),
+        ("space", b" ".into()),
+        ("null", b"null".into()),
+        ("array", b"[\"canary\"]".into()),
+        ("text", b"\"canary\"".into()),
+        ("number", b"12345".into()),
+        ("true", b"true".into()),
+        ("words", b"canary".into()),
+        ("truncated", br#"{"access_token":"canary"#.into()),
+        ("two documents", br#"{"access_token":"canary","token_type":"Bearer"}{}"#.into()),
+        ("comma", br#"{"access_token":"canary","token_type":"Bearer",}"#.into()),
+        ("single quotes", b"{'access_token':'canary'}".into()),
+        ("comment", br#"{"access_token":"canary"/*x*/}"#.into()),
+        ("invalid UTF-8", b"{\"access_token\":\"canary\xff\",\"token_type\":\"Bearer\"}".to_vec()),
+        ("NUL", b"{\"access_token\":\"canary\0\",\"token_type\":\"Bearer\"}".to_vec()),
+        ("lone surrogate", br#"{"access_token":"canary\udc00","token_type":"Bearer"}"#.into()),
+        ("deep arrays", deep("[", "]").into()),
+        ("deep objects", deep("{\"a\":", "}").into()),
+        ("deep member", format!(r#"{{"access_token":{}}}"#, deep("[", "]")).into()),
+        ("too large", long.into()),
+    ];
+    for (name, body) in cases {
+        for content_type in [JSON, "text/plain", "text/html"] {
+            let error = answer(Deviations::TOLERATED, 200, content_type, &body).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidResponse, "{name}: {error}");
+            assert!(!format!("{error:?} {error}").contains("canary"), "{name}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_web_page_is_called_one() {
+    for status in [200, 400, 403, 501] {
+        let body = b"<!doctype html><title>Sign in</title><p>canary";
+        let lenient = Deviations::TOLERATED.with(Deviation::FormBody);
+        let error = answer(lenient, status, "text/html", body).unwrap_err();
+        assert!(!error.to_string().contains("canary"));
+        match status {
+            200 => assert!(error.to_string().contains("web page"), "{error}"),
+            _ => assert_eq!((error.kind(), error.status()), (ErrorKind::Http, Some(status))),
+        }
+    }
+}
+
+#[test]
+fn errors_are_understood_in_every_shape_they_come_in() {
+    for (status, content_type, body, code, description) in [
+        (
+            400,
+            JSON,
+            r#"{"error":"invalid_grant","error_description":"expired"}"#,
+            Some("invalid_grant"),
+            Some("expired"),
+        ),
+        (400, "text/plain", r#"{"error":"invalid_grant"}"#, Some("invalid_grant"), None),
+        (401, "", "\u{feff}{\"error\":\"invalid_client\"}", Some("invalid_client"), None),
+        (200, JSON, r#"{"ok":false,"error":"invalid_code"}"#, Some("invalid_code"), None),
+        (
+            400,
+            "application/x-www-form-urlencoded",
+            "error=bad_verification_code&error_description=The+code+passed+is+incorrect",
+            Some("bad_verification_code"),
+            Some("The code passed is incorrect"),
+        ),
+        // Facebook.
+        (
+            400,
+            JSON,
+            r#"{"error":{"message":"Invalid code","type":"OAuthException","code":100,"fbtrace_id":"x"}}"#,
+            Some("OAuthException"),
+            Some("Invalid code"),
+        ),
+        // Google's APIs.
+        (
+            403,
+            JSON,
+            r#"{"error":{"code":403,"message":"no","status":"PERMISSION_DENIED"}}"#,
+            Some("PERMISSION_DENIED"),
+            Some("no"),
+        ),
+        // Google's device endpoint.
+        (403, JSON, r#"{"error_code":"rate_limit_exceeded"}"#, Some("rate_limit_exceeded"), None),
+        // TikTok, under status 200.
+        (200, JSON, r#"{"error":40001,"message":"no"}"#, Some("40001"), Some("no")),
+        // Twitch: no code, only its status and words for people.
+        (
+            400,
+            JSON,
+            r#"{"status":400,"message":"Invalid authorization code"}"#,
+            Some("400"),
+            Some("Invalid authorization code"),
+        ),
+        // Fitbit.
+        (400, JSON, r#"{"errors":[{"errorType":"invalid_grant","message":"x"}]}"#, Some("invalid_grant"), Some("x")),
+        (400, JSON, r#"{"error":"","message":""}"#, None, None),
+        (400, JSON, r#"{"error":""}"#, None, None),
+        (400, JSON, r#"{"error":true}"#, None, None),
+        (400, JSON, r#"["invalid_grant"]"#, None, None),
+        (400, JSON, "", None, None),
+        (501, "text/html", "<h1>Error</h1>", None, None),
+    ] {
+        let error = answer(Deviations::TOLERATED, status, content_type, body.as_bytes()).unwrap_err();
+        assert_eq!(error.status(), Some(status), "{body}");
+        assert_eq!(error.server().map(|server| server.error()), code, "{body}");
+        assert_eq!(error.server().and_then(|server| server.error_description()), description, "{body}");
+        assert_eq!(error.kind(), if code.is_some() { ErrorKind::Server } else { ErrorKind::Http }, "{body}");
+    }
+}
+
+#[test]
+fn a_servers_words_cannot_steer_a_terminal_or_fill_a_log() {
+    let body = json!({
+        "error": "invalid_grant\u{1b}[31m",
+        "error_description": format!("\u{1b}]0;title\u{7}\r\nforged line\u{202e}{}", "x".repeat(100_000)),
+        "error_uri": "javascript:alert(1)\u{0}",
+    });
+    let error = answer(Deviations::TOLERATED, 400, JSON, body.to_string().as_bytes()).unwrap_err();
+    let server = error.server().unwrap();
+    assert_eq!(server.error(), "invalid_grant[31m");
+    assert!(server.error_description().unwrap().starts_with("]0;titleforged linexxx"));
+    let shown = format!("{error} {error:?} {:?}", server);
+    assert!(shown.len() < 4000 && !shown.chars().any(|c| c.is_control() || c == '\u{202e}'), "{shown}");
+}
+
+// --- servers by name
+
+#[test]
 fn githubs_answers() {
     let token = json(r#"{"access_token":"gho_16C7e42F292c6912E7","scope":"repo,gist","token_type":"bearer"}"#).unwrap();
     assert_eq!(token.scopes(), &Scopes::from("repo gist"));
