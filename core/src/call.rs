@@ -37,7 +37,14 @@ pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
 /// ```
 ///
 /// `Debug` shows method, address without query, and the names of headers and form fields, no value.
-pub struct Call(Open);
+pub struct Call(Open, Option<Oldest>);
+
+/// How old the answer to a call for a public document may be.
+#[derive(Clone, Copy)]
+pub(crate) struct Oldest {
+    pub(crate) age: Duration,
+    pub(crate) on_failure: Duration,
+}
 
 /// An opened [`Call`]: a request, and the rules that its driver said it obeys. It follows no redirect ever: an
 /// answer with status 3xx is handed back like any other.
@@ -135,7 +142,7 @@ pub enum Repeat {
 
 /// Where a request may go.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
     /// Anywhere, over TLS only, through a proxy if one is configured.
     Public,
@@ -199,7 +206,7 @@ impl Call {
     /// This request, within 30 s, with at most 1 MiB of body in its answer, [`Repeat::OnlyIfUnsent`] and
     /// [`Reach::Public`].
     pub fn new(request: http::Request<Vec<u8>>) -> Self {
-        Self(Open {
+        let open = Open {
             request,
             timeout: Duration::from_secs(30),
             max_body: 1024 * 1024,
@@ -207,7 +214,8 @@ impl Call {
             reach: Reach::Public,
             start_before: None,
             identity: None,
-        })
+        };
+        Self(open, None)
     }
 
     /// Sets the time it may take in all.
@@ -244,6 +252,33 @@ impl Call {
     pub fn with_identity(mut self, identity: Identity) -> Self {
         self.0.identity = Some(identity);
         self
+    }
+
+    /// Says that the call is for a public document, and that an answer does which is not older than `age`; or than
+    /// `on_failure`, where a newer one cannot be had or is still on its way. An answer that is not new has a header
+    /// `Age` (RFC 9111, section 5.1).
+    ///
+    /// This is a hint and no rule: a driver without [`Documents`](crate::documents::Documents) sends the call like any
+    /// other. It has no effect on calls other than a `GET` without body, `Authorization` and `Cookie`.
+    pub fn may_be_old(mut self, age: Duration, on_failure: Duration) -> Self {
+        self.1 = Some(Oldest { age, on_failure: on_failure.max(age) });
+        self
+    }
+
+    /// The address of the public document that this call is for, and how old the answer may be.
+    pub(crate) fn document(&self) -> Option<(&http::Uri, Oldest)> {
+        let request = &self.0.request;
+        let public = request.method() == http::Method::GET && request.body().is_empty();
+        let shows = |name| request.headers().contains_key(name);
+        if !public || shows(http::header::AUTHORIZATION) || shows(http::header::COOKIE) {
+            return None;
+        }
+        Some((request.uri(), self.1?))
+    }
+
+    /// The certificate to present to the server.
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        self.0.identity.as_ref()
     }
 
     /// The time it may take in all.

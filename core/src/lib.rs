@@ -40,6 +40,7 @@ pub mod cell;
 mod challenge;
 mod client;
 pub mod crypto;
+pub mod documents;
 mod error;
 pub mod exchange;
 mod failure;

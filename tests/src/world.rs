@@ -9,9 +9,10 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use grantflow::documents::{Documents, Look, Ticket};
 use grantflow::machine::{FailureKind, Open, Reach, Repeat, Rules};
 use grantflow::{
-    AuthorizationRequest, Client, Cx, Effect, Error, Failure, Machine, Now, Reply, Step, Timestamp, Token,
+    AuthorizationRequest, Call, Client, Cx, Effect, Error, Failure, Machine, Now, Reply, Step, Timestamp, Token,
 };
 use http::{Request, Response};
 use sha2::{Digest, Sha256};
@@ -50,6 +51,8 @@ pub struct World {
     pub files: BTreeMap<PathBuf, Vec<u8>>,
     /// Environment variables by their name.
     pub env: BTreeMap<&'static str, OsString>,
+    /// The public documents that were read; without it, as with a driver that knows none, each is read each time.
+    pub documents: Option<Documents>,
     /// Google, with the metadata server or whatever stands in its place.
     pub google: Option<Google>,
     /// A key store at `https://kms.example`.
@@ -109,6 +112,7 @@ impl World {
             refuse: Vec::new(),
             files: BTreeMap::new(),
             env: BTreeMap::new(),
+            documents: Some(Documents::new()),
             google: None,
             kms: Kms::default(),
             servers: Vec::new(),
@@ -267,27 +271,19 @@ impl World {
     pub fn carry_out(&mut self, effect: Effect) -> Reply {
         let refused = self.refuse.contains(&effect.name());
         match effect {
-            Effect::Http(call) => {
-                let mut call = match call.open(Rules::V1 | Rules::START_BEFORE) {
-                    Ok(call) => call,
-                    Err(failure) => return Reply::Failed(failure),
-                };
-                let sent = Sent {
-                    at: self.now,
-                    request: call.take_request(),
-                    timeout: call.timeout,
-                    max_body: call.max_body,
-                    repeat: call.repeat,
-                    reach: call.reach,
-                    start_before: call.start_before,
-                };
-                self.did.push(Did::Http(Box::new(sent.clone())));
-                if refused {
-                    Reply::Refused
-                } else {
-                    self.http(&call, &sent.request).map_or_else(Reply::Failed, Reply::Http)
+            Effect::Http(call) => match self.documents.as_mut().map(|it| it.look(&call, self.now)) {
+                Some(Look::Have(document)) => Reply::Http(document.response(self.now)),
+                Some(Look::Failed(failure)) => Reply::Failed(failure),
+                Some(Look::Fetch(ticket)) => self.read(call, ticket),
+                Some(Look::Old(document, ticket)) => {
+                    // Beside the run, which does not wait.
+                    let now = self.now;
+                    drop(self.read(call, ticket));
+                    self.now = now;
+                    Reply::Http(document.response(now))
                 }
-            }
+                Some(Look::Busy | Look::Send) | None => self.send(call, refused),
+            },
             Effect::Sleep(time) => {
                 self.did.push(Did::Sleep(time));
                 if refused {
@@ -316,6 +312,41 @@ impl World {
                 Reply::Refused
             }
         }
+    }
+
+    /// Reads a public document for all who ask for it.
+    fn read(&mut self, call: Call, ticket: Ticket) -> Reply {
+        let refused = self.refuse.contains(&"Http");
+        let outcome = match self.send(call, refused) {
+            Reply::Http(response) => Ok(response),
+            Reply::Failed(failure) => Err(failure),
+            other => {
+                self.documents.as_mut().map(|documents| documents.abandon(ticket));
+                return other;
+            }
+        };
+        match self.documents.as_mut() {
+            Some(documents) => documents.settle(ticket, self.now, outcome).map_or_else(Reply::Failed, Reply::Http),
+            None => outcome.map_or_else(Reply::Failed, Reply::Http),
+        }
+    }
+
+    fn send(&mut self, call: Call, refused: bool) -> Reply {
+        let mut call = match call.open(Rules::V1 | Rules::START_BEFORE) {
+            Ok(call) => call,
+            Err(failure) => return Reply::Failed(failure),
+        };
+        let sent = Sent {
+            at: self.now,
+            request: call.take_request(),
+            timeout: call.timeout,
+            max_body: call.max_body,
+            repeat: call.repeat,
+            reach: call.reach,
+            start_before: call.start_before,
+        };
+        self.did.push(Did::Http(Box::new(sent.clone())));
+        if refused { Reply::Refused } else { self.http(&call, &sent.request).map_or_else(Reply::Failed, Reply::Http) }
     }
 
     /// What an adapter does, without a network.

@@ -6,7 +6,7 @@ use grantflow::{Failure, machine::FailureKind};
 
 #[cfg(feature = "store")]
 use crate::runtime;
-use crate::{Transport, file, http};
+use crate::{Transport, documents, file};
 
 /// Carries out what the machine asks for until it is done. Dropping the future drops the machine and
 /// whatever effect is under way.
@@ -21,7 +21,7 @@ pub(crate) async fn drive<M: Machine>(transport: &Transport, mut machine: M) -> 
         };
         transport.tell(Event::Effect(&effect));
         reply = match effect {
-            Effect::Http(call) => http::send(transport, call).await.map_or_else(Reply::Failed, Reply::Http),
+            Effect::Http(call) => documents::fetch(transport, call).await.map_or_else(Reply::Failed, Reply::Http),
             Effect::Sleep(time) => {
                 tokio::time::sleep(time).await;
                 Reply::Slept

@@ -55,6 +55,7 @@
 mod authorized;
 mod browser;
 mod builder;
+mod documents;
 mod driver;
 mod file;
 mod google;
@@ -64,6 +65,7 @@ mod manager;
 mod own;
 mod run;
 mod runtime;
+mod shared;
 mod sign_in;
 #[cfg(all(feature = "manager", feature = "store"))]
 mod stored;

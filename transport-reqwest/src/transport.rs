@@ -9,6 +9,7 @@ use grantflow::{Cx, Error, ErrorKind, Event, Now, Timestamp};
 use tokio::time::Instant;
 
 use crate::own::Own;
+use crate::shared::Shared;
 
 /// Carries out what machines ask for, on `reqwest` and `tokio`. Cheap to clone; make one and share it.
 ///
@@ -23,6 +24,7 @@ struct Inner {
     named: bool,
     watch: Option<Watch>,
     origin: Instant,
+    documents: Shared,
 }
 
 pub(crate) type Watch = Box<dyn Fn(Event<'_>) + Send + Sync>;
@@ -39,7 +41,8 @@ pub(crate) struct Clients {
 
 impl Transport {
     pub(crate) fn with(clients: Clients, own: Own, named: bool, watch: Option<Watch>) -> Self {
-        let inner = Arc::new(Inner { clients, own, named, watch, origin: Instant::now() });
+        let inner =
+            Arc::new(Inner { clients, own, named, watch, origin: Instant::now(), documents: Shared::default() });
         Self(
             inner,
             #[cfg(feature = "store")]
@@ -123,6 +126,10 @@ impl Transport {
     /// The proxy for a public address, without its password, if it is known.
     pub(crate) fn proxy_name(&self, target: &http::Uri) -> Option<String> {
         self.0.named.then(|| self.0.own.proxies.of(target)).flatten().map(ToString::to_string)
+    }
+
+    pub(crate) fn documents(&self) -> &Shared {
+        &self.0.documents
     }
 
     pub(crate) fn clients(&self) -> &Clients {

@@ -7,7 +7,7 @@ use grantflow::machine::FailureKind;
 use grantflow::{Cx, Effect, Error, Event, Failure, Machine, Reply, Step};
 use zeroize::Zeroizing;
 
-use crate::{Limit, Transport};
+use crate::{Limit, Transport, documents};
 
 /// The most room to make for a file before it is read.
 const LARGE: usize = 1 << 20;
@@ -54,7 +54,7 @@ pub(crate) fn drive<M: Machine>(transport: &Transport, mut machine: M, limit: &L
 
 fn carry_out(transport: &Transport, effect: Effect, limit: &Limit) -> Reply {
     match effect {
-        Effect::Http(call) => transport.fetch(call, limit).map_or_else(Reply::Failed, Reply::Http),
+        Effect::Http(call) => documents::fetch(transport, call, limit).map_or_else(Reply::Failed, Reply::Http),
         Effect::Sleep(time) => {
             limit.sleep(time);
             Reply::Slept

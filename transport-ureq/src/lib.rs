@@ -60,6 +60,7 @@
 mod authorized;
 mod browser;
 mod connect;
+mod documents;
 mod driver;
 mod fetch;
 mod google;
@@ -67,6 +68,7 @@ mod limit;
 #[cfg(feature = "manager")]
 mod manager;
 mod run;
+mod shared;
 mod sign_in;
 #[cfg(all(feature = "manager", feature = "store"))]
 mod stored;

@@ -15,6 +15,7 @@ use ureq::Agent;
 use ureq::config::{AutoHeaderValue, Config};
 
 use crate::limit::LONGEST;
+use crate::shared::Shared;
 use crate::tls::Roots;
 
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
@@ -34,6 +35,7 @@ struct Inner {
     tls: OnceLock<Result<Arc<ClientConfig>, String>>,
     watch: Option<Watcher>,
     origin: Instant,
+    documents: Shared,
 }
 
 /// What goes for each HTTP call.
@@ -103,6 +105,10 @@ impl Transport {
             Os::Unix
         };
         Platform { os, home: std::env::home_dir().filter(|path| !path.as_os_str().is_empty()) }
+    }
+
+    pub(crate) fn documents(&self) -> &Shared {
+        &self.0.documents
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -265,6 +271,7 @@ impl Builder {
             tls: OnceLock::new(),
             watch: self.watch,
             origin: Instant::now(),
+            documents: Shared::default(),
         });
         Ok(Transport(
             inner,

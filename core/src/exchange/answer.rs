@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
+use http::header::{AGE, CONTENT_TYPE, DATE, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde_json::{Map, Value};
 use url::form_urlencoded;
@@ -111,6 +111,12 @@ pub(super) fn members(body: &[u8], may_be_form: bool) -> Option<Map<String, Valu
         }
         Err(_) => None,
     }
+}
+
+/// How old an answer says that it is (RFC 9111, section 5.1).
+pub(super) fn age(response: &Response<Vec<u8>>) -> Duration {
+    let seconds = response.headers().get(AGE).and_then(|age| age.to_str().ok()?.trim().parse().ok());
+    Duration::from_secs(seconds.unwrap_or(0))
 }
 
 /// Whether a body calls itself a form, as GitHub's does.

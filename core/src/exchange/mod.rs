@@ -85,6 +85,9 @@ pub struct Exchange<T> {
     nonce: Option<Box<str>>,
     /// Whether the request was made once more for a nonce.
     asked_for_nonce: bool,
+    /// Whether the answer was an old document, and whether it must not be.
+    was_old: bool,
+    anew: bool,
     state: State,
 }
 
@@ -111,6 +114,7 @@ impl<T> Machine for Exchange<T> {
             (State::Sent { at }, Reply::Http(mut response)) => {
                 let result = self.judge(&mut response, at, cx.now().wall);
                 response.body_mut().zeroize();
+                self.was_old = self.request.oldest.is_some() && answer::age(&response) > Duration::ZERO;
                 let wants_nonce = self.wants_nonce(&response, result.as_ref().err());
                 match result {
                     _ if wants_nonce => self.begin(cx),
@@ -159,6 +163,17 @@ impl<T> Exchange<T> {
     pub fn start_before(mut self, moment: Now) -> Self {
         self.start_before = Some(moment);
         self
+    }
+
+    /// Takes no old answer, where the request allows for one.
+    pub(crate) fn anew(mut self) -> Self {
+        self.anew = true;
+        self
+    }
+
+    /// Whether the answer was not a new one.
+    pub(crate) fn was_old(&self) -> bool {
+        self.was_old
     }
 
     /// A machine that makes what the first try is signed with, and yields this exchange: see [`Ahead`].
@@ -263,6 +278,12 @@ impl<T> Exchange<T> {
             .with_max_body(self.request.max_body)
             .with_repeat(self.request.repeat)
             .with_reach(self.request.endpoint.reach());
+        let call = match self.request.oldest {
+            // Others who ask at the same time are answered together.
+            Some(_) if self.anew => call.may_be_old(Duration::ZERO, Duration::ZERO),
+            Some((age, on_failure)) => call.may_be_old(age, on_failure),
+            None => call,
+        };
         Step::Do(Effect::Http(match self.start_before {
             Some(moment) => call.with_start_before(moment),
             None => call,

@@ -69,6 +69,8 @@ pub struct Request {
     pub(super) max_body: usize,
     /// Whether it uses a refresh token, whose refusal has many words.
     pub(super) is_refresh: bool,
+    /// How old the answer may be, and how old where a newer one cannot be had.
+    pub(super) oldest: Option<(Duration, Duration)>,
     pub(super) genuine: fn(&Response<Vec<u8>>) -> Result<(), Error>,
     error: Option<Error>,
 }
@@ -96,6 +98,7 @@ impl Request {
             repeat: Repeat::OnlyIfUnsent,
             max_body: MAX_BODY,
             is_refresh: false,
+            oldest: None,
             genuine: |_| Ok(()),
             error: None,
         }
@@ -120,6 +123,12 @@ impl Request {
     /// The most bytes to take from the answer's body; 1 MiB unless told.
     pub fn max_body(mut self, max: usize) -> Self {
         self.max_body = max;
+        self
+    }
+
+    /// Says that the answer is a public document, which may be old: see [`Call::may_be_old`](crate::Call::may_be_old).
+    pub fn may_be_old(mut self, age: Duration, on_failure: Duration) -> Self {
+        self.oldest = Some((age, on_failure));
         self
     }
 
@@ -411,6 +420,8 @@ impl Request {
             parts: Vec::new(),
             nonce: None,
             asked_for_nonce: false,
+            was_old: false,
+            anew: false,
             state: State::Ready,
         }
     }

@@ -1,15 +1,27 @@
 //! Getting the metadata of a server.
 
+use std::time::Duration;
+
 use super::{Issuer, MAX_METADATA, ServerMetadata};
 use crate::exchange::{Received, Request};
 use crate::machine::ask;
 use crate::{Cx, Deviations, Error, ErrorKind, Exchange, Machine, Reply, Step};
 
+/// How long metadata, and the word that there is none at an address, is good for.
+const LIFE: Duration = Duration::from_secs(24 * 3600);
+/// How long it does where it cannot be read anew.
+const ON_FAILURE: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// Gets a server's metadata from the addresses that its issuer determines.
 ///
 /// ```text
 /// OpenID ─no metadata of this issuer─▶ OAuth ─▶ done
+///    ▲                                   │
+///    └── once, if an answer was old ◀────┘
 /// ```
+///
+/// Metadata is a [document that may be old](crate::Call::may_be_old): a day, and a month where it cannot be read
+/// anew. An address where there was none is not asked again as long as the other one has some.
 #[derive(Debug)]
 pub struct Discovery {
     issuer: Issuer,
@@ -19,6 +31,9 @@ pub struct Discovery {
     exchange: Option<Exchange<ServerMetadata>>,
     /// What came of the first address.
     first: Option<Error>,
+    /// Whether an answer was an old one, and whether none may be.
+    was_old: bool,
+    anew: bool,
 }
 
 /// An address that metadata may be at.
@@ -54,7 +69,7 @@ impl Discovery {
 
     fn at(issuer: &Issuer, current: Where) -> Self {
         let (issuer, tolerated) = (issuer.clone(), Deviations::TOLERATED);
-        Self { issuer, tolerated, current, next: None, exchange: None, first: None }
+        Self { issuer, tolerated, current, next: None, exchange: None, first: None, was_old: false, anew: false }
     }
 
     fn exchange(&self) -> Result<Exchange<ServerMetadata>, Error> {
@@ -64,9 +79,10 @@ impl Discovery {
             Where::OAuth => issuer.inserted("oauth-authorization-server"),
         }?;
         let request = Request::get("reading the server's metadata", &endpoint).max_body(MAX_METADATA);
-        Ok(request.exchange(move |received: Received<'_>| {
+        let exchange = request.may_be_old(LIFE, ON_FAILURE).exchange(move |received: Received<'_>| {
             ServerMetadata::from_json_tolerating(received.response.body(), &issuer, tolerated)
-        }))
+        });
+        Ok(if self.anew { exchange.anew() } else { exchange })
     }
 }
 
@@ -92,11 +108,20 @@ impl Machine for Discovery {
                 Ok(metadata) => return Step::Done(Ok(metadata)),
                 Err(error) => error,
             };
+            self.was_old |= exchange.was_old();
             match (self.next.take(), self.first.take()) {
                 (Some(next), _) if is_not_here(&error) => {
                     self.first = Some(error);
                     self.current = next;
                     self.exchange = None;
+                }
+                // What was remembered may have changed.
+                (_, first) if self.was_old && !self.anew && !error.is_transient() => {
+                    self.anew = true;
+                    self.exchange = None;
+                    if first.is_some() {
+                        (self.current, self.next) = (Where::OpenId, Some(Where::OAuth));
+                    }
                 }
                 (_, Some(first)) => return Step::Done(Err(both(first, error))),
                 (_, None) => return Step::Done(Err(error)),

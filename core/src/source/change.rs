@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::GrantState;
 use crate::machine::Machine;
 use crate::store::Remembered;
-use crate::{Exchange, Rotation, Secret, ServerMetadata, Timestamp, Token};
+use crate::{Exchange, Rotation, Secret, Token};
 
 /// A machine that mints one token, and tells what that changed.
 ///
@@ -45,8 +45,6 @@ pub struct Change(Option<Box<Parts>>);
 #[derive(Clone, Default)]
 struct Parts {
     successor: Option<Successor>,
-    /// The server's metadata, and when it was read.
-    metadata: Option<(ServerMetadata, Timestamp)>,
     /// Of a grant in a store.
     remembered: Option<Remembered>,
 }
@@ -97,16 +95,10 @@ impl Change {
             (_, None) => {}
             (Some(parts), Some(later)) => {
                 parts.successor = later.successor.or(parts.successor.take());
-                parts.metadata = later.metadata.or(parts.metadata.take());
                 parts.remembered = later.remembered.or(parts.remembered.take());
             }
             (parts, later) => *parts = later,
         }
-    }
-
-    /// The metadata was read.
-    pub(crate) fn discovered(&mut self, metadata: ServerMetadata, at: Timestamp) {
-        self.0.get_or_insert_default().metadata = Some((metadata, at));
     }
 
     /// What a process remembers of a stored grant is another.
@@ -155,11 +147,6 @@ impl GrantState {
     /// Takes over what the turn of this number changed. Says whether a successor is in its place now.
     pub(super) fn merge_own(&mut self, change: Change, turn: u64) -> bool {
         let Some(parts) = change.0 else { return false };
-        if let Some((metadata, read)) = parts.metadata
-            && self.metadata.as_ref().is_none_or(|(_, before)| *before <= read)
-        {
-            self.metadata = Some((metadata, read));
-        }
         if let Some(remembered) = parts.remembered {
             self.remembered = remembered;
         }

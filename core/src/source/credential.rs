@@ -1,19 +1,14 @@
 //! The credentials of the standard grants, as sources of tokens.
 
-use std::time::Duration;
-
 use super::{Change, GrantState, Mint, Minting, Refusal, TokenSource, Want, WantKind, cannot};
 use crate::machine::ask;
 use crate::{
-    Client, Cx, Discovery, Error, Issuer, Machine, Reply, Rotation, Scopes, Secret, ServerMetadata, Step, Timestamp,
-    Token, TokenExchange, TokenRequest,
+    Client, Cx, Discovery, Error, Issuer, Machine, Reply, Rotation, Scopes, Secret, ServerMetadata, Step, Token,
+    TokenExchange, TokenRequest,
 };
 
-/// How long discovered metadata is good for.
-const METADATA_LIFE: Duration = Duration::from_secs(24 * 3600);
-
-/// A server by what is known of it, or by its issuer alone: its metadata is then discovered, remembered,
-/// and read again when it is a day old.
+/// A server by what is known of it, or by its issuer alone: its metadata is then [discovered](Discovery), once a day
+/// for all who run on the same transport.
 #[derive(Clone, Debug)]
 pub enum Server {
     /// All is known.
@@ -50,30 +45,10 @@ impl Server {
     }
 
     /// What is known of it, unless it is to be discovered first.
-    pub(crate) fn known(&self, state: &GrantState, now: Timestamp) -> Result<ServerMetadata, Box<Discovery>> {
-        match (self, &state.metadata) {
-            (Self::Known(metadata), _) => Ok(metadata.clone()),
-            (Self::Issuer(_), Some((metadata, read))) if now.since(*read) < METADATA_LIFE => Ok(metadata.clone()),
-            (Self::Issuer(issuer), _) => Err(Box::new(Discovery::new(issuer))),
-        }
-    }
-}
-
-impl GrantState {
-    /// What was discovered, which is a change; if it cannot be read again, the old is good enough.
-    pub(crate) fn discovered(
-        &self,
-        found: Result<ServerMetadata, Error>,
-        now: Timestamp,
-        change: &mut Change,
-    ) -> Result<ServerMetadata, Error> {
-        match (found, &self.metadata) {
-            (Ok(metadata), _) => {
-                change.discovered(metadata.clone(), now);
-                Ok(metadata)
-            }
-            (Err(error), Some((old, _))) if error.is_transient() => Ok(old.clone()),
-            (Err(error), _) => Err(error),
+    pub(crate) fn known(&self) -> Result<ServerMetadata, Box<Discovery>> {
+        match self {
+            Self::Known(metadata) => Ok(metadata.clone()),
+            Self::Issuer(issuer) => Err(Box::new(Discovery::new(issuer))),
         }
     }
 }
@@ -231,10 +206,7 @@ impl TokenSource for Credential {
     fn may_change(&self, state: &GrantState) -> bool {
         match &self.0 {
             Kind::Fixed(_) => false,
-            Kind::Server { server, by, .. } => {
-                let rotates = matches!(by, By::RefreshToken { .. }) && state.rotation != Rotation::Never;
-                rotates || (matches!(server, Server::Issuer(_)) && state.metadata.is_none())
-            }
+            Kind::Server { by, .. } => matches!(by, By::RefreshToken { .. }) && state.rotation != Rotation::Never,
         }
     }
 }
@@ -265,7 +237,7 @@ impl Machine for Given {
 /// Mints at a server.
 ///
 /// ```text
-/// Begin ─▶ Discover (if the metadata is not known, or old) ─▶ Exchange ─▶ done
+/// Begin ─▶ Discover (if the metadata is not known) ─▶ Exchange ─▶ done
 /// ```
 struct ServerMint {
     stage: Stage,
@@ -289,11 +261,10 @@ impl Machine for ServerMint {
     fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
         loop {
             let next = match &mut self.stage {
-                Stage::Begin => self.begin(cx.now().wall),
+                Stage::Begin => self.begin(),
                 Stage::Discover(discovery) => {
                     let found = ask!(discovery, cx, reply);
-                    let server = self.state.discovered(found, cx.now().wall, &mut self.change);
-                    server.and_then(|server| self.request(&server))
+                    found.and_then(|server| self.request(&server))
                 }
                 Stage::Exchange(exchange) => {
                     let result = ask!(exchange, cx, reply);
@@ -310,8 +281,8 @@ impl Machine for ServerMint {
 }
 
 impl ServerMint {
-    fn begin(&mut self, now: Timestamp) -> Result<Stage, Error> {
-        match self.server.known(&self.state, now) {
+    fn begin(&mut self) -> Result<Stage, Error> {
+        match self.server.known() {
             Ok(server) => self.request(&server),
             Err(discovery) => Ok(Stage::Discover(discovery)),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::change::Lineage;
 use crate::store::Remembered;
-use crate::{Error, Rotation, Scopes, Secret, ServerMetadata, Timestamp};
+use crate::{Error, Rotation, Scopes, Secret, Timestamp};
 
 /// What changes as a credential is used, and belongs to it as a whole and not to one want.
 #[derive(Clone, Default)]
@@ -15,8 +15,6 @@ pub struct GrantState {
     /// What was granted with it.
     pub(crate) scopes: Scopes,
     pub(crate) rotation: Rotation,
-    /// The server's metadata, and when it was read.
-    pub(crate) metadata: Option<(ServerMetadata, Timestamp)>,
     /// A refresh that nobody knows the outcome of.
     pub(crate) uncertain: Option<Uncertain>,
     /// Of a grant in a store.

@@ -77,7 +77,7 @@ fn only_what_may_change_a_grant_is_kept_apart() {
     let habit = |rotation| known.clone().refresh_token_rotation(rotation);
     for (what, source, apart) in [
         ("client credentials", client_credentials(known.clone()), false),
-        ("client credentials, to be discovered", client_credentials(issuer), true),
+        ("client credentials, to be discovered", client_credentials(issuer), false),
         ("a refresh token of unknown habit", with(known.clone()), true),
         ("a refresh token that is replaced", with(habit(Rotation::Rotates)), true),
         ("a refresh token that stays", with(habit(Rotation::Never)), false),
@@ -115,42 +115,18 @@ fn two_wants_of_one_grant_never_send_the_same_refresh_token() {
 }
 
 #[test]
-fn metadata_is_discovered_once_and_then_all_that_waited_get_their_turn() {
+fn nobody_waits_for_another_to_read_the_metadata() {
     let mut world = World::with(Server::demo());
     let mut grant = Grant::new(client_credentials(Issuer::new("https://as.example").unwrap()));
-    let first = grant.begin(0).unwrap();
-    assert_eq!(jobs((1..20).map(|job| grant.begin(job))), [None; 19]);
-    let (mut turns, mut served) = (vec![first], Vec::new());
-    while let Some(turn) = turns.pop() {
-        let (job, turn) = turn.split();
+    let turns: Vec<_> = (0..20).map(|job| grant.begin(job).expect("a turn")).collect();
+    for turn in turns {
+        let (_, turn) = turn.split();
         let (mut result, change) = mint(&mut world, &grant, &turn, false);
-        served.push(job);
-        assert!(result.is_ok());
-        turns.extend(grant.finish(turn, world.now.wall, change, Outcome::from(&mut result)));
+        assert!(grant.finish(turn, world.now.wall, change, Outcome::from(&mut result)).is_none());
+        result.unwrap();
     }
-    assert_eq!(served, (0..20).collect::<Vec<_>>());
     let seen = world.server().seen();
     assert_eq!(seen.len() - seen.iter().filter(|seen| seen.place == Place::Token).count(), 1);
-}
-
-#[test]
-fn metadata_is_read_again_after_a_day_and_if_it_cannot_be_the_old_does() {
-    let mut world = World::with(Server::demo());
-    let mut grant = Grant::new(client_credentials(Issuer::new("https://as.example").unwrap()));
-    let mut read_after = |world: &mut World, time| {
-        world.pass(time);
-        let before = world.server().seen().len();
-        refresh(world, &mut grant, false).unwrap();
-        let seen = world.server().seen();
-        seen[before..].iter().filter(|seen| seen.place != Place::Token).count()
-    };
-    let day = 24 * 3600 * SECOND;
-    assert_eq!(read_after(&mut world, Duration::ZERO), 1);
-    assert_eq!(read_after(&mut world, day - SECOND), 0);
-    (0..4).for_each(|_| world.server().fail(Place::OpenIdMetadata, Fault::status(503, "")));
-    assert!(read_after(&mut world, SECOND) > 1, "it is tried again and again, and done without");
-    assert_eq!(read_after(&mut world, SECOND), 1);
-    assert_eq!(read_after(&mut world, SECOND), 0);
 }
 
 #[test]

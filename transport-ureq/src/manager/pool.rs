@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use grantflow::Error;
 use grantflow::source::{GrantState, TokenSource, Want};
-use grantflow::{Error, ErrorKind};
 
 use super::flight::Credential;
 use super::handle::{Handle, Holds};

@@ -378,14 +378,14 @@ impl SharedRefresh {
     }
 
     fn use_refresh_token(&mut self, now: Now) -> Result<Next, Error> {
-        match self.grant.server.known(&self.state, now.wall) {
+        match self.grant.server.known() {
             Ok(server) => self.exchange(&server, now),
             Err(discovery) => Ok(Next::Go(Stage::Discover(discovery))),
         }
     }
 
     fn discovered(&mut self, found: Result<ServerMetadata, Error>, now: Now) -> Result<Next, Error> {
-        match self.state.discovered(found, now.wall, &mut self.change) {
+        match found {
             Ok(server) => self.exchange(&server, now),
             Err(error) => self.exchanged(Err(error), &Change::default(), now),
         }
