@@ -141,8 +141,12 @@ pub enum Repeat {
 }
 
 /// Where a request may go.
+///
+/// It is inherited: what a configured issuer's document names is `Public`, since an intranet has private addresses;
+/// what a stranger's document led to is `Global` ([`Endpoint::of_stranger`](crate::Endpoint::of_stranger),
+/// [`Discovery::of_stranger`](crate::Discovery::of_stranger)).
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reach {
     /// Anywhere, over TLS only, through a proxy if one is configured.
     Public,
@@ -150,6 +154,12 @@ pub enum Reach {
     Local,
     /// As [`Public`](Self::Public), and the address that is connected to must be a global one, not one of a private
     /// network or of this machine. It needs [`Rules::GLOBAL`].
+    ///
+    /// A driver refuses the host by its text ([`permits_host`](Self::permits_host)); it then looks the name up once,
+    /// leaves out the addresses that are not global ([`permits_address`](Self::permits_address)), and connects to one
+    /// of the others. With none left it sends nothing and fails with [`FailureKind::Forbidden`]. Behind a proxy, which
+    /// looks the name up itself, the text is all that is checked: the proxy decides. Addresses that an operator's own
+    /// NAT64 prefix leads to (RFC 6052, section 2.2) look like any other.
     Global,
 }
 

@@ -44,6 +44,7 @@ pub mod documents;
 mod error;
 pub mod exchange;
 mod failure;
+mod global;
 pub mod google;
 mod grant;
 mod hosts;

@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use grantflow::documents::{Documents, Look, Ticket};
-use grantflow::machine::{FailureKind, Open, Reach, Repeat, Rules};
+use grantflow::machine::{FailureKind, Identity, Open, Reach, Repeat, Rules};
 use grantflow::{
     AuthorizationRequest, Call, Client, Cx, Effect, Error, Failure, Machine, Now, Reply, Step, Timestamp, Token,
 };
@@ -51,6 +52,10 @@ pub struct World {
     pub files: BTreeMap<PathBuf, Vec<u8>>,
     /// Environment variables by their name.
     pub env: BTreeMap<&'static str, OsString>,
+    /// The rules of calls that it obeys.
+    pub rules: Rules,
+    /// What a name leads to; a name that is not here leads to a global address.
+    pub addresses: BTreeMap<String, Vec<IpAddr>>,
     /// The public documents that were read; without it, as with a driver that knows none, each is read each time.
     pub documents: Option<Documents>,
     /// Google, with the metadata server or whatever stands in its place.
@@ -95,6 +100,8 @@ pub struct Sent {
     pub reach: Reach,
     /// When it must have begun.
     pub start_before: Option<Now>,
+    /// The certificate to present.
+    pub identity: Option<Identity>,
 }
 
 impl Default for World {
@@ -112,6 +119,8 @@ impl World {
             refuse: Vec::new(),
             files: BTreeMap::new(),
             env: BTreeMap::new(),
+            rules: Rules::V1 | Rules::START_BEFORE | Rules::GLOBAL | Rules::IDENTITY,
+            addresses: BTreeMap::new(),
             documents: Some(Documents::new()),
             google: None,
             kms: Kms::default(),
@@ -332,7 +341,7 @@ impl World {
     }
 
     fn send(&mut self, call: Call, refused: bool) -> Reply {
-        let mut call = match call.open(Rules::V1 | Rules::START_BEFORE) {
+        let mut call = match call.open(self.rules) {
             Ok(call) => call,
             Err(failure) => return Reply::Failed(failure),
         };
@@ -344,6 +353,7 @@ impl World {
             repeat: call.repeat,
             reach: call.reach,
             start_before: call.start_before,
+            identity: call.identity.clone(),
         };
         self.did.push(Did::Http(Box::new(sent.clone())));
         if refused { Reply::Refused } else { self.http(&call, &sent.request).map_or_else(Reply::Failed, Reply::Http) }
@@ -356,6 +366,15 @@ impl World {
         }
         if call.reach != Reach::Local && request.uri().scheme_str() != Some("https") {
             return Err(Failure::not_sent(FailureKind::Forbidden, "cleartext to a public address"));
+        }
+        if call.identity.is_some() && request.uri().scheme_str() != Some("https") {
+            return Err(Failure::not_sent(FailureKind::Forbidden, "a certificate is presented over https alone"));
+        }
+        let host = request.uri().host().unwrap_or_default();
+        let leads_to = self.addresses.get(host);
+        let nowhere = leads_to.is_some_and(|all| !all.iter().any(|address| call.reach.permits_address(*address)));
+        if nowhere || !call.reach.permits_host(host) {
+            return Err(Failure::not_sent(FailureKind::Forbidden, "the host leads to no global address"));
         }
         if let Some((time, failure)) = self.failures.pop_front() {
             self.pass(time.min(call.timeout));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use grantflow::machine::{FailureKind, Identity, Reach, Repeat};
+use grantflow::machine::{FailureKind, Identity, Reach, Repeat, Rules};
 use grantflow::{
     Advice, Call, Cx, Discovery, Effect, Error, ErrorKind, Failure, Issuer, Machine, Now, Reply, Revocation, Rotation,
     Step, Timestamp, TokenExchange, TokenRequest,
@@ -467,6 +467,7 @@ fn the_same_inputs_give_the_same_effects_to_the_byte() {
 #[test]
 fn a_call_with_a_rule_that_the_driver_does_not_know_is_not_sent() {
     let mut world = world();
+    world.rules = Rules::V1;
     let global = Call::new(http::Request::get("https://as.example/").body(Vec::new()).unwrap())
         .with_reach(Reach::Global)
         .with_identity(Identity::named("card"));

@@ -284,6 +284,10 @@ impl<T> Exchange<T> {
             Some((age, on_failure)) => call.may_be_old(age, on_failure),
             None => call,
         };
+        let call = match &self.request.identity {
+            Some(identity) => call.with_identity(identity.clone()),
+            None => call,
+        };
         Step::Do(Effect::Http(match self.start_before {
             Some(moment) => call.with_start_before(moment),
             None => call,

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::prepare::{MakePart, Part, Place};
 use super::text::{CLIENTS_HEADERS, RESERVED, Size, joined, unpadded, userinfo, vschar, write_pair};
 use super::{Exchange, FORM, Received, State, TOTAL, TRIES};
-use crate::machine::Repeat;
+use crate::machine::{Identity, Repeat};
 use crate::server::{Endpoint, Issuer};
 use crate::{Client, Cx, Error, Secret};
 
@@ -67,6 +67,7 @@ pub struct Request {
     pub(super) parts: Vec<Arc<dyn MakePart>>,
     pub(super) repeat: Repeat,
     pub(super) max_body: usize,
+    pub(super) identity: Option<Identity>,
     /// Whether it uses a refresh token, whose refusal has many words.
     pub(super) is_refresh: bool,
     /// How old the answer may be, and how old where a newer one cannot be had.
@@ -97,6 +98,7 @@ impl Request {
             parts: Vec::new(),
             repeat: Repeat::OnlyIfUnsent,
             max_body: MAX_BODY,
+            identity: None,
             is_refresh: false,
             oldest: None,
             genuine: |_| Ok(()),
@@ -129,6 +131,27 @@ impl Request {
     /// Says that the answer is a public document, which may be old: see [`Call::may_be_old`](crate::Call::may_be_old).
     pub fn may_be_old(mut self, age: Duration, on_failure: Duration) -> Self {
         self.oldest = Some((age, on_failure));
+        self
+    }
+
+    /// Presents this certificate to the server (RFC 8446, section 4.4.2; RFC 8705, section 2). It needs https and a
+    /// driver that obeys [`Rules::IDENTITY`](crate::machine::Rules::IDENTITY): another one sends nothing.
+    ///
+    /// ```
+    /// use grantflow::Endpoint;
+    /// use grantflow::exchange::Request;
+    /// use grantflow::machine::Identity;
+    ///
+    /// let endpoint = Endpoint::new("https://mtls.as.example/token")?;
+    /// let request = Request::post("getting a token", &endpoint)
+    ///     .param("grant_type", "client_credentials")
+    ///     .param("client_id", "demo")
+    ///     .identity(Identity::named("demo"));
+    /// # let _ = request;
+    /// # Ok::<(), grantflow::Error>(())
+    /// ```
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
         self
     }
 

@@ -96,23 +96,60 @@ impl fmt::Debug for Issuer {
 
 /// An address that requests may be sent to: https, or http on a loopback host; without user
 /// information and fragment. A query is kept (RFC 6749, sections 3.1 and 3.2).
+///
+/// It knows how far its requests may go ([`Reach`]), also after it was serialized. That is
+/// [inherited](Self::of_stranger) from the document that names it.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Endpoint {
     address: Arc<str>,
-    local: bool,
+    reach: Reach,
 }
+
+/// What a serialized endpoint of a stranger begins with, which no address does.
+const STRANGER: &str = "global ";
 
 impl Endpoint {
     /// Checks and takes an address.
     pub fn new(address: &str) -> Result<Self, Error> {
         let url = checked_url("the endpoint", address)?;
-        Ok(Self { address: url.as_str().into(), local: is_loopback(&url) })
+        let reach = if is_loopback(&url) { Reach::Local } else { Reach::Public };
+        Ok(Self { address: url.as_str().into(), reach })
+    }
+
+    /// As [`new`](Self::new), for an address that nobody who configured the program has chosen, such as one in a
+    /// challenge of a resource server (RFC 9728, section 5.1): its requests go to global addresses alone
+    /// ([`Reach::Global`]), so that a stranger cannot have requests sent into the program's own network.
+    ///
+    /// ```
+    /// use grantflow::Endpoint;
+    ///
+    /// assert!(Endpoint::of_stranger("https://api.example/.well-known/oauth-protected-resource").is_ok());
+    /// assert!(Endpoint::of_stranger("https://169.254.169.254/latest/meta-data").is_err());
+    /// assert!(Endpoint::of_stranger("http://localhost:8080/token").is_err());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Also if its host is known not to be on the Internet: see [`Reach::permits_host`].
+    pub fn of_stranger(address: &str) -> Result<Self, Error> {
+        Self::new(address)?.into_global()
+    }
+
+    /// The same one, as a stranger names it.
+    pub(super) fn into_global(self) -> Result<Self, Error> {
+        let url = Url::parse(&self.address).ok();
+        let permitted = url.as_ref().and_then(Url::host_str).is_some_and(|host| Reach::Global.permits_host(host));
+        if self.reach == Reach::Local || !permitted {
+            let address = crate::error::without_query(&self.address);
+            return Err(Error::config(format!("the endpoint {address}: a stranger named it, and it is not global")));
+        }
+        Ok(Self { reach: Reach::Global, ..self })
     }
 
     /// One that is known to be right.
     pub(super) fn known(address: &'static str) -> Self {
-        Self { address: address.into(), local: false }
+        Self { address: address.into(), reach: Reach::Public }
     }
 
     /// An address of the metadata server, which has no TLS: whoever names another host answers for it.
@@ -125,7 +162,7 @@ impl Endpoint {
             return Err(wrong());
         }
         let url = Url::parse(address).map_err(|e| wrong().with_source(e))?;
-        Ok(Self { address: url.as_str().into(), local: true })
+        Ok(Self { address: url.as_str().into(), reach: Reach::Local })
     }
 
     /// The address, in its normal form.
@@ -135,24 +172,31 @@ impl Endpoint {
 
     /// Whether it is on this machine.
     pub(super) fn is_local(&self) -> bool {
-        self.local
+        self.reach == Reach::Local
     }
 
-    pub(crate) fn reach(&self) -> Reach {
-        if self.local { Reach::Local } else { Reach::Public }
+    /// How far its requests may go.
+    pub fn reach(&self) -> Reach {
+        self.reach
     }
 }
 
 impl TryFrom<String> for Endpoint {
     type Error = Error;
-    fn try_from(address: String) -> Result<Self, Error> {
-        Self::new(&address)
+    fn try_from(text: String) -> Result<Self, Error> {
+        match text.strip_prefix(STRANGER) {
+            Some(address) => Self::of_stranger(address),
+            None => Self::new(&text),
+        }
     }
 }
 
 impl From<Endpoint> for String {
     fn from(endpoint: Endpoint) -> Self {
-        endpoint.as_str().to_owned()
+        match endpoint.reach {
+            Reach::Global => format!("{STRANGER}{}", endpoint.address),
+            _ => endpoint.as_str().to_owned(),
+        }
     }
 }
 
@@ -268,6 +312,40 @@ mod tests {
             assert!(Endpoint::new(address).is_ok(), "{address}");
         }
         assert!(Issuer::new("https://as.example?x").is_err());
+    }
+
+    #[test]
+    fn an_endpoint_of_a_stranger_is_global_and_stays_so_when_it_is_serialized() {
+        let endpoint = Endpoint::of_stranger("https://as.example/token?x=y").unwrap();
+        assert_eq!(endpoint.reach(), Reach::Global);
+        let text = serde_json::to_string(&endpoint).unwrap();
+        let again: Endpoint = serde_json::from_str(&text).unwrap();
+        assert_eq!((again.reach(), again.as_str()), (Reach::Global, "https://as.example/token?x=y"));
+        assert!(again == endpoint && again != Endpoint::new("https://as.example/token?x=y").unwrap());
+        // Neither does a release that knows of no reach forget it.
+        assert!(Endpoint::new(&serde_json::from_str::<String>(&text).unwrap()).is_err());
+        for (address, reach) in [("https://as.example/token", Reach::Public), ("http://localhost/token", Reach::Local)]
+        {
+            let endpoint = Endpoint::new(address).unwrap();
+            let text = serde_json::to_string(&endpoint).unwrap();
+            assert_eq!(text, format!("\"{address}\""));
+            assert_eq!(serde_json::from_str::<Endpoint>(&text).unwrap().reach(), reach);
+        }
+        for inside in [
+            "http://127.0.0.1/",
+            "https://localhost/",
+            "https://a.localhost/",
+            "https://10.0.0.1/",
+            "https://0x0a.1/",
+            "https://[::ffff:10.0.0.1]/",
+            "https://[fd00::1]:8443/",
+            "https://metadata.google.internal/",
+            "ftp://as.example/",
+        ] {
+            assert!(Endpoint::of_stranger(inside).is_err(), "{inside}");
+            let text = serde_json::to_string(&format!("global {inside}")).unwrap();
+            assert!(serde_json::from_str::<Endpoint>(&text).is_err(), "{inside}");
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ const ON_FAILURE: Duration = Duration::from_secs(30 * 24 * 3600);
 pub struct Discovery {
     issuer: Issuer,
     tolerated: Deviations,
+    stranger: bool,
     current: Where,
     next: Option<Where>,
     exchange: Option<Exchange<ServerMetadata>>,
@@ -60,6 +61,13 @@ impl Discovery {
         Self::at(issuer, Where::OAuth)
     }
 
+    /// As [`new`](Self::new), of an issuer that nobody who configured the program has chosen, such as one that a
+    /// resource server's document names (RFC 9728, section 2): its metadata and all that this names is read from, and
+    /// sent to, global addresses alone. See [`ServerMetadata::of_stranger`].
+    pub fn of_stranger(issuer: &Issuer) -> Self {
+        Self { stranger: true, ..Self::new(issuer) }
+    }
+
     /// Says which deviations from the standard to tolerate from this server, in its metadata and in its other
     /// answers; [`Deviations::TOLERATED`] unless told.
     pub fn tolerate(mut self, deviations: Deviations) -> Self {
@@ -69,18 +77,30 @@ impl Discovery {
 
     fn at(issuer: &Issuer, current: Where) -> Self {
         let (issuer, tolerated) = (issuer.clone(), Deviations::TOLERATED);
-        Self { issuer, tolerated, current, next: None, exchange: None, first: None, was_old: false, anew: false }
+        Self {
+            issuer,
+            tolerated,
+            stranger: false,
+            current,
+            next: None,
+            exchange: None,
+            first: None,
+            was_old: false,
+            anew: false,
+        }
     }
 
     fn exchange(&self) -> Result<Exchange<ServerMetadata>, Error> {
-        let (issuer, tolerated) = (self.issuer.clone(), self.tolerated);
+        let (issuer, tolerated, stranger) = (self.issuer.clone(), self.tolerated, self.stranger);
         let endpoint = match self.current {
             Where::OpenId => issuer.appended("openid-configuration"),
             Where::OAuth => issuer.inserted("oauth-authorization-server"),
         }?;
+        let endpoint = if stranger { endpoint.into_global()? } else { endpoint };
         let request = Request::get("reading the server's metadata", &endpoint).max_body(MAX_METADATA);
         let exchange = request.may_be_old(LIFE, ON_FAILURE).exchange(move |received: Received<'_>| {
-            ServerMetadata::from_json_tolerating(received.response.body(), &issuer, tolerated)
+            let metadata = ServerMetadata::from_json_tolerating(received.response.body(), &issuer, tolerated)?;
+            if stranger { metadata.of_stranger() } else { Ok(metadata) }
         });
         Ok(if self.anew { exchange.anew() } else { exchange })
     }

@@ -43,10 +43,31 @@ impl Endpoints {
     }
 
     /// Takes a member that was set by hand, if it is an endpoint.
-    pub(super) fn write(&mut self, name: &str, value: &Value) {
+    pub(super) fn write(&mut self, name: &str, value: &Value, stranger: bool) {
         let Some(name) = NAMES.iter().find(|known| **known == name) else { return };
         self.0.retain(|(other, _)| other != name);
-        self.0.extend(endpoint(value).map(|endpoint| (*name, endpoint)));
+        let endpoint = endpoint(value);
+        let endpoint = if stranger { endpoint.map(|it| it.and_then(Endpoint::into_global)) } else { endpoint };
+        self.0.extend(endpoint.map(|endpoint| (*name, endpoint)));
+    }
+
+    /// The same ones, as a stranger's.
+    ///
+    /// # Errors
+    ///
+    /// If one is known not to be global: such a document wants requests to be sent into the program's own network.
+    pub(super) fn of_stranger(self, issuer: &Issuer) -> Result<Self, Error> {
+        let global = |(name, endpoint): (&'static str, Result<Endpoint, Error>)| match endpoint {
+            Ok(endpoint) => match endpoint.into_global() {
+                Ok(endpoint) => Ok((name, Ok(endpoint))),
+                Err(error) => {
+                    let why = format!("the metadata of {issuer} names a {name} that is not global");
+                    Err(Error::new(ErrorKind::InvalidResponse, why).with_source(error))
+                }
+            },
+            Err(error) => Ok((name, Err(error))),
+        };
+        Ok(Self(self.0.into_iter().map(global).collect::<Result<_, _>>()?))
     }
 
     pub(super) fn set(&mut self, name: &'static str, endpoint: Endpoint) {
@@ -92,6 +113,7 @@ macro_rules! endpoints {
                 pub fn $name(mut self, address: &str) -> Result<Self, Error> {
                     let endpoint = Endpoint::new(address)?;
                     let inner = self.edit();
+                    let endpoint = if inner.stranger { endpoint.into_global()? } else { endpoint };
                     inner.members.insert(stringify!($name).to_owned(), endpoint.as_str().into());
                     inner.endpoints.set(stringify!($name), endpoint);
                     Ok(self)

@@ -43,6 +43,8 @@ struct Inner {
     rotation: Rotation,
     tolerated: Deviations,
     revokes_for_anyone: bool,
+    /// Whether nobody who configured the program has chosen it.
+    stranger: bool,
     /// What was tolerated to read the document.
     found: Deviations,
     endpoints: Endpoints,
@@ -57,6 +59,7 @@ impl Inner {
             rotation: Rotation::Unknown,
             tolerated: Deviations::TOLERATED,
             revokes_for_anyone: false,
+            stranger: false,
             found: Deviations::NONE,
             endpoints: Endpoints::default(),
             members: Map::new(),
@@ -153,7 +156,7 @@ impl ServerMetadata {
     }
 
     /// The document, to be kept and [read](Self::from_json) again without asking the server. What no document
-    /// says is not in it: aliases, rotation, what to tolerate.
+    /// says is not in it: aliases, rotation, what to tolerate, whether it is [a stranger's](Self::of_stranger).
     ///
     /// ```
     /// use grantflow::{Issuer, ServerMetadata};
@@ -192,7 +195,7 @@ impl ServerMetadata {
     /// an error where it is needed.
     pub fn member(mut self, name: &str, value: Value) -> Self {
         let inner = self.edit();
-        inner.endpoints.write(name, &value);
+        inner.endpoints.write(name, &value, inner.stranger);
         inner.members.insert(name.to_owned(), value);
         self
     }
@@ -215,6 +218,20 @@ impl ServerMetadata {
     pub fn tolerate(mut self, deviations: Deviations) -> Self {
         self.edit().tolerated = deviations;
         self
+    }
+
+    /// The same server, as one that nobody who configured the program has chosen: requests to its endpoints, those
+    /// that are set later included, go to global addresses alone ([`Reach::Global`](crate::machine::Reach::Global)).
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`ErrorKind::InvalidResponse`] if an endpoint is known to be on a private network or on this machine:
+    /// see [`Reach::permits_host`](crate::machine::Reach::permits_host).
+    pub fn of_stranger(mut self) -> Result<Self, Error> {
+        let inner = self.edit();
+        inner.stranger = true;
+        inner.endpoints = std::mem::take(&mut inner.endpoints).of_stranger(&inner.issuer)?;
+        Ok(self)
     }
 
     /// The issuer.
@@ -255,6 +272,7 @@ impl ServerMetadata {
         let mut server = self.clone();
         let inner = server.edit();
         let aliases = Endpoints::read(aliases, &inner.issuer, inner.tolerated, &mut inner.found)?;
+        let aliases = if inner.stranger { aliases.of_stranger(&inner.issuer)? } else { aliases };
         inner.endpoints = std::mem::take(&mut inner.endpoints).replaced_by(aliases);
         Ok(server)
     }
