@@ -37,6 +37,8 @@ pub enum FailureKind {
     File,
     /// A store cannot be read or written, or refuses to for safety.
     Store,
+    /// A program cannot be run.
+    Program,
     /// Anything else.
     Other,
 }
@@ -84,6 +86,7 @@ impl fmt::Display for Failure {
             FailureKind::Unsupported => "it is not supported",
             FailureKind::File => "the file cannot be read",
             FailureKind::Store => "the store failed",
+            FailureKind::Program => "the program cannot be run",
             FailureKind::Other => "it failed",
         };
         write!(f, "{what}: {}", self.source)

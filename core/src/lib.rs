@@ -53,6 +53,7 @@ mod json;
 pub mod loopback;
 pub mod machine;
 mod paths;
+mod program;
 pub mod proxy;
 mod revoke;
 mod secret;

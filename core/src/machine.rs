@@ -54,6 +54,7 @@ use zeroize::Zeroizing;
 
 pub use crate::call::{Call, Identity, Open, Reach, Repeat, Rules};
 pub use crate::failure::{Failure, FailureKind};
+pub use crate::program::{Exited, Program};
 use crate::store::{StoreOp, StoreReply};
 pub use crate::time::Now;
 use crate::{Error, ErrorKind};
@@ -115,6 +116,9 @@ pub enum Effect {
     },
     /// Do this at the store that the run is bound to. Reply: [`Reply::Store`] or [`Reply::Failed`].
     Store(StoreOp),
+    /// Run this program. Reply: [`Reply::Exec`], whatever its exit code, or [`Reply::Failed`]. Drivers refuse it unless
+    /// their user allows programs.
+    Exec(Program),
 }
 
 /// Shows no secret: a path that looks like the content of a file is not shown either.
@@ -128,6 +132,7 @@ impl fmt::Debug for Effect {
                 f.debug_struct("ReadFile").field("path", &crate::paths::Shown(path)).field("max", max).finish()
             }
             Self::Store(op) => f.debug_tuple("Store").field(op).finish(),
+            Self::Exec(program) => f.debug_tuple("Exec").field(program).finish(),
         }
     }
 }
@@ -141,6 +146,7 @@ impl Effect {
             Self::Env(_) => "Env",
             Self::ReadFile { .. } => "ReadFile",
             Self::Store(_) => "Store",
+            Self::Exec(_) => "Exec",
         }
     }
 }
@@ -164,6 +170,8 @@ pub enum Reply {
     Missing,
     /// What the store says.
     Store(StoreReply),
+    /// The program has ended.
+    Exec(Exited),
     /// It was tried and failed.
     Failed(Failure),
     /// This driver does not carry out such effects.
@@ -181,6 +189,7 @@ impl Reply {
             Self::File(_) => "File",
             Self::Missing => "Missing",
             Self::Store(_) => "Store",
+            Self::Exec(_) => "Exec",
             Self::Failed(_) => "Failed",
             Self::Refused => "Refused",
         }
@@ -197,6 +206,7 @@ impl fmt::Debug for Reply {
             Self::Env(value) => write!(f, "Env({})", if value.is_some() { "set" } else { "unset" }),
             Self::File(content) => write!(f, "File({} bytes)", content.len()),
             Self::Store(reply) => f.debug_tuple("Store").field(reply).finish(),
+            Self::Exec(exited) => f.debug_tuple("Exec").field(exited).finish(),
             Self::Failed(failure) => f.debug_tuple("Failed").field(failure).finish(),
             Self::Start | Self::Slept | Self::Missing | Self::Refused => f.write_str(self.name()),
         }

@@ -87,6 +87,8 @@ pub enum ErrorKind {
     NotSignedIn,
     /// A file is missing or cannot be read.
     File,
+    /// A program could not be run, failed, or printed no token.
+    Program,
     /// No connection of a browser could be received: see the source.
     Loopback,
 }
@@ -215,7 +217,11 @@ impl Error {
 
     pub(crate) fn refused(effect: &'static str) -> Self {
         // The driver may be able to, and have no store.
-        let hint = if effect == "Store" { "; is it bound to a store?" } else { "" };
+        let hint = match effect {
+            "Store" => "; is it bound to a store?",
+            "Exec" => "; were programs allowed, by allow_programs()?",
+            _ => "",
+        };
         let message = format!("the driver does not carry out the effect {effect}, which this needs{hint}");
         Self::new(ErrorKind::Unsupported, message)
     }
@@ -407,6 +413,7 @@ impl From<Failure> for Error {
             FailureKind::Unsupported => ErrorKind::Unsupported,
             FailureKind::File => ErrorKind::File,
             FailureKind::Store => ErrorKind::Store,
+            FailureKind::Program => ErrorKind::Program,
             _ => ErrorKind::Transport,
         };
         let mut error = Self::new(kind, failure.to_string());

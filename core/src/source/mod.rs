@@ -4,6 +4,7 @@
 mod change;
 mod credential;
 mod grant;
+mod program;
 mod state;
 mod want;
 
@@ -14,6 +15,7 @@ pub use change::{Change, Minting};
 pub use credential::{Credential, Server};
 pub(crate) use grant::is_final;
 pub use grant::{Grant, Outcome, Turn};
+pub use program::ProgramToken;
 pub use state::GrantState;
 pub(crate) use state::Uncertain;
 pub use want::{Want, WantKind};
