@@ -35,7 +35,7 @@ pub mod world;
 pub use front::Front;
 pub use google::Google;
 pub use server::{Fault, Place, Registered, Server};
-pub use world::{World, at_once};
+pub use world::{Did, Prints, World, at_once};
 
 /// The examples of the README compile.
 #[cfg(doctest)]

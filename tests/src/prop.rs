@@ -9,8 +9,8 @@ use grantflow::crypto::{Algorithm, Signer, Signing};
 use grantflow::exchange::{Received, Request};
 use grantflow::google::{ClientSecrets, DefaultCredentials, MetadataServer, TokenInfo};
 use grantflow::loopback::{Heard, Receiver, openable};
-use grantflow::machine::{FailureKind, Os, Platform};
-use grantflow::source::{Credential, TokenSource, Want};
+use grantflow::machine::{Exited, FailureKind, Os, Platform, Program};
+use grantflow::source::{Credential, ProgramToken, TokenSource, Want};
 use grantflow::store::{RecordKey, SharedGrant, StoreReply, Stored};
 use grantflow::{
     AuthorizationRequest, Call, Client, ClientAuthentication, Cx, Deviation, Deviations, DeviceAuthorization,
@@ -304,7 +304,7 @@ pub fn any_replies(data: &[u8]) {
     let (client, secret) = (client(way), Secret::from(CANARY));
     let issuer = server.issuer().clone();
     let exchange = |request: Result<TokenRequest, Error>| request.map(TokenRequest::exchange);
-    match choice % 17 {
+    match choice % 18 {
         0 => {
             let (url, pending) = pending();
             let redirect = format!("?code={}&state={}", "c4n4ry-S3cret%2F%2B%3D", query_value(&url, "state"));
@@ -341,6 +341,10 @@ pub fn any_replies(data: &[u8]) {
         13 => {
             let client = self::client(1 + way % 2);
             feed(DeviceAuthorization::new(&server, &client).map(DeviceAuthorization::exchange), source);
+        }
+        17 => {
+            let program = ProgramToken::new(Program::new("/bin/get-token").args([CANARY]).env("KEY", CANARY));
+            feed(Ok(program.mint(&Want::access_token("a"), &program.first_state())), source);
         }
         15 => feed(Ok(InstalledApp::new(&server, &client).start(50123)), source),
         14 => {
@@ -456,12 +460,20 @@ impl Source<'_> {
             (_, Effect::ReadFile { .. }) => Reply::File(self.bytes()),
             (_, Effect::Env(_)) => Reply::Env(Some("/etc/some-file.json".into()).filter(|_| self.byte() < 128)),
             (_, Effect::Store(_)) => Reply::Store(self.store_reply()),
+            (_, Effect::Exec(_)) => Reply::Exec(self.exited()),
             _ => Reply::Refused,
         }
     }
 
+    /// What a program printed, perhaps the secret on standard error.
+    fn exited(&mut self) -> Exited {
+        let code = Some(i32::from(self.byte() % 3)).filter(|code| *code < 2);
+        let stdout = self.bytes();
+        Exited::new(code, stdout, self.bytes())
+    }
+
     fn reply(&mut self) -> Reply {
-        match self.byte() % 8 {
+        match self.byte() % 9 {
             0 => Reply::Refused,
             1 => Reply::Start,
             2 => Reply::Http(self.response()),
@@ -469,6 +481,7 @@ impl Source<'_> {
             4 => Reply::Env(Some("some value".into())),
             5 => Reply::File(self.bytes()),
             6 => Reply::Missing,
+            8 => Reply::Exec(self.exited()),
             _ => Reply::Failed(self.failure()),
         }
     }

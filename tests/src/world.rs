@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use grantflow::documents::{Documents, Look, Ticket};
-use grantflow::machine::{FailureKind, Identity, Open, Reach, Repeat, Rules};
+use grantflow::machine::{Exited, FailureKind, Identity, Open, Program, Reach, Repeat, Rules};
 use grantflow::{
     AuthorizationRequest, Call, Client, Cx, Effect, Error, Failure, Machine, Now, Reply, Step, Timestamp, Token,
 };
@@ -58,6 +58,8 @@ pub struct World {
     pub addresses: BTreeMap<String, Vec<IpAddr>>,
     /// The public documents that were read; without it, as with a driver that knows none, each is read each time.
     pub documents: Option<Documents>,
+    /// Programs by their path.
+    pub programs: BTreeMap<PathBuf, Prints>,
     /// Google, with the metadata server or whatever stands in its place.
     pub google: Option<Google>,
     /// A key store at `https://kms.example`.
@@ -79,8 +81,35 @@ pub enum Did {
     Env(&'static str),
     /// A look at a file.
     ReadFile(PathBuf),
+    /// A run of a program.
+    Exec(PathBuf),
     /// Any other effect, by its name.
     Other(&'static str),
+}
+
+/// A program: how it ends and what it prints.
+#[derive(Clone, Debug)]
+pub struct Prints {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// Its standard error.
+    pub stderr: Vec<u8>,
+    /// How long it takes.
+    pub time: Duration,
+}
+
+impl Prints {
+    /// This, at once and with success.
+    pub fn new(stdout: impl Into<Vec<u8>>) -> Self {
+        Self { code: Some(0), stdout: stdout.into(), stderr: Vec::new(), time: Duration::ZERO }
+    }
+
+    /// Ends with this exit code, and says this to standard error.
+    pub fn failing(code: i32, stderr: impl Into<Vec<u8>>) -> Self {
+        Self { code: Some(code), stdout: Vec::new(), stderr: stderr.into(), time: Duration::ZERO }
+    }
 }
 
 /// A request with the rules that came along.
@@ -121,6 +150,7 @@ impl World {
             env: BTreeMap::new(),
             rules: Rules::V1 | Rules::START_BEFORE | Rules::GLOBAL | Rules::IDENTITY,
             addresses: BTreeMap::new(),
+            programs: BTreeMap::new(),
             documents: Some(Documents::new()),
             google: None,
             kms: Kms::default(),
@@ -316,6 +346,10 @@ impl World {
                 self.did.push(Did::Env(name));
                 if refused { Reply::Refused } else { Reply::Env(self.env.get(name).cloned()) }
             }
+            Effect::Exec(program) => {
+                self.did.push(Did::Exec(program.path().to_owned()));
+                if refused { Reply::Refused } else { self.exec(&program).map_or_else(Reply::Failed, Reply::Exec) }
+            }
             other => {
                 self.did.push(Did::Other(other.name()));
                 Reply::Refused
@@ -357,6 +391,21 @@ impl World {
         };
         self.did.push(Did::Http(Box::new(sent.clone())));
         if refused { Reply::Refused } else { self.http(&call, &sent.request).map_or_else(Reply::Failed, Reply::Http) }
+    }
+
+    /// What an adapter does, without a process.
+    fn exec(&mut self, program: &Program) -> Result<Exited, Failure> {
+        let Some(prints) = self.programs.get(program.path()).cloned() else {
+            return Err(Failure::not_sent(FailureKind::Program, "there is no such program"));
+        };
+        self.pass(prints.time.min(program.time()));
+        if prints.time > program.time() {
+            return Err(Failure::maybe_sent(FailureKind::Timeout, "the program was killed"));
+        }
+        if prints.stdout.len() > program.most_output() {
+            return Err(Failure::maybe_sent(FailureKind::TooLarge, "too much output"));
+        }
+        Ok(Exited::new(prints.code, prints.stdout, prints.stderr))
     }
 
     /// What an adapter does, without a network.

@@ -36,6 +36,8 @@ pub struct Builder {
     roots: Roots,
     user_agent: Option<String>,
     watch: Option<Watch>,
+    #[cfg(feature = "programs")]
+    programs: bool,
     error: Option<Error>,
 }
 
@@ -66,6 +68,8 @@ impl Default for Builder {
             roots: Roots::default(),
             user_agent: None,
             watch: None,
+            #[cfg(feature = "programs")]
+            programs: false,
             error: None,
         }
     }
@@ -125,6 +129,17 @@ impl Builder {
         self
     }
 
+    /// Lets machines run programs ([`Effect::Exec`](grantflow::Effect::Exec)), as a
+    /// [`ProgramToken`](grantflow::source::ProgramToken) does. Unless this is called they are refused, since a program
+    /// may do whatever this one may: let no file or server that you do not trust name one.
+    ///
+    /// A program that takes too long is killed, on Unix with those that it has started, on Windows by itself.
+    #[cfg(feature = "programs")]
+    pub fn allow_programs(mut self) -> Self {
+        self.programs = true;
+        self
+    }
+
     /// Shows every effect and reply to `watch`, for a log or a test. Their `Debug` holds no secret.
     pub fn watch(mut self, watch: impl Fn(Event<'_>) + Send + Sync + 'static) -> Self {
         self.watch = Some(Box::new(watch));
@@ -149,6 +164,8 @@ impl Builder {
             proxies: environment,
             user_agent: self.user_agent.take(),
             connect_timeout: self.connect_timeout,
+            #[cfg(feature = "programs")]
+            programs: self.programs,
         };
         let public = || {
             let builder = self.client(&own).https_only(true);

@@ -15,6 +15,9 @@ pub(crate) struct Own {
     pub(crate) proxies: Proxies,
     pub(crate) user_agent: Option<String>,
     pub(crate) connect_timeout: Duration,
+    /// Whether machines may run programs.
+    #[cfg(feature = "programs")]
+    pub(crate) programs: bool,
 }
 
 impl Own {

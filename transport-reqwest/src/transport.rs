@@ -132,6 +132,11 @@ impl Transport {
         &self.0.documents
     }
 
+    #[cfg(feature = "programs")]
+    pub(crate) fn own(&self) -> &Own {
+        &self.0.own
+    }
+
     pub(crate) fn clients(&self) -> &Clients {
         &self.0.clients
     }

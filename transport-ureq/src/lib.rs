@@ -45,6 +45,7 @@
 //! - `manager`: `TokenManager` and `TokenPool`, which hold tokens and get the next one in time, Google in one
 //!   line, and requests that carry a token.
 //! - `store`: `Transport::with_store`, for grants that outlive the program, and `load_or_sign_in`.
+//! - `programs`: [`Builder::allow_programs`], for sources whose token a program prints.
 //! - `browser`: opens the user's browser; without it [`Transport::sign_in`] prints the URL only.
 //! - `platform-roots`: trusts the root certificates of the platform.
 //!
@@ -67,6 +68,8 @@ mod google;
 mod limit;
 #[cfg(feature = "manager")]
 mod manager;
+#[cfg(feature = "programs")]
+mod program;
 mod run;
 mod shared;
 mod sign_in;

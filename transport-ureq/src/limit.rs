@@ -73,6 +73,7 @@ impl Limit {
             Effect::Sleep(_) => "in a pause before the next request".to_owned(),
             Effect::Env(name) => format!("before the variable {name} was read"),
             Effect::ReadFile { .. } => "while a file was read".to_owned(),
+            Effect::Exec(_) => "while a program ran".to_owned(),
             Effect::Store(_) => "at a step of the store".to_owned(),
             _ => String::new(),
         }

@@ -45,6 +45,9 @@ pub(crate) struct Settings {
     pub(crate) proxies: Option<Proxies>,
     pub(crate) connect_timeout: Duration,
     pub(crate) user_agent: Option<String>,
+    /// Whether machines may run programs.
+    #[cfg(feature = "programs")]
+    pub(crate) programs: bool,
 }
 
 type Watcher = Box<dyn Fn(Event<'_>) + Send + Sync>;
@@ -173,6 +176,8 @@ pub struct Builder {
     user_agent: Option<String>,
     pem: Vec<Vec<u8>>,
     bundled: bool,
+    #[cfg(feature = "programs")]
+    programs: bool,
     watch: Option<Watcher>,
 }
 
@@ -225,6 +230,17 @@ impl Builder {
         self
     }
 
+    /// Lets machines run programs ([`Effect::Exec`](grantflow::Effect::Exec)), as a
+    /// [`ProgramToken`](grantflow::source::ProgramToken) does. Unless this is called they are refused, since a program
+    /// may do whatever this one may: let no file or server that you do not trust name one.
+    ///
+    /// A program that takes too long is killed, on Unix with those that it has started, on Windows by itself.
+    #[cfg(feature = "programs")]
+    pub fn allow_programs(mut self) -> Self {
+        self.programs = true;
+        self
+    }
+
     /// Calls this with each effect and reply, on the thread of the run. Their `Debug` shows no secret.
     pub fn watch(mut self, watch: impl Fn(Event<'_>) + Send + Sync + 'static) -> Self {
         self.watch = Some(Box::new(watch));
@@ -265,6 +281,8 @@ impl Builder {
                     .min(LONGEST),
                 proxies,
                 user_agent,
+                #[cfg(feature = "programs")]
+                programs: self.programs,
                 config,
             },
             roots: Roots { extra, platform: cfg!(feature = "platform-roots") && !self.bundled },

@@ -23,15 +23,8 @@ const MAX_SHOWN: usize = 300;
 /// The members that a token is read from, in this order.
 const TOKENS: [&str; 4] = ["access_token", "accessToken", "token", "id_token"];
 /// The members that its end is read from: moments, in seconds since 1970 or as RFC 3339 writes them.
-const ENDS: [&str; 7] = [
-    "expires_at",
-    "expires_on",
-    "expiry",
-    "token_expiry",
-    "expiration_time",
-    "expirationTimestamp",
-    "expiration",
-];
+const ENDS: [&str; 7] =
+    ["expires_at", "expires_on", "expiry", "token_expiry", "expiration_time", "expirationTimestamp", "expiration"];
 /// The members in which a token may lie: gcloud's `config-helper`, Kubernetes' `ExecCredential`.
 const AROUND: [&str; 2] = ["credential", "status"];
 
@@ -267,7 +260,7 @@ fn may_be_secret(word: &str) -> bool {
         (part.len() >= 16 && has(part, u8::is_ascii_digit)) || (part.len() >= 28 && mixed(part)) || part.len() >= 64
     };
     let is_address = word.starts_with('/') || word.contains("://");
-    word.split(|c: char| !(c.is_ascii_alphanumeric() || "_~+=-".contains(c))).any(part_is)
+    word.split(|c: char| !(c.is_ascii_alphanumeric() || "_~+=%-".contains(c))).any(part_is)
         || (word.len() >= 24 && !is_address && mixed(word) && has(word, u8::is_ascii_digit))
         || ["ya29.", "1//", "Bearer", "GOCSPX-", "AIza"].iter().any(|begin| word.contains(begin) && word.len() > 12)
 }

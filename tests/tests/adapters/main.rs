@@ -21,6 +21,7 @@ mod calls;
 mod device;
 mod odd_http;
 mod odd_places;
+mod programs;
 mod proxy;
 mod receiver;
 mod stores;
@@ -30,6 +31,7 @@ use calls::*;
 use device::*;
 use odd_http::*;
 use odd_places::*;
+use programs::*;
 use proxy::*;
 use receiver::*;
 use stores::*;
@@ -43,6 +45,7 @@ trait Adapter: Sized {
     /// With the defaults, which depend on the environment.
     fn try_new() -> Result<Self, Error>;
     fn with_proxy(address: &str) -> Self;
+    fn watched_with_programs(watch: impl Fn(String) + Send + Sync + 'static) -> Self;
     fn with_store(store: Arc<dyn Store>) -> Self;
     fn run<M: Machine<Output: Send> + Send>(&self, machine: M) -> Result<M::Output, Error>;
     fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error>;
@@ -53,6 +56,9 @@ trait Adapter: Sized {
     fn new() -> Self {
         Self::watched(|_| {})
     }
+    fn with_programs() -> Self {
+        Self::watched_with_programs(|_| {})
+    }
 }
 
 struct Blocking(grantflow_ureq::Transport);
@@ -60,6 +66,10 @@ struct Blocking(grantflow_ureq::Transport);
 impl Adapter for Blocking {
     fn watched(watch: impl Fn(String) + Send + Sync + 'static) -> Self {
         Self(grantflow_ureq::Transport::builder().watch(move |event| watch(format!("{event:?}"))).build().unwrap())
+    }
+    fn watched_with_programs(watch: impl Fn(String) + Send + Sync + 'static) -> Self {
+        let builder = grantflow_ureq::Transport::builder().allow_programs();
+        Self(builder.watch(move |event| watch(format!("{event:?}"))).build().unwrap())
     }
     const NAME: &str = "ureq";
     fn try_new() -> Result<Self, Error> {
@@ -99,6 +109,10 @@ impl Async {
 impl Adapter for Async {
     fn watched(watch: impl Fn(String) + Send + Sync + 'static) -> Self {
         Self::on(grantflow_reqwest::Transport::builder().watch(move |event| watch(format!("{event:?}"))))
+    }
+    fn watched_with_programs(watch: impl Fn(String) + Send + Sync + 'static) -> Self {
+        let builder = grantflow_reqwest::Transport::builder().allow_programs();
+        Self::on(builder.watch(move |event| watch(format!("{event:?}"))))
     }
     const NAME: &str = "reqwest";
     fn try_new() -> Result<Self, Error> {
@@ -181,6 +195,13 @@ suite! {
     a_device_signs_in_once_a_person_has_entered_its_code
     a_device_whose_connection_breaks_asks_again_later
     a_device_is_told_that_the_person_said_no
+    a_program_is_run_without_a_shell_and_what_it_prints_and_how_it_ends_is_told
+    programs_are_refused_unless_they_are_allowed
+    a_program_that_is_not_there_cannot_be_run
+    a_program_is_killed_at_its_time_with_those_that_it_has_started
+    too_much_output_kills_a_program_while_it_prints
+    those_that_keep_the_pipes_of_a_program_open_are_neither_waited_for_nor_killed
+    no_event_shows_what_a_program_is_given_or_prints
     a_store_of_files_keeps_its_promises
     who_signs_in_while_another_signs_out_stays_signed_in
     what_was_saved_in_the_middle_of_a_sign_out_is_revoked_too
