@@ -154,3 +154,13 @@ fn gemini_lists_models_with_whatever_credentials_there_are() {
     assert_says(&fails(gemini().env(FILE, &poor)), &["403", "SERVICE_DISABLED"]);
     assert_says(&fails(gemini().env("GEMINI_API_KEY", "AIzaWrong")), &["401", "Bearer"]);
 }
+
+#[cfg(unix)]
+#[test]
+fn a_token_that_another_program_prints_is_read_and_not_shown() {
+    let said =
+        succeeds(example("program_token").args(["/bin/sh", "-c", r#"echo '{"token":"t0ken","expires_in":60}'"#]));
+    assert_says(&said, &["a token of 5 characters, until Some("]);
+    let said = fails(example("program_token").args(["/bin/sh", "-c", "echo who are you >&2; exit 4"]));
+    assert_says(&said, &["/bin/sh ended with exit code 4: who are you"]);
+}
