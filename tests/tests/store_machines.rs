@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use grantflow::source::{TokenSource, Want};
 use grantflow::store::{
-    DeleteGrant, LoadGrant, MAX_RECORD, RecordKey, SaveGrant, SavedGrant, SignOut, StoreReply, Stored,
+    DeleteGrant, LoadGrant, MAX_RECORD, RecordKey, SaveGrant, SavedGrant, SharedGrant, SignOut, StoreReply, Stored,
 };
-use grantflow::{Error, ErrorKind, Machine, Reply, Rotation, ServerMetadata, Step, Token};
+use grantflow::{Advice, Error, ErrorKind, Machine, Reply, Rotation, ServerMetadata, Step, Token};
 use grantflow_tests::demo::{client, signed_in};
-use grantflow_tests::processes::{Desk, Trip, desk};
-use grantflow_tests::server::{Place, RefreshTokens};
+use grantflow_tests::processes::{Desk, Process, Trip, desk};
+use grantflow_tests::server::{Alter, Place, RefreshTokens};
 use grantflow_tests::{Fault, Server, World};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -47,14 +47,14 @@ fn what_was_saved_is_found_until_it_is_deleted() {
 
     let found = load(&mut desk, &key).unwrap().unwrap();
     assert_eq!(desk.did, ["load"]);
-    assert_eq!(found.refresh_token.expose(), token.refresh_token().unwrap().expose());
+    assert_eq!(found.refresh_token.unwrap().expose(), token.refresh_token().unwrap().expose());
     assert_eq!((found.scopes.as_str(), found.rotation), ("read write", Rotation::Unknown));
     let kept = found.token.unwrap();
     assert_eq!((kept.access_token(), kept.expires_at()), (token.access_token(), token.expires_at()));
     assert_eq!((kept.issued_at(), kept.scopes().as_str()), (token.issued_at(), "read write"));
     // Of another want there is none, and after its end neither.
     let other = desk.run(LoadGrant::new(key.clone(), Want::access_token("write"))).unwrap().unwrap();
-    assert!(other.token.is_none() && other.refresh_token.matches(token.refresh_token().unwrap().expose()));
+    assert!(other.token.is_none() && other.refresh_token.unwrap().matches(token.refresh_token().unwrap().expose()));
     desk.world.pass(3600 * SECOND);
     assert!(load(&mut desk, &key).unwrap().unwrap().token.is_none());
 
@@ -268,14 +268,65 @@ fn a_driver_without_a_store_is_told_so() {
     }
 }
 
-#[test]
-fn a_token_without_a_refresh_token_is_not_kept() {
+/// A grant of a server that gives no refresh token, kept under the default want.
+fn without_refresh_token() -> (Desk, SharedGrant, Token) {
     let mut desk = Desk::new(World::with(Server::demo().with(|s| s.refresh_tokens = RefreshTokens::None)));
-    let key = RecordKey::new(desk.world.server().metadata().issuer(), &client(), "alice");
+    let metadata = desk.world.server().metadata();
+    let key = RecordKey::new(metadata.issuer(), &client(), "alice");
     let token = signed_in(&mut desk.world, "read");
-    let error = save(&mut desk, &key, &token).unwrap_err();
-    assert!(error.kind() == ErrorKind::Config && error.to_string().contains("offline access"), "{error}");
-    assert!(desk.shelf.peek(&key).is_none() && desk.did.last() == Some(&"release"));
+    desk.run(SaveGrant::new(key.clone(), Want::default(), &token)).unwrap();
+    (desk, SharedGrant::new(key, &metadata, &client()), token)
+}
+
+#[test]
+fn a_token_without_a_refresh_token_is_handed_out_to_its_end_and_never_refreshed() {
+    let (mut desk, source, token) = without_refresh_token();
+    let sent = desk.world.sent().len();
+    for pass in [0, 3400, 199] {
+        desk.world.pass(pass * SECOND);
+        let minted = desk.run(source.mint(&Want::default(), &source.first_state())).unwrap();
+        assert_eq!((minted.access_token(), minted.refresh_after()), (token.access_token(), token.expires_at()));
+        assert_eq!(desk.did, ["load"]);
+    }
+    desk.world.pass(SECOND);
+    let error = desk.run(source.mint(&Want::default(), &source.first_state())).unwrap_err();
+    assert_eq!((error.kind(), error.advice()), (ErrorKind::NotSignedIn, Some(Advice::SignInAgain)));
+    assert_eq!(desk.did, ["load", "lease", "load", "release"]);
+    let other = desk.run(source.mint(&Want::access_token("read"), &source.first_state())).unwrap_err();
+    assert_eq!(other.kind(), ErrorKind::NotSignedIn);
+    assert_eq!(desk.world.sent().len(), sent, "nothing is asked");
+}
+
+#[test]
+fn a_token_without_a_refresh_token_that_was_refused_is_forgotten() {
+    let (mut desk, source, _) = without_refresh_token();
+    let found = |desk: &mut Desk| desk.run(LoadGrant::new(source.key().clone(), Want::default())).unwrap().unwrap();
+    let mut process = Process::of(&source);
+    process.want = Want::default();
+    process.mint(&mut desk).unwrap();
+    // Another want has none, and that says nothing about this one.
+    assert!(
+        desk.run(source.mint(&Want::access_token("x"), &process.state)).is_err() && found(&mut desk).token.is_some()
+    );
+    let error = process.mint(&mut desk).unwrap_err();
+    assert_eq!((error.kind(), desk.did.last()), (ErrorKind::NotSignedIn, Some(&"release")));
+    assert!(found(&mut desk).token.is_none());
+}
+
+#[test]
+fn a_token_that_no_header_can_carry_is_kept_with_a_refresh_token_alone() {
+    for refresh_tokens in [RefreshTokens::None, RefreshTokens::Stay] {
+        let mut desk = Desk::new(World::with(Server::demo().with(|s| s.refresh_tokens = refresh_tokens)));
+        let key = RecordKey::new(desk.world.server().metadata().issuer(), &client(), "alice");
+        desk.world.server().settings.alter_token = Alter::set("token_type", "DPoP".into());
+        let token = signed_in(&mut desk.world, "read");
+        let saved = save(&mut desk, &key, &token);
+        assert_eq!(saved.is_ok(), refresh_tokens == RefreshTokens::Stay);
+        assert_eq!((desk.shelf.peek(&key).is_some(), desk.did.last()), (saved.is_ok(), Some(&"release")));
+        if let Err(error) = saved {
+            assert!(error.kind() == ErrorKind::Config && error.to_string().contains("offline access"), "{error}");
+        }
+    }
 }
 
 #[test]

@@ -147,7 +147,7 @@ async fn a_revoked_grant_is_asked_for_again() {
     let stage = Stage::new("revoked");
     stage.signed_in_long_ago().await;
     let (server, client) = (stage.front.metadata(), Client::new("demo"));
-    let revocation = Revocation::new(&server, &client, &stage.kept().await.unwrap().refresh_token).unwrap();
+    let revocation = Revocation::new(&server, &client, &stage.kept().await.unwrap().refresh_token.unwrap()).unwrap();
     stage.program().run(revocation.exchange()).await.unwrap();
     let before = stage.refreshes();
     stage.program().load_or_sign_in(&stage.app(), "").await.unwrap();
@@ -161,7 +161,7 @@ async fn a_grant_that_proves_to_be_revoked_while_in_use_is_asked_for_again() {
     let stage = Stage::new("revoked-in-use");
     let tokens = stage.program().load_or_sign_in(&stage.app(), "").await.unwrap();
     let (server, client) = (stage.front.metadata(), Client::new("demo"));
-    let revocation = Revocation::new(&server, &client, &stage.kept().await.unwrap().refresh_token).unwrap();
+    let revocation = Revocation::new(&server, &client, &stage.kept().await.unwrap().refresh_token.unwrap()).unwrap();
     stage.program().run(revocation.exchange()).await.unwrap();
     assert_eq!(tokens.force_refresh().await.unwrap_err().advice(), Some(Advice::SignInAgain));
     // The token that lies there has not ended by its own time.
@@ -174,7 +174,7 @@ async fn a_grant_that_proves_to_be_revoked_while_in_use_is_asked_for_again() {
 async fn trouble_at_the_server_is_an_error_and_asks_nobody() {
     let stage = Stage::new("trouble");
     stage.signed_in_long_ago().await;
-    let key = stage.kept().await.unwrap().refresh_token;
+    let key = stage.kept().await.unwrap().refresh_token.unwrap();
     let mut down = http::Response::new(b"down".to_vec());
     *down.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
     down.headers_mut().insert("retry-after", "3600".parse().unwrap());
@@ -188,7 +188,7 @@ async fn trouble_at_the_server_is_an_error_and_asks_nobody() {
     let error = stage.program().load_or_sign_in(&stage.app_at(&gone), "").await.unwrap_err();
     assert!(error.is_transient(), "{error}");
     assert_eq!(stage.opened(), 1);
-    assert!(stage.kept().await.unwrap().refresh_token.matches(key.expose()));
+    assert!(stage.kept().await.unwrap().refresh_token.unwrap().matches(key.expose()));
     stage.assert_remembered().await;
 }
 
@@ -263,15 +263,6 @@ async fn a_person_who_says_no_is_an_error_and_nothing_is_kept() {
     stage.front.server().settings.consent = Consent::Grant;
     stage.program().load_or_sign_in(&stage.app(), "").await.unwrap();
     assert_eq!(stage.opened(), 2);
-}
-
-#[tokio::test]
-async fn without_a_refresh_token_there_is_nothing_to_keep_and_the_error_says_so() {
-    let stage = Stage::new("no refresh token");
-    stage.front.server().settings.refresh_tokens = RefreshTokens::None;
-    let error = stage.program().load_or_sign_in(&stage.app(), "").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(error.to_string().contains("offline access"), "{error}");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use grantflow::store::{LoadGrant, RecordKey, SaveGrant, SavedGrant, SharedGrant, SignOut};
+use grantflow::store::{LoadGrant, RecordKey, SignOut};
 use grantflow::{Advice, Error, ErrorKind, InstalledApp, Secret};
 use grantflow_store::{Lease, Store};
 
@@ -23,8 +23,13 @@ impl Transport {
     ///
     /// Someone is asked to sign in if nothing is kept, or it was revoked, or lacks scopes; not because a request
     /// failed. If two programs need it at once, one of them asks and the other takes what comes of it, for three
-    /// minutes at least. Who grants fewer scopes than were asked for is asked again the next time: look at
-    /// [`Token::scopes`](grantflow::Token::scopes).
+    /// minutes at least. A person who grants fewer scopes than were asked for is told so on the standard error, and
+    /// asked again the next time unless [`InstalledApp::accept_partial_consent`] says otherwise. One label is one
+    /// set of scopes.
+    ///
+    /// A server that gives no refresh token leaves the access token as all there is: it is kept and used until it ends,
+    /// which at some servers it never does, or is refused; then the person is asked again. Where a refresh token can be had,
+    /// ask for it: by the scope `offline_access`, and by `prompt("consent")` if it comes with consent alone.
     /// Whatever the manager refreshes goes through the store.
     ///
     /// ```no_run
@@ -90,7 +95,10 @@ impl Transport {
             return Ok(tokens);
         }
         let token = self.sign_in_until(app, limit)?;
-        self.run(SaveGrant::new(key.clone(), app.want(), &token))?;
+        if let Some(message) = app.short_grant(&token) {
+            print(&message);
+        }
+        self.run(app.keep(key.clone(), &token))?;
         drop(lease);
         let tokens = self.shared(app, key);
         tokens.start()?;
@@ -116,15 +124,16 @@ impl Transport {
         refused: &mut Option<Secret>,
     ) -> Result<Option<TokenManager>, Error> {
         let saved = self.run(LoadGrant::new(key.clone(), app.want()))?;
-        let Some(SavedGrant { refresh_token, scopes, .. }) = saved else { return Ok(None) };
-        if !app.is_covered_by(&scopes) || refused.as_ref().is_some_and(|it| it.matches(refresh_token.expose())) {
+        let Some(saved) = saved.filter(|saved| app.can_use(saved)) else { return Ok(None) };
+        let known = |it: &Secret| saved.refresh_token.as_ref().is_some_and(|kept| it.matches(kept.expose()));
+        if refused.as_ref().is_some_and(known) {
             return Ok(None);
         }
         let tokens = self.shared(app, key.clone());
         match tokens.start() {
             Ok(()) => Ok(Some(tokens)),
             Err(error) if error.advice() == Some(Advice::SignInAgain) => {
-                *refused = Some(refresh_token);
+                *refused = saved.refresh_token;
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -132,7 +141,7 @@ impl Transport {
     }
 
     fn shared(&self, app: &InstalledApp, key: RecordKey) -> TokenManager {
-        TokenManager::new(self, SharedGrant::new(key, app.server(), app.client()), app.want())
+        TokenManager::new(self, app.kept(key), app.want())
     }
 }
 

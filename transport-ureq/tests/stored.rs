@@ -152,7 +152,7 @@ fn what_an_answer_brought_is_kept_though_the_run_is_cancelled_just_then() {
     let source = SharedGrant::new(app.record_key(""), app.server(), app.client());
     let mint = source.mint(&Want::default(), &source.first_state());
     let minted = transport.run_until(mint, &Limit::new().cancel(&cancel)).unwrap();
-    assert!(stage.kept().unwrap().refresh_token.matches(minted.refresh_token().unwrap().expose()));
+    assert!(stage.kept().unwrap().refresh_token.unwrap().matches(minted.refresh_token().unwrap().expose()));
     stage.assert_remembered();
     assert_eq!((stage.opened(), stage.refreshes()), (1, before + 1));
 }
@@ -162,7 +162,7 @@ fn a_revoked_grant_is_asked_for_again() {
     let stage = Stage::new("revoked");
     stage.signed_in_long_ago();
     let (server, client) = (stage.front.metadata(), Client::new("demo"));
-    let revocation = Revocation::new(&server, &client, &stage.kept().unwrap().refresh_token).unwrap();
+    let revocation = Revocation::new(&server, &client, &stage.kept().unwrap().refresh_token.unwrap()).unwrap();
     stage.program().run(revocation.exchange()).unwrap();
     let before = stage.refreshes();
     stage.program().load_or_sign_in(&stage.app(), "").unwrap();
@@ -176,7 +176,7 @@ fn a_grant_that_proves_to_be_revoked_while_in_use_is_asked_for_again() {
     let stage = Stage::new("revoked-in-use");
     let tokens = stage.program().load_or_sign_in(&stage.app(), "").unwrap();
     let (server, client) = (stage.front.metadata(), Client::new("demo"));
-    let revocation = Revocation::new(&server, &client, &stage.kept().unwrap().refresh_token).unwrap();
+    let revocation = Revocation::new(&server, &client, &stage.kept().unwrap().refresh_token.unwrap()).unwrap();
     stage.program().run(revocation.exchange()).unwrap();
     assert_eq!(tokens.force_refresh().unwrap_err().advice(), Some(Advice::SignInAgain));
     // The token that lies there has not ended by its own time.
@@ -189,7 +189,7 @@ fn a_grant_that_proves_to_be_revoked_while_in_use_is_asked_for_again() {
 fn trouble_at_the_server_is_an_error_and_asks_nobody() {
     let stage = Stage::new("trouble");
     stage.signed_in_long_ago();
-    let key = stage.kept().unwrap().refresh_token;
+    let key = stage.kept().unwrap().refresh_token.unwrap();
     let mut down = http::Response::new(b"down".to_vec());
     *down.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
     down.headers_mut().insert("retry-after", "3600".parse().unwrap());
@@ -203,7 +203,7 @@ fn trouble_at_the_server_is_an_error_and_asks_nobody() {
     let error = stage.program().load_or_sign_in(&stage.app_at(&gone), "").unwrap_err();
     assert!(error.is_transient(), "{error}");
     assert_eq!(stage.opened(), 1);
-    assert!(stage.kept().unwrap().refresh_token.matches(key.expose()));
+    assert!(stage.kept().unwrap().refresh_token.unwrap().matches(key.expose()));
     stage.assert_remembered();
 }
 
@@ -285,15 +285,6 @@ fn a_person_who_says_no_is_an_error_and_nothing_is_kept() {
     stage.front.server().settings.consent = Consent::Grant;
     stage.program().load_or_sign_in(&stage.app(), "").unwrap();
     assert_eq!(stage.opened(), 2);
-}
-
-#[test]
-fn without_a_refresh_token_there_is_nothing_to_keep_and_the_error_says_so() {
-    let stage = Stage::new("no refresh token");
-    stage.front.server().settings.refresh_tokens = RefreshTokens::None;
-    let error = stage.program().load_or_sign_in(&stage.app(), "").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(error.to_string().contains("offline access"), "{error}");
 }
 
 #[test]

@@ -25,6 +25,9 @@ use crate::exchange::Received;
 use crate::source::Credential;
 use crate::{Error, ErrorKind, Timestamp, Token};
 
+/// Who signs people in at Google.
+pub(crate) const ISSUER: &str = "https://accounts.google.com";
+
 /// The universe that nearly everything is in.
 const DEFAULT_UNIVERSE: &str = "googleapis.com";
 

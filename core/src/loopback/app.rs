@@ -1,7 +1,7 @@
 //! What an installed application wants of its sign-in, before a port is known.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +12,7 @@ use super::{is_loopback, openable};
 use crate::google::{ClientKind, ClientSecrets};
 use crate::source::Want;
 use crate::store::RecordKey;
-use crate::{
-    AuthorizationRequest, Client, DeviceAuthorization, DeviceCode, DevicePolling, Error, Scopes, ServerMetadata,
-};
+use crate::{Client, DeviceCode, Error, Scopes, ServerMetadata};
 
 /// How a person signs in to an application on their own machine, with the system's browser
 /// (RFC 8252), or by a code that they enter elsewhere (RFC 8628): plain data, which an adapter's `sign_in` carries
@@ -38,27 +36,29 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct InstalledApp {
-    server: ServerMetadata,
+    pub(super) server: ServerMetadata,
     pub(super) client: Client,
-    scopes: Scopes,
-    extras: Vec<(String, String)>,
+    pub(super) scopes: Scopes,
+    pub(super) extras: Vec<(String, String)>,
     pub(super) redirect: Redirect,
-    bind: Option<IpAddr>,
+    pub(super) bind: Option<IpAddr>,
     /// `None` for the usual one, an empty one for none.
-    prompt_message: Option<String>,
+    pub(super) prompt_message: Option<String>,
     pub(super) success_heading: String,
     pub(super) success_message: String,
-    open_browser: bool,
-    browser: Option<String>,
-    paste: bool,
-    timeout: Duration,
-    resources: Vec<String>,
+    pub(super) open_browser: bool,
+    pub(super) browser: Option<String>,
+    pub(super) paste: bool,
+    pub(super) timeout: Duration,
+    pub(super) resources: Vec<String>,
     pub(super) token_audience: Option<String>,
     pub(super) token_extras: Vec<(String, String)>,
-    show: Option<Show<str>>,
-    device: bool,
-    show_code: Option<Show<DeviceCode>>,
-    error: Option<Error>,
+    pub(super) show: Option<Show<str>>,
+    pub(super) device: bool,
+    pub(super) show_code: Option<Show<DeviceCode>>,
+    pub(super) accepts_partial_consent: bool,
+    pub(super) scopes_at_refresh: bool,
+    pub(super) error: Option<Error>,
 }
 
 type Show<T> = Arc<dyn Fn(&T) + Send + Sync>;
@@ -86,6 +86,8 @@ impl InstalledApp {
             show: None,
             device: false,
             show_code: None,
+            accepts_partial_consent: false,
+            scopes_at_refresh: false,
             error: None,
         }
     }
@@ -150,16 +152,11 @@ impl InstalledApp {
         &self.client
     }
 
-    /// Where what the person grants is kept in a store; `label` tells one person's grants apart.
+    /// Where what the person grants is kept in a store; `label` tells one person's grants apart. One label is one set
+    /// of scopes: of two programs, or two parts of one, that share a label and ask for different scopes, each replaces
+    /// the other's grant, and the person is asked time and again.
     pub fn record_key(&self, label: &str) -> RecordKey {
         RecordKey::new(self.server.issuer(), &self.client, label)
-    }
-
-    /// Whether what was granted has all the scopes that are asked for. Google's short names are understood,
-    /// which come back as addresses. `offline_access` asks for a refresh token, and many servers do not name it
-    /// again.
-    pub fn is_covered_by(&self, granted: &Scopes) -> bool {
-        self.scopes.iter().all(|scope| scope == "offline_access" || granted.grants(scope))
     }
 
     /// The host in the redirect URI: `127.0.0.1` unless told, another loopback address such as `[::1]`,
@@ -285,6 +282,25 @@ impl InstalledApp {
         self
     }
 
+    /// Takes what a person grants of the scopes, if they may choose, as their answer: nobody is asked again because of
+    /// the rest as long as the application asks for nothing new. Without this the next
+    /// `load_or_sign_in` asks again. Look at [`Token::scopes`](crate::Token::scopes) for what there is.
+    ///
+    /// It is also for servers whose names for what they grant cannot be recognised
+    /// ([`is_covered_by`](Self::is_covered_by)).
+    pub fn accept_partial_consent(mut self) -> Self {
+        self.accepts_partial_consent = true;
+        self
+    }
+
+    /// Names at each refresh of a kept grant the scopes that were granted, and `offline_access` if that was asked for:
+    /// for servers that refuse a refresh without, as Microsoft Entra does where an application asks for tokens for
+    /// itself. Without this none are named, which means all that were granted (RFC 6749, section 6).
+    pub fn scopes_at_refresh(mut self) -> Self {
+        self.scopes_at_refresh = true;
+        self
+    }
+
     /// What to ask a token manager of the grant for: tokens for the same [audience](Self::token_audience) and
     /// [resources](Self::resource).
     pub fn want(&self) -> Want {
@@ -314,133 +330,6 @@ impl InstalledApp {
         self.extras.retain(|(known, _)| known != name);
         self.extras.push((name.to_owned(), value.to_owned()));
         self
-    }
-
-    pub(super) fn check(&self) -> Result<(), Error> {
-        self.error.clone().map_or(Ok(()), Err)?;
-        if self.redirect.fixed && self.redirect.port == 0 {
-            return Err(Error::config(
-                "a web client's redirect URIs are fixed, and its file names none on loopback: register one, and set its port",
-            ));
-        }
-        if !self.open_browser && self.is_silent() && !self.prompt_or("").is_empty() {
-            return Err(Error::config("no browser is opened, and the prompt message has no {url} in it"));
-        }
-        self.redirect.uri(self.redirect.port).map(drop)
-    }
-
-    /// Where to listen. The first address must be bound; if its port is 0, the others are bound to the
-    /// port it got. Of those, one that this machine does not have may be passed over, but not one
-    /// that another program holds: that program would be sent the answer.
-    pub fn addresses(&self) -> Result<Vec<SocketAddr>, Error> {
-        self.check()?;
-        let ips: &[IpAddr] = match (self.bind, self.redirect.host) {
-            (Some(ip), _) | (None, Host::Ip(ip)) => &[ip],
-            (None, Host::Localhost) => &[IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
-        };
-        Ok(ips.iter().map(|ip| SocketAddr::new(*ip, self.redirect.port)).collect())
-    }
-
-    pub(super) fn authorization_request(&self, redirect_uri: String) -> AuthorizationRequest {
-        let request = AuthorizationRequest::new(&self.server, &self.client, redirect_uri)
-            .scopes(self.scopes.clone())
-            .lifetime(self.timeout);
-        let request = self.resources.iter().fold(request, |request, resource| request.resource(resource));
-        self.extras.iter().fold(request, |request, (name, value)| request.extra(name, value))
-    }
-
-    /// For adapters: gives the URL to whoever wants to [show](Self::show) it, or returns what to print.
-    pub fn announce(&self, url: &str) -> Option<String> {
-        match &self.show {
-            Some(show) => {
-                show(url);
-                None
-            }
-            None => Some(self.prompt_or("Open this URL in your browser to sign in:\n{url}").replace("{url}", url))
-                .filter(|message| !message.is_empty()),
-        }
-    }
-
-    fn prompt_or<'a>(&'a self, usual: &'a str) -> &'a str {
-        self.prompt_message.as_deref().unwrap_or(usual)
-    }
-
-    /// For adapters: whether the URL is neither shown nor printed, so that a browser must be opened.
-    pub fn is_silent(&self) -> bool {
-        self.show.is_none() && !self.prompt_or("{url}").contains("{url}")
-    }
-
-    /// For adapters: what gets a code to show, if the person signs in by [`device`](Self::device).
-    ///
-    /// # Errors
-    ///
-    /// Whatever a setter could not take; if nobody would be shown the code, or the server takes no devices.
-    pub fn device_authorization(&self) -> Result<Option<DeviceAuthorization>, Error> {
-        if !self.device {
-            return Ok(None);
-        }
-        self.error.clone().map_or(Ok(()), Err)?;
-        let prompt = self.prompt_or("{url}{code}");
-        if self.show_code.is_none() && !(prompt.contains("{code}") && prompt.contains("{url}")) {
-            return Err(Error::config(
-                "nobody is shown the code to sign in with: the prompt message lacks {code} or {url}",
-            ));
-        }
-        let mut request =
-            DeviceAuthorization::new(&self.server, &self.client)?.scopes(self.scopes.clone()).lifetime(self.timeout);
-        // Google gives devices a refresh token without being asked.
-        for (name, value) in self.extras.iter().filter(|(name, _)| name != "access_type") {
-            request = request.extra(name, value);
-        }
-        request = self.resources.iter().fold(request, |request, resource| request.resource(resource));
-        Ok(Some(request))
-    }
-
-    /// For adapters: gives the code to whoever wants to [show](Self::show_code) it, or returns what to print.
-    pub fn announce_code(&self, code: &DeviceCode) -> Option<String> {
-        match &self.show_code {
-            Some(show) => {
-                show(code);
-                None
-            }
-            None => {
-                let message = self
-                    .prompt_or("To sign in, open this URL on any device:\n{url}\nand enter this code there: {code}");
-                Some(message.replace("{url}", code.verification_uri()).replace("{code}", code.user_code()))
-            }
-        }
-    }
-
-    /// For adapters: what asks for the token once the code is shown.
-    ///
-    /// # Errors
-    ///
-    /// If the server is known without a `token_endpoint`.
-    pub fn poll(&self, code: DeviceCode) -> Result<DevicePolling, Error> {
-        let polling = code.poll(&self.server, &self.client)?;
-        let polling = self.token_audience.iter().fold(polling, |polling, audience| polling.audience(audience));
-        let polling = self.resources.iter().fold(polling, |polling, resource| polling.resource(resource));
-        Ok(self.token_extras.iter().fold(polling, |polling, (name, value)| polling.extra(name, value)))
-    }
-
-    /// For adapters: whether to open a browser.
-    pub fn opens_browser(&self) -> bool {
-        self.open_browser
-    }
-
-    /// For adapters: which browser to open, if not the default one.
-    pub fn browser_name(&self) -> Option<&str> {
-        self.browser.as_deref()
-    }
-
-    /// For adapters: whether to read lines to [paste](super::Receiver::paste).
-    pub fn takes_paste(&self) -> bool {
-        self.paste
-    }
-
-    /// For adapters: how long to wait for the answer.
-    pub fn time_limit(&self) -> Duration {
-        self.timeout
     }
 }
 

@@ -41,6 +41,7 @@ mod page;
 mod receiver;
 mod redirect;
 mod start;
+mod steps;
 #[cfg(test)]
 mod tests;
 

@@ -112,7 +112,7 @@ impl ServerMetadata {
             revokes_for_anyone: true,
             endpoints,
             members,
-            ..Inner::new(Issuer::known("https://accounts.google.com"))
+            ..Inner::new(Issuer::known(crate::google::ISSUER))
         }))
     }
 

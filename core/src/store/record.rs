@@ -17,9 +17,14 @@ const MAX_TOKENS: usize = 16;
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) key: RecordKey,
+    /// Empty if the server gave none: the access token that came then is all there is of the grant.
     #[serde(with = "stored")]
     pub(super) refresh_token: Secret,
+    /// What was granted, in the server's words.
     pub(super) scopes: Scopes,
+    /// What was asked for, in the application's words; empty if that is not known.
+    #[serde(default, skip_serializing_if = "Scopes::is_empty")]
+    pub(super) asked: Scopes,
     pub(super) rotation: Rotation,
     /// The thumbprint of the key that the tokens are bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,21 +61,20 @@ struct Kept {
 impl Record {
     /// The record of a grant that a person has just given.
     pub(super) fn of(key: RecordKey, want: &Want, token: &Token, version: u64) -> Result<Self, Error> {
-        let refresh_token = token.refresh_token().ok_or_else(|| {
-            Error::config(
-                "there is no refresh token to keep: ask for offline access, and for consent anew, when the user signs in",
-            )
-        })?;
         let mut record = Self {
             key,
-            refresh_token: refresh_token.clone(),
+            refresh_token: token.refresh_token().cloned().unwrap_or_else(|| Secret::from("")),
             scopes: token.scopes().clone(),
+            asked: Scopes::default(),
             rotation: token.rotation(),
             key_binding: None,
             intent: None,
             tokens: BTreeMap::new(),
         };
         record.keep(want, token, version);
+        if !record.has_refresh_token() && record.tokens.is_empty() {
+            token.need_refresh_token()?;
+        }
         Ok(record)
     }
 
@@ -111,6 +115,29 @@ impl Record {
         }
     }
 
+    /// Whether new tokens can be had.
+    pub(super) fn has_refresh_token(&self) -> bool {
+        !self.refresh_token.is_empty()
+    }
+
+    /// What to revoke to end the grant.
+    pub(super) fn revocable(&self) -> Option<&Secret> {
+        let newest = || self.tokens.values().max_by_key(|kept| kept.version).map(|kept| &kept.access_token);
+        if self.has_refresh_token() { Some(&self.refresh_token) } else { newest() }
+    }
+
+    /// What a refresh names that must name scopes: what was granted, never more (RFC 6749, section 6), and
+    /// `offline_access`, which servers do not name in answers and want to read all the same.
+    pub(super) fn scopes_to_name(&self) -> Scopes {
+        const OFFLINE: &str = "offline_access";
+        self.scopes.iter().chain(self.asked.contains(OFFLINE).then_some(OFFLINE)).collect()
+    }
+
+    /// The token of this want is of no use any more.
+    pub(super) fn forget_token(&mut self, want: &Want) {
+        self.tokens.remove(&name(want));
+    }
+
     /// The grant has ended, and with it all its tokens.
     pub(super) fn forget_tokens(&mut self) {
         self.tokens.clear();
@@ -121,7 +148,11 @@ impl Record {
         let kept = self.tokens.get(&name(want))?;
         let token = Token::bearer(kept.access_token.expose(), kept.issued_at, kept.expires_at).ok()?;
         let token = token.issued_by(self.key.issuer()).with_scopes(kept.scopes.clone());
-        let token = token.with_grant(&self.refresh_token, self.rotation);
+        let token = match self.has_refresh_token() {
+            true => token.with_grant(&self.refresh_token, self.rotation),
+            // There is nothing to do before its end.
+            false => kept.expires_at.into_iter().fold(token, Token::with_refresh_after),
+        };
         (!token.is_expired(now)).then_some((token, kept.version))
     }
 

@@ -26,10 +26,12 @@ const ROUNDS: u32 = 32;
 /// A grant as it was found in a store.
 #[derive(Clone, Debug)]
 pub struct SavedGrant {
-    /// The refresh token.
-    pub refresh_token: Secret,
-    /// What was granted.
+    /// The refresh token, if the server gave one.
+    pub refresh_token: Option<Secret>,
+    /// What was granted, in the server's words.
     pub scopes: Scopes,
+    /// What was asked for, if the one who [kept](SaveGrant::asked) it said so.
+    pub asked: Scopes,
     /// What is known of the server's habit with refresh tokens.
     pub rotation: Rotation,
     /// The newest access token of the want, if it has not ended.
@@ -72,8 +74,9 @@ impl LoadGrant {
     fn read(&self, found: &Stored, now: Timestamp) -> Result<SavedGrant, Error> {
         let record = Record::read(found, &self.key)?;
         let token = record.token(&self.want, now).map(|(token, _)| token);
-        let Record { refresh_token, scopes, rotation, .. } = record;
-        Ok(SavedGrant { refresh_token, scopes, rotation, token })
+        let refresh_token = record.has_refresh_token().then_some(record.refresh_token);
+        let Record { scopes, asked, rotation, .. } = record;
+        Ok(SavedGrant { refresh_token, scopes, asked, rotation, token })
     }
 }
 
@@ -84,8 +87,18 @@ pub struct SaveGrant(Leased);
 impl SaveGrant {
     /// Keeps the refresh token that came with `token`, and `token` itself for this want. A token of another server
     /// than the key's is refused.
+    ///
+    /// Without a refresh token the grant is good until the token ends, which it may never do.
     pub fn new(key: RecordKey, want: Want, token: &Token) -> Self {
-        Self(Leased::new(key, Work::Save { want, token: token.clone() }))
+        Self(Leased::new(key, Work::Save { want, token: token.clone(), asked: Scopes::default() }))
+    }
+
+    /// Keeps beside what was granted what was asked for, since servers may call it otherwise, or grant less.
+    pub fn asked(mut self, scopes: impl Into<Scopes>) -> Self {
+        if let Work::Save { asked, .. } = &mut self.0.work {
+            *asked = scopes.into();
+        }
+        self
     }
 }
 
@@ -155,7 +168,7 @@ struct Leased {
 
 #[derive(Debug)]
 enum Work {
-    Save { want: Want, token: Token },
+    Save { want: Want, token: Token, asked: Scopes },
     Delete,
     SignOut { server: ServerMetadata, client: Client },
 }
@@ -213,13 +226,14 @@ impl Leased {
             (Work::Delete | Work::SignOut { .. }, Some(found)) => {
                 Some(StoreOp::Delete { key, expected: found.version })
             }
-            (Work::Save { want, token }, found) => {
+            (Work::Save { want, token, asked }, found) => {
                 let expected = found.map(|found| found.version);
                 // What was deleted may have had any version: the clock is ahead of all of them.
                 let first = || u64::try_from(now.as_unix_millis()).unwrap_or(1);
                 let version = expected.map_or_else(first, |version| version.saturating_add(1));
-                let stored = Record::of(key.clone(), want, token, version)?.write(version)?;
-                Some(StoreOp::Save { key, expected, stored })
+                let mut record = Record::of(key.clone(), want, token, version)?;
+                record.asked = asked.clone();
+                Some(StoreOp::Save { key, expected, stored: record.write(version)? })
             }
         })
     }
@@ -231,7 +245,9 @@ impl Leased {
             return Ok(None);
         }
         let record = Record::read(found, &self.key)?;
-        let exchange = Revocation::new(server, client, &record.refresh_token)?.exchange().total_time(REVOKING);
+        // Without a refresh token it is the access token that is revoked.
+        let Some(token) = record.revocable() else { return Ok(None) };
+        let exchange = Revocation::new(server, client, token)?.exchange().total_time(REVOKING);
         Ok(Some(Stage::Revoke(Box::new(exchange), found.version)))
     }
 

@@ -56,6 +56,11 @@ struct Rest {
     deviations: Deviations,
 }
 
+/// Servers have different ways to be asked for one; Google gives one with consent alone.
+pub(crate) const NO_REFRESH_TOKEN: &str = "there is no refresh token: ask for offline access, and for consent anew, when \
+     the user signs in (the scope `offline_access` and `prompt(\"consent\")`; at Google `access_type=offline`), unless the \
+     server never gives one";
+
 /// How an access token is used (RFC 6749, section 7.1).
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -218,12 +223,7 @@ impl Token {
     }
 
     pub(crate) fn need_refresh_token(&self) -> Result<&Secret, Error> {
-        self.refresh_token().ok_or_else(|| {
-            // Google gives one with consent alone.
-            Error::config(
-                "there is no refresh token: ask for offline access, and for consent anew, when the user signs in",
-            )
-        })
+        self.refresh_token().ok_or_else(|| Error::config(NO_REFRESH_TOKEN))
     }
 
     /// When the refresh token ends, if the server said so (`refresh_token_expires_in`).

@@ -66,6 +66,22 @@ impl Scopes {
         self.contains(scope) || self.contains(crate::google::scopes::by_name(scope))
     }
 
+    /// Whether this scope is among them in other letters, or behind the address of its resource.
+    pub(crate) fn names(&self, scope: &str) -> bool {
+        self.iter().any(|own| is_name(own, scope) || is_name(scope, own))
+    }
+
+    /// Whether one of these holds this scope as its part: `user` holds `user:email`.
+    pub(crate) fn holds(&self, scope: &str) -> bool {
+        scope.match_indices(':').any(|(end, _)| scope.get(..end).is_some_and(|whole| self.contains(whole)))
+    }
+
+    /// Whether there is one that nobody asked for by any name, but for those that OpenID Connect adds.
+    pub(crate) fn has_other_words(&self, asked: &Self) -> bool {
+        let added = ["openid", "profile", "email", "offline_access"];
+        self.iter().any(|own| !added.contains(&own) && !asked.grants(own) && !asked.names(own))
+    }
+
     /// Refuses characters that no scope may hold (RFC 6749, appendix A.4).
     pub(crate) fn check(&self) -> Result<(), Error> {
         let legal = |byte: u8| matches!(byte, b' ' | 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
@@ -74,6 +90,15 @@ impl Scopes {
         }
         Err(Error::config("a scope holds a quote, a backslash or a character outside of printable ASCII"))
     }
+}
+
+/// Whether `name` is `scope` in other letters, alone or behind an address.
+fn is_name(name: &str, scope: &str) -> bool {
+    let last = match name.contains("://") && !scope.contains('/') {
+        true => name.rsplit('/').next().unwrap_or_default(),
+        false => name,
+    };
+    last.eq_ignore_ascii_case(scope)
 }
 
 impl<S: AsRef<str>> FromIterator<S> for Scopes {

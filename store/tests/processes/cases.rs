@@ -171,7 +171,7 @@ fn kills(store: &str, numbers: Numbers) {
                     process.kill();
                     let left = place.saved();
                     let end = place.process("haste", 2).end();
-                    judge(&place, front, left.refresh_token.expose(), &end, worker % 2 == 1, count);
+                    judge(&place, front, left.refresh_token.as_ref().unwrap().expose(), &end, worker % 2 == 1, count);
                 }
             });
         }
@@ -231,7 +231,7 @@ fn stops(store: &str, numbers: Numbers) {
                 let since = Instant::now();
                 let left = place.saved();
                 let end = place.process("haste", 3).end();
-                judge(&place, front, left.refresh_token.expose(), &end, grace, count);
+                judge(&place, front, left.refresh_token.as_ref().unwrap().expose(), &end, grace, count);
                 std::thread::sleep(Duration::from_secs(65).saturating_sub(since.elapsed()));
                 let (before, newer) = (place.version(), place.saved());
                 stopped.enough();
@@ -241,10 +241,14 @@ fn stops(store: &str, numbers: Numbers) {
                 let (after, kept) = (place.version(), place.saved());
                 assert!(after >= before, "version {before} was followed by {after}");
                 if after == before {
-                    assert_eq!(kept.refresh_token.expose(), newer.refresh_token.expose(), "it was overwritten");
+                    assert_eq!(
+                        kept.refresh_token.as_ref().unwrap().expose(),
+                        newer.refresh_token.as_ref().unwrap().expose(),
+                        "it was overwritten"
+                    );
                 }
                 let server = front.server();
-                let still = kept.refresh_token.expose();
+                let still = kept.refresh_token.as_ref().unwrap().expose();
                 let lost = matches!(late, End::Lost(_));
                 assert!(lost || grace || server.replaced(still) == 0, "an old one was kept");
                 let mut count = count.lock().unwrap();

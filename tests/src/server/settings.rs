@@ -23,6 +23,8 @@ pub struct Settings {
     pub refresh_tokens: RefreshTokens,
     /// Whether it names the scopes even if they are what was asked.
     pub always_scope: bool,
+    /// Whether a refresh must name scopes, as at Microsoft Entra where an application asks for tokens for itself.
+    pub scope_at_refresh: bool,
     /// `iss` in authorization answers (RFC 9207).
     pub iss: Iss,
     /// Whether a refresh of `openid` brings another ID token.
@@ -62,6 +64,7 @@ impl Default for Settings {
             lifetime: 3600,
             refresh_tokens: RefreshTokens::Stay,
             always_scope: false,
+            scope_at_refresh: false,
             iss: Iss::Right,
             id_token_on_refresh: true,
             revoke_like_google: false,

@@ -96,6 +96,9 @@ impl Server {
             return refuse("invalid_grant", "the refresh token is revoked, or another client's");
         }
         let asked = params.get("scope").map(|text| Scopes::from(text.as_str()));
+        if asked.is_none() && self.settings.scope_at_refresh {
+            return refuse("invalid_request", "AADSTS90009: the application asks for a token for itself");
+        }
         if asked.as_ref().is_some_and(|asked| !asked.is_subset(scopes)) {
             return refuse("invalid_scope", "more than was granted");
         }

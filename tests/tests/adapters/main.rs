@@ -19,6 +19,7 @@ use grantflow_ureq::grantflow_store::Store;
 mod authorized;
 mod calls;
 mod device;
+mod kept;
 mod odd_http;
 mod odd_places;
 mod programs;
@@ -29,6 +30,7 @@ mod stores;
 use authorized::*;
 use calls::*;
 use device::*;
+use kept::*;
 use odd_http::*;
 use odd_places::*;
 use programs::*;
@@ -192,6 +194,11 @@ suite! {
     every_redirect_uri_of_an_installed_application_works
     nobody_signs_in
     what_the_token_is_for_goes_into_the_token_request
+    what_a_server_grants_in_its_own_words_is_asked_for_once_and_less_again
+    a_scope_that_nobody_asked_for_yet_is_asked_for_whatever_was_accepted
+    a_token_that_does_not_end_is_kept_without_a_refresh_token
+    a_token_that_ends_is_kept_until_then_without_a_refresh_token
+    a_refresh_names_scopes_where_the_server_must_be_told_them
     a_device_signs_in_once_a_person_has_entered_its_code
     a_device_whose_connection_breaks_asks_again_later
     a_device_is_told_that_the_person_said_no

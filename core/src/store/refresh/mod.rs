@@ -10,6 +10,7 @@ use super::shared::Inner;
 use super::{RecordKey, StoreOp, StoreReply, Stored};
 use crate::machine::{Effect, ask};
 use crate::source::{Change, GrantState, Minting, Want, WantKind, cannot};
+use crate::token::NO_REFRESH_TOKEN;
 use crate::{
     Advice, Cx, Discovery, Error, ErrorKind, Machine, Now, Reply, Rotation, ServerMetadata, Step, Timestamp, Token,
     TokenExchange, TokenRequest,
@@ -319,6 +320,9 @@ impl SharedRefresh {
         if let Some(fresh) = self.fresh(&record, now.wall) {
             return self.release(Ok(fresh));
         }
+        if !record.has_refresh_token() {
+            return self.ended(record, version, now);
+        }
         let left = self.left(&record, now.wall);
         match record.intent {
             // The other use may still be under way: even if its process is dead, the server may have its request
@@ -341,6 +345,19 @@ impl SharedRefresh {
         }
         self.current = Some((record, version));
         self.save_intent(now)
+    }
+
+    /// There is no refresh token, and no token that does: only a new sign-in helps. A token that is there all the same
+    /// was handed out before, and to be asked again means that it is refused: the next program must not begin with it.
+    fn ended(&mut self, mut record: Record, version: u64, now: Now) -> Result<Next, Error> {
+        let message = format!("the access token of {} has ended or was refused, and {NO_REFRESH_TOKEN}", record.key);
+        self.result = Some(Err(Error::new(ErrorKind::NotSignedIn, message)));
+        if record.token(&self.want, now.wall).is_none() {
+            return self.give_up();
+        }
+        record.forget_token(&self.want);
+        self.current = Some((record, version));
+        self.save_current(Stage::SaveFailure)
     }
 
     /// Writes down that the refresh token is about to be used; where it is never replaced, nothing need be.
@@ -397,6 +414,8 @@ impl SharedRefresh {
             Ok(request) => request.granted(record.scopes.clone()).rotation(record.rotation).wanted(&self.want),
             Err(error) => return self.exchanged(Err(error), &Change::default(), now),
         };
+        let names = self.grant.scopes_at_refresh && self.want.scopes_text().is_empty();
+        let request = if names { request.scopes(record.scopes_to_name()) } else { request };
         // All of it within the time that the intent tells others, and within the lease.
         let by_intent = record.intent.map(|intent| intent.deadline);
         let by_lease = self.lease.flatten().map(|end| end - SAVING);
@@ -411,9 +430,9 @@ impl SharedRefresh {
     }
 }
 
-/// Whether a token is to be replaced; `times` the usual margin before its end.
+/// Whether a token is to be replaced; `times` the usual margin before its end. One without a refresh token cannot be.
 fn is_due(token: &Token, now: Timestamp, times: f64) -> bool {
-    token.expires_at().is_some_and(|end| {
+    token.expires_at().filter(|_| token.refresh_token().is_some()).is_some_and(|end| {
         let margin = end.since(token.issued_at()).mul_f64(0.25).min(Duration::from_secs(300));
         end.since(now) <= margin.mul_f64(times)
     })

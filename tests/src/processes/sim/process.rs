@@ -377,8 +377,9 @@ impl Sim {
 
     fn looked(&mut self, process: usize, found: Option<SavedGrant>) {
         let here = &self.processes[process];
-        let other =
-            found.is_some_and(|found| here.dead.as_deref().is_none_or(|dead| !found.refresh_token.matches(dead)));
+        let other = found.is_some_and(|found| {
+            here.dead.as_deref().is_none_or(|dead| !found.refresh_token.as_ref().is_some_and(|it| it.matches(dead)))
+        });
         if other {
             return self.signed_in(process);
         }

@@ -1,0 +1,200 @@
+//! What an adapter does for an installed application, step by step: where to listen, what to show, what to ask, what
+//! to keep.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use super::app::InstalledApp;
+use super::redirect::Host;
+use crate::store::{RecordKey, SaveGrant, SavedGrant, SharedGrant};
+use crate::{AuthorizationRequest, DeviceAuthorization, DeviceCode, DevicePolling, Error, Scopes, Token};
+
+impl InstalledApp {
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.error.clone().map_or(Ok(()), Err)?;
+        if self.redirect.fixed && self.redirect.port == 0 {
+            return Err(Error::config(
+                "a web client's redirect URIs are fixed, and its file names none on loopback: register one, and set its port",
+            ));
+        }
+        if !self.open_browser && self.is_silent() && !self.prompt_or("").is_empty() {
+            return Err(Error::config("no browser is opened, and the prompt message has no {url} in it"));
+        }
+        self.redirect.uri(self.redirect.port).map(drop)
+    }
+
+    /// Where to listen. The first address must be bound; if its port is 0, the others are bound to the
+    /// port it got. Of those, one that this machine does not have may be passed over, but not one
+    /// that another program holds: that program would be sent the answer.
+    pub fn addresses(&self) -> Result<Vec<SocketAddr>, Error> {
+        self.check()?;
+        let ips: &[IpAddr] = match (self.bind, self.redirect.host) {
+            (Some(ip), _) | (None, Host::Ip(ip)) => &[ip],
+            (None, Host::Localhost) => &[IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
+        };
+        Ok(ips.iter().map(|ip| SocketAddr::new(*ip, self.redirect.port)).collect())
+    }
+
+    pub(super) fn authorization_request(&self, redirect_uri: String) -> AuthorizationRequest {
+        let request = AuthorizationRequest::new(&self.server, &self.client, redirect_uri)
+            .scopes(self.scopes.clone())
+            .lifetime(self.timeout);
+        let request = self.resources.iter().fold(request, |request, resource| request.resource(resource));
+        self.extras.iter().fold(request, |request, (name, value)| request.extra(name, value))
+    }
+
+    /// For adapters: gives the URL to whoever wants to [show](Self::show) it, or returns what to print.
+    pub fn announce(&self, url: &str) -> Option<String> {
+        match &self.show {
+            Some(show) => {
+                show(url);
+                None
+            }
+            None => Some(self.prompt_or("Open this URL in your browser to sign in:\n{url}").replace("{url}", url))
+                .filter(|message| !message.is_empty()),
+        }
+    }
+
+    fn prompt_or<'a>(&'a self, usual: &'a str) -> &'a str {
+        self.prompt_message.as_deref().unwrap_or(usual)
+    }
+
+    /// For adapters: whether the URL is neither shown nor printed, so that a browser must be opened.
+    pub fn is_silent(&self) -> bool {
+        self.show.is_none() && !self.prompt_or("{url}").contains("{url}")
+    }
+
+    /// For adapters: what gets a code to show, if the person signs in by [`device`](Self::device).
+    ///
+    /// # Errors
+    ///
+    /// Whatever a setter could not take; if nobody would be shown the code, or the server takes no devices.
+    pub fn device_authorization(&self) -> Result<Option<DeviceAuthorization>, Error> {
+        if !self.device {
+            return Ok(None);
+        }
+        self.error.clone().map_or(Ok(()), Err)?;
+        let prompt = self.prompt_or("{url}{code}");
+        if self.show_code.is_none() && !(prompt.contains("{code}") && prompt.contains("{url}")) {
+            return Err(Error::config(
+                "nobody is shown the code to sign in with: the prompt message lacks {code} or {url}",
+            ));
+        }
+        let mut request =
+            DeviceAuthorization::new(&self.server, &self.client)?.scopes(self.scopes.clone()).lifetime(self.timeout);
+        // Google gives devices a refresh token without being asked.
+        for (name, value) in self.extras.iter().filter(|(name, _)| name != "access_type") {
+            request = request.extra(name, value);
+        }
+        request = self.resources.iter().fold(request, |request, resource| request.resource(resource));
+        Ok(Some(request))
+    }
+
+    /// For adapters: gives the code to whoever wants to [show](Self::show_code) it, or returns what to print.
+    pub fn announce_code(&self, code: &DeviceCode) -> Option<String> {
+        match &self.show_code {
+            Some(show) => {
+                show(code);
+                None
+            }
+            None => {
+                let message = self
+                    .prompt_or("To sign in, open this URL on any device:\n{url}\nand enter this code there: {code}");
+                Some(message.replace("{url}", code.verification_uri()).replace("{code}", code.user_code()))
+            }
+        }
+    }
+
+    /// For adapters: what asks for the token once the code is shown.
+    ///
+    /// # Errors
+    ///
+    /// If the server is known without a `token_endpoint`.
+    pub fn poll(&self, code: DeviceCode) -> Result<DevicePolling, Error> {
+        let polling = code.poll(&self.server, &self.client)?;
+        let polling = self.token_audience.iter().fold(polling, |polling, audience| polling.audience(audience));
+        let polling = self.resources.iter().fold(polling, |polling, resource| polling.resource(resource));
+        Ok(self.token_extras.iter().fold(polling, |polling, (name, value)| polling.extra(name, value)))
+    }
+
+    /// For adapters: whether to open a browser.
+    pub fn opens_browser(&self) -> bool {
+        self.open_browser
+    }
+
+    /// For adapters: which browser to open, if not the default one.
+    pub fn browser_name(&self) -> Option<&str> {
+        self.browser.as_deref()
+    }
+
+    /// For adapters: whether to read lines to [paste](super::Receiver::paste).
+    pub fn takes_paste(&self) -> bool {
+        self.paste
+    }
+
+    /// For adapters: how long to wait for the answer.
+    pub fn time_limit(&self) -> Duration {
+        self.timeout
+    }
+
+    /// For adapters: keeps what the person granted, with what they were asked for.
+    pub fn keep(&self, key: RecordKey, token: &Token) -> SaveGrant {
+        SaveGrant::new(key, self.want(), token).asked(self.scopes.clone())
+    }
+
+    /// For adapters: the grant that is kept under this key, as a source of tokens.
+    pub fn kept(&self, key: RecordKey) -> SharedGrant {
+        let grant = SharedGrant::new(key, &self.server, &self.client);
+        if self.scopes_at_refresh { grant.scopes_at_refresh() } else { grant }
+    }
+
+    /// For adapters: whether a grant that was kept does, so that nobody need be asked: it
+    /// [covers](Self::is_covered_by) what is wanted, and there is a refresh token, or else a token that has not ended.
+    pub fn can_use(&self, saved: &SavedGrant) -> bool {
+        self.is_covered_by(&saved.scopes, &saved.asked) && (saved.refresh_token.is_some() || saved.token.is_some())
+    }
+
+    /// Whether a grant has all the scopes that this application asks for: `granted` in the server's words, when
+    /// `asked` was asked for (empty if that is not known).
+    ///
+    /// `offline_access` asks for a refresh token, and many servers do not name it again. Other scopes may come back:
+    ///
+    /// - as they were asked for, or as Google's addresses for its short names;
+    /// - in another case, or behind the address of their resource: `https://graph.microsoft.com/User.Read` for
+    ///   `user.read` (Microsoft Entra);
+    ///
+    /// and, if they were asked for,
+    ///
+    /// - within one that holds them: `user` for `user:email` (GitHub);
+    /// - under names of the server's own: if it grants something that nobody asked for, as Entra does for `.default`.
+    ///   Google, whose names are known, is not believed that; nor are the scopes of OpenID Connect such names.
+    ///
+    /// With [`accept_partial_consent`](Self::accept_partial_consent) whatever was asked for counts as answered.
+    pub fn is_covered_by(&self, granted: &Scopes, asked: &Scopes) -> bool {
+        self.lacking(granted, asked).next().is_none() || {
+            let mut lacking = self.lacking(granted, asked);
+            self.accepts_partial_consent && lacking.all(|scope| asked.contains(scope))
+        }
+    }
+
+    fn lacking<'a>(&'a self, granted: &'a Scopes, asked: &'a Scopes) -> impl Iterator<Item = &'a str> {
+        let own_words = self.server.issuer().as_str() != crate::google::ISSUER && granted.has_other_words(asked);
+        self.scopes.iter().filter(move |scope| {
+            let covered = *scope == "offline_access" || granted.grants(scope) || granted.names(scope);
+            !covered && !(asked.contains(scope) && (own_words || granted.holds(scope)))
+        })
+    }
+
+    /// For adapters: what to tell on the standard error after a sign-in that granted less than was asked for.
+    pub fn short_grant(&self, token: &Token) -> Option<String> {
+        let lacking: Scopes = self.lacking(token.scopes(), &self.scopes).collect();
+        if lacking.is_empty() || self.prompt_message.as_deref() == Some("") {
+            return None;
+        }
+        let then = match self.accepts_partial_consent {
+            true => "What needs them will be refused.",
+            false => "What needs them will be refused, and the next start asks for them again.",
+        };
+        Some(format!("The sign-in did not grant all that was asked for: it lacks {lacking}. {then}"))
+    }
+}
