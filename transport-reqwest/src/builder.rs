@@ -1,16 +1,18 @@
 //! How a transport is adjusted. What keeps calls safe is set last, and cannot be adjusted.
 
 use std::fmt;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use grantflow::proxy::{Proxies, Proxy};
-use grantflow::{Error, ErrorKind, Event};
-use reqwest::{ClientBuilder, redirect, retry};
+use grantflow::{Error, Event};
+use reqwest::ClientBuilder;
 
 use crate::Transport;
-use crate::own::{Own, USER_AGENT};
+use crate::own::{Http, Own};
+use crate::resolve::Global;
 use crate::tls::{self, Roots};
-use crate::transport::{Clients, Watch};
+use crate::transport::Watch;
 
 /// The time to connect, TLS included, unless told.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -30,7 +32,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// ```
 #[must_use = "build() makes the transport"]
 pub struct Builder {
-    http: Option<Box<dyn Fn() -> ClientBuilder + Send>>,
+    http: Option<Http>,
     proxies: Option<Proxies>,
     connect_timeout: Duration,
     roots: Roots,
@@ -38,6 +40,7 @@ pub struct Builder {
     watch: Option<Watch>,
     #[cfg(feature = "programs")]
     programs: bool,
+    pub(crate) global: Global,
     error: Option<Error>,
 }
 
@@ -47,7 +50,7 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::Config`] if the HTTP client cannot be made of them, or the environment names a proxy that
+    /// Of kind [`ErrorKind::Config`](grantflow::ErrorKind::Config) if the HTTP client cannot be made of them, or the environment names a proxy that
     /// cannot be used.
     pub fn new() -> Result<Self, Error> {
         Builder::default().build()
@@ -70,6 +73,7 @@ impl Default for Builder {
             watch: None,
             #[cfg(feature = "programs")]
             programs: false,
+            global: Global::default(),
             error: None,
         }
     }
@@ -77,7 +81,9 @@ impl Default for Builder {
 
 impl Builder {
     /// Begins with what this makes: a local address, a DNS resolver, keep-alive. It is called once for each
-    /// of the few clients inside. Redirects, retries, TLS, decompression and the connect timeout are this
+    /// of the few clients inside, and again for each client certificate. Calls to global addresses alone
+    /// ([`Reach::Global`](grantflow::machine::Reach::Global)) look names up at the system's resolver, but for names
+    /// that this pins to addresses of its own choice. Redirects, retries, TLS, decompression and the connect timeout are this
     /// crate's all the same, as is the proxy of calls to this machine. Proxies that it names are asked first, and
     /// then those that the environment names, unless [`no_proxy`](Self::no_proxy) or [`proxy`](Self::proxy) is called.
     pub fn http(mut self, builder: impl Fn() -> ClientBuilder + Send + 'static) -> Self {
@@ -150,15 +156,17 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] if something given cannot be used.
+    /// [`ErrorKind::Config`](grantflow::ErrorKind::Config) if something given cannot be used.
     pub fn build(mut self) -> Result<Transport, Error> {
         if let Some(error) = self.error {
             return Err(error);
         }
         let (told, environment) = match self.proxies.take() {
             Some(proxies) => (true, proxies),
-            None => (false, Proxies::from_env(|name| std::env::var_os(name))?),
+            None => (false, Proxies::from_env(std::env::var_os)?),
         };
+        // Which of a caller's own proxies was asked is not known.
+        let named = told || self.http.is_none();
         let own = Own {
             tls: tls::config(std::mem::take(&mut self.roots))?,
             proxies: environment,
@@ -166,52 +174,16 @@ impl Builder {
             connect_timeout: self.connect_timeout,
             #[cfg(feature = "programs")]
             programs: self.programs,
+            http: self.http.take().map(Mutex::new),
+            named,
+            global: self.global,
         };
-        let public = || {
-            let builder = self.client(&own).https_only(true);
-            let builder = if told || self.http.is_none() { builder.no_proxy() } else { builder };
-            // Without one of ours, reqwest would read the environment in a way of its own.
-            builder.proxy(own.proxy())
-        };
-        let clients = Clients {
-            pooled: finish(public())?,
-            fresh: finish(public().pool_max_idle_per_host(0))?,
-            local: finish(self.client(&own).pool_max_idle_per_host(0).no_proxy())?,
-        };
-        // Which of a caller's own was asked is not known.
-        let named = told || self.http.is_none();
-        Ok(Transport::with(clients, own, named, self.watch))
-    }
-
-    fn client(&self, own: &Own) -> ClientBuilder {
-        let builder = match (&self.http, &own.user_agent) {
-            (Some(http), None) => http(),
-            (Some(http), Some(name)) => http().user_agent(name),
-            (None, name) => ClientBuilder::new().user_agent(name.as_deref().unwrap_or(USER_AGENT)),
-        };
-        builder
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .referer(false)
-            .no_gzip()
-            .no_brotli()
-            .no_zstd()
-            .no_deflate()
-            .connect_timeout(own.connect_timeout)
-            // It would log what is sent.
-            .connection_verbose(false)
-            // A call that must not be repeated needs a connection of its own, which HTTP/2 does not give.
-            .http1_only()
-            .tls_backend_preconfigured(own.tls.clone())
+        Ok(Transport::with(own.clients(&own.tls)?, own, self.watch))
     }
 
     fn fail(&mut self, error: Error) {
         self.error.get_or_insert(error);
     }
-}
-
-fn finish(builder: ClientBuilder) -> Result<reqwest::Client, Error> {
-    builder.build().map_err(|e| Error::new(ErrorKind::Config, format!("the HTTP client: {}", e.without_url())))
 }
 
 impl fmt::Debug for Builder {

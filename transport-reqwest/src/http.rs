@@ -19,16 +19,20 @@ use rustls::CertificateError;
 use zeroize::Zeroizing;
 
 use crate::Transport;
+use crate::resolve::NotGlobal;
 
 /// The most room to make for a body before its bytes are there.
 const ROOM: usize = 32 * 1024;
 
 /// Makes the call. Dropping the future closes its connection.
 pub(crate) async fn send(transport: &Transport, call: Call) -> Result<http::Response<Vec<u8>>, Failure> {
-    let mut call = call.open(Rules::V1 | Rules::START_BEFORE)?;
+    let mut call = call.open(Rules::V1 | Rules::START_BEFORE | Rules::GLOBAL)?;
     let cleartext = call.request.uri().scheme() != Some(&http::uri::Scheme::HTTPS);
     if cleartext && call.reach != Reach::Local {
         return Err(Failure::not_sent(FailureKind::Forbidden, "a public address needs https"));
+    }
+    if !call.reach.permits_host(call.request.uri().host().unwrap_or_default()) {
+        return Err(Failure::not_sent(FailureKind::Forbidden, NotGlobal));
     }
     if call.start_before.is_some_and(|moment| transport.now().has_reached(moment)) {
         return Err(Failure::not_sent(FailureKind::Timeout, TooLate));
@@ -36,6 +40,8 @@ pub(crate) async fn send(transport: &Transport, call: Call) -> Result<http::Resp
     let clients = transport.clients();
     let client = match (call.reach, call.repeat) {
         (Reach::Local, _) => &clients.local,
+        // A proxy may be anywhere, and looks the name up itself.
+        (Reach::Global, _) if transport.proxy(call.request.uri()).is_none() => &clients.global,
         (_, Repeat::Freely) => &clients.pooled,
         _ => &clients.fresh,
     };
@@ -100,6 +106,8 @@ fn kind_of(error: &reqwest::Error) -> FailureKind {
     let holds = |is: fn(&(dyn StdError + 'static)) -> bool| sources(error).any(is);
     if error.is_timeout() || holds(|e| e.is::<TooLate>()) {
         FailureKind::Timeout
+    } else if holds(|e| e.is::<NotGlobal>()) {
+        FailureKind::Forbidden
     } else if error.is_connect() && holds(|e| e.is::<rustls::Error>()) {
         FailureKind::Tls
     } else if error.is_connect() {

@@ -66,6 +66,7 @@ mod manager;
 mod own;
 #[cfg(feature = "programs")]
 mod program;
+mod resolve;
 mod run;
 mod runtime;
 mod shared;

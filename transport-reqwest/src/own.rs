@@ -1,10 +1,15 @@
 //! What a transport's own settings make of a client of reqwest's.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use grantflow::proxy::Proxies;
-use reqwest::ClientBuilder;
+use grantflow::{Error, ErrorKind};
+use reqwest::{ClientBuilder, redirect, retry};
 use rustls::ClientConfig;
+
+use crate::resolve::Global;
+use crate::transport::Clients;
 
 /// How requests name their sender, unless told.
 pub(crate) const USER_AGENT: &str = concat!("grantflow-reqwest/", env!("CARGO_PKG_VERSION"));
@@ -18,7 +23,14 @@ pub(crate) struct Own {
     /// Whether machines may run programs.
     #[cfg(feature = "programs")]
     pub(crate) programs: bool,
+    /// What the caller's clients begin with.
+    pub(crate) http: Option<Mutex<Http>>,
+    /// Whether its proxies are the only ones.
+    pub(crate) named: bool,
+    pub(crate) global: Global,
 }
+
+pub(crate) type Http = Box<dyn Fn() -> ClientBuilder + Send>;
 
 impl Own {
     /// The proxies, as reqwest asks for them.
@@ -40,4 +52,48 @@ impl Own {
             .proxy(self.proxy())
             .tls_backend_preconfigured(self.tls.clone())
     }
+
+    /// The clients of a transport, with this configuration of TLS.
+    pub(crate) fn clients(&self, tls: &ClientConfig) -> Result<Clients, Error> {
+        let public = || {
+            let builder = self.adjusted(tls).https_only(true);
+            let builder = if self.named { builder.no_proxy() } else { builder };
+            // Without one of ours, reqwest would read the environment in a way of its own.
+            builder.proxy(self.proxy())
+        };
+        Ok(Clients {
+            pooled: finish(public())?,
+            fresh: finish(public().pool_max_idle_per_host(0))?,
+            global: finish(public().pool_max_idle_per_host(0).dns_resolver(self.global.clone()))?,
+            local: finish(self.adjusted(tls).pool_max_idle_per_host(0).no_proxy())?,
+        })
+    }
+
+    /// What the caller's begins with, and what keeps calls safe.
+    fn adjusted(&self, tls: &ClientConfig) -> ClientBuilder {
+        let theirs = self.http.as_ref().map(|http| http.lock().unwrap_or_else(PoisonError::into_inner)());
+        let builder = match (theirs, &self.user_agent) {
+            (Some(builder), None) => builder,
+            (Some(builder), Some(name)) => builder.user_agent(name),
+            (None, name) => ClientBuilder::new().user_agent(name.as_deref().unwrap_or(USER_AGENT)),
+        };
+        builder
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .referer(false)
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
+            .connect_timeout(self.connect_timeout)
+            // It would log what is sent.
+            .connection_verbose(false)
+            // A call that must not be repeated needs a connection of its own, which HTTP/2 does not give.
+            .http1_only()
+            .tls_backend_preconfigured(tls.clone())
+    }
+}
+
+fn finish(builder: ClientBuilder) -> Result<reqwest::Client, Error> {
+    builder.build().map_err(|e| Error::new(ErrorKind::Config, format!("the HTTP client: {}", e.without_url())))
 }

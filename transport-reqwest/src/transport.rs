@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use grantflow::machine::{Os, Platform};
+use grantflow::proxy::Proxy;
 use grantflow::{Cx, Error, ErrorKind, Event, Now, Timestamp};
 use tokio::time::Instant;
 
@@ -20,8 +21,6 @@ pub struct Transport(Arc<Inner>, #[cfg(feature = "store")] Option<Arc<dyn grantf
 struct Inner {
     clients: Clients,
     own: Own,
-    /// Whether its proxies are the only ones.
-    named: bool,
     watch: Option<Watch>,
     origin: Instant,
     documents: Shared,
@@ -35,14 +34,15 @@ pub(crate) struct Clients {
     pub(crate) pooled: reqwest::Client,
     /// Public addresses, each call on a connection of its own.
     pub(crate) fresh: reqwest::Client,
+    /// Global addresses alone, each call on a connection of its own, and through no proxy that is known.
+    pub(crate) global: reqwest::Client,
     /// This machine, each call on a connection of its own, and never through a proxy.
     pub(crate) local: reqwest::Client,
 }
 
 impl Transport {
-    pub(crate) fn with(clients: Clients, own: Own, named: bool, watch: Option<Watch>) -> Self {
-        let inner =
-            Arc::new(Inner { clients, own, named, watch, origin: Instant::now(), documents: Shared::default() });
+    pub(crate) fn with(clients: Clients, own: Own, watch: Option<Watch>) -> Self {
+        let inner = Arc::new(Inner { clients, own, watch, origin: Instant::now(), documents: Shared::default() });
         Self(
             inner,
             #[cfg(feature = "store")]
@@ -123,9 +123,14 @@ impl Transport {
         self.0.own.client()
     }
 
+    /// The proxy for a public address, but for those that a caller's own clients have.
+    pub(crate) fn proxy(&self, target: &http::Uri) -> Option<&Proxy> {
+        self.0.own.proxies.of(target)
+    }
+
     /// The proxy for a public address, without its password, if it is known.
     pub(crate) fn proxy_name(&self, target: &http::Uri) -> Option<String> {
-        self.0.named.then(|| self.0.own.proxies.of(target)).flatten().map(ToString::to_string)
+        self.0.own.named.then(|| self.proxy(target)).flatten().map(ToString::to_string)
     }
 
     pub(crate) fn documents(&self) -> &Shared {

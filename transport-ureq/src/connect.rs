@@ -2,16 +2,12 @@
 //! whether anything of the request was written.
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use grantflow::Now;
 use http::Uri;
 use rustls::ClientConfig;
-use ureq::config::Config;
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs};
-use ureq::unversioned::transport::time::Duration;
 use ureq::unversioned::transport::{
     Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, NextTimeout, SocksConnector, TcpConnector,
     Transport,
@@ -32,20 +28,6 @@ pub(crate) fn unwatched(tls: Option<Arc<ClientConfig>>) -> impl Connector {
         .chain(ConnectProxyConnector::default())
         .chain(TcpConnector::default())
         .chain(Tls(tls))
-}
-
-/// ureq's resolver, without the thread that it starts for the sake of its time limit where there is nothing to look up.
-#[derive(Debug, Default)]
-pub(crate) struct Resolver(DefaultResolver);
-
-impl ureq::unversioned::resolver::Resolver for Resolver {
-    fn resolve(&self, uri: &Uri, config: &Config, mut timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        if host.parse::<IpAddr>().is_ok() {
-            timeout.after = Duration::NotHappening;
-        }
-        self.0.resolve(uri, config, timeout)
-    }
 }
 
 /// What is to be known of one call while it is under way.

@@ -12,7 +12,8 @@ use ureq::middleware::{Middleware, MiddlewareNext};
 use ureq::{Agent, Body, Error, SendBody};
 use zeroize::Zeroizing;
 
-use crate::connect::{Resolver, Watch, connector, unwatched};
+use crate::connect::{Watch, connector, unwatched};
+use crate::resolve::{NotGlobal, Resolver};
 use crate::{Limit, Transport};
 
 /// The room for a body whose length is not announced.
@@ -56,21 +57,29 @@ impl Transport {
     /// nobody knows whether a request arrived; and a call alone on its connection and its agent can be
     /// cut, shares no cookie, and never delays another.
     pub(crate) fn fetch(&self, call: Call, limit: &Limit) -> Result<Response<Vec<u8>>, Failure> {
-        let mut call = call.open(Rules::V1 | Rules::START_BEFORE)?;
+        let mut call = call.open(Rules::V1 | Rules::START_BEFORE | Rules::GLOBAL)?;
         let uri = call.request.uri().clone();
         let secure = uri.scheme_str() == Some("https");
         if !secure && call.reach != Reach::Local {
             return Err(Failure::not_sent(FailureKind::Forbidden, "cleartext to a public address"));
+        }
+        if !call.reach.permits_host(uri.host().unwrap_or_default()) {
+            return Err(Failure::not_sent(FailureKind::Forbidden, NotGlobal));
         }
         let watch = Watch::new(uri, call.start_before, self.clone(), limit.handle().clone());
         if watch.is_late() {
             return Err(Failure::not_sent(FailureKind::Timeout, "the time to begin has passed"));
         }
         let tls = if secure { Some(self.tls()?) } else { None };
-        let agent =
-            Agent::with_parts(self.settings().config.clone(), connector(tls, watch.clone()), Resolver::default());
-        let _guard = limit.handle().guard(&agent);
         let way = self.way(call.request.uri(), call.reach);
+        let resolver = match call.reach {
+            Reach::Global => Resolver::within(call.reach, way.uri()),
+            _ => Resolver::default(),
+        };
+        #[cfg(test)]
+        let resolver = resolver.on(self.settings().internet.clone());
+        let agent = Agent::with_parts(self.settings().config.clone(), connector(tls, watch.clone()), resolver);
+        let _guard = limit.handle().guard(&agent);
         let failed = |error| failure(&watch, error, way.name());
         let answer = self.send(&agent, &mut call, &way, limit).map_err(failed)?;
         let (head, body) = answer.into_parts();
@@ -158,6 +167,15 @@ enum Way<'a> {
 }
 
 impl Way<'_> {
+    /// The proxy's address, as ureq looks it up.
+    fn uri(&self) -> Option<Uri> {
+        match self {
+            Self::Direct => None,
+            Self::Through(proxy) => handed_over(proxy).ok().map(|proxy| proxy.uri().clone()),
+            Self::Theirs(proxy) => Some(proxy.uri().clone()),
+        }
+    }
+
     /// The proxy, without its password.
     fn name(&self) -> Option<String> {
         match self {
@@ -221,6 +239,7 @@ fn failure(watch: &Watch, error: Error, proxy: Option<String>) -> Failure {
             (broken, error.into())
         }
         Error::Tls(_) | Error::TlsRequired => (FailureKind::Tls, error.into()),
+        Error::Other(source) if source.is::<NotGlobal>() => (FailureKind::Forbidden, source),
         // These come only from our own TLS.
         Error::Other(source) => (FailureKind::Tls, crate::tls::advised(source)),
         Error::LargeResponseHeader(..) => (FailureKind::TooLarge, error.into()),

@@ -70,6 +70,7 @@ mod limit;
 mod manager;
 #[cfg(feature = "programs")]
 mod program;
+mod resolve;
 mod run;
 mod shared;
 mod sign_in;

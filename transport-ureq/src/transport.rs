@@ -48,6 +48,8 @@ pub(crate) struct Settings {
     /// Whether machines may run programs.
     #[cfg(feature = "programs")]
     pub(crate) programs: bool,
+    #[cfg(test)]
+    pub(crate) internet: Option<crate::resolve::tests::Internet>,
 }
 
 type Watcher = Box<dyn Fn(Event<'_>) + Send + Sync>;
@@ -179,6 +181,8 @@ pub struct Builder {
     #[cfg(feature = "programs")]
     programs: bool,
     watch: Option<Watcher>,
+    #[cfg(test)]
+    pub(crate) internet: Option<crate::resolve::tests::Internet>,
 }
 
 impl Builder {
@@ -264,7 +268,7 @@ impl Builder {
         let proxies = match (self.proxies, config.proxy()) {
             (Some(told), _) => Some(told?),
             (None, Some(proxy)) if !proxy.is_from_env() => None,
-            (None, _) => Some(Proxies::from_env(|name| std::env::var_os(name))?),
+            (None, _) => Some(Proxies::from_env(std::env::var_os)?),
         };
         let pem = |pem: &Vec<u8>| match CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>() {
             Ok(found) if found.is_empty() => Err(wrong("the root certificate: there is none in the PEM text".into())),
@@ -284,6 +288,8 @@ impl Builder {
                 #[cfg(feature = "programs")]
                 programs: self.programs,
                 config,
+                #[cfg(test)]
+                internet: self.internet,
             },
             roots: Roots { extra, platform: cfg!(feature = "platform-roots") && !self.bundled },
             tls: OnceLock::new(),

@@ -161,6 +161,7 @@ suite! {
     clients_and_passwords_get_tokens
     metadata_is_discovered
     a_rule_that_is_not_known_is_refused_by_name_and_nothing_is_sent
+    a_request_that_stays_global_is_not_sent_to_this_machine_by_any_name
     a_request_does_not_begin_once_either_clock_says_that_it_is_too_late
     no_redirect_is_followed
     bodies_are_cut_at_their_limit_while_they_are_read
