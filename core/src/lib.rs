@@ -74,7 +74,7 @@ pub use error::{Advice, Error, ErrorKind, ServerError};
 pub use exchange::Exchange;
 pub use failure::Failure;
 pub use grant::device::{DeviceAuthorization, DeviceCode, DevicePolling};
-pub use grant::{TokenExchange, TokenRequest};
+pub use grant::{TokenExchange, TokenRequest, token_type};
 pub use hosts::Hosts;
 pub use loopback::InstalledApp;
 pub use machine::{Cx, Effect, Event, Machine, Reply, Step};

@@ -95,7 +95,8 @@ impl Running {
             return Err(Failure::maybe_sent(FailureKind::TooLarge, format!("more than {} bytes of output", self.max)));
         }
         let Some((status, at)) = self.ended else { return Ok(None) };
-        if !Output::AT_ONCE && !(self.stdout.is_over() && self.stderr.is_over()) && at.elapsed() < LINGER {
+        let is_read = Output::AT_ONCE || (self.stdout.is_over() && self.stderr.is_over());
+        if !is_read && at.elapsed() < LINGER {
             return Ok(None);
         }
         let [stdout, stderr] = [&mut self.stdout, &mut self.stderr].map(|output| mem::take(&mut *output.kept));

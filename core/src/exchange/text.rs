@@ -22,8 +22,10 @@ pub(super) const CLIENTS_HEADERS: [&str; 11] = [
 ];
 
 /// Parameters that only grants and client authentications set.
-pub(super) const RESERVED: [&str; 19] = [
+pub(super) const RESERVED: [&str; 24] = [
     "access_token",
+    "actor_token",
+    "actor_token_type",
     "assertion",
     "client_assertion",
     "client_assertion_type",
@@ -39,8 +41,11 @@ pub(super) const RESERVED: [&str; 19] = [
     "password",
     "redirect_uri",
     "refresh_token",
+    "requested_token_type",
     "response_type",
     "state",
+    "subject_token",
+    "subject_token_type",
     "token",
 ];
 

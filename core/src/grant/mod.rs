@@ -7,6 +7,7 @@ mod exchange;
 mod jwt_bearer;
 mod password;
 mod refresh_token;
+mod token_exchange;
 
 use crate::exchange::{Received, Request, at_refresh};
 use crate::machine::Repeat;
@@ -15,6 +16,7 @@ use crate::token::{Answered, Asked};
 use crate::{Client, Error, Scopes, Secret, ServerMetadata, Token};
 
 pub use exchange::TokenExchange;
+pub use token_exchange::token_type;
 
 /// A request to a token endpoint. Each grant has its constructor:
 ///
@@ -24,6 +26,7 @@ pub use exchange::TokenExchange;
 /// | [section 6](https://www.rfc-editor.org/rfc/rfc6749#section-6) | [`TokenRequest::refresh`] | only if the server does not [rotate](crate::Rotation) |
 /// | [section 4.4](https://www.rfc-editor.org/rfc/rfc6749#section-4.4) | [`TokenRequest::client_credentials`] | freely |
 /// | [RFC 7523, section 2.1](https://www.rfc-editor.org/rfc/rfc7523#section-2.1) | [`TokenRequest::jwt_bearer`] | freely |
+/// | [RFC 8693](https://www.rfc-editor.org/rfc/rfc8693) | [`TokenRequest::token_exchange`] | freely |
 /// | [RFC 8628](https://www.rfc-editor.org/rfc/rfc8628) | [`DeviceCode::poll`](crate::DeviceCode::poll) | never: the next question comes after a pause |
 /// | [section 4.3](https://www.rfc-editor.org/rfc/rfc6749#section-4.3) | [`TokenRequest::password`] | freely |
 ///

@@ -254,7 +254,7 @@ fn without_tokens(text: &str) -> String {
 
 /// Whether a part of a word is as long as tokens are, and has a digit or is longer than names are.
 fn may_be_secret(word: &str) -> bool {
-    let has = |text: &str, class: fn(&u8) -> bool| text.as_bytes().iter().any(|byte| class(byte));
+    let has = |text: &str, class: fn(&u8) -> bool| text.as_bytes().iter().any(class);
     let mixed = |text: &str| has(text, u8::is_ascii_uppercase) && has(text, u8::is_ascii_lowercase);
     let part_is = |part: &str| {
         (part.len() >= 16 && has(part, u8::is_ascii_digit)) || (part.len() >= 28 && mixed(part)) || part.len() >= 64

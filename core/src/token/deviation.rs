@@ -74,6 +74,8 @@ deviations! {
     /// An endpoint on this machine in the metadata of an issuer that is elsewhere: requests with secrets go to
     /// whatever listens there. Not by default.
     LoopbackEndpoint = 15, false;
+    /// No `issued_token_type` in the answer to a token exchange (RFC 8693, section 2.2.1). Not by default.
+    NoIssuedTokenType = 19, false;
     /// An `at_hash` by SHA-256 under an algorithm that asks for another hash, as some servers make it under
     /// `EdDSA`. Not by default.
     AtHashBySha256 = 16, false;

@@ -69,6 +69,9 @@ pub enum TokenType {
     Bearer,
     /// With a proof of a key (RFC 9449).
     DPoP,
+    /// As no access token: what a token exchange issued is one of another kind, whose type is `N_A` (RFC 8693, section
+    /// 2.2.1). No header takes it.
+    NotApplicable,
     /// By itself, in a header of this name, as an API key.
     Header(http::HeaderName),
     /// In a way this crate does not know.
@@ -239,6 +242,11 @@ impl Token {
     /// What this answer taught about the server's habit with refresh tokens.
     pub fn rotation(&self) -> Rotation {
         self.rest.as_ref().map_or(Rotation::Unknown, |rest| rest.rotation)
+    }
+
+    /// What a token exchange issued (RFC 8693, section 2.2.1): see [`token_type`](crate::token_type).
+    pub fn issued_token_type(&self) -> Option<&str> {
+        self.get(parse::ISSUED_TOKEN_TYPE)?.as_str()
     }
 
     /// A member of the answer that this crate has no name for. It may be a secret.

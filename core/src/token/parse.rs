@@ -13,6 +13,8 @@ use crate::{Advice, Error, ErrorKind, Secret, Timestamp};
 
 /// The longest token to take.
 pub(super) const MAX_TOKEN: usize = 64 * 1024;
+/// Which kind of token the answer to a token exchange holds.
+pub(super) const ISSUED_TOKEN_TYPE: &str = "issued_token_type";
 /// Lifetimes above this are cut to it.
 const MAX_LIFETIME: u64 = 10 * 365 * 86_400;
 
@@ -26,6 +28,8 @@ pub(crate) struct Asked {
     pub(crate) refresh_token: Option<Secret>,
     pub(crate) rotation: Rotation,
     pub(crate) tolerated: Deviations,
+    /// Whether it was asked for by a token exchange: the answer then says of which kind it is.
+    pub(crate) token_exchange: bool,
     /// What an ID token must hold: at a sign-in there must be one. Without this, one that comes is ignored.
     pub(crate) id_token: Option<Expected>,
 }
@@ -139,6 +143,7 @@ impl Asked {
         let token_type = match token_type.as_deref() {
             Some(name) if name.eq_ignore_ascii_case("bearer") => TokenType::Bearer,
             Some(name) if name.eq_ignore_ascii_case("dpop") => TokenType::DPoP,
+            Some(name) if name.eq_ignore_ascii_case("n_a") => TokenType::NotApplicable,
             Some(_) if self.tolerated.contains(Deviation::OddTokenType) => {
                 *found = found.with(Deviation::OddTokenType);
                 TokenType::Bearer
@@ -149,6 +154,11 @@ impl Asked {
                 TokenType::Bearer
             }
         };
+        let kind = members.get(ISSUED_TOKEN_TYPE).and_then(serde_json::Value::as_str).unwrap_or_default();
+        if self.token_exchange && kind.is_empty() {
+            let what = "the answer has no issued_token_type (RFC 8693, section 2.2.1)";
+            self.tolerated.allow(Deviation::NoIssuedTokenType, found, what)?;
+        }
         let mut token = Token::new(&access_token, token_type, received.sent)
             .map_err(|why| invalid(format!("the access token {why}")))?;
         token.issuer = self.issuer.clone();

@@ -1,0 +1,91 @@
+//! Token exchange (RFC 8693): a token for another, as of another kind, for another audience, or on somebody's behalf.
+
+use super::TokenRequest;
+use crate::exchange::Request;
+use crate::machine::Repeat;
+use crate::{Client, Error, Secret, ServerMetadata};
+
+/// Identifiers of kinds of tokens (RFC 8693, section 3).
+pub mod token_type {
+    /// An access token of the server that is asked.
+    pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+    /// A refresh token of the server that is asked.
+    pub const REFRESH_TOKEN: &str = "urn:ietf:params:oauth:token-type:refresh_token";
+    /// An ID token (OpenID Connect Core 1.0, section 2).
+    pub const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+    /// A SAML 1.1 assertion in base64url.
+    pub const SAML1: &str = "urn:ietf:params:oauth:token-type:saml1";
+    /// A SAML 2.0 assertion in base64url.
+    pub const SAML2: &str = "urn:ietf:params:oauth:token-type:saml2";
+    /// A JWT of whatever kind.
+    pub const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+}
+
+impl TokenRequest {
+    /// Another token for `subject_token`, which is of the kind `subject_token_type` (RFC 8693, section 2.1): see
+    /// [`token_type`]. What the new one is for is said by [`audience`](Self::audience), [`resource`](Self::resource) and
+    /// [`scopes`](Self::scopes).
+    ///
+    /// The answer says what it is: [`Token::issued_token_type`](crate::Token::issued_token_type). What is no access token
+    /// comes with the type [`TokenType::NotApplicable`](crate::TokenType::NotApplicable), and no header takes it for one.
+    ///
+    /// ```
+    /// use grantflow::{Client, ClientAuthentication, Issuer, Secret, ServerMetadata, TokenRequest, token_type};
+    ///
+    /// # let server = ServerMetadata::new(Issuer::new("https://as.example")?).token_endpoint("https://as.example/token")?;
+    /// # let client = Client::new("batch").authentication(ClientAuthentication::client_secret_basic("s3cret"));
+    /// let subject_token = Secret::from("the token of a user who called this service");
+    /// let request = TokenRequest::token_exchange(&server, &client, &subject_token, token_type::ACCESS_TOKEN)?
+    ///     .audience("orders")
+    ///     .scopes("orders.read");
+    /// let machine = request.exchange();
+    /// # let _ = machine;
+    /// # Ok::<(), grantflow::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the token or its type is empty, or if the client is registered at another server. The subject token may be
+    /// any server's.
+    pub fn token_exchange(
+        server: &ServerMetadata,
+        client: &Client,
+        subject_token: &Secret,
+        subject_token_type: &str,
+    ) -> Result<Self, Error> {
+        if subject_token.is_empty() || subject_token_type.is_empty() {
+            return Err(Error::config("the subject token or its type is empty (RFC 8693, section 2.1)"));
+        }
+        let grant_type = "urn:ietf:params:oauth:grant-type:token-exchange";
+        let mut request = Self::new("exchanging a token", grant_type, server, client)?
+            .secret("subject_token", subject_token)
+            .with(|request| request.param("subject_token_type", subject_token_type))
+            .repeat(Repeat::Freely);
+        request.asked.token_exchange = true;
+        Ok(request)
+    }
+
+    /// Says who acts for the subject of a [`token_exchange`](Self::token_exchange), by a token of theirs and its kind (RFC
+    /// 8693, section 2.1).
+    pub fn actor_token(self, actor_token: &Secret, actor_token_type: &str) -> Self {
+        if actor_token.is_empty() || actor_token_type.is_empty() {
+            return self
+                .with(|it| it.fail(Error::config("the actor token or its type is empty (RFC 8693, section 2.1)")));
+        }
+        self.secret("actor_token", actor_token)
+            .of_token_exchange(|request| request.param("actor_token_type", actor_token_type))
+    }
+
+    /// Says of which kind the token of a [`token_exchange`](Self::token_exchange) is to be: see [`token_type`]. Unless
+    /// told, the server chooses.
+    pub fn requested_token_type(self, kind: &str) -> Self {
+        self.of_token_exchange(|request| request.param("requested_token_type", kind))
+    }
+
+    fn of_token_exchange(self, change: impl FnOnce(Request) -> Request) -> Self {
+        if self.asked.token_exchange {
+            return self.with(change);
+        }
+        self.with(|request| request.fail(Error::config("only a token exchange has an actor and a requested type")))
+    }
+}
