@@ -7,6 +7,7 @@
 mod authorize;
 mod client;
 mod device;
+mod exchange;
 mod fault;
 mod settings;
 mod token;
@@ -28,6 +29,8 @@ pub use client::Registered;
 pub use fault::{Answer, Fault, Wire};
 pub use settings::{Alter, Consent, Iss, RefreshTokens, Settings};
 
+/// The `grant_type` of RFC 8693, section 2.1.
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 /// The parameters by which clients authenticate.
 const CLIENT: [&str; 4] = ["client_id", "client_secret", "client_assertion_type", "client_assertion"];
 /// The `grant_type` of RFC 8628, section 3.4.
@@ -324,7 +327,7 @@ impl Server {
             "jwks_uri": self.address(Place::Keys),
             "response_types_supported": ["code"],
             "grant_types_supported": [
-                "authorization_code", "refresh_token", "client_credentials", "password", DEVICE_CODE,
+                "authorization_code", "refresh_token", "client_credentials", "password", DEVICE_CODE, TOKEN_EXCHANGE,
             ],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256"],

@@ -15,6 +15,8 @@ pub struct Settings {
     pub subject: String,
     /// The scopes it knows; any other is `invalid_scope`.
     pub scopes: Scopes,
+    /// The audiences that it exchanges tokens for; any other is `invalid_target`.
+    pub audiences: Vec<&'static str>,
     /// Parameters that its authorization and token endpoints know beside those of the standards.
     pub extra_params: Vec<&'static str>,
     /// The life of an access token in seconds, as `expires_in` tells.
@@ -60,6 +62,7 @@ impl Default for Settings {
             consent: Consent::Grant,
             subject: "alice".into(),
             scopes: Scopes::from("openid email profile read write offline_access"),
+            audiences: vec!["orders", "billing"],
             extra_params: Vec::new(),
             lifetime: 3600,
             refresh_tokens: RefreshTokens::Stay,

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Access, CLIENT, DEVICE_CODE, Grant, Refresh, RefreshTokens, Refusal, Registered, Server, answer, params, refuse,
-    text,
+    Access, CLIENT, DEVICE_CODE, Grant, Refresh, RefreshTokens, Refusal, Registered, Server, TOKEN_EXCHANGE, answer,
+    params, refuse, text,
 };
 
 pub(super) type Params = BTreeMap<String, String>;
@@ -25,6 +25,7 @@ impl Server {
             Some(name) if name == "client_credentials" => &["scope"],
             Some(name) if name == "password" => &["username", "password", "scope"],
             Some(name) if name == DEVICE_CODE => &["device_code"],
+            Some(name) if name == TOKEN_EXCHANGE => &super::exchange::PARAMS,
             Some(_) => return refuse("unsupported_grant_type", "no such grant"),
             None => return refuse("invalid_request", "there is no grant_type"),
         };
@@ -36,6 +37,7 @@ impl Server {
             "authorization_code" => self.redeem(now, &client, &params),
             "refresh_token" => self.refresh(now, &client, &params),
             DEVICE_CODE => self.poll_device(now, &client, &params),
+            TOKEN_EXCHANGE => self.exchange(now, &client, &params),
             "client_credentials" if client.is_public() => refuse("unauthorized_client", "the client is public"),
             "client_credentials" => self.alone(now, &client, client.id.clone(), &params),
             _ => match (params.get("username"), params.get("password")) {
