@@ -364,7 +364,9 @@ impl World {
             Reply::Http(response) => Ok(response),
             Reply::Failed(failure) => Err(failure),
             other => {
-                self.documents.as_mut().map(|documents| documents.abandon(ticket));
+                if let Some(documents) = &mut self.documents {
+                    documents.abandon(ticket);
+                }
                 return other;
             }
         };

@@ -212,7 +212,7 @@ fn circle(graph: &Graph) -> Option<Vec<String>> {
             let mut longer = Vec::new();
             for way in ways {
                 for next in graph.get(way.last()?).into_iter().flatten() {
-                    let way = [&way[..], &[next.clone()]].concat();
+                    let way = [&way[..], std::slice::from_ref(next)].concat();
                     if next == start {
                         return Some(way);
                     }

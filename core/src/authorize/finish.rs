@@ -21,14 +21,14 @@ impl PendingAuthorization {
     ///
     /// # Errors
     ///
-    /// The machine's are those of [`receive`](Self::receive), [`ErrorKind::Config`] for another client, and those of
+    /// The machine's are those of [`receive`](Self::receive), [`ErrorKind::Config`](crate::ErrorKind::Config) for another client, and those of
     /// the token request.
     pub fn finish(self, client: &Client, redirect: &str) -> FinishAuthorization {
         FinishAuthorization::new(self, client, Came::Redirect(redirect.into()))
     }
 
     /// The machine that exchanges the code of an answer that this authorization [received](Self::receive). The answer
-    /// to another request is an error of kind [`ErrorKind::InvalidRedirect`], and nothing is sent.
+    /// to another request is an error of kind [`ErrorKind::InvalidRedirect`](crate::ErrorKind::InvalidRedirect), and nothing is sent.
     pub fn finish_with(self, client: &Client, answer: Answer) -> FinishAuthorization {
         FinishAuthorization::of_answer(self, client, Ok(answer))
     }

@@ -20,13 +20,16 @@ use tower_service::Service;
 
 use super::{Adapter, Async, Blocking};
 
+/// A request, and its status and the reason beside it.
+type Get = Box<dyn Fn() -> Result<(u16, Option<Error>), Error>>;
+
 /// One way to send requests with a token.
 pub(super) struct Api {
     name: &'static str,
     /// Whether it sends a refused request again by itself.
     repeats: bool,
     /// The answer's status, and why there was no other token if it says so.
-    get: Box<dyn Fn() -> Result<(u16, Option<Error>), Error>>,
+    get: Get,
     last_error: Box<dyn Fn() -> Option<Error>>,
 }
 

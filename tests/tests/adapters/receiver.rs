@@ -84,7 +84,7 @@ pub(crate) fn the_receiver_survives_those_that_never_finish<A: Adapter>() {
             std::thread::sleep(Duration::from_millis(5));
         }
         // A head without end.
-        let answer = raw(at, format!("GET / HTTP/1.1\r\nHost: {at}\r\nX: {}", "x".repeat(20_000)).as_bytes());
+        let answer = raw(at, format!("GET / HTTP/1.1\r\nHost: {at}\r\nX: {}", "x".repeat(70_000)).as_bytes());
         assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
         let many = "X: y\r\n".repeat(200);
         let answer = raw(at, format!("GET / HTTP/1.1\r\nHost: {at}\r\n{many}\r\n").as_bytes());

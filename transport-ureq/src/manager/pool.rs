@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use grantflow::Error;
+#[cfg(doc)]
+use grantflow::ErrorKind;
 use grantflow::source::{GrantState, TokenSource, Want};
 
 use super::flight::Credential;

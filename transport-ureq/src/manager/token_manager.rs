@@ -171,7 +171,7 @@ impl TokenManager {
     }
 
     /// Tells every new token and every failure from now on; a pool's manager, those of the whole pool. What is
-    /// not read is kept: drop it when it is not wanted any more. See also [`ManagerBuilder::on_change`].
+    /// not read is kept: drop it when it is not wanted any more. See also [`ManagerBuilder::on_change`](crate::ManagerBuilder::on_change).
     pub fn subscribe(&self) -> Changes {
         self.handle.shared.subscribe()
     }
