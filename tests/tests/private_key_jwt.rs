@@ -125,7 +125,10 @@ fn each_try_has_an_assertion_of_its_own() {
 }
 
 /// What can go wrong at a key store, and how often it is then asked.
-fn troubles() -> Vec<(&'static str, fn(&mut World))> {
+/// What goes wrong, and how.
+type Trouble = (&'static str, fn(&mut World));
+
+fn troubles() -> Vec<Trouble> {
     fn answers(world: &mut World, status: u16, body: &str) {
         let response = || Response::builder().status(status).body(body.as_bytes().to_vec()).unwrap();
         world.kms.faults = (0..9).map(|_| response()).collect();
