@@ -14,7 +14,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::source::is_final;
 use crate::{Error, ErrorKind, Now, Timestamp, Token};
 
 /// The longest time before its end at which a token is due.
@@ -222,6 +221,7 @@ impl TokenCell {
         match &self.failing {
             None if self.due.mono == NEVER.mono => None,
             None => Some(due),
+            Some(failing) if failing.error.ends_grant() => None,
             Some(failing) => Some(failing.until?.saturating_sub(now.mono).max(due)),
         }
     }
@@ -252,9 +252,20 @@ impl TokenCell {
         self.flight
     }
 
-    /// The token held, if it is still good.
+    /// The token held, if it is still good: by both clocks, since the wall clock may be set back.
     pub fn valid(&self, now: Now) -> Option<Arc<Issued>> {
-        self.held.as_ref().filter(|held| !self.rejected && !held.token.is_expired(now.wall)).cloned()
+        self.held.as_ref().filter(|_| self.ends().is_some_and(|end| !now.has_reached(end))).cloned()
+    }
+
+    /// When the token held ends or has ended, by both clocks; `None` if there is none, or a server refused it. What a
+    /// [`Grant`](crate::source::Grant) asks of a want that mints.
+    pub fn ends(&self) -> Option<Now> {
+        let held = self.held.as_ref().filter(|_| !self.rejected)?;
+        let Some(wall) = held.token.expires_at() else {
+            return Some(Now { wall: NEVER.wall, mono: Duration::MAX });
+        };
+        // The token was due at one moment by both clocks.
+        Some(Now { wall, mono: self.due.mono().saturating_add(wall.since(self.due.wall)) })
     }
 
     fn is_due(&self, now: Now) -> bool {
@@ -311,10 +322,15 @@ impl TokenCell {
 
     fn fail(&mut self, now: Now, error: Error) {
         let tries = self.failing.as_ref().map_or(0, |failing| failing.tries).saturating_add(1);
-        let until = (!is_final(&error)).then(|| {
-            let asked = error.retry_after().unwrap_or_default().min(LONGEST_RETRY_AFTER);
-            now.mono.saturating_add(pause(tries).mul_f64(0.5 + self.random() / 2.0).max(asked))
-        });
+        let asked = error.retry_after().map(|asked| asked.min(LONGEST_RETRY_AFTER));
+        let until = match asked {
+            // No further try can help until the credential is another one, or somebody signs in elsewhere.
+            _ if error.ends_grant() => asked.map(|asked| now.mono.saturating_add(asked)),
+            _ => {
+                let pause = pause(tries).mul_f64(0.5 + self.random() / 2.0);
+                Some(now.mono.saturating_add(pause.max(asked.unwrap_or_default())))
+            }
+        };
         self.failing = Some(Box::new(Failing { error, tries, until }));
     }
 

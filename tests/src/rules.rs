@@ -137,7 +137,8 @@ impl Rules {
     pub fn count(self, rule: Rule) -> bool {
         match self {
             Self::Now => rule.holds(),
-            Self::Next => true,
+            // It is for the driver's documents to keep.
+            Self::Next => rule != Rule::OldMetadata,
             Self::Only(one) => one == rule,
         }
     }

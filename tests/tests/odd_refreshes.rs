@@ -144,11 +144,11 @@ fn a_credential_goes_on_with_the_refresh_token_that_came_beside_something_odd() 
         let credential = Credential::signed_in(world.server().metadata(), &client(), &token).unwrap();
         let mut grant: Grant<()> = Grant::new(Arc::new(credential));
         world.server().fail(Place::Token, fault(&answer));
-        let (_, turn) = grant.begin(()).unwrap().split();
-        let mut mint = grant.mint(&turn, &Want::default(), world.now.wall, false).unwrap();
+        let (_, mut turn) = grant.begin(()).unwrap().split();
+        let mut mint = grant.mint(&mut turn, &Want::default(), world.now, None).unwrap();
         let mut result = world.run(&mut mint);
         judge(&answer, &result);
-        assert!(grant.finish(turn, world.now.wall, mint.take_change(), Outcome::from(&mut result)).is_none());
+        assert!(grant.finish(turn, world.now, mint.take_change(), Outcome::from(&mut result)).is_none());
         assert!(grant.state().refresh_token().unwrap().matches("rt-new"), "{}", answer.what);
         assert_eq!(grant.state().rotation(), Rotation::Rotates, "{}", answer.what);
     }
@@ -282,18 +282,18 @@ fn what_the_server_sends_back_is_struck_out_beside_a_new_refresh_token_too() {
 fn a_run_that_ends_while_the_answer_is_saved_tells_what_it_brought() {
     let (mut desk, source) = late();
     let mut grant: Grant<()> = Grant::new(Arc::new(source.clone()));
-    let (_, turn) = grant.begin(()).unwrap().split();
-    let mut mint = grant.mint(&turn, &Want::access_token("read"), desk.world.now.wall, false).unwrap();
+    let (_, mut turn) = grant.begin(()).unwrap().split();
+    let mut mint = grant.mint(&mut turn, &Want::access_token("read"), desk.world.now, None).unwrap();
     desk.trip("save", Trip::Pass);
     desk.trip("save", Trip::Fail);
     desk.die_before(&mut mint, "release");
-    assert!(grant.finish(turn, desk.world.now.wall, mint.take_change(), Outcome::Abandoned).is_none());
+    assert!(grant.finish(turn, desk.world.now, mint.take_change(), Outcome::Abandoned).is_none());
     let before = sent(&mut desk).len();
-    let (_, turn) = grant.begin(()).unwrap().split();
-    let mut mint = grant.mint(&turn, &Want::access_token("read"), desk.world.now.wall, false).unwrap();
+    let (_, mut turn) = grant.begin(()).unwrap().split();
+    let mut mint = grant.mint(&mut turn, &Want::access_token("read"), desk.world.now, None).unwrap();
     let token = desk.run(&mut mint).unwrap();
     assert_eq!(sent(&mut desk).len(), before, "what came before is saved, and no refresh token used");
     assert!(token.refresh_token().unwrap().matches(&kept(&desk, &source)));
-    assert!(grant.finish(turn, desk.world.now.wall, mint.take_change(), Outcome::Minted(&mut token.clone())).is_none());
+    assert!(grant.finish(turn, desk.world.now, mint.take_change(), Outcome::Minted(&mut token.clone())).is_none());
     assert!(grant.state().save_error().is_none());
 }

@@ -138,9 +138,9 @@ fn what_could_not_be_saved_outlives_another_look_for_a_sign_in() {
         let mut grant: Grant<()> = Grant::new(Arc::new(source.clone()));
         desk.trip("save", Trip::Pass);
         desk.trip("save", Trip::Fail);
-        let (now, want) = (desk.world.now.wall, Want::access_token("read"));
-        let (_, turn) = grant.begin(()).unwrap().split();
-        let mut mint = grant.mint(&turn, &want, now, false).unwrap();
+        let (now, want) = (desk.world.now, Want::access_token("read"));
+        let (_, mut turn) = grant.begin(()).unwrap().split();
+        let mut mint = grant.mint(&mut turn, &want, now, None).unwrap();
         let mut token = desk.run(&mut mint).unwrap();
         if before {
             grant.replace(Arc::new(source.clone()));
@@ -162,16 +162,16 @@ fn what_could_not_be_saved_outlives_another_look_for_a_sign_in() {
 fn what_could_not_be_saved_is_not_given_up_for_what_a_former_turn_remembers() {
     let (mut desk, source) = late();
     let mut grant: Grant<()> = Grant::new(Arc::new(source.clone()));
-    let (now, want) = (desk.world.now.wall, Want::access_token("read"));
-    let (_, former) = grant.begin(()).unwrap().split();
-    let mut former_mint = grant.mint(&former, &want, now, false).unwrap();
+    let (now, want) = (desk.world.now, Want::access_token("read"));
+    let (_, mut former) = grant.begin(()).unwrap().split();
+    let mut former_mint = grant.mint(&mut former, &want, now, None).unwrap();
     let mut first = desk.run(&mut former_mint).unwrap();
     grant.replace(Arc::new(source.clone()));
-    let (_, turn) = grant.begin(()).unwrap().split();
+    let (_, mut turn) = grant.begin(()).unwrap().split();
     desk.world.pass(3600 * SECOND);
     desk.trip("save", Trip::Pass);
     desk.trip("save", Trip::Fail);
-    let mut mint = grant.mint(&turn, &want, now, false).unwrap();
+    let mut mint = grant.mint(&mut turn, &want, now, None).unwrap();
     let mut second = desk.run(&mut mint).unwrap();
     assert!(grant.finish(turn, now, mint.take_change(), Outcome::Minted(&mut second)).is_none());
     assert!(grant.finish(former, now, former_mint.take_change(), Outcome::Minted(&mut first)).is_none());
@@ -226,14 +226,14 @@ fn who_asked_before_anybody_had_signed_in_finds_the_grant_that_came_since() {
 fn a_mint_that_was_torn_off_is_what_the_record_says_of_it_and_no_more() {
     let (mut desk, source) = late();
     let mut grant: Grant<()> = Grant::new(Arc::new(source.clone()));
-    let (now, want) = (desk.world.now.wall, Want::access_token("read"));
+    let (now, want) = (desk.world.now, Want::access_token("read"));
     for _ in 0..3 {
         let (_, turn) = grant.begin(()).unwrap().split();
         assert!(grant.is_delicate(), "whoever ends waits for it");
         assert!(grant.finish(turn, now, Change::default(), Outcome::Abandoned).is_none());
     }
-    let (_, turn) = grant.begin(()).unwrap().split();
-    desk.run(grant.mint(&turn, &want, now, false).unwrap()).unwrap();
+    let (_, mut turn) = grant.begin(()).unwrap().split();
+    desk.run(grant.mint(&mut turn, &want, now, None).unwrap()).unwrap();
 }
 
 #[test]

@@ -32,11 +32,25 @@ struct Inner {
     server: Option<ServerError>,
     retry_after: Option<Duration>,
     transient: bool,
-    uncertain: bool,
+    outcome: Use,
     advice: Option<Advice>,
     /// What came of another try at the same.
     besides: Option<Box<str>>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+/// What an error says of the refresh token, or code, that was used when it came about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Use {
+    /// Nothing, or that it was not used.
+    #[default]
+    Nothing,
+    /// It may be used up.
+    Unclear,
+    /// It was surely used, and what came for it cannot be read.
+    Used,
+    /// The server refuses it.
+    Refused,
 }
 
 /// The classes of errors.
@@ -145,7 +159,7 @@ impl Error {
             server: None,
             retry_after: None,
             transient,
-            uncertain: false,
+            outcome: Use::default(),
             advice,
             besides: None,
             source: None,
@@ -167,7 +181,8 @@ impl Error {
         self.0.status
     }
 
-    /// How long the server asked to wait (`Retry-After`, RFC 9110, section 10.2.3).
+    /// How long to wait before the next try: as the server asked (`Retry-After`, RFC 9110, section 10.2.3), or as is
+    /// known of the grant.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
@@ -180,7 +195,19 @@ impl Error {
     /// Whether a request that must not reach the server twice may have been carried out although this
     /// error came of it: its refresh token or code may be used up.
     pub fn is_uncertain(&self) -> bool {
-        self.0.uncertain
+        matches!(self.0.outcome, Use::Unclear | Use::Used)
+    }
+
+    /// Whether the grant has ended, so that a person must sign in anew: the server has refused the refresh token in
+    /// the answer to its use, or has surely used it up in an answer that cannot be had any more. No other answer
+    /// says so, whatever words it has; the [advice](Self::advice) to sign in again may come with other errors too.
+    pub fn ends_grant(&self) -> bool {
+        self.0.outcome == Use::Refused || self.0.kind == ErrorKind::GrantLost
+    }
+
+    /// Whether the refresh token was surely used, and what came for it cannot be read.
+    pub(crate) fn is_surely_used(&self) -> bool {
+        self.0.outcome == Use::Used
     }
 
     /// What to do about it, where that can be told.
@@ -244,6 +271,27 @@ impl Error {
         }
         inner.transient = false;
         inner.advice = Some(Advice::SignInAgain);
+        inner.outcome = Use::Refused;
+        self
+    }
+
+    /// The refusal does not count: the server refuses refreshes as long as the access token is good, it seems.
+    pub(crate) fn refused_early(mut self, wait: Duration) -> Self {
+        let inner = self.edit();
+        inner.outcome = Use::Nothing;
+        inner.advice = Some(Advice::TryLater);
+        inner.transient = true;
+        inner.retry_after = Some(wait);
+        self
+    }
+
+    /// This error told once more, when nothing was asked of the server.
+    pub(crate) fn told_again(mut self, wait: Duration) -> Self {
+        let inner = self.edit();
+        if inner.outcome != Use::Refused {
+            inner.outcome = Use::Nothing;
+            inner.retry_after = Some(wait);
+        }
         self
     }
 
@@ -273,14 +321,21 @@ impl Error {
     }
 
     pub(crate) fn uncertain(mut self) -> Self {
-        self.edit().uncertain = true;
+        if self.0.outcome != Use::Used {
+            self.edit().outcome = Use::Unclear;
+        }
+        self
+    }
+
+    pub(crate) fn surely_used(mut self) -> Self {
+        self.edit().outcome = Use::Used;
         self
     }
 
     /// For requests that may be sent any number of times.
     pub(crate) fn certain(mut self) -> Self {
-        if self.0.uncertain {
-            self.edit().uncertain = false;
+        if self.is_uncertain() {
+            self.edit().outcome = Use::Nothing;
         }
         self
     }
@@ -432,7 +487,8 @@ impl fmt::Display for Error {
         if let Some(besides) = &inner.besides {
             write!(f, "; also tried: {besides}")?;
         }
-        match (inner.retry_after, inner.advice) {
+        let wait = inner.retry_after.filter(|_| !self.ends_grant());
+        match (wait, inner.advice) {
             (Some(time), Some(advice @ Advice::SignInAgain)) => {
                 write!(f, "; {}, in {} s at the earliest", advice.sentence(), time.as_secs())?;
             }

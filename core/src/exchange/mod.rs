@@ -31,6 +31,7 @@ use http::Response;
 use zeroize::Zeroize;
 
 pub use ahead::Ahead;
+pub(crate) use request::Refusable;
 pub use request::Request;
 
 pub(crate) use answer::{media_type, server_error_in};
@@ -42,7 +43,7 @@ use prepare::{Part, Preparing};
 
 pub(crate) use crate::call::FORM;
 use crate::machine::Repeat;
-use crate::{Call, Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Timestamp};
+use crate::{Advice, Call, Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Timestamp};
 
 /// The total time of an exchange, its repetitions included.
 const TOTAL: Duration = Duration::from_secs(30);
@@ -124,7 +125,7 @@ impl<T> Machine for Exchange<T> {
                     }
                     // The server did what was asked, even if its answer cannot be used, unless it says that it did not.
                     Err(error) if response.status().is_success() && error.server().is_none() => {
-                        self.end(Err(error.uncertain()))
+                        self.end(Err(error.surely_used()))
                     }
                     result => self.end(result),
                 }
@@ -184,6 +185,11 @@ impl<T> Exchange<T> {
     /// The request as a value, for whoever sends it themselves.
     pub fn request(&self) -> &Request {
         &self.request
+    }
+
+    /// Whether a request is with the server, or may be.
+    pub(crate) fn is_sent(&self) -> bool {
+        matches!(self.state, State::Sent { .. })
     }
 
     /// What to make of an error: some are a success to some requests.
@@ -360,7 +366,15 @@ impl<T> Exchange<T> {
                 _ => error,
             }
         };
-        Err(if self.request.is_refresh { refusal::at_refresh(error, response) } else { error })
+        Err(match self.request.refusable {
+            Refusable::RefreshToken => refusal::at_refresh(error, response),
+            Refusable::Password => refusal::at_password(error),
+            // Whoever serves a public document knows nothing of a grant.
+            Refusable::Nothing if self.request.oldest.is_some() && error.advice() == Some(Advice::SignInAgain) => {
+                error.with_advice(Advice::AskProvider)
+            }
+            Refusable::Nothing => error,
+        })
     }
 
     fn end(&mut self, result: Result<T, Error>) -> Step<T> {

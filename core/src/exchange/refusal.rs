@@ -94,6 +94,12 @@ pub(crate) fn at_refresh(error: Error, response: &Response<Vec<u8>>) -> Error {
     if refused { error.refuses_grant() } else { error }
 }
 
+/// The same of a user's password: the standard's word alone (RFC 6749, section 5.2).
+pub(crate) fn at_password(error: Error) -> Error {
+    let refused = error.server().is_some_and(|server| server.error() == "invalid_grant");
+    if refused { error.refuses_grant() } else { error }
+}
+
 fn is_other(code: &str) -> bool {
     OTHERS.contains(&code)
 }

@@ -26,6 +26,14 @@ const CLIENT_ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type
 /// The most bytes of a token answer.
 const MAX_BODY: usize = 1024 * 1024;
 
+/// What the answer to a request may refuse, so that a person must sign in again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusable {
+    Nothing,
+    RefreshToken,
+    Password,
+}
+
 /// A request as a value: a form to post, JSON, or an address to get; ready to become, with a parse function,
 /// an [`Exchange`], or an [`http::Request`] for those who send it themselves.
 ///
@@ -69,7 +77,7 @@ pub struct Request {
     pub(super) max_body: usize,
     pub(super) identity: Option<Identity>,
     /// Whether it uses a refresh token, whose refusal has many words.
-    pub(super) is_refresh: bool,
+    pub(super) refusable: Refusable,
     /// How old the answer may be, and how old where a newer one cannot be had.
     pub(super) oldest: Option<(Duration, Duration)>,
     pub(super) genuine: fn(&Response<Vec<u8>>) -> Result<(), Error>,
@@ -99,7 +107,7 @@ impl Request {
             repeat: Repeat::OnlyIfUnsent,
             max_body: MAX_BODY,
             identity: None,
-            is_refresh: false,
+            refusable: Refusable::Nothing,
             oldest: None,
             genuine: |_| Ok(()),
             error: None,
@@ -162,9 +170,9 @@ impl Request {
         self
     }
 
-    /// It uses a refresh token: whatever refuses that token means that a person must sign in again.
-    pub(crate) fn refresh(mut self) -> Self {
-        self.is_refresh = true;
+    /// It uses what a server may refuse so that a person must sign in again.
+    pub(crate) fn refuses(mut self, what: Refusable) -> Self {
+        self.refusable = what;
         self
     }
 

@@ -95,7 +95,11 @@ impl Machine for TokenExchange {
 
 impl Minting for TokenExchange {
     fn take_change(&mut self) -> Change {
-        std::mem::take(&mut self.change)
+        let mut change = std::mem::take(&mut self.change);
+        if self.exchange.is_sent() {
+            change.sent(true);
+        }
+        change
     }
 }
 

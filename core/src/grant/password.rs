@@ -1,6 +1,7 @@
 //! The resource owner password credentials grant (RFC 6749, section 4.3).
 
 use super::TokenRequest;
+use crate::exchange::Refusable;
 use crate::machine::Repeat;
 use crate::{Client, Error, Secret, ServerMetadata};
 
@@ -19,7 +20,9 @@ impl TokenRequest {
             return Err(Error::config("the user name or the password is empty or holds a line end"));
         }
         Ok(Self::new("getting a token by password", "password", server, client)?
-            .with(|request| request.param("username", username).unicode_secret("password", &password))
+            .with(|request| {
+                request.param("username", username).unicode_secret("password", &password).refuses(Refusable::Password)
+            })
             .repeat(Repeat::Freely))
     }
 }

@@ -1,7 +1,7 @@
 //! The refresh token grant (RFC 6749, section 6).
 
 use super::TokenRequest;
-use crate::exchange::{Request, unpadded};
+use crate::exchange::{Refusable, unpadded};
 use crate::jose::{Expected, Occasion};
 use crate::machine::Repeat;
 use crate::{Client, Error, Rotation, Scopes, Secret, ServerMetadata, Token};
@@ -37,7 +37,7 @@ impl TokenRequest {
         unpadded("refresh_token", refresh_token.expose())?;
         let mut request = Self::new("refreshing the token", "refresh_token", server, client)?
             .secret("refresh_token", refresh_token)
-            .with(Request::refresh);
+            .with(|request| request.refuses(Refusable::RefreshToken));
         request.asked.refresh_token = Some(refresh_token.clone());
         Ok(request.rotation(server.rotation()))
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::GrantState;
+use super::standing::Standing;
 use crate::machine::Machine;
 use crate::store::Remembered;
 use crate::{Exchange, Rotation, Secret, Token};
@@ -47,6 +48,8 @@ struct Parts {
     successor: Option<Successor>,
     /// Of a grant in a store.
     remembered: Option<Remembered>,
+    /// Of a mint that is given up: whether its request is on its way.
+    sent: Option<bool>,
 }
 
 #[derive(Clone)]
@@ -96,9 +99,20 @@ impl Change {
             (Some(parts), Some(later)) => {
                 parts.successor = later.successor.or(parts.successor.take());
                 parts.remembered = later.remembered.or(parts.remembered.take());
+                parts.sent = later.sent.or(parts.sent);
             }
             (parts, later) => *parts = later,
         }
+    }
+
+    /// Says of a mint that is under way whether the refresh token may be with the server now.
+    pub(crate) fn sent(&mut self, sent: bool) {
+        self.0.get_or_insert_default().sent = Some(sent);
+    }
+
+    /// Whether the refresh token of a mint that was given up may be used. Who does not say may have used it.
+    pub(super) fn may_be_sent(&self) -> bool {
+        self.0.as_ref().and_then(|parts| parts.sent).unwrap_or(true)
     }
 
     /// What a process remembers of a stored grant is another.
@@ -176,7 +190,8 @@ impl GrantState {
         }
         self.refresh_token = Some(new);
         self.rotation = Rotation::Rotates;
-        self.uncertain = None;
+        self.standing = Standing::Settled;
+        self.staying = 0;
         self.lineage = Some(Arc::new(Lineage { used, order }));
         true
     }

@@ -206,7 +206,7 @@ impl TokenSource for Credential {
     fn may_change(&self, state: &GrantState) -> bool {
         match &self.0 {
             Kind::Fixed(_) => false,
-            Kind::Server { by, .. } => matches!(by, By::RefreshToken { .. }) && state.rotation != Rotation::Never,
+            Kind::Server { by, .. } => matches!(by, By::RefreshToken { .. }) && state.may_be_replaced(),
         }
     }
 }
@@ -253,6 +253,7 @@ enum Stage {
     Begin,
     Discover(Box<Discovery>),
     Exchange(Box<TokenExchange>),
+    Ended,
 }
 
 impl Machine for ServerMint {
@@ -266,15 +267,20 @@ impl Machine for ServerMint {
                     let found = ask!(discovery, cx, reply);
                     found.and_then(|server| self.request(&server))
                 }
+                Stage::Ended => return Step::Done(Err(Error::misuse("a mint"))),
                 Stage::Exchange(exchange) => {
                     let result = ask!(exchange, cx, reply);
                     self.change.absorb(exchange.take_change());
+                    self.stage = Stage::Ended;
                     return Step::Done(result);
                 }
             };
             match next {
                 Ok(stage) => self.stage = stage,
-                Err(error) => return Step::Done(Err(error)),
+                Err(error) => {
+                    self.stage = Stage::Ended;
+                    return Step::Done(Err(error));
+                }
             }
         }
     }
@@ -321,6 +327,15 @@ impl ServerMint {
 
 impl Minting for ServerMint {
     fn take_change(&mut self) -> Change {
-        std::mem::take(&mut self.change)
+        let mut change = std::mem::take(&mut self.change);
+        match &mut self.stage {
+            Stage::Ended => {}
+            Stage::Exchange(exchange) => {
+                change.sent(false);
+                change.absorb(exchange.take_change());
+            }
+            Stage::Begin | Stage::Discover(_) => change.sent(false),
+        }
+        change
     }
 }

@@ -2,15 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::{Change, GrantState, Mint, Minting, TokenSource, Uncertain, Want};
-use crate::{Advice, Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Timestamp, Token};
-
-/// How long servers that rotate let a refresh token be used again, where they do at all.
-const GRACE: Duration = Duration::from_secs(30);
-/// How often a refresh token is sent whose fate is not known.
-const ATTEMPTS: u32 = 2;
+use super::{Change, GrantState, GrantStatus, Mint, Minting, TokenSource, Want};
+use crate::{Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Token};
 
 /// A credential with its state, and the queue of those who want to mint with it. Passive, without lock;
 /// `J` is whatever its holder needs to go on with a job.
@@ -24,8 +18,11 @@ const ATTEMPTS: u32 = 2;
 /// one that was replaced meanwhile, or beside others. A refresh token goes over the one that it came for, and over
 /// no other.
 ///
-/// A use of a rotating refresh token whose outcome nobody knows is repeated once and no more: at once while
-/// the server's grace window may be open, else only when there is no valid token left.
+/// What is known decides. A grant ends when its server refuses the refresh token, or has surely replaced it in an
+/// answer that cannot be read. After a use of which nobody knows the outcome the refresh token is used once more: at
+/// once while the server's grace window may be open, else only when there is no valid token left and a caller asks,
+/// after pauses that grow from 30 s to 15 min. A refresh token that was refused is not sent again, unless there was
+/// a valid access token: some servers refuse refreshes as long as there is.
 pub struct Grant<J> {
     source: Arc<dyn TokenSource>,
     state: GrantState,
@@ -50,6 +47,8 @@ pub struct Turn<J> {
     /// What its holder gave.
     pub job: J,
     exclusive: bool,
+    /// When the token ends that its want had as the mint began; `None` if it did not begin.
+    begun: Option<Option<Now>>,
     epoch: u64,
     number: u64,
 }
@@ -57,7 +56,8 @@ pub struct Turn<J> {
 impl<J> Turn<J> {
     /// The turn without its job, which goes its own way.
     pub fn split(self) -> (J, Turn<()>) {
-        (self.job, Turn { job: (), exclusive: self.exclusive, epoch: self.epoch, number: self.number })
+        let Self { job, exclusive, begun, epoch, number } = self;
+        (job, Turn { job: (), exclusive, begun, epoch, number })
     }
 }
 
@@ -66,8 +66,8 @@ impl<J> Turn<J> {
 pub enum Outcome<'a> {
     /// It minted.
     Minted(&'a mut Token),
-    /// It failed.
-    Failed(&'a Error),
+    /// It failed. What is known of the grant may change what there is to tell.
+    Failed(&'a mut Error),
     /// It was given up in the middle.
     Abandoned,
 }
@@ -107,36 +107,32 @@ impl<J> Grant<J> {
         }
         self.busy |= exclusive;
         self.turns = self.turns.saturating_add(1);
-        Some(Turn { job, exclusive, epoch: self.epoch, number: self.turns })
+        Some(Turn { job, exclusive, begun: None, epoch: self.epoch, number: self.turns })
     }
 
-    /// The machine for whoever has a turn. `still_valid` says whether its want has a token that is good.
+    /// The machine for whoever has a turn. `ends` is when the token ends that its want has:
+    /// [`TokenCell::ends`](crate::cell::TokenCell::ends).
     ///
     /// # Errors
     ///
     /// If the refresh token may not be sent now, or not at all any more, or if the credential was replaced
     /// since the turn began.
-    pub fn mint<K>(&self, turn: &Turn<K>, want: &Want, now: Timestamp, still_valid: bool) -> Result<Mint, Error> {
-        match self.state.uncertain {
-            _ if turn.epoch != self.epoch => Err(Error::new(ErrorKind::Cancelled, "the credential was replaced")),
-            Some(Uncertain { attempts, .. }) if attempts >= ATTEMPTS => Err(Error::new(
-                ErrorKind::GrantLost,
-                "the server may have replaced the refresh token in an answer that never arrived",
-            )),
-            Some(Uncertain { since, .. }) if still_valid && now.since(since) >= GRACE => Err(Error::new(
-                ErrorKind::Timeout,
-                "a refresh went out and no answer came; it is tried once more when the token has expired",
-            )),
-            Some(Uncertain { since, .. }) if still_valid => {
-                Ok(Box::new(Before { moment: since + GRACE, by_both: None, mint: self.source.mint(want, &self.state) }))
-            }
-            _ => Ok(self.source.mint(want, &self.state)),
+    pub fn mint<K>(&self, turn: &mut Turn<K>, want: &Want, now: Now, ends: Option<Now>) -> Result<Mint, Error> {
+        if turn.epoch != self.epoch {
+            return Err(Error::new(ErrorKind::Cancelled, "the credential was replaced"));
         }
+        let before = self.state.check(now, ends)?;
+        turn.begun = Some(ends);
+        let mint = self.source.mint(want, &self.state);
+        Ok(match before {
+            Some(moment) => Box::new(Before { moment, mint }),
+            None => mint,
+        })
     }
 
     /// Ends a turn, takes over what its mint changed ([`Minting::take_change`]), whatever the outcome, and gives the
     /// next one its turn.
-    pub fn finish(&mut self, turn: Turn<()>, now: Timestamp, change: Change, outcome: Outcome<'_>) -> Option<Turn<J>> {
+    pub fn finish(&mut self, turn: Turn<()>, now: Now, change: Change, outcome: Outcome<'_>) -> Option<Turn<J>> {
         if turn.epoch == self.epoch {
             self.learn(&turn, now, change, outcome);
         } else if !change.is_empty() {
@@ -153,31 +149,30 @@ impl<J> Grant<J> {
         self.begin(job)
     }
 
-    fn learn(&mut self, turn: &Turn<()>, now: Timestamp, change: Change, outcome: Outcome<'_>) {
+    fn learn(&mut self, turn: &Turn<()>, now: Now, change: Change, outcome: Outcome<'_>) {
+        let (successor, sent) = (change.refresh_token().is_some(), change.may_be_sent());
         let settled = self.state.merge_own(change, turn.number);
         if turn.exclusive {
+            self.busy = false;
             // The mint that just ended began without these.
             for (change, number) in self.late.drain(..) {
                 self.state.merge_former(change, number);
             }
         }
-        let uncertain = match outcome {
-            Outcome::Minted(token) => {
+        match (outcome, turn.begun) {
+            (Outcome::Minted(token), _) => {
                 if let Some(headers) = &self.headers {
                     token.set_request_headers(headers.clone());
                 }
-                self.state.uncertain = None;
-                false
+                self.state.minted(successor);
             }
-            Outcome::Failed(error) => error.is_uncertain(),
-            Outcome::Abandoned => true,
-        };
-        if turn.exclusive {
-            self.busy = false;
-            if uncertain && !settled && self.state.refresh_token.is_some() {
-                let known = self.state.uncertain.unwrap_or(Uncertain { since: now, attempts: 0 });
-                self.state.uncertain = Some(Uncertain { attempts: known.attempts.saturating_add(1), ..known });
+            (Outcome::Failed(error), Some(ends)) if !settled => self.state.failed(error, now, ends),
+            (Outcome::Abandoned, Some(ends)) if sent && !settled => {
+                let why = "a refresh was given up when its request was on its way";
+                let mut error = Error::new(ErrorKind::Cancelled, why).transient().uncertain();
+                self.state.failed(&mut error, now, ends);
             }
+            _ => {}
         }
     }
 
@@ -196,18 +191,23 @@ impl<J> Grant<J> {
 
     /// The token that the credential [came with](TokenSource::first_token), for a want without scopes or with just the
     /// scopes that it has. It is handed out once; all other wants mint.
-    pub fn take_first(&mut self, want: &Want, now: Timestamp) -> Option<Token> {
+    pub fn take_first(&mut self, want: &Want, now: Now) -> Option<Token> {
         let wanted = |token: &Token| *want == Want::default() || *want == Want::access_token(token.scopes().clone());
         let mut token = *self.first.take_if(|token| wanted(token))?;
         if let Some(headers) = &self.headers {
             token.set_request_headers(headers.clone());
         }
-        Some(token).filter(|token| !token.is_expired(now))
+        Some(token).filter(|token| !token.is_expired(now.wall))
     }
 
     /// What changes as it is used. Whoever keeps refresh tokens keeps this one's.
     pub fn state(&self) -> &GrantState {
         &self.state
+    }
+
+    /// How it stands with the grant.
+    pub fn status(&self) -> GrantStatus {
+        self.state.status()
     }
 
     /// Whether a mint is under way that others must wait for.
@@ -229,9 +229,7 @@ impl<J> std::fmt::Debug for Grant<J> {
 
 /// A mint that sends nothing from a moment on, however long discovery and pauses take it.
 struct Before {
-    moment: Timestamp,
-    /// The same moment, by both clocks as they went when the mint began.
-    by_both: Option<Now>,
+    moment: Now,
     mint: Mint,
 }
 
@@ -239,9 +237,8 @@ impl Machine for Before {
     type Output = Token;
 
     fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Token> {
-        let moment = *self.by_both.get_or_insert_with(|| cx.now().at(self.moment));
         match self.mint.resume(cx, reply) {
-            Step::Do(Effect::Http(call)) => Step::Do(Effect::Http(call.with_start_before(moment))),
+            Step::Do(Effect::Http(call)) => Step::Do(Effect::Http(call.with_start_before(self.moment))),
             step => step,
         }
     }
@@ -255,11 +252,4 @@ impl Minting for Before {
 
 fn headers(source: &dyn TokenSource) -> Option<Arc<http::HeaderMap>> {
     Some(source.request_headers()).filter(|headers| !headers.is_empty()).map(Arc::new)
-}
-
-/// Whether no further try can help until the credential is another one. Where nobody has signed in yet, somebody
-/// may at any time, in another process.
-pub(crate) fn is_final(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Server | ErrorKind::Http | ErrorKind::GrantLost)
-        && error.advice() == Some(Advice::SignInAgain)
 }

@@ -5,6 +5,7 @@ mod change;
 mod credential;
 mod grant;
 mod program;
+mod standing;
 mod state;
 mod want;
 
@@ -13,11 +14,9 @@ use crate::{Cx, Error, Reply, Step, Token};
 
 pub use change::{Change, Minting};
 pub use credential::{Credential, Server};
-pub(crate) use grant::is_final;
 pub use grant::{Grant, Outcome, Turn};
 pub use program::ProgramToken;
-pub use state::GrantState;
-pub(crate) use state::Uncertain;
+pub use state::{GrantState, GrantStatus};
 pub use want::{Want, WantKind};
 
 /// A machine that mints one token.

@@ -4,8 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::change::Lineage;
+use super::standing::{Open, Standing};
 use crate::store::Remembered;
 use crate::{Error, Rotation, Scopes, Secret, Timestamp};
+
+/// After so many refreshes without a successor a refresh token counts as one that stays.
+const LEARNED: u8 = 5;
 
 /// What changes as a credential is used, and belongs to it as a whole and not to one want.
 #[derive(Clone, Default)]
@@ -15,19 +19,37 @@ pub struct GrantState {
     /// What was granted with it.
     pub(crate) scopes: Scopes,
     pub(crate) rotation: Rotation,
-    /// A refresh that nobody knows the outcome of.
-    pub(crate) uncertain: Option<Uncertain>,
+    pub(crate) standing: Standing,
+    /// How many refreshes followed one another that brought no successor.
+    pub(crate) staying: u8,
     /// Of a grant in a store.
     pub(crate) remembered: Remembered,
     /// Where the refresh token came from, if it took the place of another.
     pub(crate) lineage: Option<Arc<Lineage>>,
 }
 
-/// A use of a refresh token after which nobody knows whether it is still good.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Uncertain {
-    pub(crate) since: Timestamp,
-    pub(crate) attempts: u32,
+/// How it stands with a grant, as far as is known.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GrantStatus {
+    /// Nothing is known against it.
+    #[default]
+    Settled,
+    /// Its refresh token was used, and nobody knows whether the server has replaced it. It is tried again when a
+    /// caller needs a token, after a pause.
+    Unclear {
+        /// Since when.
+        since: Timestamp,
+        /// How often it was used without a known end.
+        tries: u32,
+        /// Whether the server has surely used it up: where refresh tokens are replaced, the grant is lost soon.
+        used: bool,
+    },
+    /// The server has refused the refresh token.
+    Refused {
+        /// Whether there was a valid access token: it is asked once more when that has ended.
+        early: bool,
+    },
 }
 
 impl GrantState {
@@ -49,7 +71,26 @@ impl GrantState {
 
     /// What is known of the server's habit with refresh tokens.
     pub fn rotation(&self) -> Rotation {
-        self.rotation
+        match self.rotation {
+            Rotation::Unknown if self.staying >= LEARNED => Rotation::Never,
+            rotation => rotation,
+        }
+    }
+
+    /// Whether uses of the refresh token must follow one another.
+    pub(super) fn may_be_replaced(&self) -> bool {
+        self.rotation() != Rotation::Never || !matches!(self.standing, Standing::Settled)
+    }
+
+    /// How it stands with the grant.
+    pub fn status(&self) -> GrantStatus {
+        match &self.standing {
+            Standing::Settled => self.remembered.status(),
+            Standing::Open(Open { since, tries, used, .. }) => {
+                GrantStatus::Unclear { since: since.wall, tries: *tries, used: used.is_some() }
+            }
+            Standing::Refused { early, .. } => GrantStatus::Refused { early: *early },
+        }
     }
 
     /// Why what was got last could not be saved in the store, if so. It is in use, and it is tried again to
@@ -65,7 +106,7 @@ impl fmt::Debug for GrantState {
             .field("refresh_token", &self.refresh_token)
             .field("scopes", &self.scopes)
             .field("rotation", &self.rotation)
-            .field("uncertain", &self.uncertain)
+            .field("status", &self.status())
             .finish_non_exhaustive()
     }
 }

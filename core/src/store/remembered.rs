@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::RecordKey;
 use super::record::{Record, name};
-use crate::source::Want;
+use crate::source::{GrantStatus, Want};
 use crate::{Error, Secret};
 
 /// What a process remembers of a stored grant between two mints.
@@ -23,6 +23,13 @@ impl Remembered {
     pub(super) fn of(key: RecordKey) -> Self {
         Self { key: Some(key), ..Self::default() }
     }
+
+    pub(crate) fn status(&self) -> GrantStatus {
+        GrantStatus::Settled
+    }
+
+    /// Takes note that the server refused the refresh token because an access token is good.
+    pub(crate) fn refused_early(&mut self) {}
 
     pub(crate) fn is_stored(&self) -> bool {
         self.key.is_some()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use grantflow::exchange::{Received, Request as Form};
 use grantflow::source::{Credential, GrantState, Mint, TokenSource, Want};
-use grantflow::{Client, ClientAuthentication, Endpoint, Issuer, Rotation, ServerMetadata, Timestamp, Token};
+use grantflow::{Client, ClientAuthentication, Endpoint, Issuer, Rotation, ServerMetadata, Token};
 use http::{Request, Response, StatusCode};
 use url::form_urlencoded;
 
@@ -62,6 +62,8 @@ pub(super) struct Account {
     pub(super) lost: bool,
     /// Whether it refuses refreshes as long as the last access token of the same want is good.
     pub(super) early: bool,
+    /// Whether its refresh tokens were not replaced once.
+    pub(super) stayed: bool,
     pub(super) refresh_tokens: BTreeMap<String, Refresh>,
     access_tokens: Vec<Access>,
     /// The last access token of each want.
@@ -75,8 +77,6 @@ pub(super) struct Refresh {
     replaced: Option<Duration>,
     /// How often it was sent so that it may have been used.
     pub(super) sent: u32,
-    /// When nobody knew any more what had become of it, by this machine's wall clock.
-    pub(super) uncertain_since: Option<Timestamp>,
     /// The uses of it whose fate nobody knows.
     pub(super) unclear: Option<Unclear>,
 }
@@ -96,6 +96,7 @@ impl Account {
             revoked: false,
             lost: false,
             early: false,
+            stayed: false,
             last: BTreeMap::new(),
             refresh_tokens: BTreeMap::new(),
             access_tokens: Vec::new(),
@@ -141,14 +142,14 @@ impl Account {
         let what = format!("{}-{}{}", get("scope").replace(' ', "+"), get("audience"), get("resource"));
         match self.kind {
             Kind::Client | Kind::DiscoveredClient => self.token(at, &what, None),
+            Kind::Metadata => {
+                let path = request.uri().path().trim_start_matches('/').to_owned();
+                self.same_again(at, path)
+            }
             _ if self.revoked => json(400, r#"{"error":"invalid_grant"}"#.into()),
             Kind::Password => self.token(at, &what, None),
             Kind::Staying { .. } | Kind::Rotating { .. } if self.early && self.is_good(at, &what) => {
                 json(400, r#"{"error":"invalid_grant","error_description":"the access token is still good"}"#.into())
-            }
-            Kind::Metadata => {
-                let path = request.uri().path().trim_start_matches('/').to_owned();
-                self.same_again(at, path)
             }
             Kind::Staying { .. } => self.token(at, &what, None),
             Kind::Rotating { grace, .. } => self.rotate(at, grace, &get("refresh_token"), &what),

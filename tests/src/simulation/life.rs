@@ -1,6 +1,7 @@
 //! The rules about the life of a grant, and what is known of each: what its server said, and what became of the uses
 //! of its refresh token.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use grantflow::{Advice, Error, Now, Rotation};
@@ -22,6 +23,8 @@ const LATE: Duration = Duration::from_secs(5);
 const HOPELESS: (Duration, u32) = (Duration::from_secs(3600), 5);
 /// After so many refreshes without a successor the server does not replace refresh tokens.
 const LEARNED: u32 = 5;
+/// How old metadata may be that nobody can read any more.
+const OLDEST: Duration = Duration::from_secs(29 * 86_400);
 /// How long metadata that was read once may keep a refresh waiting.
 const METADATA: Duration = Duration::from_secs(10);
 /// How far a timer may be off.
@@ -34,12 +37,12 @@ pub(super) struct Life {
     refused: bool,
     /// When the server surely used the refresh token up, by the monotonic clock.
     used_up: Option<Duration>,
-    /// Whether a refresh that had read the metadata came to a token.
-    metadata: bool,
+    /// When a refresh that had read the metadata came to a token.
+    metadata: Option<Now>,
     /// How many refreshes followed one another that brought no successor.
     staying: u32,
-    /// Since when callers are told of a failure, and nothing was asked for.
-    waiting: Option<Duration>,
+    /// Since when callers are told of a failure, by want, and nothing was asked for.
+    waiting: BTreeMap<usize, Duration>,
     signed_out: bool,
 }
 
@@ -47,13 +50,20 @@ pub(super) struct Life {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unclear {
     since: Now,
-    last: Duration,
+    last: Now,
+}
+
+impl Life {
+    /// Whether the metadata has been read, and not too long ago by any clock.
+    pub(super) fn has_metadata(&self, now: Now) -> bool {
+        self.metadata.is_some_and(|read| !now.has_reached(read + OLDEST))
+    }
 }
 
 impl Unclear {
     /// After another use that ended now.
     fn after(before: Option<Self>, now: Now) -> Self {
-        Self { since: before.map_or(now, |before| before.since), last: now.mono }
+        Self { since: before.map_or(now, |before| before.since), last: now }
     }
 
     fn lasts(&self, now: Now) -> (Duration, Duration) {
@@ -80,10 +90,20 @@ impl Sim {
         if run.epoch != self.credentials[credential].epoch {
             return;
         }
-        let early = self.was_valid(nth, LATE);
+        let now = self.clock.now();
+        let early = run.ends.is_some_and(|end| !now.has_reached(end + LATE));
         self.slots[nth].known.refused_early = early;
         self.credentials[credential].life.refused |= !early;
         self.report.refused_early += u64::from(early);
+        // That is an answer.
+        if early {
+            let sent = self.runs.get(&id).and_then(|run| run.sent.clone());
+            let record = sent.as_ref().and_then(|(account, token)| self.accounts[*account].refresh_token(token));
+            if let Some(record) = record {
+                record.unclear = None;
+                record.sent = 1;
+            }
+        }
     }
 
     /// The server has surely used the refresh token, and what it gave for it is lost.
@@ -93,15 +113,6 @@ impl Sim {
         if run.epoch == credential.epoch && credential.grant.state().rotation() == Rotation::Rotates {
             credential.life.used_up.get_or_insert(self.clock.mono);
         }
-    }
-
-    /// Whether a want has a token that does, or had one until a moment ago.
-    fn was_valid(&self, nth: usize, ago: Duration) -> bool {
-        let (known, now) = (&self.slots[nth].known, self.clock.now());
-        let end = known.token.as_ref().and_then(|issued| issued.token.expires_at());
-        let by_wall = end.is_none_or(|end| now.wall < end + ago);
-        let by_mono = known.ends.is_none_or(|end| now.mono < end + ago);
-        known.token.is_some() && !known.rejected && by_wall && by_mono
     }
 
     /// A want has failed so that its credential must be another one: its server has said so, or surely used it up.
@@ -145,7 +156,9 @@ impl Sim {
             // The wall clock alone counted until now.
             Some(unclear) if sent == 2 && unclear.lasts(now).0.min(unclear.lasts(now).1) <= GRACE => None,
             Some(_) if !in_need => Some("a use without need"),
-            Some(unclear) if sent > 2 && now.mono + SLACK < unclear.last + SHORTEST => Some("a use without a pause"),
+            Some(unclear) if sent > 2 && !(now + SLACK).has_reached(unclear.last + SHORTEST) => {
+                Some("a use without a pause")
+            }
             Some(_) => None,
         };
         self.rule(Rule::Pauses, why.is_none(), || {
@@ -179,7 +192,7 @@ impl Sim {
         let Some((unclear, _)) = self.unclear(nth) else { return };
         let asked = error.retry_after().is_some_and(|time| time > LONGEST);
         let life = &mut self.credentials[self.slots[nth].credential].life;
-        let since = (*life.waiting.get_or_insert(now.mono)).max(unclear.last);
+        let since = (*life.waiting.entry(nth).or_insert(now.mono)).max(unclear.last.mono);
         let idle = now.mono.saturating_sub(since);
         let late = !asked && !self.slots[nth].known.is_final && idle > LONGEST;
         self.rule(Rule::GoesOn, !late, || {
@@ -195,6 +208,11 @@ impl Sim {
             let (by_wall, by_mono) = unclear.lasts(now);
             (by_wall, by_mono, uses)
         });
+        // Nothing else is judged than what was sent of a refresh token that is replaced from the beginning.
+        let account = &self.accounts[self.credentials[self.slots[nth].credential].account];
+        if !matches!(account.kind, Kind::Rotating { .. }) || account.stayed {
+            return;
+        }
         let may = by_wall.max(by_mono) + SLACK >= HOPELESS.0 && uses >= HOPELESS.1;
         let must = error.is_uncertain() && by_wall.min(by_mono) > HOPELESS.0 + SLACK && uses >= HOPELESS.1;
         self.rule(Rule::Advice, !advice || may, || format!("slot {nth} says too soon to sign in again: {error}"));
@@ -205,11 +223,15 @@ impl Sim {
 
     /// A refresh has come to a token.
     pub(super) fn know_refreshed(&mut self, nth: usize, metadata: bool) {
-        let credential = self.slots[nth].credential;
+        let (credential, now) = (self.slots[nth].credential, self.clock.now());
         let here = &mut self.credentials[credential];
-        here.life.metadata |= metadata;
+        here.life.metadata = here.life.metadata.filter(|_| !metadata).or(metadata.then_some(now));
         here.life.refused = false;
-        self.slots[nth].known.refused_early = false;
+        // The server has thought better of it.
+        for slot in self.slots.iter_mut().filter(|slot| slot.credential == credential) {
+            slot.known.refused_early = false;
+        }
+        let here = &mut self.credentials[credential];
         let (kind, rotation) = (self.accounts[here.account].kind, here.grant.state().rotation());
         let learned = match kind {
             Kind::Staying { .. } => {
@@ -233,7 +255,7 @@ impl Sim {
         let run = &self.runs[&id];
         let credential = &mut self.credentials[self.slots[run.slot].credential];
         if run.epoch == credential.epoch {
-            credential.life.waiting = None;
+            credential.life.waiting.clear();
         }
     }
 
@@ -241,10 +263,9 @@ impl Sim {
     pub(super) fn judge_metadata_wait(&mut self, id: u64) {
         let run = &self.runs[&id];
         let (nth, credential) = (run.slot, self.slots[run.slot].credential);
-        let life = &self.credentials[credential].life;
-        let took = run.metadata.map_or(Duration::ZERO, |since| self.clock.mono.saturating_sub(since));
+        let took = run.metadata.map_or(Duration::ZERO, |(since, _)| self.clock.mono.saturating_sub(since));
         let current = run.epoch == self.credentials[credential].epoch;
-        let had = life.metadata && current && run.requests_for_token == 0;
+        let had = run.metadata.is_some_and(|(_, had)| had) && current && run.requests_for_token == 0;
         self.rule(Rule::OldMetadata, !had || took <= METADATA, || {
             format!("metadata that was read once keeps slot {nth} waiting for {took:?}")
         });
@@ -253,7 +274,7 @@ impl Sim {
     /// A refresh has failed that had the metadata and never asked for a token.
     pub(super) fn judge_metadata_failure(&mut self, run: &Run, error: &Error) {
         let credential = &self.credentials[self.slots[run.slot].credential];
-        let had = credential.life.metadata && run.epoch == credential.epoch && run.metadata.is_some();
+        let had = run.epoch == credential.epoch && run.metadata.is_some_and(|(_, had)| had);
         self.rule(Rule::OldMetadata, !had || run.requests_for_token > 0, || {
             format!("slot {} fails for want of metadata that was read once: {error}", run.slot)
         });
@@ -280,6 +301,7 @@ impl Sim {
         if self.season == Season::Storm && self.accounts[account].kind == (Kind::Staying { known: false }) {
             self.note("the server of credential {a} replaces refresh tokens from now on", credential, 0);
             let grace = Duration::from_secs(60);
+            self.accounts[account].stayed = true;
             self.accounts[account].kind = Kind::Rotating { grace, known: false, discovered: false };
         }
     }

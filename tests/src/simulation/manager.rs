@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use grantflow::cell::{Acquired, Issued, Ticket, TokenCell};
 use grantflow::source::{Change, Grant, Mint, Minting, Outcome, Turn, Want};
-use grantflow::{Cx, Effect, Error, ErrorKind, Machine, Reply, Step, Timestamp, Token};
+use grantflow::{Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Timestamp, Token};
 
 use super::account::{Account, Kind, prefix};
 use super::life::Life;
@@ -76,15 +76,21 @@ pub(super) struct Run {
     /// Whether a caller wanted it, whatever was held.
     pub(super) forced: bool,
     turn: Turn<()>,
+    /// When the token ends that its want had as it began.
+    pub(super) ends: Option<Now>,
     mint: Option<Mint>,
     pub(super) wire: Option<u64>,
     pub(super) requests: u32,
     /// How many of these were for a token.
     pub(super) requests_for_token: u32,
-    /// When it asked for the server's metadata.
-    pub(super) metadata: Option<Duration>,
+    /// When it asked for the server's metadata, and whether that had been read before.
+    pub(super) metadata: Option<(Duration, bool)>,
     /// The rotating refresh token that it has sent.
     pub(super) sent: Option<(usize, String)>,
+    /// Whether others may send the same.
+    pub(super) beside: bool,
+    /// Of a public document that it reads for all.
+    pub(super) reads: Option<grantflow::documents::Ticket>,
 }
 
 /// What a caller gets.
@@ -137,7 +143,7 @@ impl Sim {
     }
 
     fn add_account(&mut self, kind: Kind) -> usize {
-        let early = self.rules.are_next() && self.rng.chance(15);
+        let early = self.rng.chance(15);
         let lives = [Some(1), Some(2), Some(5), Some(10), Some(60), Some(300), Some(1800), Some(3600), Some(3600)];
         let lifetime = match self.rng.below(12) {
             9 => Some(86_400),
@@ -154,6 +160,7 @@ impl Sim {
     pub(super) fn ask(&mut self, caller: usize, slot: usize) -> Asked {
         let now = self.clock.now();
         if let Some(published) = &self.slots[slot].published
+            && published.at <= now.wall
             && now.wall < published.due
         {
             let (issued, at) = (published.issued.clone(), published.at);
@@ -239,12 +246,15 @@ impl Sim {
             ticket,
             forced,
             turn,
+            ends: None,
             mint: None,
             wire: None,
             requests: 0,
             requests_for_token: 0,
             metadata: None,
             sent: None,
+            beside: false,
+            reads: None,
         };
         self.runs.insert(run, task);
         let soon = Duration::from_micros(self.rng.next() % 2000);
@@ -263,8 +273,9 @@ impl Sim {
             return self.end_run(id, Err(error));
         }
         let now = self.clock.now();
-        let valid = slot.cell.valid(now).is_some();
-        match credential.grant.mint(&run.turn, &slot.want, now.wall, valid) {
+        let ends = slot.cell.ends();
+        run.ends = ends;
+        match credential.grant.mint(&mut run.turn, &slot.want, now, ends) {
             Ok(mint) => {
                 run.mint = Some(mint);
                 self.resume(id, Reply::Start);
@@ -279,7 +290,8 @@ impl Sim {
     }
 
     /// A refresh goes on with the reply to what it asked for.
-    pub(super) fn resume(&mut self, id: u64, mut reply: Reply) {
+    pub(super) fn resume(&mut self, id: u64, reply: Reply) {
+        let mut reply = self.read(id, reply);
         loop {
             let mut cx = Cx::new(self.clock.now(), self.rng.seed());
             let Some(mint) = self.runs.get_mut(&id).and_then(|run| run.mint.as_mut()) else { return };
@@ -292,13 +304,28 @@ impl Sim {
         }
     }
 
+    /// A public document that was read is there for all.
+    fn read(&mut self, id: u64, reply: Reply) -> Reply {
+        let Some(ticket) = self.runs.get_mut(&id).and_then(|run| run.reads.take()) else { return reply };
+        let outcome = match reply {
+            Reply::Http(response) => Ok(response),
+            Reply::Failed(failure) => Err(failure),
+            other => {
+                self.documents.abandon(ticket);
+                return other;
+            }
+        };
+        let now = self.clock.now();
+        self.documents.settle(ticket, now, outcome).map_or_else(Reply::Failed, Reply::Http)
+    }
+
     fn end_run(&mut self, id: u64, mut result: Result<Token, Error>) {
         let now = self.clock.now();
         let run = self.runs.remove(&id).expect("a refresh under way");
         let credential = self.slots[run.slot].credential;
         self.know_end(&run, result.as_ref().err());
         let grant = &mut self.credentials[credential].grant;
-        let next = grant.finish(run.turn, now.wall, change(run.mint), Outcome::from(&mut result));
+        let next = grant.finish(run.turn, now, change(run.mint), Outcome::from(&mut result));
         self.know_settled((run.slot, run.epoch), run.metadata.is_some(), &result);
         self.slots[run.slot].cell.settle(run.ticket, now, result);
         self.after_turn(credential, run.slot, run.epoch, next);
@@ -306,11 +333,12 @@ impl Sim {
 
     /// The task of a refresh is torn off, as when its runtime ends; its guard puts things right.
     pub(super) fn abandon(&mut self, id: u64) {
-        let Some(run) = self.runs.remove(&id) else { return };
+        let Some(mut run) = self.runs.remove(&id) else { return };
+        run.reads.take().into_iter().for_each(|ticket| self.documents.abandon(ticket));
         self.note("the refresh of slot {a} is abandoned", run.slot, id);
         let credential = self.slots[run.slot].credential;
         self.know_abandoned(&run);
-        let now = self.clock.now().wall;
+        let now = self.clock.now();
         let next = self.credentials[credential].grant.finish(run.turn, now, change(run.mint), Outcome::Abandoned);
         self.slots[run.slot].cell.abandon(run.ticket);
         self.after_turn(credential, run.slot, run.epoch, next);

@@ -160,7 +160,7 @@ impl fmt::Display for Report {
 ///
 /// The rule, and what led there.
 pub fn run(seed: u64) -> Result<Report, Box<Broken<Report>>> {
-    run_by(seed, Rules::Now)
+    run_by(seed, Rules::Next)
 }
 
 /// The same by other rules.
@@ -235,6 +235,8 @@ struct Sim {
     jumped: Duration,
     report: Report,
     broken: Option<String>,
+    /// The public documents that were read.
+    documents: grantflow::documents::Documents,
 }
 
 impl Sim {
@@ -245,6 +247,7 @@ impl Sim {
             clock: Clock::default(),
             log: Log::default(),
             accounts: Vec::new(),
+            documents: grantflow::documents::Documents::new(),
             credentials: Vec::new(),
             slots: Vec::new(),
             callers: Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use grantflow::documents::Look;
 use grantflow::machine::{FailureKind, Reach, Rules};
 use grantflow::{Call, Failure, Reply};
 use http::{Request, Response};
@@ -90,6 +91,17 @@ const CONNECTION: Duration = Duration::from_secs(60);
 impl Sim {
     /// Sends what a refresh asks for.
     pub(super) fn send(&mut self, run: u64, call: Call) {
+        let now = self.clock.now();
+        match self.documents.look(&call, now) {
+            Look::Have(document) => return self.resume(run, Reply::Http(document.response(now))),
+            Look::Old(document, ticket) => {
+                self.documents.abandon(ticket);
+                return self.resume(run, Reply::Http(document.response(now)));
+            }
+            Look::Failed(failure) => return self.resume(run, Reply::Failed(failure)),
+            Look::Fetch(ticket) => self.runs.get_mut(&run).expect("a run").reads = Some(ticket),
+            Look::Busy | Look::Send => {}
+        }
         let mut call = match call.open(Rules::V1 | Rules::START_BEFORE) {
             Ok(call) => call,
             Err(failure) => return self.resume(run, Reply::Failed(failure)),
@@ -125,6 +137,7 @@ impl Sim {
         let there = self.rng.time(Duration::from_millis(5), Duration::from_millis(500));
         let back = self.rng.time(Duration::from_millis(5), Duration::from_millis(500)) + delay;
         let wire = self.id();
+        let had_metadata = self.credentials[credential].life.has_metadata(now);
         self.report.requests += 1;
         self.note("refresh of slot {a} sends request {b}", slot, wire);
         self.wires.insert(wire, Wire { run, account, request, metadata, refresh_token, fate, answer: None });
@@ -132,7 +145,7 @@ impl Sim {
             run.wire = Some(wire);
             run.requests += 1;
             if metadata {
-                run.metadata.get_or_insert(self.clock.mono);
+                run.metadata.get_or_insert((self.clock.mono, had_metadata));
             } else {
                 run.requests_for_token += 1;
             }

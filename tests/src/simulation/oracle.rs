@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grantflow::cell::{Acquired, Issued};
-use grantflow::{Advice, Error, ErrorKind, Now, Rotation, Token};
+use grantflow::{Error, Now, Rotation, Token};
 
 use super::account::Kind;
-use super::life::GRACE;
 use super::manager::Run;
-use super::{Rule, Season, Sim};
+use super::{Season, Sim};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The longest pause between two tries of the cell's own making.
@@ -96,10 +95,7 @@ impl Known {
         let asked = error.and_then(Error::retry_after).unwrap_or_default().min(LONGEST_RETRY_AFTER);
         self.earliest = now + (pause / 2).max(asked);
         self.latest = now + pause.max(asked);
-        self.is_final = error.is_some_and(|error| {
-            let kind = matches!(error.kind(), ErrorKind::Server | ErrorKind::GrantLost);
-            kind && error.advice() == Some(Advice::SignInAgain)
-        });
+        self.is_final = error.is_some_and(Error::ends_grant);
     }
 }
 
@@ -137,11 +133,10 @@ impl Sim {
     /// What a cell says must fit what is known.
     pub(super) fn judge(&mut self, nth: usize, acquired: &Acquired) {
         let now = self.clock.now();
-        let both = self.rules.count(Rule::BothClocks);
         let known = &self.slots[nth].known;
-        let valid = known.is_valid(now, both);
+        let valid = known.is_valid(now, true);
         let by_wall = known.is_valid(now, false);
-        let rests = self.rules.are_next() && self.is_unclear(nth);
+        let rests = self.is_unclear(nth);
         let why = match acquired {
             Acquired::Fresh(issued) | Acquired::Due(issued, _) => {
                 let same = known.token.as_ref().is_some_and(|token| Arc::ptr_eq(token, issued));
@@ -202,9 +197,8 @@ impl Sim {
     /// A refresh is wanted: for a reason, and not too soon.
     pub(super) fn know_refresh(&mut self, nth: usize, cause: Cause) {
         let (now, jumped) = (self.clock.now(), self.jumped);
-        let both = self.rules.count(Rule::BothClocks);
         let known = &mut self.slots[nth].known;
-        let valid = known.is_valid(now, both);
+        let valid = known.is_valid(now, true);
         let too_soon = known.failures > 0 && (known.is_final || now.mono < known.earliest);
         // The wall clock counts whole milliseconds.
         let just_had = now.mono + Duration::from_millis(1) < known.had_at + SECOND && jumped < known.had_at;
@@ -249,30 +243,21 @@ impl Sim {
         let slot = &self.slots[run.slot];
         let credential = &self.credentials[slot.credential];
         // Where refresh tokens stay, so far, many may use one.
-        if credential.grant.state().rotation() == Rotation::Never {
-            return;
-        }
+        let beside = credential.grant.state().rotation() == Rotation::Never;
         let current = run.epoch == credential.epoch;
-        let in_need = !current || !slot.known.is_valid(now, self.rules.count(Rule::BothClocks));
+        let in_need = !current || !slot.known.is_valid(now, true);
         let uses = |sent: &Option<(usize, String)>| sent.as_ref().is_some_and(|(a, t)| (*a, &**t) == (account, token));
-        let others = self.runs.iter().any(|(other, run)| *other != id && uses(&run.sent));
+        let others = !beside && self.runs.iter().any(|(other, run)| *other != id && !run.beside && uses(&run.sent));
         let record = self.accounts[account].refresh_token(token).expect("a refresh token of this account");
         record.sent += 1;
-        let within_grace = record.uncertain_since.is_some_and(|since| now.wall.since(since) <= GRACE);
         let sent = record.sent;
-        let next = self.rules.are_next();
-        let why = match record.sent {
-            _ if others => Some("two refreshes at the same time"),
-            _ if next => None,
-            1 => None,
-            2 if record.uncertain_since.is_none() => Some("a second use without a reason"),
-            2 if !within_grace && !in_need => Some("a second use without need"),
-            2 => None,
-            _ => Some("a third use"),
-        };
+        let why = others.then_some("two refreshes at the same time");
         why.into_iter().for_each(|why| self.breaks(format!("refresh token {token}: {why}")));
-        self.judge_use(id, account, token, sent, in_need);
+        if !beside {
+            self.judge_use(id, account, token, sent, in_need);
+        }
         if let Some(run) = self.runs.get_mut(&id) {
+            run.beside = beside;
             run.sent = Some((account, token.to_owned()));
         }
     }
@@ -322,11 +307,7 @@ impl Sim {
 
     /// Nobody knows what became of the refresh token that was sent, if one was.
     pub(super) fn know_uncertain(&mut self, run: &Run) {
-        let now = self.clock.now().wall;
-        if let Some((account, token)) = &run.sent
-            && let Some(record) = self.accounts[*account].refresh_token(token)
-        {
-            record.uncertain_since.get_or_insert(now);
+        if let Some((account, token)) = &run.sent {
             self.know_unclear(*account, token);
         }
     }

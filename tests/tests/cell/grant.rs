@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grantflow::machine::FailureKind;
-use grantflow::source::{Change, Credential, Grant, Outcome, TokenSource, Turn, Want};
-use grantflow::{Advice, Error, ErrorKind, Failure, Issuer, Rotation, Secret, ServerMetadata, Token};
+use grantflow::source::{Change, Credential, Grant, GrantStatus, Outcome, TokenSource, Turn, Want};
+use grantflow::{
+    Advice, Cx, Error, ErrorKind, Failure, Issuer, Machine, Now, Reply, Rotation, Secret, ServerMetadata, Step, Token,
+};
 use grantflow_tests::server::{Alter, RefreshTokens};
 use grantflow_tests::{Fault, Place, Server, World, demo};
 
@@ -25,18 +27,28 @@ fn client_credentials(server: impl Into<grantflow::source::Server>) -> Arc<dyn T
 }
 
 /// What a turn gives to its want, with `still_valid`.
-fn mint(world: &mut World, grant: &Grant<u32>, turn: &Turn<()>, still_valid: bool) -> (Result<Token, Error>, Change) {
-    match grant.mint(turn, &Want::access_token("read"), world.now.wall, still_valid) {
+fn mint(
+    world: &mut World,
+    grant: &Grant<u32>,
+    turn: &mut Turn<()>,
+    still_valid: bool,
+) -> (Result<Token, Error>, Change) {
+    match grant.mint(turn, &Want::access_token("read"), world.now, ends(world.now, still_valid)) {
         Ok(mut mint) => (world.run(&mut mint), mint.take_change()),
         Err(error) => (Err(error), Change::default()),
     }
 }
 
+/// When the token of a want ends that has a good one, or has none.
+fn ends(now: Now, still_valid: bool) -> Option<Now> {
+    still_valid.then(|| now + HOUR)
+}
+
 /// Takes a turn, mints and ends the turn.
 fn refresh(world: &mut World, grant: &mut Grant<u32>, still_valid: bool) -> Result<Token, Error> {
-    let (_, turn) = grant.begin(0).expect("nobody else has the turn").split();
-    let (mut result, change) = mint(world, grant, &turn, still_valid);
-    assert!(grant.finish(turn, world.now.wall, change, Outcome::from(&mut result)).is_none());
+    let (_, mut turn) = grant.begin(0).expect("nobody else has the turn").split();
+    let (mut result, change) = mint(world, grant, &mut turn, still_valid);
+    assert!(grant.finish(turn, world.now, change, Outcome::from(&mut result)).is_none());
     result
 }
 
@@ -58,12 +70,12 @@ fn mints_that_may_change_the_grant_take_turns_in_the_order_in_which_they_came() 
     assert_eq!(jobs((1..10).map(|job| grant.begin(job))), [None; 9]);
     for next in 1..10 {
         assert!(grant.is_busy());
-        let error = Error::new(ErrorKind::Timeout, "no answer");
-        turn = grant.finish(turn.split().1, world.now.wall, Change::default(), Outcome::Failed(&error)).unwrap();
+        let mut error = Error::new(ErrorKind::Timeout, "no answer");
+        turn = grant.finish(turn.split().1, world.now, Change::default(), Outcome::Failed(&mut error)).unwrap();
         assert_eq!(turn.job, next);
     }
-    let error = Error::new(ErrorKind::Timeout, "no answer");
-    assert!(grant.finish(turn.split().1, world.now.wall, Change::default(), Outcome::Failed(&error)).is_none());
+    let mut error = Error::new(ErrorKind::Timeout, "no answer");
+    assert!(grant.finish(turn.split().1, world.now, Change::default(), Outcome::Failed(&mut error)).is_none());
     assert!(!grant.is_busy());
 }
 
@@ -96,12 +108,12 @@ fn two_wants_of_one_grant_never_send_the_same_refresh_token() {
     let mut turn = grant.begin(0).unwrap();
     assert_eq!(jobs((1..5).map(|job| grant.begin(job))), [None; 4]);
     loop {
-        let (job, this) = turn.split();
+        let (job, mut this) = turn.split();
         let want = Want::access_token(if job % 2 == 0 { "read" } else { "write" });
-        let mut mint = grant.mint(&this, &want, world.now.wall, false).unwrap();
+        let mut mint = grant.mint(&mut this, &want, world.now, None).unwrap();
         let mut token = world.run(&mut mint).unwrap();
         assert_eq!(token.scopes(), &want.scopes());
-        let next = grant.finish(this, world.now.wall, mint.take_change(), Outcome::Minted(&mut token));
+        let next = grant.finish(this, world.now, mint.take_change(), Outcome::Minted(&mut token));
         // The new one is in the grant before anybody has the token.
         assert!(token.refresh_token().is_some_and(|new| new.matches(&refresh_token(&grant))));
         let Some(next) = next else { break };
@@ -120,9 +132,9 @@ fn nobody_waits_for_another_to_read_the_metadata() {
     let mut grant = Grant::new(client_credentials(Issuer::new("https://as.example").unwrap()));
     let turns: Vec<_> = (0..20).map(|job| grant.begin(job).expect("a turn")).collect();
     for turn in turns {
-        let (_, turn) = turn.split();
-        let (mut result, change) = mint(&mut world, &grant, &turn, false);
-        assert!(grant.finish(turn, world.now.wall, change, Outcome::from(&mut result)).is_none());
+        let (_, mut turn) = turn.split();
+        let (mut result, change) = mint(&mut world, &grant, &mut turn, false);
+        assert!(grant.finish(turn, world.now, change, Outcome::from(&mut result)).is_none());
         result.unwrap();
     }
     let seen = world.server().seen();
@@ -147,7 +159,7 @@ fn a_token_of_which_the_server_says_nothing_else_has_the_scopes_that_were_grante
 }
 
 #[test]
-fn a_lost_answer_is_followed_by_one_try_and_then_by_signing_in_again() {
+fn a_lost_answer_is_followed_by_one_try_and_then_by_one_in_need() {
     // At once while the server's grace may be open; the server has acted, and forgives.
     let (mut world, source) = world();
     let mut grant = Grant::new(source.clone());
@@ -174,17 +186,153 @@ fn a_lost_answer_is_followed_by_one_try_and_then_by_signing_in_again() {
     assert_eq!(world.sent().len(), requests);
     refresh(&mut world, &mut grant, false).unwrap();
 
-    // It worked: the next loss may be followed by a try again.
-    for still_valid in [true, false] {
+    // It worked, and nothing is held against it any more.
+    assert_eq!(grant.status(), GrantStatus::Settled);
+}
+
+/// However often nobody knows what became of a refresh token, only its server ends the grant.
+#[test]
+fn unclear_answers_end_no_grant_and_are_followed_by_ever_longer_pauses() {
+    let (mut world, source) = world();
+    let mut grant = Grant::new(source);
+    let kept = refresh_token(&grant);
+    world.server().fail(Place::Token, Fault::status(502, ""));
+    assert!(refresh(&mut world, &mut grant, true).unwrap_err().is_uncertain());
+    let mut pauses = Vec::new();
+    for nth in 0..12 {
+        world.server().fail(Place::Token, Fault::status(502, ""));
+        let error = refresh(&mut world, &mut grant, false).unwrap_err();
+        assert!(error.is_uncertain() && !error.ends_grant(), "{nth}: {error:?}");
+        // The person may be asked only after an hour and five uses.
+        let since = pauses.iter().sum::<Duration>();
+        let hopeless = nth >= 3 && since >= HOUR;
+        assert_eq!(error.advice() == Some(Advice::SignInAgain), hopeless, "{nth}: {error:?}");
+        let sent = world.sent().len();
+        let told = refresh(&mut world, &mut grant, false).unwrap_err();
+        let pause = told.retry_after().expect("how long it rests");
+        assert!(!told.is_uncertain() && told.kind() == error.kind(), "{nth}: {told:?}");
+        world.pass(pause - SECOND);
+        refresh(&mut world, &mut grant, false).unwrap_err();
+        assert_eq!(world.sent().len(), sent, "{nth}");
+        world.pass(SECOND);
+        pauses.push(pause);
+    }
+    assert!(pauses.is_sorted(), "{pauses:?}");
+    assert!(pauses[0] >= 30 * SECOND && pauses[11] == 900 * SECOND, "{pauses:?}");
+    assert!(matches!(grant.status(), GrantStatus::Unclear { tries: 13, used: false, .. }));
+    assert_eq!(refresh_token(&grant), kept);
+    refresh(&mut world, &mut grant, false).unwrap();
+    assert_ne!(refresh_token(&grant), kept);
+}
+
+#[test]
+fn a_wall_clock_that_is_set_back_does_not_keep_a_grant_from_being_tried() {
+    let (mut world, source) = world();
+    let mut grant = Grant::new(source);
+    for _ in 0..2 {
         world.fail(LOST());
-        assert!(refresh(&mut world, &mut grant, still_valid).unwrap_err().is_uncertain());
+        refresh(&mut world, &mut grant, false).unwrap_err();
     }
-    let (requests, kept) = (world.sent().len(), refresh_token(&grant));
-    for still_valid in [true, false, false] {
-        assert_eq!(refresh(&mut world, &mut grant, still_valid).unwrap_err().kind(), ErrorKind::GrantLost);
-        world.pass(SECOND * 3600);
+    world.now.wall = world.now.wall - 24 * HOUR;
+    world.now.mono += 60 * SECOND;
+    refresh(&mut world, &mut grant, false).unwrap();
+}
+
+#[test]
+fn a_refresh_token_that_was_surely_used_is_sent_once_more_in_the_grace_time_and_is_lost_then() {
+    let (mut world, source) = world();
+    let mut grant = Grant::new(Arc::new(Credential::refresh_token(
+        demo_metadata().refresh_token_rotation(Rotation::Rotates),
+        &demo::client(),
+        source.first_state().refresh_token().unwrap().expose(),
+    )));
+    for _ in 0..2 {
+        world.server().fail(Place::Token, Fault::html(200));
+        assert!(refresh(&mut world, &mut grant, false).unwrap_err().is_uncertain());
     }
-    assert_eq!((world.sent().len(), refresh_token(&grant)), (requests, kept));
+    let sent = world.sent().len();
+    let error = refresh(&mut world, &mut grant, false).unwrap_err();
+    assert!(!error.ends_grant() && error.retry_after().is_some(), "{error:?}");
+    world.pass(30 * SECOND);
+    for _ in 0..3 {
+        let error = refresh(&mut world, &mut grant, false).unwrap_err();
+        assert!(error.kind() == ErrorKind::GrantLost && error.ends_grant(), "{error:?}");
+    }
+    assert_eq!(world.sent().len(), sent);
+}
+
+#[test]
+fn a_refusal_counts_for_all_wants_and_one_that_came_early_only_as_long_as_there_is_a_token() {
+    let refuse = |world: &mut World| {
+        let refusal = Fault::status(400, r#"{"error":"invalid_grant"}"#);
+        world.server().fail(Place::Token, refusal);
+    };
+    let (mut world, source) = world();
+    let mut grant = Grant::new(source.clone());
+    refuse(&mut world);
+    let error = refresh(&mut world, &mut grant, true).unwrap_err();
+    let wait = error.retry_after().expect("it may be tried again");
+    assert!(!error.ends_grant() && wait > HOUR && wait <= HOUR + 5 * SECOND, "{error:?}");
+    let sent = world.sent().len();
+    assert!(!refresh(&mut world, &mut grant, true).unwrap_err().ends_grant());
+    assert_eq!(world.sent().len(), sent);
+    refresh(&mut world, &mut grant, false).unwrap();
+
+    refuse(&mut world);
+    assert!(refresh(&mut world, &mut grant, false).unwrap_err().ends_grant());
+    let sent = world.sent().len();
+    for _ in 0..3 {
+        assert!(refresh(&mut world, &mut grant, true).unwrap_err().ends_grant());
+        world.pass(HOUR);
+    }
+    assert_eq!((world.sent().len(), grant.status()), (sent, GrantStatus::Refused { early: false }));
+    // Another sign-in, and all is forgotten.
+    let token = demo::signed_in(&mut world, "read");
+    grant.replace(Arc::new(Credential::signed_in(demo_metadata(), &demo::client(), &token).unwrap()));
+    refresh(&mut world, &mut grant, false).unwrap();
+}
+
+/// Another answer may have the same words, and is about something else.
+#[test]
+fn a_refusal_by_the_host_of_the_metadata_ends_no_grant() {
+    let (mut world, source) = world();
+    let token = source.first_state().refresh_token().unwrap().clone();
+    let credential = Credential::refresh_token(demo_metadata().issuer().clone(), &demo::client(), token);
+    let mut grant = Grant::new(Arc::new(credential));
+    for place in [Place::OpenIdMetadata, Place::OAuthMetadata] {
+        world.server().fail(place, Fault::status(400, r#"{"error":"invalid_grant"}"#));
+    }
+    let error = refresh(&mut world, &mut grant, false).unwrap_err();
+    assert!(!error.ends_grant() && error.advice() != Some(Advice::SignInAgain), "{error:?}");
+    world.pass(HOUR);
+    refresh(&mut world, &mut grant, false).unwrap();
+}
+
+#[test]
+fn a_server_that_never_replaces_refresh_tokens_is_known_after_some_refreshes_until_it_does() {
+    let (mut world, _) = world();
+    world.server().settings.refresh_tokens = RefreshTokens::Stay;
+    let token = demo::signed_in(&mut world, "read write").refresh_token().unwrap().clone();
+    let mut grant = Grant::new(Arc::new(Credential::refresh_token(demo_metadata(), &demo::client(), token)));
+    for _ in 0..5 {
+        assert_eq!(grant.state().rotation(), Rotation::Unknown);
+        refresh(&mut world, &mut grant, false).unwrap();
+    }
+    assert_eq!(grant.state().rotation(), Rotation::Never);
+    // Mints go side by side; one of which nobody knows the outcome is still no reason to send it on and on.
+    let (first, second) = (grant.begin(1).unwrap(), grant.begin(2).unwrap());
+    for turn in [first, second] {
+        let (_, mut turn) = turn.split();
+        world.server().fail(Place::Token, Fault::DropAfter);
+        let (mut result, change) = mint(&mut world, &grant, &mut turn, true);
+        let _ = grant.finish(turn, world.now, change, Outcome::from(&mut result));
+    }
+    assert!(matches!(grant.status(), GrantStatus::Unclear { .. }), "{:?}", grant.status());
+    world.pass(40 * SECOND);
+    refresh(&mut world, &mut grant, false).unwrap();
+    world.server().settings.refresh_tokens = RefreshTokens::Rotate { grace: 30 * SECOND };
+    refresh(&mut world, &mut grant, false).unwrap();
+    assert_eq!(grant.state().rotation(), Rotation::Rotates);
 }
 
 #[test]
@@ -247,8 +395,11 @@ fn only_what_may_have_used_up_the_refresh_token_counts() {
         (
             "torn off",
             |world, grant| {
-                let (_, turn) = grant.begin(0).unwrap().split();
-                assert!(grant.finish(turn, world.now.wall, Change::default(), Outcome::Abandoned).is_none());
+                let (_, mut turn) = grant.begin(0).unwrap().split();
+                let mut mint = grant.mint(&mut turn, &Want::access_token("read"), world.now, None).unwrap();
+                assert!(matches!(mint.resume(&mut Cx::without_entropy(world.now), Reply::Start), Step::Do(_)));
+                let change = mint.take_change();
+                assert!(grant.finish(turn, world.now, change, Outcome::Abandoned).is_none());
             },
             true,
         ),
@@ -258,8 +409,11 @@ fn only_what_may_have_used_up_the_refresh_token_counts() {
         let mut grant = Grant::new(source);
         go(&mut world, &mut grant);
         go(&mut world, &mut grant);
-        let lost = refresh(&mut world, &mut grant, false).is_err_and(|error| error.kind() == ErrorKind::GrantLost);
-        assert_eq!(lost, counts, "{what}");
+        let tries = match grant.status() {
+            GrantStatus::Unclear { tries, .. } => tries,
+            _ => 0,
+        };
+        assert_eq!(tries, if counts { 2 } else { 0 }, "{what}");
         assert!(!grant.is_busy(), "{what}");
     }
 }
@@ -272,11 +426,12 @@ fn a_mint_that_cannot_change_the_grant_leaves_no_doubt_behind() {
     for source in sources {
         let mut grant: Grant<u32> = Grant::new(source);
         for _ in 0..5 {
-            let (_, turn) = grant.begin(0).unwrap().split();
-            assert!(grant.finish(turn, secs(0).wall, Change::default(), Outcome::Abandoned).is_none());
+            let (_, mut turn) = grant.begin(0).unwrap().split();
+            assert!(grant.mint(&mut turn, &Want::access_token("read"), secs(0), None).is_ok());
+            assert!(grant.finish(turn, secs(0), Change::default(), Outcome::Abandoned).is_none());
         }
-        let (_, turn) = grant.begin(0).unwrap().split();
-        assert!(grant.mint(&turn, &Want::access_token("read"), secs(90).wall, true).is_ok());
+        let (_, mut turn) = grant.begin(0).unwrap().split();
+        assert!(grant.mint(&mut turn, &Want::access_token("read"), secs(90), ends(secs(90), true)).is_ok());
     }
 }
 
@@ -307,26 +462,24 @@ fn a_habit_of_replacing_refresh_tokens_is_learned_and_kept() {
 fn a_replaced_credential_neither_waits_for_the_former_nor_learns_from_it() {
     type End = fn(&mut Grant<u32>, Turn<()>, Token, Change) -> Option<Turn<u32>>;
     let ends: [(&str, End); 3] = [
-        ("minted", |grant, turn, mut token, change| {
-            grant.finish(turn, secs(0).wall, change, Outcome::Minted(&mut token))
-        }),
-        ("abandoned", |grant, turn, _, change| grant.finish(turn, secs(0).wall, change, Outcome::Abandoned)),
+        ("minted", |grant, turn, mut token, change| grant.finish(turn, secs(0), change, Outcome::Minted(&mut token))),
+        ("abandoned", |grant, turn, _, change| grant.finish(turn, secs(0), change, Outcome::Abandoned)),
         ("failed", |grant, turn, _, change| {
-            let error = Error::new(ErrorKind::Transport, "no answer");
-            grant.finish(turn, secs(0).wall, change, Outcome::Failed(&error))
+            let mut error = Error::new(ErrorKind::Transport, "no answer");
+            grant.finish(turn, secs(0), change, Outcome::Failed(&mut error))
         }),
     ];
     for (what, end) in ends {
         let (mut world, source) = world();
         let mut grant = Grant::new(source);
-        let (_, former) = grant.begin(1).unwrap().split();
-        let (former_result, change) = mint(&mut world, &grant, &former, false);
+        let (_, mut former) = grant.begin(1).unwrap().split();
+        let (former_result, change) = mint(&mut world, &grant, &mut former, false);
 
         let token = demo::signed_in(&mut world, "read");
         let metadata = demo_metadata();
         grant.replace(Arc::new(Credential::signed_in(metadata, &demo::client(), &token).unwrap()));
         let new = token.refresh_token().unwrap();
-        let error = grant.mint(&former, &Want::access_token("read"), world.now.wall, false).err().unwrap();
+        let error = grant.mint(&mut former, &Want::access_token("read"), world.now, None).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Cancelled, "{what}");
 
         let current = grant.begin(2).expect("it waits for nobody");
@@ -334,13 +487,13 @@ fn a_replaced_credential_neither_waits_for_the_former_nor_learns_from_it() {
         // The former's end gives nobody a turn beside the current one, and changes nothing.
         assert!(end(&mut grant, former, former_result.unwrap(), change).is_none(), "{what}");
         assert!(grant.is_busy() && new.matches(&refresh_token(&grant)), "{what}");
-        let (_, turn) = current.split();
-        let (mut result, change) = mint(&mut world, &grant, &turn, false);
-        let third = grant.finish(turn, world.now.wall, change, Outcome::from(&mut result)).unwrap();
+        let (_, mut turn) = current.split();
+        let (mut result, change) = mint(&mut world, &grant, &mut turn, false);
+        let third = grant.finish(turn, world.now, change, Outcome::from(&mut result)).unwrap();
         assert_eq!(third.job, 3, "{what}: first come, first served");
-        let error = Error::new(ErrorKind::Transport, "no answer");
+        let mut error = Error::new(ErrorKind::Transport, "no answer");
         assert_eq!(
-            jobs([grant.finish(third.split().1, world.now.wall, Change::default(), Outcome::Failed(&error))]),
+            jobs([grant.finish(third.split().1, world.now, Change::default(), Outcome::Failed(&mut error))]),
             [Some(4)],
             "{what}"
         );
@@ -359,7 +512,7 @@ fn debug_shows_no_refresh_token() {
 fn the_token_of_a_sign_in_is_handed_out_once_to_a_want_that_is_for_just_that() {
     let mut world = World::with(Server::demo());
     let token = demo::signed_in(&mut world, "read write");
-    let now = world.now.wall;
+    let now = world.now;
     let credential = Credential::signed_in(world.server().metadata(), &demo::client(), &token).unwrap();
     let mut grant = Grant::<u32>::new(Arc::new(credential.clone()));
     for other in ["read", "read write more"].map(Want::access_token) {

@@ -68,8 +68,13 @@ fn answered(fault: Fault) -> Error {
     world.run(TokenRequest::client_credentials(&metadata, &demo::batch()).unwrap().exchange()).unwrap_err()
 }
 
+/// A refresh token was refused.
 fn invalid_grant() -> Error {
-    answered(Fault::status(400, r#"{"error":"invalid_grant"}"#))
+    let mut world = World::with(Server::demo());
+    let metadata = world.server().metadata();
+    world.server().fail(Place::Token, Fault::status(400, r#"{"error":"invalid_grant"}"#));
+    let request = TokenRequest::refresh_token(&metadata, &demo::client(), &"rt".into());
+    world.run(request.unwrap().exchange()).unwrap_err()
 }
 
 fn asks_to_wait(seconds: u32) -> Error {

@@ -35,7 +35,7 @@ impl Origin {
 
     /// The token that it came with, if this want is for that and no other has it.
     pub(super) fn take_first(&self, want: &Want) -> Option<Token> {
-        lock(&self.grant).take_first(want, self.hub.transport.now().wall)
+        lock(&self.grant).take_first(want, self.hub.transport.now())
     }
 
     /// Says whose error it is, where there are many.
@@ -55,14 +55,14 @@ impl Origin {
 
     /// Ends a turn, and gives the next one to the first in the queue who still wants it.
     fn finish(self: &Arc<Self>, turn: Turn<()>, change: Change, outcome: Outcome<'_>) {
-        let wall = self.hub.transport.now().wall;
-        let mut next = lock(&self.grant).finish(turn, wall, change, outcome);
+        let now = self.hub.transport.now();
+        let mut next = lock(&self.grant).finish(turn, now, change, outcome);
         while let Some(turn) = next.take() {
             let (job, turn) = turn.split();
             if let Err(mut unwanted) = job.send(MyTurn::new(self, turn))
                 && let Some(turn) = unwanted.turn.take()
             {
-                next = lock(&self.grant).finish(turn, wall, Change::default(), Outcome::Failed(&unused()));
+                next = lock(&self.grant).finish(turn, now, Change::default(), Outcome::Failed(&mut unused()));
             }
         }
     }
@@ -93,13 +93,13 @@ impl MyTurn {
             return None;
         }
         let now = hub.transport.now();
-        let still_valid = slot.lock().cell.valid(now).is_some();
+        let ends = slot.lock().cell.ends();
         let machine = {
             let grant = lock(&self.origin.grant);
             if grant.is_delicate() {
                 *rotating = Some(Rotating::new(&hub));
             }
-            grant.mint(self.turn.as_ref()?, &slot.want, now.wall, still_valid)
+            grant.mint(self.turn.as_mut()?, &slot.want, now, ends)
         };
         let machine = match machine {
             Ok(machine) => machine,
@@ -124,7 +124,7 @@ impl Drop for MyTurn {
         if self.mint.is_some() {
             self.end(Outcome::Abandoned);
         } else {
-            self.end(Outcome::Failed(&unused()));
+            self.end(Outcome::Failed(&mut unused()));
         }
     }
 }

@@ -41,7 +41,7 @@ impl Credential {
 
     /// The token that it came with, if this want is for that and no other has it.
     pub(crate) fn take_first(&self, want: &Want) -> Option<Token> {
-        lock(&self.queue).grant.take_first(want, self.shared.now().wall)
+        lock(&self.queue).grant.take_first(want, self.shared.now())
     }
 
     pub(crate) fn state(&self) -> GrantState {
@@ -54,7 +54,7 @@ impl Credential {
     }
 
     fn finish(&self, turn: Turn<()>, change: Change, outcome: Outcome<'_>) -> Option<Turn<Job>> {
-        lock(&self.queue).grant.finish(turn, self.shared.now().wall, change, outcome)
+        lock(&self.queue).grant.finish(turn, self.shared.now(), change, outcome)
     }
 }
 
@@ -183,7 +183,7 @@ impl Task {
             let shared = task.0.job.slot.home.shared.clone();
             for Self(turn) in shared.later(task).err().unwrap_or_default() {
                 let (job, turn) = turn.split();
-                let next = job.slot.home.finish(turn, Change::default(), Outcome::Failed(&given_up()));
+                let next = job.slot.home.finish(turn, Change::default(), Outcome::Failed(&mut given_up()));
                 drop(job);
                 tasks.extend(next.map(Self));
             }
@@ -208,10 +208,10 @@ struct Flight<'a> {
 
 impl Flight<'_> {
     fn mint(&mut self, slot: &Slot) -> Result<Token, Why> {
-        let (Some(turn), shared) = (&self.turn, &self.home.shared) else { return Err(Why::GivenUp(given_up())) };
+        let (Some(turn), shared) = (&mut self.turn, &self.home.shared) else { return Err(Why::GivenUp(given_up())) };
         let now = shared.now();
-        let valid = slot.is_valid(now);
-        let machine = lock(&self.home.queue).grant.mint(turn, &slot.want, now.wall, valid);
+        let ends = slot.ends();
+        let machine = lock(&self.home.queue).grant.mint(turn, &slot.want, now, ends);
         let mint = self.mint.insert(machine.map_err(|error| match error.kind() {
             ErrorKind::Cancelled => Why::GivenUp(error),
             _ => Why::Failed(error),

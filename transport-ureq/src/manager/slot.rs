@@ -215,9 +215,9 @@ impl Slot {
         }
     }
 
-    /// Whether a token is held that is still good.
-    pub(crate) fn is_valid(&self, now: Now) -> bool {
-        lock(&self.state).cell.valid(now).is_some()
+    /// When the token held ends, unless a server refused it.
+    pub(crate) fn ends(&self) -> Option<Now> {
+        lock(&self.state).cell.ends()
     }
 
     /// Whether what a flight of this epoch brings is still wanted.

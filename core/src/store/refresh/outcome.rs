@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Next, ROUNDS, SharedRefresh, Stage, misused};
-use crate::source::{Change, is_final};
+use crate::source::Change;
 use crate::store::record::Record;
 use crate::store::remembered::Unsaved;
 use crate::store::{StoreReply, Stored};
@@ -30,7 +30,7 @@ impl SharedRefresh {
                 self.result = Some(Err(error));
                 self.save_unsaved(Box::new(Unsaved { record, version, used, error: None }))
             }
-            Err(error) if is_final(&error) => {
+            Err(error) if error.ends_grant() => {
                 self.result = Some(Err(error));
                 self.load(Stage::LoadRejected)
             }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use grantflow::documents::Look;
 use grantflow::machine::FailureKind;
 use grantflow::store::{StoreOp, StoreReply};
 use grantflow::{Call, Effect, Failure, Reply, Timestamp};
@@ -49,6 +50,11 @@ enum Fate {
 impl Sim {
     pub(super) fn begin_op(&mut self, run: u64, effect: Effect) {
         self.judge_effect(run, &effect);
+        if let Effect::Http(call) = &effect
+            && let Some(reply) = self.look(run, call)
+        {
+            return self.resume(run, reply);
+        }
         let process = self.runs[&run].process;
         let wall = self.now(process).wall;
         let word = match &effect {
@@ -90,6 +96,26 @@ impl Sim {
                 _ => ("after it is done", soon + there + back / 2),
             };
             self.end_or_stop(process, (word, when), wait);
+        }
+    }
+
+    /// The answer to a call for a public document that is there.
+    fn look(&mut self, run: u64, call: &Call) -> Option<Reply> {
+        let process = self.runs[&run].process;
+        let now = self.now(process);
+        let documents = &mut self.processes[process].documents;
+        match documents.look(call, now) {
+            Look::Have(document) => Some(Reply::Http(document.response(now))),
+            Look::Old(document, ticket) => {
+                documents.abandon(ticket);
+                Some(Reply::Http(document.response(now)))
+            }
+            Look::Failed(failure) => Some(Reply::Failed(failure)),
+            Look::Fetch(ticket) => {
+                self.runs.get_mut(&run).expect("a run").ticket = Some(ticket);
+                None
+            }
+            _ => None,
         }
     }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use grantflow::cell::{Acquired, Issued, Ticket, TokenCell};
+use grantflow::cell::{self, Acquired, Issued, TokenCell};
+use grantflow::documents::{Documents, Ticket};
 use grantflow::exchange::Received;
 use grantflow::source::{Change, Grant, Mint, Outcome, Turn, Want};
 use grantflow::store::{LoadGrant, RecordKey, SaveGrant, SavedGrant, SharedGrant};
-use grantflow::{Advice, Cx, Error, ErrorKind, Machine, Reply, Step, Token, TokenRequest};
+use grantflow::{Cx, Error, ErrorKind, Machine, Reply, Step, Token, TokenRequest};
 
 use super::life::Life;
 use super::oracle::Seen;
@@ -35,6 +36,8 @@ pub(super) struct Process {
     /// The refresh token that it was told is no good.
     pub(super) dead: Option<String>,
     pub(super) known: Life,
+    /// The public documents that it has read.
+    pub(super) documents: Documents,
 }
 
 #[derive(Debug)]
@@ -49,7 +52,7 @@ pub(super) struct Slot {
 #[derive(Debug)]
 pub(super) struct Job {
     slot: usize,
-    ticket: Ticket,
+    ticket: cell::Ticket,
 }
 
 /// A machine under way.
@@ -61,12 +64,14 @@ pub(super) struct Run {
     pub(super) op: Option<u64>,
     pub(super) began: Duration,
     pub(super) seen: Seen,
+    /// Of a public document that it reads for all of its process.
+    pub(super) ticket: Option<Ticket>,
 }
 
 enum Work {
     Refresh {
         slot: usize,
-        ticket: Ticket,
+        ticket: cell::Ticket,
         turn: Turn<()>,
     },
     /// Looks whether somebody else has signed in.
@@ -153,6 +158,7 @@ impl Sim {
             used: BTreeSet::new(),
             dead: None,
             known: Life::default(),
+            documents: Documents::new(),
         });
     }
 
@@ -177,6 +183,7 @@ impl Sim {
         here.used.clear();
         here.dead = None;
         here.known = Life::default();
+        here.documents = Documents::new();
         here.signing_in = false;
         self.note("process {a} begins", process, 0);
         self.ask_later(process);
@@ -237,7 +244,7 @@ impl Sim {
         !self.processes[process].slots[slot].cell.reject(issued.generation, now)
     }
 
-    fn refresh(&mut self, process: usize, slot: usize, ticket: Ticket) {
+    fn refresh(&mut self, process: usize, slot: usize, ticket: cell::Ticket) {
         self.report.refreshes += 1;
         if let Some(turn) = self.processes[process].grant.begin(Job { slot, ticket }) {
             self.take_turn(process, turn);
@@ -245,11 +252,11 @@ impl Sim {
     }
 
     fn take_turn(&mut self, process: usize, turn: Turn<Job>) {
-        let (Job { slot, ticket }, turn) = turn.split();
+        let (Job { slot, ticket }, mut turn) = turn.split();
         let now = self.now(process);
         let here = &self.processes[process];
-        let valid = here.slots[slot].cell.valid(now).is_some();
-        match here.grant.mint(&turn, &here.slots[slot].want, now.wall, valid) {
+        let ends = here.slots[slot].cell.ends();
+        match here.grant.mint(&mut turn, &here.slots[slot].want, now, ends) {
             Ok(mint) => {
                 self.run(process, Work::Refresh { slot, ticket, turn }, None, Box::new(Mints(mint)));
             }
@@ -259,7 +266,7 @@ impl Sim {
 
     fn run(&mut self, process: usize, work: Work, signed_in: Option<String>, machine: Box<dyn Running>) {
         let id = self.id();
-        let mut run = Run { process, work, machine, op: None, began: self.truth, seen: Seen::default() };
+        let mut run = Run { process, work, machine, op: None, began: self.truth, seen: Seen::default(), ticket: None };
         run.seen.signed_in = signed_in;
         self.note("process {a} begins run {b}", process, id);
         if let Work::SignIn = run.work {
@@ -271,6 +278,7 @@ impl Sim {
 
     /// A run goes on with the reply to what it asked for.
     pub(super) fn resume(&mut self, id: u64, reply: Reply) {
+        let reply = self.read(id, reply);
         let Some(run) = self.runs.get(&id) else { return };
         let mut cx = Cx::new(self.now(run.process), self.rng.seed());
         let run = self.runs.get_mut(&id).expect("it is there");
@@ -278,6 +286,23 @@ impl Sim {
             Step::Do(effect) => self.begin_op(id, effect),
             Step::Done(result) => self.end(id, result),
         }
+    }
+
+    /// A public document that was read is there for all of its process.
+    fn read(&mut self, id: u64, reply: Reply) -> Reply {
+        let Some(run) = self.runs.get_mut(&id) else { return reply };
+        let (Some(ticket), process) = (run.ticket.take(), run.process) else { return reply };
+        let now = self.now(process);
+        let documents = &mut self.processes[process].documents;
+        let outcome = match reply {
+            Reply::Http(response) => Ok(response),
+            Reply::Failed(failure) => Err(failure),
+            other => {
+                documents.abandon(ticket);
+                return other;
+            }
+        };
+        documents.settle(ticket, now, outcome).map_or_else(Reply::Failed, Reply::Http)
     }
 
     fn end(&mut self, id: u64, result: Result<Outcomes, Error>) {
@@ -323,7 +348,7 @@ impl Sim {
         &mut self,
         process: usize,
         slot: usize,
-        ticket: Ticket,
+        ticket: cell::Ticket,
         turn: Turn<()>,
         (mut result, change): (Result<Token, Error>, Change),
         seen: Option<&Seen>,
@@ -331,7 +356,7 @@ impl Sim {
         let now = self.now(process);
         let grant = &mut self.processes[process].grant;
         let before = grant.state().save_error().is_some();
-        let next = grant.finish(turn, now.wall, change, Outcome::from(&mut result));
+        let next = grant.finish(turn, now, change, Outcome::from(&mut result));
         let after = grant.state().save_error().is_some();
         self.report.unsaved += u64::from(after && !before);
         self.report.saved_later += u64::from(before && !after);
@@ -442,6 +467,5 @@ impl Sim {
 }
 
 pub(super) fn is_final(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Server | ErrorKind::GrantLost | ErrorKind::NotSignedIn)
-        && error.advice() == Some(Advice::SignInAgain)
+    error.ends_grant() || error.kind() == ErrorKind::NotSignedIn
 }

@@ -1,0 +1,172 @@
+//! How it stands with a refresh token that was used: what may be done with it, and what a use makes of it.
+//!
+//! ```text
+//! Settled ─unclear─▶ Open ─token─▶ Settled
+//!    │                │ └─ another refresh token ─▶ Settled
+//!    └──── refused ───┴──▶ Refused ─▶ (early: once more when the access token has ended)
+//! ```
+//!
+//! Only what is known decides: the server's refusal ends a grant, and that it surely replaced the refresh token in an
+//! answer that cannot be read. Of anything else nobody knows, and it is tried again, ever more seldom.
+
+use std::time::Duration;
+
+use super::GrantState;
+use crate::{Advice, Error, ErrorKind, Now, Rotation};
+
+/// How long servers that rotate let a refresh token be used again, where they do at all.
+pub(crate) const GRACE: Duration = Duration::from_secs(30);
+/// How long after the end that a client counts for an access token its server may take it for valid.
+pub(crate) const LATE: Duration = Duration::from_secs(5);
+/// The pause between two uses of a refresh token of which nobody knows whether it is good; it doubles.
+const PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(900);
+/// After this time and so many uses the advice is to sign in again, though it is tried on.
+const HOPELESS: (Duration, u32) = (Duration::from_secs(3600), 5);
+
+/// How it stands with the refresh token.
+#[derive(Clone, Default)]
+pub(crate) enum Standing {
+    /// Nothing is known against it.
+    #[default]
+    Settled,
+    /// It was used, and nobody knows whether it is still good.
+    Open(Open),
+    /// The server has refused it, `early` if there was a valid access token.
+    Refused { error: Error, early: bool },
+}
+
+/// Uses of a refresh token whose fate nobody knows.
+#[derive(Clone)]
+pub(crate) struct Open {
+    /// When the first of them ended, and when the last did.
+    pub(crate) since: Now,
+    pub(crate) last: Now,
+    pub(crate) tries: u32,
+    /// When one of them has surely used it up, if so.
+    pub(crate) used: Option<Now>,
+    /// What came of the last.
+    pub(crate) error: Error,
+}
+
+impl Open {
+    fn after(before: &Standing, error: &Error, now: Now, rotates: bool) -> Self {
+        let used = (rotates && error.is_surely_used()).then_some(now);
+        match before {
+            Standing::Open(open) => Self {
+                since: open.since,
+                last: now,
+                tries: open.tries.saturating_add(1),
+                used: open.used.or(used),
+                error: error.clone(),
+            },
+            _ => Self { since: now, last: now, tries: 1, used, error: error.clone() },
+        }
+    }
+
+    /// Whether the refresh token may be used now, and before which moment that must begin.
+    fn check(&self, now: Now, valid: bool) -> Result<Option<Now>, Error> {
+        let grace = self.since + GRACE;
+        if self.tries == 1 && !now.has_reached(grace) {
+            return Ok((valid || self.used.is_some()).then_some(grace));
+        }
+        if let Some(used) = self.used {
+            return match (used.mono + GRACE).saturating_sub(now.mono) {
+                Duration::ZERO => Err(lost()),
+                left => Err(self.error.clone().told_again(left)),
+            };
+        }
+        if valid {
+            let why = "a refresh went out and no answer came; it is tried once more when the token has expired";
+            return Err(Error::new(ErrorKind::Timeout, why));
+        }
+        match self.rest(now) {
+            Duration::ZERO => Ok(None),
+            rest => Err(self.error.clone().told_again(rest)),
+        }
+    }
+
+    /// How long the refresh token must still rest. What either clock says has passed has passed.
+    fn rest(&self, now: Now) -> Duration {
+        let end = self.last + pause(self.tries, self.since);
+        end.wall.since(now.wall).min(end.mono.saturating_sub(now.mono))
+    }
+}
+
+/// The pause after so many uses, spread a little by when the first of them was.
+pub(crate) fn pause(tries: u32, since: Now) -> Duration {
+    let longest = PAUSE.saturating_mul(1 << tries.saturating_sub(2).min(8));
+    let spread = f64::from(since.mono.subsec_nanos() % 1000) / 5000.0;
+    longest.mul_f64(1.0 + spread).min(LONGEST_PAUSE)
+}
+
+/// Whether nobody can expect any more that a refresh token is good of which nobody knows.
+pub(crate) fn is_hopeless(tries: u32, lasts: Duration) -> bool {
+    lasts >= HOPELESS.0 && tries >= HOPELESS.1
+}
+
+pub(crate) fn lost() -> Error {
+    let why = "the server may have replaced the refresh token in an answer that never arrived";
+    Error::new(ErrorKind::GrantLost, why).with_advice(Advice::SignInAgain)
+}
+
+/// Whether the server may take an access token for valid that ends at this moment.
+pub(crate) fn may_be_valid(ends: Option<Now>, now: Now) -> Option<Duration> {
+    let end = ends? + LATE;
+    (!now.has_reached(end)).then(|| end.wall.since(now.wall).min(end.mono.saturating_sub(now.mono)))
+}
+
+impl GrantState {
+    /// Whether the refresh token may be used now by a want whose token ends at this moment, and before which moment
+    /// that must begin.
+    pub(super) fn check(&self, now: Now, ends: Option<Now>) -> Result<Option<Now>, Error> {
+        match &self.standing {
+            Standing::Settled => Ok(None),
+            Standing::Open(open) => open.check(now, ends.is_some_and(|end| !now.has_reached(end))),
+            Standing::Refused { error, early: false } => Err(error.clone()),
+            Standing::Refused { error, early: true } => match may_be_valid(ends, now) {
+                Some(wait) => Err(error.clone().refused_early(wait)),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Whether the server's refusal is its last word. What ends beside the mint that was told so does not change that.
+    fn is_refused(&self) -> bool {
+        matches!(self.standing, Standing::Refused { early: false, .. })
+    }
+
+    /// A mint has come to a token, with or without another refresh token.
+    pub(super) fn minted(&mut self, successor: bool) {
+        self.standing = Standing::Settled;
+        if !successor && self.refresh_token.is_some() {
+            self.staying = self.staying.saturating_add(1);
+        }
+    }
+
+    /// A mint has failed that may have used the refresh token; says what there is to tell of it.
+    pub(super) fn failed(&mut self, error: &mut Error, now: Now, ends: Option<Now>) {
+        if error.ends_grant() {
+            let early = may_be_valid(ends, now);
+            if self.refresh_token.is_some() && !self.is_refused() {
+                self.standing = Standing::Refused { error: error.clone(), early: early.is_some() };
+            }
+            if let Some(wait) = early {
+                self.remembered.refused_early();
+                *error = error.clone().refused_early(wait);
+            }
+            return;
+        }
+        let kept = self.refresh_token.is_some() && self.rotation != Rotation::Never;
+        if !error.is_uncertain() || !kept || self.is_refused() {
+            return;
+        }
+        let rotates = self.rotation == Rotation::Rotates;
+        let open = Open::after(&self.standing, error, now, rotates);
+        let lasts = now.wall.since(open.since.wall).max(now.mono.saturating_sub(open.since.mono));
+        if is_hopeless(open.tries, lasts) {
+            *error = error.clone().with_advice(Advice::SignInAgain);
+        }
+        self.standing = Standing::Open(Open { error: error.clone(), ..open });
+    }
+}
