@@ -104,6 +104,38 @@ impl Examples {
         assert_eq!(front.server().seen().len(), requests);
     }
 
+    /// Runs `login` twice at once, where no browser can be opened, and reads what each says to its person.
+    ///
+    /// # Panics
+    ///
+    /// If one does not say what it should, or not on the standard error.
+    pub fn check_what_people_are_told(&self) {
+        let (front, store) = (Front::start(Server::demo()).expect("a port"), self.empty("two-logins"));
+        let login = || {
+            let mut command = self.example("login");
+            command.args(["--issuer", &front.issuer(), "--client-id", "demo", "--scope", "openid read", "--store"]);
+            let mut child =
+                command.arg(&store).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a program");
+            let said = BufReader::new(child.stderr.take().expect("its output")).lines().map_while(Result::ok);
+            (child, said)
+        };
+        let authorize = format!("{}/authorize?", front.issuer());
+        let (first, mut said) = login();
+        let url = said.by_ref().find(|line| line.starts_with(&authorize)).expect("it shows where to sign in");
+        said.by_ref().find(|line| line.starts_with("No browser could be opened: ")).expect("it says why none opens");
+        let (second, mut waits) = login();
+        let waiting = "Another program is signing in for the same account. Waiting for it to end.";
+        waits.by_ref().find(|line| line == waiting).expect("it says what it waits for");
+        assert_eq!(person::visit(url.trim()).expect("an answer").status, 200);
+        for (child, mut rest) in [(first, said), (second, waits)] {
+            assert!(!rest.any(|line| line.contains("/authorize")), "it asks a second time");
+            let output = child.wait_with_output().expect("an end");
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && !said.contains("/authorize") && !said.contains("browser"), "{said}");
+            assert_says(&said, &["A token is here, for the scopes: openid read"]);
+        }
+    }
+
     /// Runs `default_credentials` with each kind of credentials.
     ///
     /// # Panics

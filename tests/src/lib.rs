@@ -46,3 +46,8 @@ pub struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/google.md")]
 pub struct GooglesCredentials;
+
+/// And those of the page about signing people in.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/sign-in.md")]
+pub struct SigningPeopleIn;

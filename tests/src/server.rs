@@ -131,11 +131,16 @@ pub struct Seen {
 impl Seen {
     /// A parameter of its form or query.
     pub fn param(&self, name: &str) -> Option<String> {
+        self.params(name).into_iter().next()
+    }
+
+    /// A parameter of its form or query, each time that it is there.
+    pub fn params(&self, name: &str) -> Vec<String> {
         let bytes = match self.place {
             Place::Authorize | Place::Verification => self.request.uri().query().unwrap_or_default().as_bytes(),
             _ => self.request.body(),
         };
-        form_urlencoded::parse(bytes).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+        form_urlencoded::parse(bytes).filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect()
     }
 
     /// A header's text.

@@ -61,7 +61,6 @@ mod driver;
 mod file;
 mod google;
 mod http;
-mod identity;
 #[cfg(feature = "manager")]
 mod manager;
 mod own;

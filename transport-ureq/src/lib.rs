@@ -65,7 +65,6 @@ mod documents;
 mod driver;
 mod fetch;
 mod google;
-mod identity;
 mod limit;
 #[cfg(feature = "manager")]
 mod manager;

@@ -164,3 +164,9 @@ fn a_token_that_another_program_prints_is_read_and_not_shown() {
     let said = fails(example("program_token").args(["/bin/sh", "-c", "echo who are you >&2; exit 4"]));
     assert_says(&said, &["/bin/sh ended with exit code 4: who are you"]);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn people_are_told_on_the_standard_error_what_to_open_and_what_is_waited_for() {
+    examples().check_what_people_are_told();
+}

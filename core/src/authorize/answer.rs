@@ -103,6 +103,6 @@ fn present(text: &str) -> Option<Secret> {
     Some(text).filter(|text| !text.is_empty()).map(Secret::from)
 }
 
-pub(super) fn not_the_answer(why: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+pub(crate) fn not_the_answer(why: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidRedirect, why).during("reading what came to the redirect URI", None)
 }

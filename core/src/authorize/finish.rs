@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::answer::{Answer, not_the_answer};
 use super::pending::PendingAuthorization;
 use crate::machine::ask;
+use crate::source::{Change, Minting};
 use crate::{Advice, Client, Cx, Error, Machine, Reply, Secret, Step, Timestamp, Token, TokenExchange, TokenRequest};
 
 impl PendingAuthorization {
@@ -41,6 +42,7 @@ impl PendingAuthorization {
 pub struct FinishAuthorization {
     stage: Stage,
     total: Option<Duration>,
+    change: Change,
 }
 
 enum Stage {
@@ -74,7 +76,7 @@ impl FinishAuthorization {
     fn new(pending: PendingAuthorization, client: &Client, came: Came) -> Self {
         let request = pending.token_request(client);
         let begin = Begin { pending, came, resources: Vec::new(), request };
-        Self { stage: Stage::Begin(Box::new(begin)), total: None }
+        Self { stage: Stage::Begin(Box::new(begin)), total: None, change: Change::default() }
     }
 
     fn change(mut self, change: impl FnOnce(TokenRequest) -> TokenRequest) -> Self {
@@ -150,8 +152,18 @@ impl Machine for FinishAuthorization {
             return Step::Done(Err(Error::misuse("finishing an authorization")));
         };
         let result = ask!(&mut **exchange, cx, reply);
+        self.change = exchange.take_change();
         self.stage = Stage::Ended;
         Step::Done(result.map_err(spent))
+    }
+}
+
+impl Minting for FinishAuthorization {
+    fn take_change(&mut self) -> Change {
+        match &mut self.stage {
+            Stage::Exchange(exchange) => exchange.take_change(),
+            Stage::Begin(_) | Stage::Ended => std::mem::take(&mut self.change),
+        }
     }
 }
 

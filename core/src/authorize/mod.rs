@@ -23,6 +23,7 @@ mod request;
 use std::fmt;
 
 pub use answer::Answer;
+pub(crate) use answer::not_the_answer;
 pub use finish::FinishAuthorization;
 pub use pending::PendingAuthorization;
 pub(crate) use pending::Verdict;

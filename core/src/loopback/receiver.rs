@@ -6,7 +6,8 @@ use url::Url;
 
 use super::app::InstalledApp;
 use super::page::Page;
-use crate::authorize::{Answer, FinishAuthorization, Verdict};
+use crate::authorize::{Answer, FinishAuthorization, Verdict, not_the_answer};
+use crate::error::printable;
 use crate::exchange::FORM;
 use crate::{Authorization, Error, ErrorKind, PendingAuthorization, ServerError, Timestamp};
 
@@ -46,6 +47,15 @@ struct Refusal {
     heading: &'static str,
     text: &'static str,
     head_only: bool,
+}
+
+/// A request that is turned away.
+struct Away<'a> {
+    refusal: Refusal,
+    /// What is wrong with it, should it be the answer.
+    why: String,
+    /// Where the answer may be.
+    parameters: &'a str,
 }
 
 const fn refusal(status: u16, reason: &'static str, text: &'static str) -> Refusal {
@@ -115,60 +125,76 @@ impl Receiver {
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut request = httparse::Request::new(&mut fields);
         let parsed = request.parse(so_far);
+        let too_long = || Away {
+            refusal: TOO_LONG,
+            why: "the request is longer than 64 KiB, perhaps by the cookies of this host".into(),
+            parameters: target(so_far),
+        };
         let judged = match parsed {
             Ok(httparse::Status::Complete(length)) if length <= MAX_REQUEST => {
-                match self.judge(&request, so_far.get(length..).unwrap_or_default()) {
+                match self.judge(&request, so_far.get(length..).unwrap_or_default(), now) {
                     Ok(None) if so_far.len() < MAX_REQUEST => return Heard::More,
-                    Ok(None) => Err(TOO_LONG),
+                    Ok(None) => Err(too_long()),
                     Ok(Some(parameters)) => Ok(parameters),
-                    Err(refusal) => Err(refusal),
+                    Err(away) => Err(away),
                 }
             }
             Ok(httparse::Status::Partial) if so_far.len() < MAX_REQUEST => return Heard::More,
-            Ok(_) | Err(httparse::Error::TooManyHeaders) => Err(TOO_LONG),
-            Err(_) => Err(NO_HTTP),
+            Ok(_) | Err(httparse::Error::TooManyHeaders) => Err(too_long()),
+            Err(_) => Err(Away { refusal: NO_HTTP, why: String::new(), parameters: "" }),
         };
-        let judged = judged.map(|parameters| self.pending.judge(parameters, now));
-        match judged.and_then(|verdict| self.take(verdict).map_err(|_| NOT_THE_ANSWER)) {
-            Ok(()) => Heard::Answered(self.outcome()),
-            Err(refusal) => Heard::Reply(refusal.page()),
+        match judged {
+            Ok(parameters) => match self.take(self.pending.judge(parameters, now)) {
+                Ok(()) => Heard::Answered(self.outcome()),
+                Err(_) => Heard::Reply(NOT_THE_ANSWER.page()),
+            },
+            Err(away) => self.turn_away(away, now),
         }
     }
 
-    /// What to look for the answer in, if the request comes from a browser that was sent here: the target of a GET, or
-    /// the body of a form that the server's page posts (OAuth 2.0 Form Post Response Mode). `None` if it is not all
-    /// there yet.
-    fn judge<'a>(&self, request: &httparse::Request<'_, 'a>, body: &'a [u8]) -> Result<Option<&'a str>, Refusal> {
+    /// What to look for the answer in, if the request comes from a browser that was sent here: the target, or the body
+    /// of a form that the server's page posts (OAuth 2.0 Form Post Response Mode). `None` if it is not all there yet.
+    fn judge<'a>(
+        &self,
+        request: &httparse::Request<'_, 'a>,
+        body: &'a [u8],
+        now: Timestamp,
+    ) -> Result<Option<&'a str>, Away<'a>> {
         let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
-        let head_only = method == "HEAD";
-        let refuse = |refusal| Err(Refusal { head_only, ..refusal });
         let values = |name: &'static str| {
             request.headers.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
         };
         let ours = |value: &[u8]| self.hosts.iter().any(|host| value.eq_ignore_ascii_case(host.as_bytes()));
+        // A browser that was sent here by status 307 posts what it posted there: the answer is in the target then.
+        let carried = method == "POST" && self.has_state(target, now);
+        let posted = method == "POST" && (carried || values("content-type").any(is_form));
+        let parameters = match posted && !carried {
+            true => match form(values("content-length"), body) {
+                Ok(Some(form)) => form,
+                Ok(None) => return Ok(None),
+                Err(refusal) => return Err(Away { refusal, why: String::new(), parameters: "" }),
+            },
+            false => target,
+        };
+        let away =
+            |refusal, why| Err(Away { refusal: Refusal { head_only: method == "HEAD", ..refusal }, why, parameters });
         // Another name for this address is what a DNS rebinding looks like.
         let mut hosts = values("host");
-        if !hosts.next().is_some_and(ours) || hosts.next().is_some() || !target.starts_with('/') {
-            return refuse(NOT_HERE);
+        let host = hosts.next().unwrap_or_default();
+        if !ours(host) || hosts.next().is_some() || !target.starts_with('/') {
+            let host = printable(&String::from_utf8_lossy(host), 100);
+            return away(NOT_HERE, format!("it was sent to the host {host:?} and not to that of the redirect URI"));
         }
-        let is_form = |value: &[u8]| {
-            value
-                .split(|byte| *byte == b';')
-                .next()
-                .unwrap_or_default()
-                .trim_ascii()
-                .eq_ignore_ascii_case(FORM.as_bytes())
-        };
-        let posted = method == "POST" && values("content-type").any(is_form);
         // The page that posts the form is the server's own.
         if !posted && !values("origin").all(|origin| origin.strip_prefix(b"http://").is_some_and(ours)) {
-            return refuse(FOREIGN);
+            return away(FOREIGN, "it was sent by the script of a page and not by opening the address".to_owned());
         }
         if method != "GET" && !posted {
-            return refuse(METHOD);
+            return away(METHOD, format!("its method is {}, and neither GET nor POST", printable(method, 20)));
         }
-        if target.split('?').next() != Some(&self.path) {
-            return refuse(NOT_FOUND);
+        let path = target.split('?').next().unwrap_or_default();
+        if path != self.path {
+            return away(NOT_FOUND, format!("its path is {} and not that of the redirect URI", printable(path, 100)));
         }
         let early = |value: &[u8]| {
             value.split(|byte| b";, ".contains(byte)).any(|word| {
@@ -176,24 +202,34 @@ impl Receiver {
             })
         };
         if ["sec-purpose", "purpose", "x-purpose", "x-moz"].into_iter().any(|name| values(name).any(early)) {
-            return refuse(EARLY);
+            return away(EARLY, "it was sent before the address was opened".to_owned());
         }
         if self.is_answered() {
-            return refuse(ANSWERED);
+            return away(ANSWERED, String::new());
         }
-        if !posted {
-            return Ok(Some(target));
+        Ok(Some(parameters))
+    }
+
+    /// Whether this has the `state` of this sign-in, which only the server's answer has.
+    fn has_state(&self, parameters: &str, now: Timestamp) -> bool {
+        !matches!(self.pending.judge(parameters, now), Verdict::Stray(_))
+    }
+
+    /// Turns a request away. If it is the answer all the same, and what is wrong with it will be wrong with any other,
+    /// the wait is over.
+    fn turn_away(&mut self, away: Away<'_>, now: Timestamp) -> Heard {
+        let Away { refusal, why, parameters } = away;
+        if why.is_empty() || self.is_answered() || !self.has_state(parameters, now) {
+            return Heard::Reply(refusal.page());
         }
-        let mut lengths = values("content-length").map(|value| std::str::from_utf8(value).ok()?.parse::<usize>().ok());
-        match (lengths.next(), lengths.next()) {
-            (Some(Some(length)), None) if length > MAX_REQUEST => refuse(TOO_LONG),
-            (Some(Some(length)), None) => match body.get(..length).map(std::str::from_utf8) {
-                Some(Ok(form)) => Ok(Some(form)),
-                Some(Err(_)) => refuse(NO_HTTP),
-                None => Ok(None),
-            },
-            _ => refuse(NO_HTTP),
+        let (uri, redirect_uri) = ("the redirect URI is", self.pending.redirect_uri());
+        let error = not_the_answer(format!("it has the right state, but {why}; {uri} {redirect_uri}"));
+        if !refusal.is_final() {
+            self.refused = Some(error);
+            return Heard::Reply(refusal.page());
         }
+        self.answer = Some(Err(error));
+        Heard::Answered(Refusal { heading: "Sign-in failed", ..refusal }.page())
     }
 
     /// Keeps what the redirect says, if it belongs to this sign-in.
@@ -282,9 +318,40 @@ impl Receiver {
 }
 
 impl Refusal {
+    /// Whether the same browser will not come once more in a better way, as it does after a preview, a `HEAD` or the
+    /// question of a script whether it may ask.
+    fn is_final(&self) -> bool {
+        !matches!(self.status.0, 405 | 503)
+    }
+
     fn page(&self) -> Vec<u8> {
         let Self { status, heading, text, head_only } = *self;
         Page { status, head_only, ..Page::new(heading, text) }.render()
+    }
+}
+
+/// The target of a request whose head need not be all there.
+fn target(so_far: &[u8]) -> &str {
+    let line = so_far.split(|byte| *byte == b'\r' || *byte == b'\n').find(|line| !line.is_empty()).unwrap_or_default();
+    line.split(|byte| *byte == b' ').nth(1).and_then(|target| std::str::from_utf8(target).ok()).unwrap_or_default()
+}
+
+fn is_form(content_type: &[u8]) -> bool {
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(FORM.as_bytes())
+}
+
+/// A form that was posted, by the lengths that its request names; `None` if it is not all there yet.
+fn form<'a, 'b>(lengths: impl Iterator<Item = &'b [u8]>, body: &'a [u8]) -> Result<Option<&'a str>, Refusal> {
+    let mut lengths = lengths.map(|value| std::str::from_utf8(value).ok()?.parse::<usize>().ok());
+    match (lengths.next(), lengths.next()) {
+        (Some(Some(length)), None) if length > MAX_REQUEST => Err(TOO_LONG),
+        (Some(Some(length)), None) => match body.get(..length).map(std::str::from_utf8) {
+            Some(Ok(form)) => Ok(Some(form)),
+            Some(Err(_)) => Err(NO_HTTP),
+            None => Ok(None),
+        },
+        _ => Err(NO_HTTP),
     }
 }
 

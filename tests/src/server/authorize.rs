@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{Code, Consent, Iss, Refusal, Server, params, refuse, text};
 
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 14] = [
     "response_type",
     "client_id",
     "redirect_uri",
@@ -22,6 +22,8 @@ const KNOWN: [&str; 13] = [
     "access_type",
     "include_granted_scopes",
     "max_age",
+    // Who is sent back posts what the address holds, if it is `form_post`.
+    "response_mode",
 ];
 
 /// How long a code is good for.

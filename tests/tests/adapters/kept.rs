@@ -157,6 +157,26 @@ pub(crate) fn a_refresh_names_scopes_where_the_server_must_be_told_them<A: Adapt
     }
 }
 
+pub(crate) fn a_resource_is_named_at_every_request_of_a_sign_in_that_is_kept<A: Adapter>() {
+    let stage = Stage::<A>::new("resource");
+    stage.front.server().settings.lifetime = 1;
+    let resources = ["https://a.example/mcp", "https://b.example/"];
+    let app = resources.iter().fold(stage.app("read").extra("response_mode", "query"), |app, it| app.resource(it));
+    stage.start(&app).unwrap();
+    sleep(Duration::from_millis(1100));
+    stage.front.server().settings.lifetime = 3600;
+    stage.start(&app).unwrap();
+    assert_eq!((stage.asked(), stage.refreshes().len()), (1, 1));
+    let server = stage.front.server();
+    for place in [Place::Authorize, Place::Token] {
+        for seen in server.seen_at(place) {
+            assert_eq!(seen.params("resource"), resources, "{place:?}");
+        }
+    }
+    assert_eq!(server.seen_at(Place::Authorize)[0].param("response_mode").as_deref(), Some("query"));
+    assert_eq!(server.seen_at(Place::Token).len(), 2);
+}
+
 fn mint(source: &impl TokenSource) -> impl Machine<Output = Token> + Send {
     source.mint(&Want::default(), &source.first_state())
 }

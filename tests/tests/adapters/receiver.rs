@@ -8,7 +8,7 @@ pub(crate) fn the_receiver_survives_whatever_browsers_and_strangers_do<A: Adapte
         let (at, state) = (port(&url), value(&url, "state"));
         let get = |target: &str| raw(at, format!("GET {target} HTTP/1.1\r\nHost: {at}\r\n\r\n").as_bytes());
         let with = |head: &str| raw(at, format!("{head}\r\n\r\n").replace("PORT", &at.port().to_string()).as_bytes());
-        let right = format!("/?code=stolen&state={state}");
+        let (right, other) = (format!("/?code=stolen&state={state}"), "/?code=stolen&state=another-tabs-state");
         for (case, answer, status) in [
             ("favicon", get("/favicon.ico"), "404"),
             ("no query", get("/"), "400"),
@@ -17,23 +17,23 @@ pub(crate) fn the_receiver_survives_whatever_browsers_and_strangers_do<A: Adapte
             ("an error without state", get("/?error=access_denied"), "400"),
             ("state twice", get(&format!("{right}&state={state}")), "400"),
             ("HEAD", with(&format!("HEAD {right} HTTP/1.1\r\nHost: 127.0.0.1:PORT")), "405"),
-            ("POST", with(&format!("POST {right} HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nContent-Length: 0")), "405"),
-            ("a wrong Host", with(&format!("GET {right} HTTP/1.1\r\nHost: evil.example:PORT")), "421"),
-            ("a Host without port", with(&format!("GET {right} HTTP/1.1\r\nHost: 127.0.0.1")), "421"),
-            ("no Host", with(&format!("GET {right} HTTP/1.1")), "421"),
+            ("POST", with(&format!("POST {other} HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nContent-Length: 0")), "405"),
+            ("a wrong Host", with(&format!("GET {other} HTTP/1.1\r\nHost: evil.example:PORT")), "421"),
+            ("a Host without port", with(&format!("GET {other} HTTP/1.1\r\nHost: 127.0.0.1")), "421"),
+            ("no Host", with(&format!("GET {other} HTTP/1.1")), "421"),
             (
                 "two Hosts",
-                with(&format!("GET {right} HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nHost: 127.0.0.1:PORT")),
+                with(&format!("GET {other} HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nHost: 127.0.0.1:PORT")),
                 "421",
             ),
             (
                 "absolute form",
-                with(&format!("GET http://127.0.0.1:PORT{right} HTTP/1.1\r\nHost: 127.0.0.1:PORT")),
+                with(&format!("GET http://127.0.0.1:PORT{other} HTTP/1.1\r\nHost: 127.0.0.1:PORT")),
                 "421",
             ),
             (
                 "a foreign Origin",
-                with(&format!("GET {right} HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nOrigin: https://evil.example")),
+                with(&format!("GET {other} HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nOrigin: https://evil.example")),
                 "403",
             ),
             (
@@ -209,6 +209,26 @@ pub(crate) fn a_form_that_the_servers_page_posts_is_the_answer<A: Adapter>() {
     });
     assert!(page.starts_with("HTTP/1.1 200 OK"), "{page}");
     token.unwrap();
+}
+
+pub(crate) fn an_answer_that_comes_in_a_wrong_way_ends_the_sign_in_at_once_and_says_why<A: Adapter>() {
+    for (path, host, more, why) in [
+        ("/", "evil.example", String::new(), "the host \"evil.example\""),
+        ("/callback", "HOST", String::new(), "its path is /callback"),
+        ("/", "HOST", format!("Cookie: {}\r\n", "c=1; ".repeat(14_000)), "longer than 64 KiB"),
+    ] {
+        let front = Front::start(Server::demo()).unwrap();
+        let began = Instant::now();
+        let (token, page) = sign_in(&A::new(), app(&front), move |url| {
+            let (at, state) = (port(&url), value(&url, "state"));
+            let host = host.replace("HOST", &at.to_string());
+            raw(at, format!("GET {path}?code=c&state={state} HTTP/1.1\r\nHost: {host}\r\n{more}\r\n").as_bytes())
+        });
+        let error = token.unwrap_err();
+        assert!(page.contains("Sign-in failed") && began.elapsed() < Duration::from_secs(10), "{page}");
+        assert_eq!((error.kind(), front.server().seen_at(Place::Token).len()), (ErrorKind::InvalidRedirect, 0));
+        assert!(error.to_string().contains(why), "{error}");
+    }
 }
 
 pub(crate) fn an_answer_that_names_another_server_ends_the_sign_in_at_once<A: Adapter>() {
