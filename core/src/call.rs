@@ -181,7 +181,16 @@ impl Identity {
         Self(Arc::new(Certificate::Pem { chain: certificate.into(), key: key.into() }))
     }
 
-    /// The certificate to which the driver's configuration gives this name, for keys that never leave their device.
+    /// The certificate to which the driver's configuration gives this name, such as one whose files are renewed while
+    /// the program runs.
+    ///
+    /// ```
+    /// use grantflow::machine::Identity;
+    ///
+    /// // With, say, `Transport::builder().identity_files("gateway", "tls.crt", "tls.key")`.
+    /// let gateway = Identity::named("gateway");
+    /// assert_eq!(gateway.name(), Some("gateway"));
+    /// ```
     pub fn named(name: &str) -> Self {
         Self(Arc::new(Certificate::Named(name.into())))
     }
@@ -202,6 +211,21 @@ impl Identity {
         }
     }
 }
+
+/// The same certificate with the same key, or the same name.
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        match (&*self.0, &*other.0) {
+            (Certificate::Named(name), Certificate::Named(other)) => name == other,
+            (Certificate::Pem { chain, key }, Certificate::Pem { chain: other, key: others }) => {
+                chain == other && key.matches(others.expose())
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Identity {}
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -411,6 +435,19 @@ mod tests {
         let named = Identity::named("smart card");
         assert_eq!(format!("{named:?}"), r#"Identity(named "smart card")"#);
         assert!(named.name() == Some("smart card") && named.as_pem().is_none());
+        let all = [
+            pem.clone(),
+            named.clone(),
+            Identity::pem("certificate-canary", "another key"),
+            Identity::pem("another certificate", "key-canary"),
+            Identity::named("another card"),
+            Identity::named("certificate-canary"),
+        ];
+        for (i, one) in all.iter().enumerate() {
+            let same: Vec<_> = (0..all.len()).filter(|j| all[*j] == *one).collect();
+            assert_eq!(same, [i], "each is the same as itself alone");
+        }
+        assert_eq!(pem, Identity::pem("certificate-canary", "key-canary"));
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! How a transport is adjusted. What keeps calls safe is set last, and cannot be adjusted.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use grantflow::machine::Identity;
 use grantflow::proxy::{Proxies, Proxy};
-use grantflow::{Error, Event};
+use grantflow::{Error, ErrorKind, Event, Secret};
 use reqwest::ClientBuilder;
 
 use crate::Transport;
+use crate::identity::{Identities, Source};
 use crate::own::{Http, Own};
 use crate::resolve::Global;
 use crate::tls::{self, Roots};
@@ -36,6 +40,7 @@ pub struct Builder {
     proxies: Option<Proxies>,
     connect_timeout: Duration,
     roots: Roots,
+    identities: BTreeMap<Box<str>, Source>,
     user_agent: Option<String>,
     watch: Option<Watch>,
     #[cfg(feature = "programs")]
@@ -50,7 +55,7 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::Config`](grantflow::ErrorKind::Config) if the HTTP client cannot be made of them, or the environment names a proxy that
+    /// Of kind [`ErrorKind::Config`] if the HTTP client cannot be made of them, or the environment names a proxy that
     /// cannot be used.
     pub fn new() -> Result<Self, Error> {
         Builder::default().build()
@@ -69,6 +74,7 @@ impl Default for Builder {
             proxies: None,
             connect_timeout: CONNECT,
             roots: Roots::default(),
+            identities: BTreeMap::new(),
             user_agent: None,
             watch: None,
             #[cfg(feature = "programs")]
@@ -122,6 +128,36 @@ impl Builder {
         self
     }
 
+    /// Gives a client certificate and its key a name, under which requests ask for it
+    /// ([`Identity::named`](grantflow::machine::Identity::named)); both in PEM. The certificate comes first, and then those
+    /// that lead to its root. A key with a password must be decrypted before. The last one of a name counts.
+    ///
+    /// ```
+    /// # fn main_() -> Result<(), Box<dyn std::error::Error>> {
+    /// use grantflow_reqwest::Transport;
+    ///
+    /// let certificate = std::fs::read_to_string("client.crt")?;
+    /// let key = std::fs::read_to_string("client.key")?;
+    /// let transport = Transport::builder().identity("gateway", &certificate, key).build()?;
+    /// # let _ = transport;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Each certificate has TLS sessions and connections of its own. A proxy with `https` that asks for a certificate
+    /// is shown it too.
+    pub fn identity(mut self, name: &str, certificate: &str, key: impl Into<Secret>) -> Self {
+        self.identities.insert(name.into(), Source::Pem(Identity::pem(certificate, key)));
+        self
+    }
+
+    /// As [`identity`](Self::identity), from two files, of PEM, that are read again at each use: they may be renewed
+    /// while the program runs. Where the new ones cannot be read or do not belong together, as while they are being
+    /// written, the old ones are presented.
+    pub fn identity_files(mut self, name: &str, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
+        self.identities.insert(name.into(), Source::files(certificate.as_ref(), key.as_ref()));
+        self
+    }
+
     /// Trusts Mozilla's root certificates, as of the crate `webpki-roots`, in place of the platform's.
     #[cfg(feature = "bundled-roots")]
     pub fn bundled_roots(mut self) -> Self {
@@ -156,7 +192,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](grantflow::ErrorKind::Config) if something given cannot be used.
+    /// [`ErrorKind::Config`] if something given cannot be used.
     pub fn build(mut self) -> Result<Transport, Error> {
         if let Some(error) = self.error {
             return Err(error);
@@ -178,7 +214,9 @@ impl Builder {
             named,
             global: self.global,
         };
-        Ok(Transport::with(own.clients(&own.tls)?, own, self.watch))
+        let named = std::mem::take(&mut self.identities);
+        let identities = Identities::new(named).map_err(|why| Error::new(ErrorKind::Config, why))?;
+        Ok(Transport::with(own.clients(&own.tls)?, own, identities, self.watch))
     }
 
     fn fail(&mut self, error: Error) {

@@ -26,7 +26,7 @@ const ROOM: usize = 32 * 1024;
 
 /// Makes the call. Dropping the future closes its connection.
 pub(crate) async fn send(transport: &Transport, call: Call) -> Result<http::Response<Vec<u8>>, Failure> {
-    let mut call = call.open(Rules::V1 | Rules::START_BEFORE | Rules::GLOBAL)?;
+    let mut call = call.open(Rules::V1 | Rules::START_BEFORE | Rules::GLOBAL | Rules::IDENTITY)?;
     let cleartext = call.request.uri().scheme() != Some(&http::uri::Scheme::HTTPS);
     if cleartext && call.reach != Reach::Local {
         return Err(Failure::not_sent(FailureKind::Forbidden, "a public address needs https"));
@@ -37,7 +37,10 @@ pub(crate) async fn send(transport: &Transport, call: Call) -> Result<http::Resp
     if call.start_before.is_some_and(|moment| transport.now().has_reached(moment)) {
         return Err(Failure::not_sent(FailureKind::Timeout, TooLate));
     }
-    let clients = transport.clients();
+    if cleartext && call.identity.is_some() {
+        return Err(Failure::not_sent(FailureKind::Forbidden, "a client certificate is presented over https alone"));
+    }
+    let clients = transport.clients(call.identity.as_ref()).await?;
     let client = match (call.reach, call.repeat) {
         (Reach::Local, _) => &clients.local,
         // A proxy may be anywhere, and looks the name up itself.

@@ -61,6 +61,7 @@ mod driver;
 mod file;
 mod google;
 mod http;
+mod identity;
 #[cfg(feature = "manager")]
 mod manager;
 mod own;

@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use grantflow::machine::{Os, Platform};
+use grantflow::machine::{FailureKind, Identity, Os, Platform};
 use grantflow::proxy::Proxy;
-use grantflow::{Cx, Error, ErrorKind, Event, Now, Timestamp};
+use grantflow::{Cx, Error, ErrorKind, Event, Failure, Now, Timestamp};
 use tokio::time::Instant;
 
+use crate::identity::{self, Identities};
 use crate::own::Own;
 use crate::shared::Shared;
 
@@ -19,8 +20,9 @@ use crate::shared::Shared;
 pub struct Transport(Arc<Inner>, #[cfg(feature = "store")] Option<Arc<dyn grantflow_store::Store>>);
 
 struct Inner {
-    clients: Clients,
+    clients: Arc<Clients>,
     own: Own,
+    identities: Identities<Clients>,
     watch: Option<Watch>,
     origin: Instant,
     documents: Shared,
@@ -41,8 +43,15 @@ pub(crate) struct Clients {
 }
 
 impl Transport {
-    pub(crate) fn with(clients: Clients, own: Own, watch: Option<Watch>) -> Self {
-        let inner = Arc::new(Inner { clients, own, watch, origin: Instant::now(), documents: Shared::default() });
+    pub(crate) fn with(clients: Clients, own: Own, identities: Identities<Clients>, watch: Option<Watch>) -> Self {
+        let inner = Arc::new(Inner {
+            clients: Arc::new(clients),
+            own,
+            identities,
+            watch,
+            origin: Instant::now(),
+            documents: Shared::default(),
+        });
         Self(
             inner,
             #[cfg(feature = "store")]
@@ -142,8 +151,24 @@ impl Transport {
         &self.0.own
     }
 
-    pub(crate) fn clients(&self) -> &Clients {
-        &self.0.clients
+    /// The clients that present this certificate, or none.
+    pub(crate) async fn clients(&self, identity: Option<&Identity>) -> Result<Arc<Clients>, Failure> {
+        let Some(identity) = identity else { return Ok(self.0.clients.clone()) };
+        let made = if self.0.identities.is_in_files(identity) {
+            let (this, identity) = (self.clone(), identity.clone());
+            let read = tokio::task::spawn_blocking(move || this.clients_as(&identity)).await;
+            read.unwrap_or_else(|error| Err(error.to_string()))
+        } else {
+            self.clients_as(identity)
+        };
+        made.map_err(|why| Failure::not_sent(FailureKind::Tls, why))
+    }
+
+    fn clients_as(&self, identity: &Identity) -> Result<Arc<Clients>, String> {
+        let own = &self.0.own;
+        self.0.identities.get(identity, |identity| {
+            own.clients(&identity::presenting(&own.tls, identity)?).map_err(|error| error.to_string())
+        })
     }
 
     /// Tells whoever watches.

@@ -21,6 +21,9 @@ const FIRST_ROOM: usize = 8 * 1024;
 /// The most room to make for one whose length is announced, before it comes.
 const LARGE: usize = 1 << 20;
 
+/// Why a request with a client certificate is not sent to an address with `http`.
+const CLEARTEXT: &str = "a client certificate is presented over https alone";
+
 impl Transport {
     /// An agent of ureq for requests of your own, with this transport's TLS, proxies, user agent and time to connect.
     /// It does not follow redirects, and a status is no error to it.
@@ -57,7 +60,7 @@ impl Transport {
     /// nobody knows whether a request arrived; and a call alone on its connection and its agent can be
     /// cut, shares no cookie, and never delays another.
     pub(crate) fn fetch(&self, call: Call, limit: &Limit) -> Result<Response<Vec<u8>>, Failure> {
-        let mut call = call.open(Rules::V1 | Rules::START_BEFORE | Rules::GLOBAL)?;
+        let mut call = call.open(Rules::V1 | Rules::START_BEFORE | Rules::GLOBAL | Rules::IDENTITY)?;
         let uri = call.request.uri().clone();
         let secure = uri.scheme_str() == Some("https");
         if !secure && call.reach != Reach::Local {
@@ -70,7 +73,12 @@ impl Transport {
         if watch.is_late() {
             return Err(Failure::not_sent(FailureKind::Timeout, "the time to begin has passed"));
         }
-        let tls = if secure { Some(self.tls()?) } else { None };
+        let tls = match &call.identity {
+            Some(_) if !secure => return Err(Failure::not_sent(FailureKind::Forbidden, CLEARTEXT)),
+            Some(identity) => Some(self.tls_as(identity)?),
+            None if secure => Some(self.tls()?),
+            None => None,
+        };
         let way = self.way(call.request.uri(), call.reach);
         let resolver = match call.reach {
             Reach::Global => Resolver::within(call.reach, way.uri()),

@@ -65,6 +65,7 @@ mod documents;
 mod driver;
 mod fetch;
 mod google;
+mod identity;
 mod limit;
 #[cfg(feature = "manager")]
 mod manager;

@@ -108,10 +108,12 @@ pub(crate) mod tests {
     use super::*;
     use crate::{Builder, Limit, Transport};
 
+    type Names = dyn Fn(&str) -> Vec<IpAddr> + Send + Sync;
+
     /// A name server that says what a test wants, and in the place of the Internet one port of this machine.
     #[derive(Clone)]
     pub(crate) struct Internet {
-        names: Arc<dyn Fn(&str) -> Vec<IpAddr> + Send + Sync>,
+        names: Arc<Names>,
         asked: Arc<AtomicUsize>,
         /// Where every global address is.
         global: SocketAddr,

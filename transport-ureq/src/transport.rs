@@ -1,12 +1,14 @@
 //! [`Transport`] and its [`Builder`].
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use grantflow::machine::{FailureKind, Os, Platform};
+use grantflow::machine::{FailureKind, Identity, Os, Platform};
 use grantflow::proxy::{Proxies, Proxy};
-use grantflow::{Cx, Error, ErrorKind, Event, Failure, Now, Timestamp};
+use grantflow::{Cx, Error, ErrorKind, Event, Failure, Now, Secret, Timestamp};
 use http::HeaderValue;
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
@@ -14,6 +16,7 @@ use rustls::pki_types::pem::PemObject as _;
 use ureq::Agent;
 use ureq::config::{AutoHeaderValue, Config};
 
+use crate::identity::{self, Identities, Source};
 use crate::limit::LONGEST;
 use crate::shared::Shared;
 use crate::tls::Roots;
@@ -33,6 +36,7 @@ struct Inner {
     settings: Settings,
     roots: Roots,
     tls: OnceLock<Result<Arc<ClientConfig>, String>>,
+    identities: Identities<ClientConfig>,
     watch: Option<Watcher>,
     origin: Instant,
     documents: Shared,
@@ -126,6 +130,13 @@ impl Transport {
         made.clone().map_err(|why| Failure::not_sent(FailureKind::Tls, why))
     }
 
+    /// The TLS configuration that presents this certificate.
+    pub(crate) fn tls_as(&self, identity: &Identity) -> Result<Arc<ClientConfig>, Failure> {
+        let plain = self.tls()?;
+        let make = |identity: &Identity| identity::presenting(&plain, identity);
+        self.0.identities.get(identity, make).map_err(|why| Failure::not_sent(FailureKind::Tls, why))
+    }
+
     pub(crate) fn tell(&self, event: Event<'_>) {
         #[cfg(feature = "tracing")]
         match &event {
@@ -177,6 +188,7 @@ pub struct Builder {
     connect_timeout: Option<Duration>,
     user_agent: Option<String>,
     pem: Vec<Vec<u8>>,
+    identities: BTreeMap<Box<str>, Source>,
     bundled: bool,
     #[cfg(feature = "programs")]
     programs: bool,
@@ -217,6 +229,36 @@ impl Builder {
     /// Trusts these root certificates too: one or several in PEM form.
     pub fn root_certificate_pem(mut self, pem: &[u8]) -> Self {
         self.pem.push(pem.to_vec());
+        self
+    }
+
+    /// Gives a client certificate and its key a name, under which requests ask for it
+    /// ([`Identity::named`](grantflow::machine::Identity::named)); both in PEM. The certificate comes first, and then those
+    /// that lead to its root. A key with a password must be decrypted before. The last one of a name counts.
+    ///
+    /// ```
+    /// # fn main_() -> Result<(), Box<dyn std::error::Error>> {
+    /// use grantflow_ureq::Transport;
+    ///
+    /// let certificate = std::fs::read_to_string("client.crt")?;
+    /// let key = std::fs::read_to_string("client.key")?;
+    /// let transport = Transport::builder().identity("gateway", &certificate, key).build()?;
+    /// # let _ = transport;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Each certificate has TLS sessions and connections of its own. A proxy with `https` that asks for a certificate
+    /// is shown it too.
+    pub fn identity(mut self, name: &str, certificate: &str, key: impl Into<Secret>) -> Self {
+        self.identities.insert(name.into(), Source::Pem(Identity::pem(certificate, key)));
+        self
+    }
+
+    /// As [`identity`](Self::identity), from two files, of PEM, that are read again at each use: they may be renewed
+    /// while the program runs. Where the new ones cannot be read or do not belong together, as while they are being
+    /// written, the old ones are presented.
+    pub fn identity_files(mut self, name: &str, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
+        self.identities.insert(name.into(), Source::files(certificate.as_ref(), key.as_ref()));
         self
     }
 
@@ -293,6 +335,7 @@ impl Builder {
             },
             roots: Roots { extra, platform: cfg!(feature = "platform-roots") && !self.bundled },
             tls: OnceLock::new(),
+            identities: Identities::new(self.identities).map_err(wrong)?,
             watch: self.watch,
             origin: Instant::now(),
             documents: Shared::default(),

@@ -1,12 +1,18 @@
 //! The rules of calls, as both adapters obey or refuse them.
 
-use grantflow::machine::{FailureKind, Identity, Reach};
+use grantflow::machine::{FailureKind, Reach};
 use grantflow::{Call, Effect, Failure, Now, Reply, Step};
 
 use super::*;
 
 /// A machine that asks for one call and ends with its answer.
-struct Once(Option<Call>);
+pub(super) struct Once(Option<Call>);
+
+impl Once {
+    pub(super) fn new(call: Call) -> Self {
+        Self(Some(call))
+    }
+}
 
 impl Machine for Once {
     type Output = Result<http::Response<Vec<u8>>, Failure>;
@@ -28,21 +34,7 @@ fn call(front: &Front) -> Call {
 }
 
 fn fetch<A: Adapter>(adapter: &A, call: Call) -> Result<http::Response<Vec<u8>>, Failure> {
-    adapter.run(Once(Some(call))).unwrap()
-}
-
-pub(super) fn a_rule_that_is_not_known_is_refused_by_name_and_nothing_is_sent<A: Adapter>() {
-    let front = Front::start(Server::demo()).unwrap();
-    let adapter = A::new();
-    for identity in [Identity::pem("a certificate", "a key"), Identity::named("card")] {
-        let failure = fetch(&adapter, call(&front).with_identity(identity)).unwrap_err();
-        assert_eq!((failure.kind(), failure.may_have_been_sent()), (FailureKind::Unsupported, false), "{failure}");
-        assert!(failure.to_string().contains("IDENTITY"), "{failure}");
-        let error = Error::from(failure);
-        assert!(error.kind() == ErrorKind::Unsupported && !error.is_transient() && !error.is_uncertain(), "{error}");
-    }
-    assert_eq!(front.connections(), 0);
-    assert_eq!(fetch(&adapter, call(&front)).unwrap().status(), 200);
+    adapter.run(Once::new(call)).unwrap()
 }
 
 pub(super) fn a_request_that_stays_global_is_not_sent_to_this_machine_by_any_name<A: Adapter>() {

@@ -18,6 +18,7 @@ use grantflow_ureq::grantflow_store::Store;
 
 mod authorized;
 mod calls;
+mod certificates;
 mod device;
 mod kept;
 mod odd_http;
@@ -29,6 +30,7 @@ mod stores;
 
 use authorized::*;
 use calls::*;
+use certificates::*;
 use device::*;
 use kept::*;
 use odd_http::*;
@@ -49,6 +51,8 @@ trait Adapter: Sized {
     fn with_proxy(address: &str) -> Self;
     fn watched_with_programs(watch: impl Fn(String) + Send + Sync + 'static) -> Self;
     fn with_store(store: Arc<dyn Store>) -> Self;
+    /// Trusts this root, and has client certificates by their names.
+    fn with_identities(root: &str, named: &[(&str, Given<'_>)]) -> Result<Self, Error>;
     fn run<M: Machine<Output: Send> + Send>(&self, machine: M) -> Result<M::Output, Error>;
     fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error>;
     fn load_or_sign_in(&self, app: &InstalledApp) -> Result<Token, Error>;
@@ -80,6 +84,14 @@ impl Adapter for Blocking {
     fn with_proxy(address: &str) -> Self {
         Self(grantflow_ureq::Transport::builder().proxy(address).build().unwrap())
     }
+    fn with_identities(root: &str, named: &[(&str, Given<'_>)]) -> Result<Self, Error> {
+        let builder = grantflow_ureq::Transport::builder().root_certificate_pem(root.as_bytes());
+        let builder = named.iter().fold(builder, |builder, (name, given)| match given {
+            Given::Pem(certificate, key) => builder.identity(name, certificate, *key),
+            Given::Files(certificate, key) => builder.identity_files(name, certificate, key),
+        });
+        builder.build().map(Self)
+    }
     fn with_store(store: Arc<dyn Store>) -> Self {
         Self(Self::new().0.with_store(store))
     }
@@ -104,8 +116,12 @@ struct Async(grantflow_reqwest::Transport, tokio::runtime::Runtime);
 
 impl Async {
     fn on(builder: grantflow_reqwest::Builder) -> Self {
-        Self(builder.build().unwrap(), tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap())
+        Self(builder.build().unwrap(), runtime())
     }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 impl Adapter for Async {
@@ -123,6 +139,14 @@ impl Adapter for Async {
     }
     fn with_proxy(address: &str) -> Self {
         Self::on(grantflow_reqwest::Transport::builder().proxy(address))
+    }
+    fn with_identities(root: &str, named: &[(&str, Given<'_>)]) -> Result<Self, Error> {
+        let builder = grantflow_reqwest::Transport::builder().root_certificate_pem(root.as_bytes());
+        let builder = named.iter().fold(builder, |builder, (name, given)| match given {
+            Given::Pem(certificate, key) => builder.identity(name, certificate, *key),
+            Given::Files(certificate, key) => builder.identity_files(name, certificate, key),
+        });
+        builder.build().map(|transport| Self(transport, runtime()))
     }
     fn with_store(store: Arc<dyn Store>) -> Self {
         let Self(transport, runtime) = Self::new();
@@ -160,7 +184,10 @@ suite! {
     a_person_signs_in_refreshes_and_revokes
     clients_and_passwords_get_tokens
     metadata_is_discovered
-    a_rule_that_is_not_known_is_refused_by_name_and_nothing_is_sent
+    a_certificate_is_presented_and_sessions_and_connections_are_never_mixed
+    a_server_that_needs_a_certificate_gets_it_from_a_request_of_core
+    files_of_a_certificate_are_read_again_and_the_old_one_is_kept_if_they_cannot_be
+    a_certificate_that_cannot_be_used_is_an_error_without_the_key_and_nothing_is_sent
     a_request_that_stays_global_is_not_sent_to_this_machine_by_any_name
     a_request_does_not_begin_once_either_clock_says_that_it_is_too_late
     no_redirect_is_followed
