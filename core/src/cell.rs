@@ -8,13 +8,17 @@
 //!   expired, rejected, or none │ Refresh(ticket)    │ Wait         │ Failed(error)
 //! ```
 //!
+//! After a failure, a caller is given a ticket again when a pause is over that grows from 1 s to 60 s, and the background
+//! likewise if the failure passes by itself. One that must be mended, such as `invalid_client`, waits for a caller. One
+//! that ends the grant waits for another credential.
+//!
 //! Whoever holds the [`Ticket`] mints, then settles or abandons. The cell is passive: it has no lock, no
 //! clock and no randomness but the salt it was made with.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Error, ErrorKind, Now, Timestamp, Token};
+use crate::{Advice, Error, ErrorKind, Now, Timestamp, Token};
 
 /// The longest time before its end at which a token is due.
 const MARGIN: Duration = Duration::from_secs(300);
@@ -221,7 +225,8 @@ impl TokenCell {
         match &self.failing {
             None if self.due.mono == NEVER.mono => None,
             None => Some(due),
-            Some(failing) if failing.error.ends_grant() => None,
+            // What must be mended, here or at the server, waits for a caller.
+            Some(failing) if failing.error.ends_grant() || must_be_mended(&failing.error) => None,
             Some(failing) => Some(failing.until?.saturating_sub(now.mono).max(due)),
         }
     }
@@ -342,6 +347,11 @@ impl TokenCell {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     }
+}
+
+/// Whether no time that passes makes the same request succeed, such as after `invalid_client`.
+fn must_be_mended(error: &Error) -> bool {
+    error.advice() == Some(Advice::FixConfiguration)
 }
 
 /// The pause after so many failures in a row.

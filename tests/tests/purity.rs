@@ -134,3 +134,20 @@ fn every_crate_forbids_unsafe_code() {
         assert!(source.contains("#![forbid(unsafe_code)]"), "{package}");
     }
 }
+
+#[test]
+fn a_source_that_wraps_another_hands_on_every_question() {
+    let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
+    let block = |text: &str, begin: &str| {
+        let (_, rest) = text.split_once(begin).unwrap_or_else(|| panic!("{begin}"));
+        rest.split("\n}\n").next().unwrap().to_owned()
+    };
+    let names = |block: &str| {
+        let methods = block.lines().filter_map(|line| line.strip_prefix("    fn "));
+        methods.map(|line| line.split(['(', '<']).next().unwrap().to_owned()).collect::<std::collections::BTreeSet<_>>()
+    };
+    let asked = names(&block(&read("core/src/source/mod.rs"), "pub trait TokenSource"));
+    assert!(asked.len() > 4, "{asked:?}");
+    let wrapper = block(&read("transport-ureq/src/manager/flight.rs"), "TokenSource for Calm<S> {");
+    assert_eq!(names(&wrapper), asked);
+}

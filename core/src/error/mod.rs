@@ -275,6 +275,15 @@ impl Error {
         self
     }
 
+    /// Its source says that what it consists of was refused, and that no further try can help.
+    pub(crate) fn never_again(mut self) -> Self {
+        let inner = self.edit();
+        inner.transient = false;
+        inner.advice.get_or_insert(Advice::SignInAgain);
+        inner.outcome = Use::Refused;
+        self
+    }
+
     /// The refusal does not count: the server refuses refreshes as long as the access token is good, it seems.
     pub(crate) fn refused_early(mut self, wait: Duration) -> Self {
         let inner = self.edit();

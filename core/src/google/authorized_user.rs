@@ -3,7 +3,7 @@
 
 use super::file::{File, ReadFile};
 use super::{DEFAULT_UNIVERSE, check_quota_project, quota_header};
-use crate::source::{Credential, GrantState, Mint, Refusal, TokenSource, Want, cannot};
+use crate::source::{Again, Credential, GrantState, Mint, Refusal, TokenSource, Want, cannot};
 use crate::{Client, ClientAuthentication, Error, Scopes, Secret, ServerMetadata, Timestamp, Token};
 
 /// A user's refresh token, with the client it was granted to.
@@ -182,6 +182,10 @@ impl TokenSource for AuthorizedUser {
 
     fn first_state(&self) -> GrantState {
         GrantState { scopes: self.scopes.clone(), ..self.credential.first_state() }
+    }
+
+    fn again(&self, error: &Error) -> Again {
+        self.credential.again(error)
     }
 
     fn first_token(&self) -> Option<Token> {

@@ -9,7 +9,7 @@ use super::file::{self, File, ReadFile};
 use super::{AuthorizedUser, MetadataServer, ServiceAccount, check_quota_project};
 use crate::machine::{Effect, Os, Platform, ask};
 use crate::paths::{Shown, slip};
-use crate::source::{GrantState, Mint, TokenSource, Want};
+use crate::source::{Again, GrantState, Mint, TokenSource, Want};
 use crate::{Cx, Error, Exchange, Machine, Reply, Step};
 
 /// A credential of Google's, of any kind.
@@ -97,6 +97,10 @@ impl TokenSource for GoogleCredential {
     fn first_state(&self) -> GrantState {
         self.source().first_state()
     }
+    fn again(&self, error: &crate::Error) -> Again {
+        self.source().again(error)
+    }
+
     fn first_token(&self) -> Option<crate::Token> {
         self.source().first_token()
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Change, GrantState, GrantStatus, Mint, Minting, TokenSource, Want};
+use super::{Again, Change, GrantState, GrantStatus, Mint, Minting, TokenSource, Want};
 use crate::{Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Token};
 
 /// A credential with its state, and the queue of those who want to mint with it. Passive, without lock;
@@ -166,7 +166,18 @@ impl<J> Grant<J> {
                 }
                 self.state.minted(successor);
             }
-            (Outcome::Failed(error), Some(ends)) if !settled => self.state.failed(error, now, ends),
+            (Outcome::Failed(error), Some(ends)) => {
+                let again = self.source.again(error);
+                if again == Again::Never {
+                    *error = error.clone().never_again();
+                }
+                if !settled {
+                    self.state.failed(error, now, ends);
+                }
+                if let Again::After(time) = again {
+                    *error = error.clone().with_retry_after(Some(time));
+                }
+            }
             (Outcome::Abandoned, Some(ends)) if sent && !settled => {
                 let why = "a refresh was given up when its request was on its way";
                 let mut error = Error::new(ErrorKind::Cancelled, why).transient().uncertain();

@@ -1,6 +1,7 @@
 //! What mints tokens again and again: [`TokenSource`], what to ask of it ([`Want`]), and what changes as it
 //! is used ([`GrantState`]).
 
+mod again;
 mod change;
 mod credential;
 mod grant;
@@ -12,6 +13,7 @@ mod want;
 use crate::machine::Machine;
 use crate::{Cx, Error, Reply, Step, Token};
 
+pub use again::Again;
 pub use change::{Change, Minting};
 pub use credential::{Credential, Server};
 pub use grant::{Grant, Outcome, Turn};
@@ -137,6 +139,11 @@ pub trait TokenSource: Send + Sync {
     /// when it comes due. See [`Grant::take_first`].
     fn first_token(&self) -> Option<Token> {
         None
+    }
+
+    /// When to try again after this failure of a mint of its own. Only the source knows what is final.
+    fn again(&self, _error: &Error) -> Again {
+        Again::Usual
     }
 
     /// Headers that requests with its tokens need besides, such as `x-goog-user-project`.

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use grantflow::cell::{Acquired, TokenCell};
 use grantflow::machine::FailureKind;
-use grantflow::source::{Change, Credential, Grant, GrantStatus, Outcome, TokenSource, Turn, Want};
+use grantflow::source::{
+    Again, Change, Credential, Grant, GrantState, GrantStatus, Mint, Minting, Outcome, TokenSource, Turn, Want,
+};
 use grantflow::{
     Advice, Cx, Error, ErrorKind, Failure, Issuer, Machine, Now, Reply, Rotation, Secret, ServerMetadata, Step, Token,
 };
@@ -525,4 +528,64 @@ fn the_token_of_a_sign_in_is_handed_out_once_to_a_want_that_is_for_just_that() {
     // Another sign-in brings another; one that has ended is not handed out.
     grant.replace(Arc::new(credential));
     assert!(grant.take_first(&Want::default(), now + HOUR).is_none());
+}
+
+/// A source of one's own that cannot mint, and says when to try again.
+struct Stubborn(Again);
+
+impl TokenSource for Stubborn {
+    fn mint(&self, _: &Want, _: &GrantState) -> Mint {
+        Box::new(Refusing)
+    }
+    fn first_state(&self) -> GrantState {
+        GrantState::new("a ticket")
+    }
+    fn may_change(&self, _: &GrantState) -> bool {
+        true
+    }
+    fn again(&self, error: &Error) -> Again {
+        assert_eq!(error.kind(), ErrorKind::Transport);
+        self.0
+    }
+}
+
+struct Refusing;
+
+impl Machine for Refusing {
+    type Output = Token;
+    fn resume(&mut self, _: &mut Cx, _: Reply) -> Step<Token> {
+        Step::Done(Err(Error::new(ErrorKind::Transport, "no")))
+    }
+}
+
+impl Minting for Refusing {}
+
+#[test]
+fn a_source_says_what_is_final_and_the_cell_obeys() {
+    for (again, in_a_minute, in_an_hour) in [
+        (Again::Usual, "refresh", "refresh"),
+        (Again::After(HOUR), "failed", "refresh"),
+        (Again::Never, "failed", "failed"),
+    ] {
+        let mut grant = Grant::new(Arc::new(Stubborn(again)));
+        let mut cell = TokenCell::new(1);
+        let Acquired::Refresh(ticket) = cell.acquire(secs(0)) else { panic!() };
+        let (_, mut turn) = grant.begin(0).unwrap().split();
+        let mut mint = grant.mint(&mut turn, &Want::default(), secs(0), None).unwrap();
+        let Step::Done(mut result) = mint.resume(&mut Cx::without_entropy(secs(0)), Reply::Start) else { panic!() };
+        assert!(grant.finish(turn, secs(0), mint.take_change(), Outcome::from(&mut result)).is_none());
+        assert_eq!(result.as_ref().is_err_and(Error::ends_grant), again == Again::Never);
+        cell.settle(ticket, secs(0), result);
+        for (after, then) in [(61, in_a_minute), (3600, in_an_hour)] {
+            let acquired = cell.acquire(secs(after));
+            assert_eq!(super::name(&acquired), then, "{again:?} after {after} s");
+            if let Acquired::Refresh(ticket) = acquired {
+                cell.abandon(ticket);
+            }
+        }
+        // Another want of a grant that has ended asks nothing either.
+        let (_, mut turn) = grant.begin(0).unwrap().split();
+        let minted = grant.mint(&mut turn, &Want::access_token("x"), secs(1), None);
+        assert_eq!(minted.is_err(), again == Again::Never);
+    }
 }

@@ -210,10 +210,26 @@ fn what_failed_for_good_is_never_tried_again_until_the_credential_is_another_one
         hold(&mut cell, secs(3600), token(HOUR, HOUR));
         assert_eq!(name(&cell.acquire(secs(3600))), "fresh");
     }
-    // What a person must mend elsewhere is tried on, seldom.
-    let mut cell = TokenCell::new(1);
-    fail(&mut cell, secs(0), answered(Fault::status(401, r#"{"error":"invalid_client"}"#)));
-    assert_eq!(name(&cell.acquire(secs(1))), "refresh");
+}
+
+#[test]
+fn what_must_be_mended_is_tried_again_when_a_caller_asks_and_not_in_the_background() {
+    for code in ["invalid_client", "unauthorized_client", "invalid_scope", "invalid_target"] {
+        let error = answered(Fault::status(401, &format!(r#"{{"error":"{code}"}}"#)));
+        let mut cell = holding(1, token(Duration::ZERO, HOUR));
+        fail(&mut cell, secs(3300), error.clone());
+        // The token that is valid is served, and nobody's server is hammered.
+        assert_eq!((name(&cell.acquire(secs(3300))), cell.next_wake(secs(3300))), ("due", None), "{code}");
+        // The configuration may have been mended: whoever asks finds out.
+        assert!(matches!(cell.acquire(secs(3310)), Acquired::Due(_, Some(_))), "{code}");
+        let mut cell = TokenCell::new(1);
+        fail(&mut cell, secs(0), error);
+        assert_eq!(name(&cell.acquire(secs(10))), "refresh", "{code}");
+    }
+    // What passes by itself is tried again unasked.
+    let mut cell = holding(1, token(Duration::ZERO, HOUR));
+    fail(&mut cell, secs(3300), transient());
+    assert!(cell.next_wake(secs(3300)).is_some());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use grantflow::cell::Ticket;
-use grantflow::source::{Change, Grant, GrantState, Mint, Minting, Outcome, TokenSource, Turn, Want};
+use grantflow::source::{Again, Change, Grant, GrantState, Mint, Minting, Outcome, TokenSource, Turn, Want};
 use grantflow::{Cx, Error, ErrorKind, Machine, Reply, Step, Token};
 
 use super::shared::Shared;
@@ -259,6 +259,10 @@ impl<S: TokenSource> TokenSource for Calm<S> {
 
     fn first_token(&self) -> Option<Token> {
         catch_unwind(AssertUnwindSafe(|| self.0.first_token())).unwrap_or_default()
+    }
+
+    fn again(&self, error: &Error) -> Again {
+        catch_unwind(AssertUnwindSafe(|| self.0.again(error))).unwrap_or_default()
     }
 
     fn request_headers(&self) -> http::HeaderMap {
