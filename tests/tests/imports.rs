@@ -29,30 +29,6 @@ const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[
     ("transport-ureq", "manager/shared", "manager/slot", "what all managers share keeps the timers of slots"),
     ("transport-ureq", "manager/worker", "manager/slot", "the worker wakes slots when they are due"),
     ("transport-ureq", "manager/shared", "manager/worker", "what all managers share has the worker of the process"),
-    (
-        "transport-reqwest",
-        "manager",
-        "manager/slot",
-        "a manager is a slot and its handle, and its file has what all need",
-    ),
-    (
-        "transport-reqwest",
-        "manager",
-        "manager/hub",
-        "a manager is a slot and its handle, and its file has what all need",
-    ),
-    ("transport-reqwest", "manager", "manager/token_ref", "a manager hands out the future that waits for its slot"),
-    (
-        "transport-reqwest",
-        "manager/hub",
-        "manager/background",
-        "the hub has the timetable, whose task works on the hub",
-    ),
-    ("transport-reqwest", "manager/hub", "manager/slot", "the hub keeps the slots of its wants"),
-    ("transport-reqwest", "manager/hub", "manager/flight", "the hub counts the flights under way"),
-    ("transport-reqwest", "manager/slot", "manager/flight", "a slot begins flights, which end in their slot"),
-    ("transport-reqwest", "manager/background", "manager/slot", "the timetable wakes slots when they are due"),
-    ("transport-reqwest", "manager/token_ref", "manager/slot", "a token that is waited for is asked of its slot"),
 ];
 
 #[test]

@@ -45,7 +45,7 @@ pub(crate) async fn send(transport: &Transport, call: Call) -> Result<http::Resp
         (Reach::Local, _) => &clients.local,
         // A proxy may be anywhere, and looks the name up itself.
         (Reach::Global, _) if transport.proxy(call.request.uri()).is_none() => &clients.global,
-        (_, Repeat::Freely) => &clients.pooled,
+        (_, Repeat::Freely) if !transport.is_unpooled() => &clients.pooled,
         _ => &clients.fresh,
     };
     let proxy = match call.reach {

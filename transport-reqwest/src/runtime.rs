@@ -4,8 +4,8 @@
 use std::any::Any;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 
 use grantflow::{Error, ErrorKind};
 use tokio::runtime::Handle;
@@ -25,14 +25,28 @@ pub(crate) fn current() -> Result<Handle, Error> {
 ///
 /// Its own, and of kind [`ErrorKind::Misuse`] if there is no such runtime.
 pub(crate) async fn within<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    current()?;
+    let (runtime, mut work) = (current()?, pin!(work));
+    poll_fn(|cx| poll_in(&runtime, work.as_mut(), cx)).await
+}
+
+/// As [`within`], with this runtime, whoever polls.
+#[cfg(feature = "manager")]
+pub(crate) async fn inside<T>(runtime: &Handle, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let mut work = pin!(work);
-    // Nothing tells of a runtime what it has but the panic of what it lacks.
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+    poll_fn(|cx| poll_in(runtime, work.as_mut(), cx)).await
+}
+
+/// Nothing tells of a runtime what it has but the panic of what it lacks.
+fn poll_in<T>(
+    runtime: &Handle,
+    work: Pin<&mut impl Future<Output = Result<T, Error>>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<T, Error>> {
+    let _entered = runtime.enter();
+    match catch_unwind(AssertUnwindSafe(|| work.poll(cx))) {
         Ok(poll) => poll,
         Err(panic) => Poll::Ready(Err(lacking(&*panic).unwrap_or_else(|| resume_unwind(panic)))),
-    })
-    .await
+    }
 }
 
 /// The error that a panic of tokio's stands for, if it is about what its runtime lacks.

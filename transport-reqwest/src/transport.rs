@@ -17,7 +17,13 @@ use crate::shared::Shared;
 ///
 /// A program runs machines with [`run`](Self::run), within a tokio runtime that has I/O and time enabled.
 #[derive(Clone)]
-pub struct Transport(Arc<Inner>, #[cfg(feature = "store")] Option<Arc<dyn grantflow_store::Store>>);
+pub struct Transport {
+    inner: Arc<Inner>,
+    /// Whether each call goes on a connection of its own.
+    unpooled: bool,
+    #[cfg(feature = "store")]
+    store: Option<Arc<dyn grantflow_store::Store>>,
+}
 
 struct Inner {
     clients: Arc<Clients>,
@@ -52,11 +58,12 @@ impl Transport {
             origin: Instant::now(),
             documents: Shared::default(),
         });
-        Self(
+        Self {
             inner,
+            unpooled: false,
             #[cfg(feature = "store")]
-            None,
-        )
+            store: None,
+        }
     }
 
     /// This transport, bound to a store: machines that work on grants in one can be run on it, and what a
@@ -64,7 +71,7 @@ impl Transport {
     /// the leases of a run are given back however it ends.
     #[cfg(feature = "store")]
     pub fn with_store(&self, store: Arc<dyn grantflow_store::Store>) -> Self {
-        Self(self.0.clone(), Some(store))
+        Self { store: Some(store), ..self.clone() }
     }
 
     /// As [`with_store`](Self::with_store), for a store whose methods are async, such as the `AsyncRedisStore` that
@@ -78,7 +85,7 @@ impl Transport {
 
     #[cfg(feature = "store")]
     pub(crate) fn store(&self) -> Option<Arc<dyn grantflow_store::Store>> {
-        self.1.clone()
+        self.store.clone()
     }
 
     /// A fresh context for one call of core: both clocks, and entropy from the system.
@@ -100,7 +107,7 @@ impl Transport {
 
     /// Both clocks. The monotonic one is tokio's, counted from when this transport was made.
     pub fn now(&self) -> Now {
-        Now { wall: wall(), mono: self.0.origin.elapsed() }
+        Now { wall: wall(), mono: self.inner.origin.elapsed() }
     }
 
     /// The system this program runs on.
@@ -129,32 +136,32 @@ impl Transport {
     /// # Ok(()) }
     /// ```
     pub fn client_builder(&self) -> reqwest::ClientBuilder {
-        self.0.own.client()
+        self.inner.own.client()
     }
 
     /// The proxy for a public address, but for those that a caller's own clients have.
     pub(crate) fn proxy(&self, target: &http::Uri) -> Option<&Proxy> {
-        self.0.own.proxies.of(target)
+        self.inner.own.proxies.of(target)
     }
 
     /// The proxy for a public address, without its password, if it is known.
     pub(crate) fn proxy_name(&self, target: &http::Uri) -> Option<String> {
-        self.0.own.named.then(|| self.proxy(target)).flatten().map(ToString::to_string)
+        self.inner.own.named.then(|| self.proxy(target)).flatten().map(ToString::to_string)
     }
 
     pub(crate) fn documents(&self) -> &Shared {
-        &self.0.documents
+        &self.inner.documents
     }
 
     #[cfg(feature = "programs")]
     pub(crate) fn own(&self) -> &Own {
-        &self.0.own
+        &self.inner.own
     }
 
     /// The clients that present this certificate, or none.
     pub(crate) async fn clients(&self, identity: Option<&Identity>) -> Result<Arc<Clients>, Failure> {
-        let Some(identity) = identity else { return Ok(self.0.clients.clone()) };
-        let made = if self.0.identities.is_in_files(identity) {
+        let Some(identity) = identity else { return Ok(self.inner.clients.clone()) };
+        let made = if self.inner.identities.is_in_files(identity) {
             let (this, identity) = (self.clone(), identity.clone());
             let read = tokio::task::spawn_blocking(move || this.clients_as(&identity)).await;
             read.unwrap_or_else(|error| Err(error.to_string()))
@@ -165,10 +172,28 @@ impl Transport {
     }
 
     fn clients_as(&self, identity: &Identity) -> Result<Arc<Clients>, String> {
-        let own = &self.0.own;
-        self.0.identities.get(identity, |identity| {
+        let own = &self.inner.own;
+        self.inner.identities.get(identity, |identity| {
             own.clients(&identity::presenting(&own.tls, identity)?).map_err(|error| error.to_string())
         })
+    }
+
+    /// Whether no connection may be kept.
+    pub(crate) fn is_unpooled(&self) -> bool {
+        self.unpooled
+    }
+
+    /// How long it may take until a request is written: both times to connect.
+    #[cfg(feature = "manager")]
+    pub(crate) fn time_to_begin(&self) -> Duration {
+        self.inner.own.connect_timeout.saturating_mul(2)
+    }
+
+    /// This transport, on which each call goes on a connection of its own: for what runs in more than one runtime, since
+    /// a connection that is kept is driven by the one that made it.
+    #[cfg(feature = "manager")]
+    pub(crate) fn unpooled(&self) -> Self {
+        Self { unpooled: true, ..self.clone() }
     }
 
     /// Tells whoever watches.
@@ -179,7 +204,7 @@ impl Transport {
             Event::Reply(reply) => tracing::debug!(?reply),
             _ => {}
         }
-        if let Some(watch) = &self.0.watch {
+        if let Some(watch) = &self.inner.watch {
             watch(event);
         }
     }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use grantflow::source::{Credential as Source, Want};
-use grantflow::{Error, ErrorKind, Token, TokenRequest};
+use grantflow::{Error, ErrorKind, Timestamp, Token, TokenRequest};
 use grantflow_tests::demo::batch;
 use grantflow_tests::server::RefreshTokens;
 use grantflow_tests::{Fault, Place, Server, World};
@@ -57,16 +57,20 @@ mod token_ref {
     pub(crate) type Moment = Timestamp;
 
     #[derive(Default)]
-    pub(crate) struct Shown(Mutex<Option<(Arc<Issued>, Moment)>>);
+    pub(crate) struct Shown(Mutex<Option<(Arc<Issued>, Moment, Moment)>>);
 
     impl Shown {
         pub(crate) fn fresh(&self, now: Moment) -> Option<TokenRef> {
-            let (issued, _) = lock(&self.0).clone().filter(|(_, until)| now < *until)?;
+            let (issued, ..) = lock(&self.0).clone().filter(|(_, since, until)| *since <= now && now < *until)?;
             Some(TokenRef(issued))
         }
 
-        pub(crate) fn show(&self, issued: &Arc<Issued>, until: Moment) {
-            *lock(&self.0) = Some((issued.clone(), until));
+        pub(crate) fn holds(&self, issued: &Arc<Issued>, now: Moment) -> bool {
+            self.fresh(now).is_some_and(|shown| Arc::ptr_eq(&shown.0, issued))
+        }
+
+        pub(crate) fn show(&self, issued: &Arc<Issued>, since: Moment, until: Moment) {
+            *lock(&self.0) = Some((issued.clone(), since, until));
         }
 
         pub(crate) fn hide(&self) {
@@ -492,5 +496,46 @@ fn a_refresh_that_finds_no_thread_keeps_nobody_waiting() {
             _ => drop(asked.force().unwrap()),
         });
         assert!(slot.see(scene.shared.now()).error.is_none());
+    });
+}
+
+/// The wall clock is set back by so many seconds, and so many pass.
+fn set_back(scene: &Scene, by: u64, passed: u64) {
+    scene.world(|world| {
+        world.now.wall = Timestamp::from_unix_millis(world.now.wall.as_unix_millis() - 1000 * by as i64);
+        world.pass(Duration::from_secs(passed));
+    });
+}
+
+#[test]
+fn a_token_ends_though_the_wall_clock_was_set_back() {
+    try_schedules(1, || {
+        for back in [4_000, 100_000] {
+            let scene = Scene::plain(|shared| shared.background = false);
+            let slot = scene.slot("read");
+            scene.ask(&slot).unwrap();
+            set_back(&scene, back, 100);
+            // It is good for most of an hour, and shown again to those who ask the wall clock alone.
+            assert_eq!(scene.ask(&slot).unwrap().0.generation, 1);
+            assert!(slot.fresh(scene.shared.now().wall).is_some());
+            scene.pass(3_600);
+            assert_eq!(scene.ask(&slot).unwrap().0.generation, 2);
+        }
+    });
+}
+
+#[test]
+fn a_step_back_that_one_clock_cannot_see_is_seen_by_whoever_compares_both() {
+    try_schedules(1, || {
+        let scene = Scene::plain(|shared| shared.background = false);
+        let slot = scene.slot("read");
+        scene.ask(&slot).unwrap();
+        scene.pass(1_800);
+        set_back(&scene, 1_500, 1_900);
+        let now = scene.shared.now();
+        assert!(slot.fresh(now.wall).is_some(), "by the wall clock alone it is good");
+        slot.look_again();
+        assert!(slot.fresh(now.wall).is_none());
+        assert_eq!(scene.ask(&slot).unwrap().0.generation, 2);
     });
 }

@@ -37,6 +37,8 @@ pub struct Grant<J> {
     /// What turns of former credentials changed while one is under way that began without it.
     late: Vec<(Change, u64)>,
     busy: bool,
+    /// The number of the turn that others wait for, if one is busy.
+    holder: u64,
     queue: VecDeque<J>,
 }
 
@@ -54,6 +56,11 @@ pub struct Turn<J> {
 }
 
 impl<J> Turn<J> {
+    /// Whether others wait for its end.
+    pub fn is_exclusive(&self) -> bool {
+        self.exclusive
+    }
+
     /// The turn without its job, which goes its own way.
     pub fn split(self) -> (J, Turn<()>) {
         let Self { job, exclusive, begun, epoch, number } = self;
@@ -93,6 +100,7 @@ impl<J> Grant<J> {
             turns: 0,
             late: Vec::new(),
             busy: false,
+            holder: 0,
             queue: VecDeque::new(),
         }
     }
@@ -107,6 +115,9 @@ impl<J> Grant<J> {
         }
         self.busy |= exclusive;
         self.turns = self.turns.saturating_add(1);
+        if exclusive {
+            self.holder = self.turns;
+        }
         Some(Turn { job, exclusive, begun: None, epoch: self.epoch, number: self.turns })
     }
 
@@ -133,7 +144,7 @@ impl<J> Grant<J> {
     /// Ends a turn, takes over what its mint changed ([`Minting::take_change`]), whatever the outcome, and gives the
     /// next one its turn.
     pub fn finish(&mut self, turn: Turn<()>, now: Now, change: Change, outcome: Outcome<'_>) -> Option<Turn<J>> {
-        if turn.epoch == self.epoch {
+        if turn.epoch == self.epoch && (!turn.exclusive || self.is_held_by(&turn)) {
             self.learn(&turn, now, change, outcome);
         } else if !change.is_empty() {
             if self.busy {
@@ -147,6 +158,21 @@ impl<J> Grant<J> {
         }
         let job = self.queue.pop_front()?;
         self.begin(job)
+    }
+
+    /// Ends the turn that all others wait for, as one of unknown outcome, and gives the next one its turn: for a holder
+    /// whose turns run where nobody may drive them any more. To be called only when nothing of that turn can reach the
+    /// server any more, or where that does no harm. Its end, if it comes yet, is that of a former turn: what it changed
+    /// is merged by its lineage.
+    pub fn overtake(&mut self, now: Now) -> Option<Turn<J>> {
+        let turn = Turn { job: (), exclusive: true, begun: Some(None), epoch: self.epoch, number: self.holder };
+        let why = "the refresh was begun, and nobody goes on with it";
+        let mut error = Error::new(ErrorKind::Cancelled, why).transient().uncertain();
+        if self.busy { self.finish(turn, now, Change::default(), Outcome::Failed(&mut error)) } else { None }
+    }
+
+    fn is_held_by(&self, turn: &Turn<()>) -> bool {
+        self.busy && self.holder == turn.number
     }
 
     fn learn(&mut self, turn: &Turn<()>, now: Now, change: Change, outcome: Outcome<'_>) {

@@ -589,3 +589,35 @@ fn a_source_says_what_is_final_and_the_cell_obeys() {
         assert_eq!(minted.is_err(), again == Again::Never);
     }
 }
+
+#[test]
+fn a_turn_that_was_taken_back_is_one_of_unknown_outcome_and_what_it_still_brings_is_kept() {
+    let (mut world, source) = world();
+    let mut grant = Grant::new(source);
+    assert!(grant.overtake(world.now).is_none(), "nobody has it");
+    let (_, mut left) = grant.begin(0).unwrap().split();
+    let mut mint = grant.mint(&mut left, &Want::access_token("read"), world.now, None).unwrap();
+    assert_eq!(jobs([grant.begin(1), grant.begin(2)]), [None; 2]);
+    let first = refresh_token(&grant);
+    // It reaches the server, whose answer nobody reads for now.
+    let mut late = world.run(&mut mint).unwrap();
+    let (job, mut turn) = grant.overtake(world.now).expect("the next one's turn").split();
+    assert_eq!((job, refresh_token(&grant)), (1, first));
+    // The grant knows that a use is open: with a token that is good, it waits when the time of grace is over.
+    let late_now = world.now + 31 * SECOND;
+    let wait = grant.mint(&mut turn, &Want::default(), late_now, ends(late_now, true)).err().map(|error| error.kind());
+    assert_eq!(wait, Some(ErrorKind::Timeout));
+    // Now the answer is read: the refresh token goes over the one that it was had with, and no turn ends with it.
+    assert!(grant.finish(left, world.now, mint.take_change(), Outcome::Minted(&mut late)).is_none());
+    assert!(late.refresh_token().is_some_and(|new| new.matches(&refresh_token(&grant))));
+    let mut none = Error::new(ErrorKind::Cancelled, "nobody wants it");
+    let next =
+        grant.finish(turn, world.now, Change::default(), Outcome::Failed(&mut none)).expect("the last one's turn");
+    assert!(grant.is_busy());
+    let (result, change) = mint_with(&mut world, &grant, next);
+    assert!(result.is_ok() && !change.is_empty());
+}
+
+fn mint_with(world: &mut World, grant: &Grant<u32>, turn: Turn<u32>) -> (Result<Token, Error>, Change) {
+    mint(world, grant, &mut turn.split().1, false)
+}

@@ -6,22 +6,33 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use grantflow::Now;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::hub::Hub;
-use super::lock;
-use super::slot::Slot;
-use crate::runtime;
+use super::sync::lock;
+use crate::{Transport, runtime};
 
 /// The longest sleep. A jump of the wall clock, or a suspend, is noticed then.
 const LOOK: Duration = Duration::from_secs(30);
 /// By how many milliseconds one clock must leave the other to count as a jump.
 const JUMP: u64 = 1000;
 
+/// By how much later than it should the task may wake, before its runtime counts as one that nobody drives.
+const LATE: Duration = Duration::from_secs(5);
+
+/// What is looked after at its time.
+pub(super) trait Tend: Send + Sync {
+    /// Its turn, which was at `at`.
+    fn tend(self: Arc<Self>, at: At);
+    /// A clock was set.
+    fn look_again(self: Arc<Self>);
+}
+
 /// The wants that wait to be refreshed, each at most once. The task runs only while there are any.
-#[derive(Default)]
 pub(super) struct Timetable {
+    transport: Transport,
+    runtime: Option<Handle>,
     inner: Mutex<Inner>,
     sooner: Notify,
 }
@@ -29,8 +40,10 @@ pub(super) struct Timetable {
 #[derive(Default)]
 struct Inner {
     /// By the monotonic clock.
-    entries: BTreeMap<At, Weak<Slot>>,
+    entries: BTreeMap<At, Weak<dyn Tend>>,
     task: Option<AbortHandle>,
+    /// When the task is awake again, if somebody drives it.
+    awake: Duration,
     closed: bool,
 }
 
@@ -42,21 +55,32 @@ fn nanos(time: Duration) -> At {
 }
 
 impl Timetable {
+    /// An empty one, whose task runs in this runtime, or in that of whoever sets a time.
+    pub(super) fn new(transport: &Transport, runtime: Option<Handle>) -> Self {
+        Self { transport: transport.clone(), runtime, inner: Mutex::default(), sooner: Notify::new() }
+    }
+
     /// Moves a slot, whose place is `place`, to the moment `at`.
-    pub(super) fn set(&self, slot: &Arc<Slot>, place: &mut Option<At>, at: Option<Duration>) {
+    pub(super) fn set(self: &Arc<Self>, slot: &Arc<impl Tend + 'static>, place: &mut Option<At>, at: Option<Duration>) {
         self.remove(place);
+        let now = self.transport.now().mono;
         let mut inner = lock(&self.inner);
         let Some(mut at) = at.map(nanos).filter(|at| *at < At::MAX && !inner.closed) else { return };
         while inner.entries.contains_key(&at) {
             at = at.saturating_add(1);
         }
         *place = Some(at);
-        inner.entries.insert(at, Arc::downgrade(slot));
-        if inner.task.as_ref().is_none_or(AbortHandle::is_finished) {
-            inner.task = runtime::current().ok().map(|runtime| {
-                // In a runtime that is shutting down, it ends at once, and the next `set` tries again.
-                runtime.spawn(run(slot.origin.hub.clone())).abort_handle()
-            });
+        let slot = Arc::downgrade(slot) as Weak<dyn Tend>;
+        inner.entries.insert(at, slot);
+        let late = now > inner.awake.saturating_add(LATE);
+        if let Some(task) = inner.task.take_if(|task| late || task.is_finished()) {
+            task.abort();
+        }
+        if inner.task.is_none() {
+            let runtime = self.runtime.clone().or_else(|| runtime::current().ok());
+            inner.awake = now;
+            // In a runtime that is shutting down, it ends at once, and the next `set` tries again.
+            inner.task = runtime.map(|runtime| runtime.spawn(run(self.clone())).abort_handle());
         } else if inner.entries.first_key_value().is_some_and(|(first, _)| *first == at) {
             self.sooner.notify_one();
         }
@@ -86,39 +110,40 @@ impl Timetable {
             inner.task = None;
             return None;
         };
-        Some(Duration::from_nanos(first.get()).saturating_sub(now))
+        let wait = Duration::from_nanos(first.get()).saturating_sub(now).min(LOOK);
+        inner.awake = now.saturating_add(wait);
+        Some(wait)
     }
 
     /// Takes out what is due.
-    fn due(&self, now: Duration) -> Vec<(At, Weak<Slot>)> {
+    fn due(&self, now: Duration) -> Vec<(At, Weak<dyn Tend>)> {
         let (mut inner, now) = (lock(&self.inner), nanos(now));
         std::iter::from_fn(|| inner.entries.first_entry().filter(|first| *first.key() < now)?.remove_entry().into())
             .collect()
     }
 
-    fn all(&self) -> Vec<Arc<Slot>> {
+    fn all(&self) -> Vec<Arc<dyn Tend>> {
         lock(&self.inner).entries.values().filter_map(Weak::upgrade).collect()
     }
 }
 
 /// The task.
-async fn run(hub: Arc<Hub>) {
-    let table = &hub.timetable;
-    let mut ahead = wall_ahead(hub.transport.now());
-    while let Some(wait) = table.wait(hub.transport.now().mono) {
+async fn run(table: Arc<Timetable>) {
+    let mut ahead = wall_ahead(table.transport.now());
+    while let Some(wait) = table.wait(table.transport.now().mono) {
         // Either is a reason to look.
-        let look = async { Ok(tokio::time::timeout(wait.min(LOOK), table.sooner.notified()).await.is_ok()) };
+        let look = async { Ok(tokio::time::timeout(wait, table.sooner.notified()).await.is_ok()) };
         if runtime::within(look).await.is_err() {
             return;
         }
-        let now = hub.transport.now();
+        let now = table.transport.now();
         if wall_ahead(now).abs_diff(ahead) > JUMP {
             ahead = wall_ahead(now);
-            table.all().iter().for_each(Slot::reschedule);
+            table.all().into_iter().for_each(Tend::look_again);
         }
         for (at, slot) in table.due(now.mono) {
             if let Some(slot) = slot.upgrade() {
-                slot.refresh_in_background(at);
+                slot.tend(at);
             }
         }
     }

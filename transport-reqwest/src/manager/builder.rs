@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use grantflow::source::{TokenSource, Want};
 
-use super::change::Callback;
+use tokio::runtime::Handle;
+
+use super::change::{Callback, Change};
 use super::hub::{Hub, Options};
-use super::{Change, TokenManager, TokenPool};
+use super::pool::TokenPool;
+use super::token_manager::TokenManager;
 use crate::Transport;
 
 /// A [`TokenManager`] or [`TokenPool`] to be adjusted.
@@ -40,7 +43,7 @@ impl TokenPool {
 
 impl ManagerBuilder {
     pub(super) fn new(transport: &Transport) -> Self {
-        let options = Options { margin: None, background: true, max_wants: None };
+        let options = Options { margin: None, background: true, max_wants: None, runtime: None };
         Self { transport: transport.clone(), options, on_change: None }
     }
 
@@ -73,6 +76,14 @@ impl ManagerBuilder {
         self
     }
 
+    /// Runs refreshes in this runtime, which must be driven as long as the manager is in use: one of several threads
+    /// is. Unless told, each refresh runs in the runtime of whoever asked for it. A program that makes a runtime for
+    /// each call, or one for each thread, gives one here that lasts; then callers need none of their own.
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.options.runtime = Some(runtime);
+        self
+    }
+
     /// A manager of one want of one credential.
     pub fn build(self, source: impl TokenSource + 'static, want: Want) -> TokenManager {
         TokenManager::alone(self.hub(), Arc::new(source), want)
@@ -84,7 +95,7 @@ impl ManagerBuilder {
     }
 
     fn hub(self) -> Hub {
-        Hub::new(self.transport, self.options, self.on_change)
+        Hub::new(&self.transport, self.options, self.on_change)
     }
 }
 

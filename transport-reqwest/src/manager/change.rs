@@ -10,7 +10,7 @@ use grantflow::{Error, Timestamp};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::lock;
+use super::sync::lock;
 
 /// How many changes are kept for a subscriber that is slow.
 const KEPT: usize = 64;

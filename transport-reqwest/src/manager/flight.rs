@@ -1,141 +1,21 @@
-//! One refresh under way, and the turns of those that use one credential.
+//! One refresh under way: a task of its own, which holds its slot's ticket.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
-use grantflow::cell::Ticket;
-use grantflow::source::{Change, Grant, GrantState, Mint, Outcome, TokenSource, Turn, Want};
-use grantflow::{Error, ErrorKind, Token};
+use grantflow::cell::Issued;
+use grantflow::{Error, ErrorKind};
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::oneshot;
 
 use super::hub::{Hub, mark_worker};
-use super::lock;
+use super::origin::{Flying, MyTurn};
 use super::slot::Slot;
+use crate::runtime;
 
-/// A credential in use.
-pub(super) struct Origin {
-    pub(super) name: Arc<str>,
-    pub(super) hub: Arc<Hub>,
-    grant: Mutex<Grant<oneshot::Sender<MyTurn>>>,
-}
-
-impl Origin {
-    pub(super) fn new(hub: Arc<Hub>, name: Arc<str>, source: Arc<dyn TokenSource>) -> Arc<Self> {
-        Arc::new(Self { name, hub, grant: Mutex::new(Grant::new(source)) })
-    }
-
-    pub(super) fn state(&self) -> GrantState {
-        lock(&self.grant).state().clone()
-    }
-
-    pub(super) fn replace(&self, source: Arc<dyn TokenSource>) {
-        lock(&self.grant).replace(source);
-    }
-
-    /// The token that it came with, if this want is for that and no other has it.
-    pub(super) fn take_first(&self, want: &Want) -> Option<Token> {
-        lock(&self.grant).take_first(want, self.hub.transport.now())
-    }
-
-    /// Says whose error it is, where there are many.
-    fn named(&self, error: Error) -> Error {
-        if self.name.is_empty() { error } else { error.within(format_args!("credential {:?}", self.name)) }
-    }
-
-    /// Waits for the right to mint.
-    async fn turn(self: &Arc<Self>) -> Option<MyTurn> {
-        let (sender, receiver) = oneshot::channel();
-        let begun = lock(&self.grant).begin(sender);
-        match begun {
-            Some(turn) => Some(MyTurn::new(self, turn.split().1)),
-            None => receiver.await.ok(),
-        }
-    }
-
-    /// Ends a turn, and gives the next one to the first in the queue who still wants it.
-    fn finish(self: &Arc<Self>, turn: Turn<()>, change: Change, outcome: Outcome<'_>) {
-        let now = self.hub.transport.now();
-        let mut next = lock(&self.grant).finish(turn, now, change, outcome);
-        while let Some(turn) = next.take() {
-            let (job, turn) = turn.split();
-            if let Err(mut unwanted) = job.send(MyTurn::new(self, turn))
-                && let Some(turn) = unwanted.turn.take()
-            {
-                next = lock(&self.grant).finish(turn, now, Change::default(), Outcome::Failed(&mut unused()));
-            }
-        }
-    }
-}
-
-/// Why a turn ended that nobody used: nothing was sent.
-fn unused() -> Error {
-    Error::new(ErrorKind::Cancelled, "the refresh did not begin")
-}
-
-/// The right to mint with a credential, which goes back whatever happens, and with it what the machine changed.
-struct MyTurn {
-    origin: Arc<Origin>,
-    turn: Option<Turn<()>>,
-    /// The machine, once it runs.
-    mint: Option<Mint>,
-}
-
-impl MyTurn {
-    fn new(origin: &Arc<Origin>, turn: Turn<()>) -> Self {
-        Self { origin: origin.clone(), turn: Some(turn), mint: None }
-    }
-
-    /// Mints for a slot. `None` if that did not begin, since all is different by now.
-    async fn mint(mut self, slot: &Slot, rotating: &mut Option<Rotating>) -> Option<Result<Token, Error>> {
-        let hub = self.origin.hub.clone();
-        if slot.ended().is_some() {
-            return None;
-        }
-        let now = hub.transport.now();
-        let ends = slot.lock().cell.ends();
-        let machine = {
-            let grant = lock(&self.origin.grant);
-            if grant.is_delicate() {
-                *rotating = Some(Rotating::new(&hub));
-            }
-            grant.mint(self.turn.as_mut()?, &slot.want, now, ends)
-        };
-        let machine = match machine {
-            Ok(machine) => machine,
-            Err(error) if error.kind() == ErrorKind::Cancelled => return None,
-            Err(error) => return Some(Err(error)),
-        };
-        let mut result = hub.transport.run(self.mint.insert(machine)).await;
-        self.end(Outcome::from(&mut result));
-        Some(result)
-    }
-
-    fn end(&mut self, outcome: Outcome<'_>) {
-        let Some(turn) = self.turn.take() else { return };
-        // A source that panics here has lost what it kept; this may be in the middle of another panic.
-        let change = self.mint.as_mut().map(|mint| catch_unwind(AssertUnwindSafe(|| mint.take_change())));
-        self.origin.finish(turn, change.and_then(Result::ok).unwrap_or_default(), outcome);
-    }
-}
-
-impl Drop for MyTurn {
-    fn drop(&mut self) {
-        if self.mint.is_some() {
-            self.end(Outcome::Abandoned);
-        } else {
-            self.end(Outcome::Failed(&mut unused()));
-        }
-    }
-}
-
-/// How many uses of refresh tokens that change are under way.
-#[derive(Default)]
-pub(super) struct Uses {
-    pub(super) all: usize,
-    /// Those that go on while a thread is blocked.
-    pub(super) threaded: usize,
-}
+/// How often a flight shows that it is alive.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// A use of a refresh token that changes, from its beginning until its outcome is known to all.
 struct Rotating {
@@ -165,33 +45,79 @@ impl Drop for Rotating {
     }
 }
 
-/// A refresh: it holds the slot's ticket, which goes back whatever happens.
+/// A refresh. Its slot's ticket goes back whatever happens.
 pub(super) struct Flight {
     slot: Arc<Slot>,
-    ticket: Option<Ticket>,
-    rotating: Option<Rotating>,
+    flying: Arc<Flying>,
 }
 
 impl Flight {
-    pub(super) fn new(slot: Arc<Slot>, ticket: Ticket) -> Self {
-        Self { slot, ticket: Some(ticket), rotating: None }
+    pub(super) fn new(slot: Arc<Slot>, flying: Arc<Flying>) -> Self {
+        Self { slot, flying }
     }
 
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(self) {
         mark_worker();
-        let Some(turn) = self.slot.origin.turn().await else { return };
+        let hub = &self.slot.origin.hub;
+        if !self.flying.begin(hub.transport.now()) {
+            return;
+        }
+        let mut work = pin!(self.fly());
+        // What is ready at once needs no timers.
+        if std::future::poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx).is_ready())).await {
+            return;
+        }
+        loop {
+            match runtime::within(async { Ok(tokio::time::timeout(BEAT, work.as_mut()).await.is_ok()) }).await {
+                Ok(true) => return,
+                Ok(false) => self.flying.beat(hub.transport.now()),
+                Err(_) => return work.await,
+            }
+        }
+    }
+
+    async fn fly(&self) {
+        let origin = &self.slot.origin;
+        origin.begin(&self.flying);
+        let Some(turn) = self.turn().await else { return };
+        if self.slot.ended().is_some() {
+            return;
+        }
+        let ends = self.slot.lock().cell.ends();
+        let mut rotating = None;
+        let delicate = || rotating = Some(Rotating::new(&origin.hub));
         // What the grant learned is in place before the token is handed out.
-        if let Some(result) = turn.mint(&self.slot, &mut self.rotating).await
-            && let Some(ticket) = self.ticket.take()
-        {
-            self.slot.settle(ticket, result.map_err(|error| self.slot.origin.named(error)));
+        let result = turn.mint(&self.flying, &self.slot.want, ends, delicate).await;
+        match (self.flying.take_ticket(), result) {
+            (Some(ticket), Some(result)) => self.slot.settle(ticket, result.map_err(|error| origin.named(error))),
+            (Some(ticket), None) => self.slot.abandon(ticket),
+            // It was left behind. Nobody gets the token, but whoever keeps refresh tokens must hear of it.
+            (None, Some(Ok(token))) => self.slot.tell(Ok(Arc::new(Issued { token, generation: 0 }))),
+            (None, _) => {}
+        }
+    }
+
+    /// Waits for the right to mint, and relieves whoever has it and is not driven. `None` if this one was left behind.
+    async fn turn(&self) -> Option<MyTurn> {
+        loop {
+            if let Some(turn) = self.flying.take_turn(&self.slot.origin).ok()? {
+                return Some(turn);
+            }
+            let given = async { Ok(tokio::time::timeout(BEAT, self.flying.given()).await.is_ok()) };
+            match runtime::within(given).await {
+                Ok(true) => {}
+                Ok(false) => self.slot.origin.relieve(),
+                Err(_) => self.flying.given().await,
+            }
         }
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        let Some(ticket) = self.ticket.take() else { return };
+        let Some(ticket) = self.flying.take_ticket() else { return };
+        // Its place in line, and a turn that it was given. If it was minting, that turn has gone back.
+        self.slot.origin.leave_behind(&self.flying);
         if std::thread::panicking() {
             // Trying again at once would only panic again.
             self.slot.settle(ticket, Err(Error::new(ErrorKind::Misuse, "the credential's source panicked")));

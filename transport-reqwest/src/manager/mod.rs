@@ -2,212 +2,31 @@
 //! [`TokenPool`] for many.
 //!
 //! ```text
-//! TokenManager ─▶ Slot (one want: its cell, and what readers see of it) ─▶ Origin (one credential's grant)
-//!       └───────▶ Handle (its end is the end of all) ─▶ Hub ◀───────────────────┘
+//! TokenManager ─▶ Slot (one want: its cell, and what readers see of it) ─▶ Origin (one credential's grant) ─▶ Hub
+//!       └───────▶ Handle (its end is the end of all) ─▶ Book (who is who) ───────────────────────────────────▲
 //! ```
 //!
 //! Readers of a fresh token stay in the slot's fast path. All else goes through the slot's lock, which is
 //! held for moments only; each refresh is a task of its own ([`flight`]), and one task for all wants
-//! ([`background`]) begins those that nobody waits for.
+//! ([`background`]) begins those that nobody waits for. What a caller asks of a slot stands in [`asking`].
 
+mod asking;
 mod background;
+mod book;
 mod builder;
 mod change;
 mod flight;
+mod handle;
 mod hub;
+mod origin;
 mod pool;
 mod slot;
+mod sync;
+mod token_manager;
 mod token_ref;
-
-use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use grantflow::source::{GrantState, TokenSource, Want};
-use grantflow::{Error, Secret};
-use http::{HeaderMap, HeaderValue, Request};
 
 pub use builder::ManagerBuilder;
 pub use change::{Change, Changes, Status};
 pub use pool::TokenPool;
+pub use token_manager::TokenManager;
 pub use token_ref::TokenRef;
-
-use hub::{Handle, Hub};
-use slot::{Ended, Slot};
-use token_ref::Fetch;
-
-use crate::Transport;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Holds the token of one want of one credential, and sees that a good one is there when it is asked for.
-/// Cheap to clone; make one and share it.
-///
-/// A token that is fresh is handed out at once. One that is due, which is shortly before its end, is still
-/// handed out at once and refreshed meanwhile. Only if there is none that is good do callers wait, all of
-/// them for one request. A failure never replaces a good token.
-///
-/// Making one needs no runtime. Each refresh is a task of the tokio runtime in which it was asked for, so a
-/// caller's future may be dropped at any moment. Dropping the last clone ends all that goes on in the
-/// background; if a refresh token that changes with each use is just being used, it waits for that, for 5
-/// seconds at the most. It cannot wait within a runtime of a single thread: there,
-/// [`shutdown`](Self::shutdown) is the way.
-///
-/// ```
-/// use grantflow::source::{Credential, Want};
-/// use grantflow::{Client, ClientAuthentication, Issuer};
-/// use grantflow_reqwest::{TokenManager, Transport};
-///
-/// let client = Client::new("batch").authentication(ClientAuthentication::client_secret_basic("s3cret"));
-/// let credential = Credential::client_credentials(Issuer::new("https://as.example")?, &client);
-/// let manager = TokenManager::new(&Transport::new()?, credential, Want::access_token("read"));
-///
-/// # async fn handler(manager: TokenManager) -> Result<(), grantflow::Error> {
-/// // Wherever a request is made, in any clone:
-/// let mut request = http::Request::new("a body");
-/// manager.authorize(&mut request).await?;
-/// # Ok(())
-/// # }
-/// # Ok::<(), grantflow::Error>(())
-/// ```
-#[derive(Clone)]
-pub struct TokenManager {
-    slot: Arc<Slot>,
-    handle: Arc<Handle>,
-    /// Whether it belongs to a pool, which goes on without it.
-    pooled: bool,
-}
-
-impl TokenManager {
-    fn alone(hub: Hub, source: Arc<dyn TokenSource>, want: Want) -> Self {
-        let hub = Arc::new(hub);
-        let slot = hub.begin(source, want);
-        Self { slot, handle: Arc::new(Handle(hub)), pooled: false }
-    }
-
-    pub(crate) fn transport(&self) -> &Transport {
-        &self.handle.0.transport
-    }
-
-    /// Gets the first token now, so that a program fails as it starts and not at its first request.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be had.
-    pub async fn start(&self) -> Result<(), Error> {
-        self.token().await.map(drop)
-    }
-
-    /// The token, without a copy. If it is fresh, the future is ready at once, takes no lock and allocates
-    /// nothing. Keep the token for one request, not longer.
-    ///
-    /// # Errors
-    ///
-    /// If there is no good token and none can be had: what the last try came to, at once if it is too early
-    /// for another. Of kind [`Cancelled`](grantflow::ErrorKind::Cancelled) after the end, and
-    /// [`Misuse`](grantflow::ErrorKind::Misuse) if a token must be fetched and there is no tokio runtime.
-    #[inline]
-    pub fn token(&self) -> impl Future<Output = Result<TokenRef, Error>> + Send + '_ {
-        Fetch::new(&self.slot)
-    }
-
-    /// The token, if it is fresh; never waits, and begins no refresh. For where nothing can be awaited.
-    #[inline]
-    pub fn fresh(&self) -> Option<TokenRef> {
-        self.slot.fresh()
-    }
-
-    /// The access token's text, as a copy. Fails as [`token`](Self::token) does.
-    pub async fn access_token(&self) -> Result<Secret, Error> {
-        Ok(Secret::from(self.token().await?.access_token()))
-    }
-
-    /// The value of an `Authorization` header. It shares the token's memory.
-    ///
-    /// # Errors
-    ///
-    /// As [`token`](Self::token), and of kind [`TokenType`](grantflow::ErrorKind::TokenType) if it is no
-    /// bearer token.
-    pub async fn authorization(&self) -> Result<HeaderValue, Error> {
-        self.token().await?.authorization().cloned()
-    }
-
-    /// The headers of a request with the token, and what its source wants besides, such as
-    /// `x-goog-user-project`. Fails as [`authorization`](Self::authorization) does.
-    pub async fn headers(&self) -> Result<HeaderMap, Error> {
-        let token = self.token().await?;
-        token.authorization()?;
-        let mut headers = HeaderMap::with_capacity(1);
-        token.apply(&mut headers)?;
-        Ok(headers)
-    }
-
-    /// Puts the token on a request, be it for bearers or an API key, and what its source wants besides. The
-    /// request must go to a server that it is meant for. Fails as [`authorization`](Self::authorization)
-    /// does, and leaves the request as it was.
-    pub async fn authorize<B>(&self, request: &mut Request<B>) -> Result<(), Error> {
-        self.token().await?.apply(request.headers_mut())
-    }
-
-    /// Gets a new token whatever is held. If one is being fetched already, that is the one.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be had; a good token that is held stays.
-    pub async fn force_refresh(&self) -> Result<TokenRef, Error> {
-        self.slot.force().await
-    }
-
-    /// Takes note that a server refused this token (status 401): it is not handed out again, and the next
-    /// caller gets another. Nothing happens to a later token than this one, nor to another manager's. Says whether another may be had:
-    /// not if one after another is refused so fast that tokens do not seem to be the matter.
-    pub fn invalidate(&self, token: &TokenRef) -> bool {
-        self.slot.reject(token.issued())
-    }
-
-    /// What it holds tokens for.
-    pub fn want(&self) -> &Want {
-        &self.slot.want
-    }
-
-    /// How things are.
-    pub fn status(&self) -> Status {
-        self.slot.status()
-    }
-
-    /// Tells every new token and every failure from now on; a pool's manager, those of the whole pool.
-    pub fn subscribe(&self) -> Changes {
-        self.handle.0.subscribe()
-    }
-
-    /// What changes as the credential is used: whoever keeps its refresh token must keep the newest.
-    pub fn grant_state(&self) -> GrantState {
-        self.slot.origin.state()
-    }
-
-    /// Puts another credential in place of this one, as after a new sign-in. What is held is forgotten, and
-    /// so is what failed, in all wants of this credential.
-    pub fn replace(&self, source: impl TokenSource + 'static) {
-        self.handle.0.replace(&self.slot.origin, Arc::new(source));
-    }
-
-    /// Ends this manager and all its clones: from now on there are no tokens. Waits for a use of a refresh
-    /// token that changes with each use, for 5 seconds at the most; [`grant_state`](Self::grant_state) then
-    /// has the newest. Of a pool, one want ends, and the pool goes on.
-    pub async fn shutdown(&self) {
-        if self.pooled {
-            self.handle.0.forget(&self.slot);
-            self.slot.end(Ended::ShutDown);
-        } else {
-            self.handle.0.close();
-        }
-        self.handle.0.settled().await;
-    }
-}
-
-impl fmt::Debug for TokenManager {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenManager").field("want", self.want()).field("status", &self.status()).finish()
-    }
-}

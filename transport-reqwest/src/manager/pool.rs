@@ -6,8 +6,12 @@ use std::sync::Arc;
 use grantflow::Error;
 use grantflow::source::{GrantState, TokenSource, Want};
 
-use super::hub::{Handle, Hub};
-use super::{Changes, TokenManager, TokenRef};
+use super::book::Book;
+use super::change::Changes;
+use super::handle::Handle;
+use super::hub::Hub;
+use super::token_manager::TokenManager;
+use super::token_ref::TokenRef;
 
 /// Holds tokens of many credentials, which go by name, and of any want. No two wants share a token, and
 /// wants of one credential take turns where that is needed. Otherwise each is what a [`TokenManager`] is,
@@ -34,7 +38,7 @@ pub struct TokenPool(Arc<Handle>);
 
 impl TokenPool {
     pub(super) fn of(hub: Hub) -> Self {
-        Self(Arc::new(Handle(Arc::new(hub))))
+        Self(Arc::new(Handle(Book::new(hub))))
     }
 
     /// Adds a credential, unless there is one of this name, which stays as it is: it may have a newer refresh token
@@ -82,7 +86,7 @@ impl TokenPool {
     /// Of kind [`Config`](grantflow::ErrorKind::Config) if there is no such credential.
     pub fn manager(&self, name: &str, want: Want) -> Result<TokenManager, Error> {
         let slot = self.0.0.slot(name, want)?;
-        Ok(TokenManager { slot, handle: self.0.clone(), pooled: true })
+        Ok(TokenManager::of_pool(&self.0, slot))
     }
 
     /// A token: see [`TokenManager::token`].
@@ -109,7 +113,7 @@ impl TokenPool {
 
     /// Tells every new token and every failure from now on.
     pub fn subscribe(&self) -> Changes {
-        self.0.0.subscribe()
+        self.0.0.hub.watchers.subscribe()
     }
 
     /// What changes as a credential is used: whoever keeps its refresh token must keep the newest.
@@ -124,7 +128,7 @@ impl TokenPool {
     /// Ends the pool and all its managers: see [`TokenManager::shutdown`].
     pub async fn shutdown(&self) {
         self.0.0.close();
-        self.0.0.settled().await;
+        self.0.0.hub.settled().await;
     }
 }
 

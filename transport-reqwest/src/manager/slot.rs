@@ -2,31 +2,30 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
-use grantflow::cell::{Acquired, Issued, Ticket, TokenCell};
+use grantflow::cell::{Issued, Ticket, TokenCell};
 use grantflow::source::Want;
 use grantflow::{Error, ErrorKind, Now, Timestamp, Token};
 use tokio::sync::watch;
 
 use super::background::At;
-use super::flight::{Flight, Origin};
-use super::{Change, Status, TokenRef, lock};
-use crate::runtime;
+use super::change::{Change, Status};
+use super::origin::{Flying, Origin};
+use super::sync::lock;
+use super::token_ref::TokenRef;
 
 /// Used since it was fetched: the background refreshes it.
-const IN_USE: u8 = 1;
+pub(super) const IN_USE: u8 = 1;
 /// Used since the pool last looked for something to forget.
 const SEEN: u8 = 2;
 /// [`Ended::Removed`], set with the state locked, as is the next.
 const REMOVED: u8 = 4;
 /// [`Ended::ShutDown`].
 const SHUT_DOWN: u8 = 8;
-/// How often a caller begins again after a refresh that was given up.
-const ROUNDS: usize = 16;
-/// No token: due since 1970.
-const NOTHING: Timestamp = Timestamp::from_unix(0);
+/// How many nanoseconds are a second.
+const NANOS: u64 = 1_000_000_000;
 
 /// Why a slot has no more tokens.
 #[derive(Clone, Copy)]
@@ -47,10 +46,12 @@ impl From<Ended> for Error {
 /// One want of one credential.
 pub(super) struct Slot {
     published: ArcSwapOption<Issued>,
-    /// Until when, in milliseconds since 1970, `published` is handed out without asking the cell. It is
-    /// written after `published` and read before it, so it is never of a later token.
+    /// Since when and until when, in nanoseconds since 1970, `published` is handed out without asking the cell. They
+    /// are written after `published`, and read before it in the other order, so the end is never of a later token. A
+    /// moment before the first means that the clock was set back, and says nothing about the end.
+    since: AtomicU64,
     due: AtomicU64,
-    marks: AtomicU8,
+    pub(super) marks: AtomicU8,
     state: Mutex<State>,
     pub(super) want: Want,
     pub(super) origin: Arc<Origin>,
@@ -58,23 +59,35 @@ pub(super) struct Slot {
 
 pub(super) struct State {
     pub(super) cell: TokenCell,
-    /// Of those who wait for the refresh under way. It ends with it, and tells a failure.
-    waiters: Option<watch::Sender<Option<Error>>>,
+    /// The refresh under way. It ends with it.
+    under_way: Option<Box<UnderWay>>,
     /// Where it stands in the timetable.
-    wake_at: Option<At>,
+    pub(super) wake_at: Option<At>,
+}
+
+struct UnderWay {
+    /// Of those who wait. It tells a failure.
+    waiters: watch::Sender<Option<Error>>,
+    flying: Option<Arc<Flying>>,
 }
 
 impl State {
-    fn wait(&mut self) -> watch::Receiver<Option<Error>> {
-        self.waiters.get_or_insert_with(|| watch::channel(None).0).subscribe()
+    pub(super) fn wait(&mut self) -> watch::Receiver<Option<Error>> {
+        self.under_way().waiters.subscribe()
     }
-}
 
-/// Waits for the refresh under way; a failure, if it came to one.
-async fn outcome(mut refresh: watch::Receiver<Option<Error>>) -> Option<Error> {
-    // An error here is the end without a message.
-    let _ = refresh.changed().await;
-    refresh.borrow().clone()
+    /// The refresh that was begun last, if it has not ended.
+    pub(super) fn flying(&self) -> Option<Arc<Flying>> {
+        self.under_way.as_ref()?.flying.clone()
+    }
+
+    pub(super) fn set_flying(&mut self, flying: &Arc<Flying>) {
+        self.under_way().flying = Some(flying.clone());
+    }
+
+    fn under_way(&mut self) -> &mut UnderWay {
+        self.under_way.get_or_insert_with(|| Box::new(UnderWay { waiters: watch::channel(None).0, flying: None }))
+    }
 }
 
 impl Slot {
@@ -84,9 +97,10 @@ impl Slot {
         let cell = hub.options.margin.into_iter().fold(cell, TokenCell::margin);
         let slot = Arc::new(Self {
             published: ArcSwapOption::empty(),
+            since: AtomicU64::new(0),
             due: AtomicU64::new(0),
             marks: AtomicU8::new(SEEN),
-            state: Mutex::new(State { cell, waiters: None, wake_at: None }),
+            state: Mutex::new(State { cell, under_way: None, wake_at: None }),
             want,
             origin,
         });
@@ -102,9 +116,7 @@ impl Slot {
         let ticket = if self.ended().is_none() { state.cell.force() } else { None };
         let Some(ticket) = ticket else { return };
         state.cell.settle(ticket, now, Ok(token));
-        if let Some(issued) = state.cell.held() {
-            self.publish(Some(issued.clone()), state.cell.due().0);
-        }
+        self.show(&state.cell, now);
         self.schedule(&mut state, now);
     }
 
@@ -115,67 +127,19 @@ impl Slot {
     /// The fast path.
     #[inline]
     pub(super) fn fresh(&self) -> Option<TokenRef> {
-        let due = Duration::from_millis(self.due.load(Ordering::Acquire));
+        self.fresh_at(SystemTime::now())
+    }
+
+    #[inline]
+    fn fresh_at(&self, now: SystemTime) -> Option<TokenRef> {
         // The clock as it comes: to make a `Timestamp` of it would cost half of its reading again.
-        if UNIX_EPOCH.checked_add(due).is_some_and(|due| SystemTime::now() >= due) {
+        let now = now.duration_since(UNIX_EPOCH).ok()?;
+        let now = now.as_secs().saturating_mul(NANOS).saturating_add(now.subsec_nanos().into());
+        if now >= self.due.load(Ordering::Acquire) || now < self.since.load(Ordering::Relaxed) {
             return None;
         }
         self.mark();
         TokenRef::of(&self.published)
-    }
-
-    /// The slow path.
-    pub(super) async fn get(self: &Arc<Self>) -> Result<TokenRef, Error> {
-        let mut failed = None;
-        for _ in 0..ROUNDS {
-            let (ticket, refresh) = {
-                let mut state = self.open()?;
-                self.mark();
-                match (state.cell.acquire(self.now()), failed) {
-                    (Acquired::Fresh(issued) | Acquired::Due(issued, None), _) => return Ok(issued.into()),
-                    (Acquired::Due(issued, Some(ticket)), _) => {
-                        drop(state);
-                        // Without a runtime there is still the token.
-                        let _ = self.launch(ticket);
-                        return Ok(issued.into());
-                    }
-                    (Acquired::Failed(error), _) => return Err(error),
-                    // Whoever has waited for a failure is told it, and does not wait for another.
-                    (Acquired::Wait, Some(error)) => return Err(error),
-                    (Acquired::Refresh(ticket), Some(error)) => {
-                        state.cell.abandon(ticket);
-                        return Err(error);
-                    }
-                    (Acquired::Wait, None) => (None, state.wait()),
-                    (Acquired::Refresh(ticket), None) => (Some(ticket), state.wait()),
-                }
-            };
-            ticket.map_or(Ok(()), |ticket| self.launch(ticket))?;
-            failed = outcome(refresh).await;
-        }
-        Err(given_up())
-    }
-
-    pub(super) async fn force(self: &Arc<Self>) -> Result<TokenRef, Error> {
-        let mut before = None;
-        for _ in 0..ROUNDS {
-            let (ticket, refresh) = {
-                let mut state = self.open()?;
-                let held = state.cell.held().map_or(0, |held| held.generation);
-                before.get_or_insert(held);
-                (state.cell.force(), state.wait())
-            };
-            ticket.map_or(Ok(()), |ticket| self.launch(ticket))?;
-            if let Some(error) = outcome(refresh).await {
-                return Err(error);
-            }
-            self.mark();
-            let valid = self.open()?.cell.valid(self.now());
-            if let Some(issued) = valid.filter(|issued| Some(issued.generation) > before) {
-                return Ok(issued.into());
-            }
-        }
-        Err(given_up())
     }
 
     /// Takes note that a server refused this token; see [`TokenCell::reject`].
@@ -187,7 +151,7 @@ impl Slot {
         }
         let another = state.cell.reject(issued.generation, self.now());
         if state.cell.valid(self.now()).is_none() {
-            self.due_at(NOTHING);
+            self.hide();
         }
         another
     }
@@ -195,7 +159,7 @@ impl Slot {
     /// Takes what came of a refresh.
     pub(super) fn settle(self: &Arc<Self>, ticket: Ticket, result: Result<Token, Error>) {
         let now = self.now();
-        let (outcome, waiters) = {
+        let (outcome, ended) = {
             let mut state = self.lock();
             if let (Some(_), Ok(token)) = (self.ended(), &result) {
                 // Nobody gets it, but whoever keeps refresh tokens must hear of it.
@@ -212,35 +176,35 @@ impl Slot {
             let outcome = match (state.cell.error(), state.cell.held()) {
                 (None, Some(issued)) => {
                     self.marks.fetch_and(!IN_USE, Ordering::Relaxed);
-                    self.publish(Some(issued.clone()), state.cell.due().0);
+                    self.show(&state.cell, now);
                     Ok(issued.clone())
                 }
                 (None, None) => return,
                 (Some(error), _) => Err(error.clone()),
             };
             self.schedule(&mut state, now);
-            (outcome, state.waiters.take())
+            (outcome, state.under_way.take())
         };
-        if let (Err(error), Some(waiters)) = (&outcome, &waiters) {
-            waiters.send_replace(Some(error.clone()));
+        if let (Err(error), Some(ended)) = (&outcome, &ended) {
+            ended.waiters.send_replace(Some(error.clone()));
         }
-        drop(waiters);
+        drop(ended);
         self.tell(outcome);
     }
 
-    fn tell(&self, outcome: Result<Arc<Issued>, Error>) {
+    pub(super) fn tell(&self, outcome: Result<Arc<Issued>, Error>) {
         let (credential, want) = (self.origin.name.clone(), self.want.clone());
         self.origin.hub.watchers.tell(Change { credential, want, outcome });
     }
 
     /// Takes a ticket back. Whoever waits begins again.
     pub(super) fn abandon(&self, ticket: Ticket) {
-        let waiters = {
+        let ended = {
             let mut state = self.lock();
             state.cell.abandon(ticket);
-            if state.cell.is_refreshing() { None } else { state.waiters.take() }
+            if state.cell.is_refreshing() { None } else { state.under_way.take() }
         };
-        drop(waiters);
+        drop(ended);
     }
 
     /// Forgets what is held, since the credential is another one, and begins with what that came with.
@@ -252,11 +216,12 @@ impl Slot {
     fn forget(&self) {
         let mut state = self.lock();
         state.cell.clear();
-        self.publish(None, NOTHING);
+        self.published.store(None);
+        self.hide();
         self.origin.hub.timetable.remove(&mut state.wake_at);
-        let waiters = state.waiters.take();
+        let ended = state.under_way.take();
         drop(state);
-        drop(waiters);
+        drop(ended);
     }
 
     /// No more tokens. Whoever waits is told.
@@ -265,35 +230,6 @@ impl Slot {
         self.marks.fetch_or(if let Ended::Removed = why { REMOVED } else { SHUT_DOWN }, Ordering::Relaxed);
         drop(state);
         self.forget();
-    }
-
-    /// Its turn in the timetable, which was at `at`.
-    pub(super) fn refresh_in_background(self: &Arc<Self>, at: At) {
-        let now = self.now();
-        let mut state = self.lock();
-        if state.wake_at == Some(at) {
-            state.wake_at = None;
-        }
-        if self.ended().is_some() {
-            return;
-        }
-        match state.cell.acquire(now) {
-            Acquired::Due(_, Some(ticket)) if self.marks.load(Ordering::Relaxed) & IN_USE != 0 => {
-                drop(state);
-                // Without a runtime, the next caller does it.
-                let _ = self.launch(ticket);
-            }
-            // Nobody uses it, or it ended in a suspend and whoever needs one comes.
-            Acquired::Due(_, Some(ticket)) | Acquired::Refresh(ticket) => state.cell.abandon(ticket),
-            Acquired::Fresh(_) | Acquired::Due(_, None) => self.schedule(&mut state, now),
-            Acquired::Wait | Acquired::Failed(_) => {}
-        }
-    }
-
-    /// Takes another look at the clocks.
-    pub(super) fn reschedule(self: &Arc<Self>) {
-        let mut state = self.lock();
-        self.schedule(&mut state, self.now());
     }
 
     pub(super) fn status(&self) -> Status {
@@ -314,18 +250,18 @@ impl Slot {
     }
 
     #[inline]
-    fn mark(&self) {
+    pub(super) fn mark(&self) {
         // Readers share the line as long as it does not change.
         if self.marks.load(Ordering::Relaxed) & (IN_USE | SEEN) != IN_USE | SEEN {
             self.marks.fetch_or(IN_USE | SEEN, Ordering::Relaxed);
         }
     }
 
-    fn now(&self) -> Now {
+    pub(super) fn now(&self) -> Now {
         self.origin.hub.transport.now()
     }
 
-    fn open(&self) -> Result<MutexGuard<'_, State>, Error> {
+    pub(super) fn open(&self) -> Result<MutexGuard<'_, State>, Error> {
         let state = self.lock();
         match self.ended() {
             Some(ended) => Err(ended.into()),
@@ -333,20 +269,21 @@ impl Slot {
         }
     }
 
-    /// Begins a refresh as a task. Nothing may be locked: in a runtime that ends, the task ends here.
-    fn launch(self: &Arc<Self>, ticket: Ticket) -> Result<(), Error> {
-        let flight = Flight::new(self.clone(), ticket);
-        runtime::current()?.spawn(flight.run());
-        Ok(())
+    /// Shows what is held to those who read the wall clock alone: from now on, as long as both clocks allow.
+    pub(super) fn show(&self, cell: &TokenCell, now: Now) {
+        let Some(issued) = cell.held().filter(|_| cell.is_fresh(now)) else { return self.hide() };
+        if !self.published.load().as_ref().is_some_and(|shown| Arc::ptr_eq(shown, issued)) {
+            self.published.store(Some(issued.clone()));
+        }
+        let (wall, mono) = cell.due();
+        let left = wall.since(now.wall).min(mono.saturating_sub(now.mono));
+        self.since.store(nanos(now.wall), Ordering::Relaxed);
+        self.due.store(nanos(now.wall + left), Ordering::Release);
     }
 
-    fn publish(&self, issued: Option<Arc<Issued>>, due: Timestamp) {
-        self.published.store(issued);
-        self.due_at(due);
-    }
-
-    fn due_at(&self, due: Timestamp) {
-        self.due.store(u64::try_from(due.as_unix_millis()).unwrap_or(0), Ordering::Release);
+    /// Whoever reads asks the cell.
+    pub(super) fn hide(&self) {
+        self.due.store(0, Ordering::Release);
     }
 
     /// Why it has no more tokens, if so. Only with the state locked does it stay so.
@@ -358,7 +295,7 @@ impl Slot {
         }
     }
 
-    fn schedule(self: &Arc<Self>, state: &mut State, now: Now) {
+    pub(super) fn schedule(self: &Arc<Self>, state: &mut State, now: Now) {
         let hub = &self.origin.hub;
         let at = state.cell.next_wake(now).filter(|_| hub.options.background && self.ended().is_none());
         hub.timetable.set(self, &mut state.wake_at, at.map(|wait| now.mono.saturating_add(wait)));
@@ -372,6 +309,45 @@ impl Drop for Slot {
     }
 }
 
-fn given_up() -> Error {
-    Error::new(ErrorKind::Cancelled, "the refresh was given up again and again: is the runtime shutting down?")
+/// In nanoseconds since 1970, which 64 bits count until the year 2554.
+fn nanos(moment: Timestamp) -> u64 {
+    u64::try_from(moment.as_unix_millis()).unwrap_or(0).saturating_mul(NANOS / 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use grantflow::source::Credential;
+
+    use super::*;
+    use crate::Transport;
+    use crate::manager::hub::{Hub, Options};
+
+    #[test]
+    fn a_moment_before_a_token_was_shown_says_nothing_about_its_end() {
+        let transport = Transport::new().unwrap();
+        let options = Options { margin: None, background: true, max_wants: None, runtime: None };
+        let hub = Arc::new(Hub::new(&transport, options, None));
+        let now = transport.now();
+        let token = Token::bearer("t", now.wall, Some(now.wall + Duration::from_secs(3600))).unwrap();
+        let origin = Origin::new(hub, "".into(), Arc::new(Credential::fixed(token.clone())));
+        let slot = Slot::new(origin, Want::default());
+        let mut state = slot.lock();
+        let ticket = state.cell.force().unwrap();
+        state.cell.settle(ticket, now, Ok(token));
+        let shown = |wall: Timestamp| slot.fresh_at(UNIX_EPOCH + Duration::from_nanos(nanos(wall))).is_some();
+        let back = Timestamp::from_unix_millis(now.wall.as_unix_millis() - 1000);
+        let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
+
+        slot.show(&state.cell, now);
+        assert!(shown(now.wall) && shown(now.wall + minute));
+        assert!(!shown(back) && !shown(Timestamp::from_unix(0)) && !shown(now.wall + hour));
+
+        // Whoever asked both clocks shows it again for what is left by them.
+        slot.show(&state.cell, Now { wall: back, mono: now.mono + hour / 2 });
+        assert!(shown(back) && shown(back + minute) && !shown(back + hour / 2));
+        slot.show(&state.cell, Now { wall: back, mono: now.mono + hour });
+        assert!(!shown(back) && !shown(now.wall));
+    }
 }

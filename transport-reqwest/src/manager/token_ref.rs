@@ -1,16 +1,12 @@
-//! What callers get, and how they ask for it.
+//! What callers get.
 
 use std::fmt;
 use std::ops::Deref;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use arc_swap::{ArcSwapOption, Guard};
+use grantflow::Token;
 use grantflow::cell::Issued;
-use grantflow::{Error, Token};
-
-use super::slot::Slot;
 
 /// A token, borrowed from its manager: reading it copies nothing. It stays as it is when the manager gets
 /// another.
@@ -58,35 +54,5 @@ impl Deref for TokenRef {
 impl fmt::Debug for TokenRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&**self, f)
-    }
-}
-
-/// Asks a slot for its token: the fast path without the weight of the slow one.
-pub(super) struct Fetch<'a> {
-    slot: &'a Arc<Slot>,
-    slow: Option<Slow<'a>>,
-}
-
-type Slow<'a> = Pin<Box<dyn Future<Output = Result<TokenRef, Error>> + Send + 'a>>;
-
-impl<'a> Fetch<'a> {
-    #[inline]
-    pub(super) fn new(slot: &'a Arc<Slot>) -> Self {
-        Self { slot, slow: None }
-    }
-}
-
-impl Future for Fetch<'_> {
-    type Output = Result<TokenRef, Error>;
-
-    #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.slow.is_none()
-            && let Some(token) = self.slot.fresh()
-        {
-            return Poll::Ready(Ok(token));
-        }
-        let slot = self.slot;
-        self.slow.get_or_insert_with(|| Box::pin(slot.get())).as_mut().poll(cx)
     }
 }

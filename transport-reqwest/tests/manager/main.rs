@@ -3,6 +3,7 @@
 mod ending;
 mod fetching;
 mod pool;
+mod undriven;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -213,7 +213,8 @@ impl Flight<'_> {
         let ends = slot.ends();
         let machine = lock(&self.home.queue).grant.mint(turn, &slot.want, now, ends);
         let mint = self.mint.insert(machine.map_err(|error| match error.kind() {
-            ErrorKind::Cancelled => Why::GivenUp(error),
+            // A use that was given up before, and must rest, is an error of that kind too.
+            ErrorKind::Cancelled if !error.is_transient() => Why::GivenUp(error),
             _ => Why::Failed(error),
         })?);
         let result = catch_unwind(AssertUnwindSafe(|| shared.run(mint)));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use grantflow::cell::{Acquired, Issued, Ticket, TokenCell};
 use grantflow::source::Want;
-use grantflow::{Error, ErrorKind, Now, Timestamp, Token};
+use grantflow::{Error, ErrorKind, Now, Token};
 
 use super::flight::{Credential, Job};
 use super::sync::{AtomicBool, AtomicU32, Condvar, Mutex, MutexGuard, lock, wait};
@@ -87,10 +87,10 @@ impl Slot {
         let mut state = lock(&self.state);
         let ticket = if state.closed.is_none() { state.cell.force() } else { None };
         let Some(ticket) = ticket else { return };
-        state.cell.settle(ticket, self.home.shared.now(), Ok(token));
-        if let Some(issued) = state.cell.held() {
-            self.show(issued, state.cell.due().0);
-        }
+        let now = self.home.shared.now();
+        state.cell.settle(ticket, now, Ok(token));
+        self.used.store(false, Relaxed);
+        self.show(&state.cell, now);
     }
 
     /// The token, if it is fresh.
@@ -130,8 +130,12 @@ impl Slot {
             if let Some(closed) = state.closed {
                 return Err(closed.error());
             }
-            match state.cell.acquire(self.home.shared.now()) {
-                Acquired::Fresh(token) => return Ok(token.into()),
+            let now = self.home.shared.now();
+            match state.cell.acquire(now) {
+                Acquired::Fresh(token) => {
+                    self.show(&state.cell, now);
+                    return Ok(token.into());
+                }
                 Acquired::Due(token, None) => return Ok(self.take(token)),
                 Acquired::Due(token, Some(ticket)) if self.home.shared.background() => {
                     let (token, job) = (self.take(token), Job::new(self, ticket, state.epoch));
@@ -246,7 +250,10 @@ impl Slot {
             state.cell.clear();
         } else {
             match &came {
-                Ok(issued) => self.show(issued, state.cell.due().0),
+                Ok(_) => {
+                    self.used.store(false, Relaxed);
+                    self.show(&state.cell, now);
+                }
                 Err(_) if self.used.load(Relaxed) => self.arm(&mut state),
                 Err(_) => {}
             }
@@ -320,10 +327,26 @@ impl Slot {
         token.into()
     }
 
-    fn show(&self, issued: &Arc<Issued>, due: Timestamp) {
-        let until = issued.token.expires_at().map_or(due, |end| end.min(due));
-        self.used.store(false, Relaxed);
-        self.shown.show(issued, until);
+    /// Shows what is held to those who read the wall clock alone: from now on, as long as both clocks allow. Unless
+    /// it is shown already.
+    fn show(&self, cell: &TokenCell, now: Now) {
+        let Some(issued) = cell.held().filter(|_| cell.is_fresh(now)) else { return self.shown.hide() };
+        if self.shown.holds(issued, now.wall) {
+            return;
+        }
+        let (wall, mono) = cell.due();
+        let left = wall.since(now.wall).min(mono.saturating_sub(now.mono));
+        self.shown.show(issued, now.wall, now.wall + left);
+    }
+
+    /// Looks at the clocks again, one of which was set: what is shown until some moment of the wall clock may have
+    /// ended by the other.
+    pub(crate) fn look_again(&self) {
+        let state = lock(&self.state);
+        if state.closed.is_none() {
+            self.shown.hide();
+            self.show(&state.cell, self.home.shared.now());
+        }
     }
 
     fn forget(self: &Arc<Self>, state: &mut State) {

@@ -16,6 +16,10 @@ use super::token_ref::TokenRef;
 /// Holds a token and gets the next one in time, for any number of threads. Clones are handles of one and the
 /// same.
 ///
+/// A token ends by whichever clock says so first. Readers of a fresh one ask the wall clock alone: if that was set back
+/// to before the moment when the token came, they ask both; if it was set back by less, that is noticed within half a
+/// minute by the background's thread, and without one not before the wall clock shows the end.
+///
 /// ```no_run
 /// use grantflow_ureq::grantflow::source::{Credential, Want};
 /// use grantflow_ureq::grantflow::{Client, ClientAuthentication, Issuer};

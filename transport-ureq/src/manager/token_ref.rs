@@ -12,8 +12,8 @@ use grantflow::{Timestamp, Token};
 /// When somebody asks. As the system tells it: to make a [`Timestamp`] of it takes half as long again.
 pub(crate) type Moment = SystemTime;
 
-/// The end of the year 9999, which every system can tell.
-const LATEST: Duration = Duration::from_secs(253_402_300_799);
+/// How many nanoseconds are a second.
+const NANOS: u64 = 1_000_000_000;
 
 /// Where a slot shows its token to those who take no lock.
 #[derive(Default)]
@@ -21,21 +21,32 @@ pub(crate) struct Shown(ArcSwapOption<Current>);
 
 struct Current {
     issued: Arc<Issued>,
-    until: Moment,
+    /// In nanoseconds since 1970, and so is the next.
+    since: u64,
+    until: u64,
 }
 
 impl Shown {
-    /// What is shown, if its time is not over.
+    /// What is shown, if its time is not over. A moment from before it was shown means that the clock was set back,
+    /// and says nothing about its end.
     #[inline]
     pub(crate) fn fresh(&self, now: Moment) -> Option<TokenRef> {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        let now = now.as_secs().saturating_mul(NANOS).saturating_add(now.subsec_nanos().into());
         let guard = self.0.load();
-        let fresh = guard.as_ref().is_some_and(|current| now < current.until);
+        let fresh = guard.as_ref().is_some_and(|current| current.since <= now && now < current.until);
         if fresh { Some(TokenRef(guard)) } else { None }
     }
 
-    /// Shows this from now on, until its time is over.
-    pub(crate) fn show(&self, issued: &Arc<Issued>, until: Timestamp) {
-        self.0.store(Some(Current::new(issued.clone(), until)));
+    /// Whether it is this that is shown at this moment.
+    pub(crate) fn holds(&self, issued: &Arc<Issued>, now: Timestamp) -> bool {
+        self.fresh(SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos(now)))
+            .is_some_and(|shown| Arc::ptr_eq(shown.issued(), issued))
+    }
+
+    /// Shows this from one moment to another.
+    pub(crate) fn show(&self, issued: &Arc<Issued>, since: Timestamp, until: Timestamp) {
+        self.0.store(Some(Current::new(issued.clone(), since, until)));
     }
 
     pub(crate) fn hide(&self) {
@@ -44,10 +55,14 @@ impl Shown {
 }
 
 impl Current {
-    fn new(issued: Arc<Issued>, until: Timestamp) -> Arc<Self> {
-        let since = Duration::from_millis(u64::try_from(until.as_unix_millis()).unwrap_or(0)).min(LATEST);
-        Arc::new(Self { issued, until: SystemTime::UNIX_EPOCH + since })
+    fn new(issued: Arc<Issued>, since: Timestamp, until: Timestamp) -> Arc<Self> {
+        Arc::new(Self { issued, since: nanos(since), until: nanos(until) })
     }
+}
+
+/// In nanoseconds since 1970, which 64 bits count until the year 2554.
+fn nanos(moment: Timestamp) -> u64 {
+    u64::try_from(moment.as_unix_millis()).unwrap_or(0).saturating_mul(NANOS / 1_000)
 }
 
 /// A token as its holder has it: nothing is copied, and no count changed that other readers share. It stays
@@ -71,7 +86,7 @@ impl TokenRef {
 
 impl From<Arc<Issued>> for TokenRef {
     fn from(issued: Arc<Issued>) -> Self {
-        Self(Guard::from_inner(Some(Current::new(issued, Timestamp::default()))))
+        Self(Guard::from_inner(Some(Current::new(issued, Timestamp::default(), Timestamp::default()))))
     }
 }
 

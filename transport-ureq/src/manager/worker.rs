@@ -185,6 +185,14 @@ impl Inner {
         let mut desk = lock(&self.desk);
         while !desk.ended {
             let now = desk.clock.tick(wall(), Instant::now());
+            if std::mem::take(&mut desk.clock.set_back) {
+                let slots: Vec<_> = desk.timers.iter().filter_map(|entry| entry.slot.upgrade()).collect();
+                drop(desk);
+                slots.iter().for_each(|slot| slot.look_again());
+                drop(slots);
+                desk = lock(&self.desk);
+                continue;
+            }
             let next = desk.timers.first().map(|entry| entry.timer);
             desk = match next {
                 None => wait(&self.wake, desk),
@@ -224,11 +232,13 @@ struct Clock {
     wall: Timestamp,
     mono: Instant,
     time: u64,
+    /// Whether the wall clock was set back since this was looked at.
+    set_back: bool,
 }
 
 impl Clock {
     fn new(wall: Timestamp, mono: Instant) -> Self {
-        Self { wall, mono, time: 1 }
+        Self { wall, mono, time: 1, set_back: false }
     }
 
     fn tick(&mut self, wall: Timestamp, mono: Instant) -> u64 {
@@ -243,6 +253,7 @@ impl Clock {
         if gained > STEP {
             self.time = self.time.saturating_add(gained.unsigned_abs());
         }
+        self.set_back |= gained < -STEP;
         // What is left of a millisecond counts at the next tick.
         (self.wall, self.mono) = (wall, self.mono + Duration::from_millis(passed));
         self.time
@@ -338,6 +349,7 @@ mod tests {
         ] {
             let (wall, mono) = at(wall, mono);
             assert_eq!(clock.tick(wall, mono), time, "{what}");
+            assert_eq!(std::mem::take(&mut clock.set_back), what == "the clock is set back", "{what}");
         }
     }
 }

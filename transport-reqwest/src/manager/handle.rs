@@ -1,0 +1,12 @@
+//! What managers and pools hold: with the last clone, all ends.
+
+use super::book::Book;
+
+pub(super) struct Handle(pub(super) Book);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.close();
+        self.0.hub.settled_at_last();
+    }
+}
