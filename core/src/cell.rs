@@ -98,7 +98,7 @@ impl Due {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Rejections {
     /// How many followed one another.
     count: u32,
@@ -106,7 +106,7 @@ struct Rejections {
     next: Duration,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Failing {
     error: Error,
     tries: u32,
@@ -128,6 +128,17 @@ impl TokenCell {
             rejections: None,
             margin: None,
             salt,
+        }
+    }
+
+    /// Another cell that is as this one is. The tickets of the one are none of the other.
+    pub(crate) fn copy(&self) -> Self {
+        Self {
+            held: self.held.clone(),
+            failing: self.failing.clone(),
+            rejections: self.rejections.clone(),
+            flight: false,
+            ..*self
         }
     }
 

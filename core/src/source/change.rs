@@ -8,7 +8,7 @@ use super::GrantState;
 use super::standing::Standing;
 use crate::machine::Machine;
 use crate::store::Remembered;
-use crate::{Exchange, Rotation, Secret, Token};
+use crate::{Error, Exchange, Now, Rotation, Secret, Token};
 
 /// A machine that mints one token, and tells what that changed.
 ///
@@ -20,17 +20,32 @@ pub trait Minting: Machine<Output = Token> {
     fn take_change(&mut self) -> Change {
         Change::default()
     }
+
+    /// Whether it has ended, with an error, only because it may go on in no turn beside others. Whoever runs it takes
+    /// its change over, and begins another mint for the same want: that gets a turn of its own. Not more than three
+    /// times: to tell the error is right too, since a later mint succeeds.
+    fn must_wait(&self) -> bool {
+        false
+    }
 }
 
 impl<M: Minting + ?Sized> Minting for Box<M> {
     fn take_change(&mut self) -> Change {
         (**self).take_change()
     }
+
+    fn must_wait(&self) -> bool {
+        (**self).must_wait()
+    }
 }
 
 impl<M: Minting + ?Sized> Minting for &mut M {
     fn take_change(&mut self) -> Change {
         (**self).take_change()
+    }
+
+    fn must_wait(&self) -> bool {
+        (**self).must_wait()
     }
 }
 
@@ -50,6 +65,8 @@ struct Parts {
     remembered: Option<Remembered>,
     /// Of a mint that is given up: whether its request is on its way.
     sent: Option<bool>,
+    /// Of a chain: what happened to its base, in order.
+    linked: Vec<LinkEvent>,
 }
 
 #[derive(Clone)]
@@ -100,6 +117,7 @@ impl Change {
                 parts.successor = later.successor.or(parts.successor.take());
                 parts.remembered = later.remembered.or(parts.remembered.take());
                 parts.sent = later.sent.or(parts.sent);
+                parts.linked.extend(later.linked);
             }
             (parts, later) => *parts = later,
         }
@@ -115,10 +133,35 @@ impl Change {
         self.0.as_ref().and_then(|parts| parts.sent).unwrap_or(true)
     }
 
+    /// What happened to the base of a chain.
+    pub(super) fn linked(events: Vec<LinkEvent>) -> Self {
+        if events.is_empty() {
+            return Self::default();
+        }
+        Self(Some(Box::new(Parts { linked: events, ..Parts::default() })))
+    }
+
     /// What a process remembers of a stored grant is another.
     pub(crate) fn remembered(&mut self, remembered: Remembered) {
         self.0.get_or_insert_default().remembered = Some(remembered);
     }
+}
+
+/// What happened to the base of a chain in a mint of the chain.
+#[derive(Clone)]
+pub(super) enum LinkEvent {
+    /// The mint cannot go on without another token of the base.
+    Wanted,
+    /// The base came with a token, which is used now.
+    First { at: Now, token: Token },
+    /// The base has minted, or was given up in the middle; it began with a token that ends at this moment.
+    Minted { at: Now, ends: Option<Now>, outcome: Option<Result<Token, Error>>, change: Change },
+    /// The base may not mint now.
+    NotBegun { at: Now, error: Error },
+    /// The base's token of this generation was refused.
+    Refused { generation: u64, at: Now },
+    /// The base's token was taken that took the place of a refused one.
+    Taken,
 }
 
 impl fmt::Debug for Change {
@@ -164,6 +207,10 @@ impl GrantState {
         if let Some(remembered) = parts.remembered {
             self.remembered = remembered;
         }
+        if let Some(link) = self.link.as_mut().filter(|_| !parts.linked.is_empty()) {
+            let link = Arc::make_mut(link);
+            parts.linked.iter().for_each(|event| drop(link.apply(event)));
+        }
         // Without a refresh token, the first that a source names was of its own making.
         let first = self.refresh_token.is_none();
         parts.successor.is_some_and(|successor| self.succeed(successor, turn, first))
@@ -174,6 +221,9 @@ impl GrantState {
         let Some(parts) = change.0 else { return };
         if let Some(remembered) = parts.remembered {
             self.remembered.take_over(&remembered);
+        }
+        if let Some(link) = self.link.as_mut().filter(|_| !parts.linked.is_empty()) {
+            Arc::make_mut(link).merge_former(&parts.linked);
         }
         if let Some(successor) = parts.successor {
             self.succeed(successor, turn, false);

@@ -132,13 +132,28 @@ impl<J> Grant<J> {
         if turn.epoch != self.epoch {
             return Err(Error::new(ErrorKind::Cancelled, "the credential was replaced"));
         }
-        let before = self.state.check(now, ends)?;
+        let mint = self.machine(want, now, ends)?;
         turn.begun = Some(ends);
+        Ok(mint)
+    }
+
+    fn machine(&self, want: &Want, now: Now, ends: Option<Now>) -> Result<Mint, Error> {
+        let before = self.state.check(now, ends)?;
         let mint = self.source.mint(want, &self.state);
         Ok(match before {
             Some(moment) => Box::new(Before { moment, mint }),
             None => mint,
         })
+    }
+
+    /// The next of those who wait, if it need not wait any more: many may run beside one another when the one is done
+    /// that they have waited for. To be called until there is none, after [`finish`](Self::finish).
+    pub fn next_turn(&mut self) -> Option<Turn<J>> {
+        if self.busy && self.source.may_change(&self.state) {
+            return None;
+        }
+        let job = self.queue.pop_front()?;
+        self.begin(job)
     }
 
     /// Ends a turn, takes over what its mint changed ([`Minting::take_change`]), whatever the outcome, and gives the
@@ -153,11 +168,7 @@ impl<J> Grant<J> {
             self.state.merge_former(change, turn.number);
         }
         // The end of a former credential's turn, or of one beside others, is not the end of whoever is busy.
-        if self.busy && self.source.may_change(&self.state) {
-            return None;
-        }
-        let job = self.queue.pop_front()?;
-        self.begin(job)
+        self.next_turn()
     }
 
     /// Ends the turn that all others wait for, as one of unknown outcome, and gives the next one its turn: for a holder
@@ -219,7 +230,7 @@ impl<J> Grant<J> {
         self.epoch = self.epoch.saturating_add(1);
         self.busy = false;
         let former = std::mem::replace(&mut self.state, source.first_state());
-        self.state.remembered.take_over(&former.remembered);
+        self.state.take_over(&former);
         self.late.clear();
         self.first = source.first_token().map(Box::new);
         self.headers = headers(&*source);
@@ -254,7 +265,41 @@ impl<J> Grant<J> {
 
     /// Whether a mint is under way that could lose a refresh token if it were torn off.
     pub fn is_delicate(&self) -> bool {
-        self.busy && (self.state.refresh_token.is_some() || self.state.remembered.is_stored())
+        self.busy && self.state.could_be_lost()
+    }
+}
+
+/// As the base of a chain, whose own turns follow one another where that is needed.
+impl Grant<()> {
+    pub(super) fn mint_alone(&self, want: &Want, now: Now, ends: Option<Now>) -> Result<Mint, Error> {
+        self.machine(want, now, ends)
+    }
+
+    /// Takes over what came of a mint that began with a token that ends at this moment.
+    pub(super) fn replay(&mut self, now: Now, ends: Option<Now>, change: Change, outcome: Outcome<'_>) {
+        self.turns = self.turns.saturating_add(1);
+        let turn = Turn { job: (), exclusive: true, begun: Some(ends), epoch: self.epoch, number: self.turns };
+        drop(self.finish(turn, now, change, outcome));
+    }
+
+    pub(super) fn merge_former(&mut self, change: Change) {
+        self.state.merge_former(change, self.turns);
+    }
+
+    pub(super) fn take_over(&mut self, former: &GrantState) {
+        self.state.take_over(former);
+    }
+
+    pub(super) fn copy(&self) -> Self {
+        Self {
+            source: self.source.clone(),
+            state: self.state.clone(),
+            first: self.first.clone(),
+            headers: self.headers.clone(),
+            late: self.late.clone(),
+            queue: VecDeque::new(),
+            ..*self
+        }
     }
 }
 
@@ -284,6 +329,10 @@ impl Machine for Before {
 impl Minting for Before {
     fn take_change(&mut self) -> Change {
         self.mint.take_change()
+    }
+
+    fn must_wait(&self) -> bool {
+        self.mint.must_wait()
     }
 }
 

@@ -2,9 +2,12 @@
 //! is used ([`GrantState`]).
 
 mod again;
+mod chain;
 mod change;
 mod credential;
+mod exchanged;
 mod grant;
+mod link;
 mod program;
 mod standing;
 mod state;
@@ -14,8 +17,10 @@ use crate::machine::Machine;
 use crate::{Cx, Error, Reply, Step, Token};
 
 pub use again::Again;
+pub use chain::Base;
 pub use change::{Change, Minting};
 pub use credential::{Credential, Server};
+pub use exchanged::ExchangedToken;
 pub use grant::{Grant, Outcome, Turn};
 pub use program::ProgramToken;
 pub use state::{GrantState, GrantStatus};

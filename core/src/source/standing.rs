@@ -146,6 +146,10 @@ impl GrantState {
 
     /// A mint has failed that may have used the refresh token; says what there is to tell of it.
     pub(super) fn failed(&mut self, error: &mut Error, now: Now, ends: Option<Now>) {
+        // Of a chain, the base knows.
+        if self.link.is_some() {
+            return;
+        }
         if error.ends_grant() {
             let early = may_be_valid(ends, now);
             if self.refresh_token.is_some() && !self.is_refused() {

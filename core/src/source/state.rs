@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::change::Lineage;
+use super::link::Link;
 use super::standing::{Open, Standing};
 use crate::store::Remembered;
 use crate::{Error, Rotation, Scopes, Secret, Timestamp};
@@ -26,6 +27,8 @@ pub struct GrantState {
     pub(crate) remembered: Remembered,
     /// Where the refresh token came from, if it took the place of another.
     pub(crate) lineage: Option<Arc<Lineage>>,
+    /// Of a chain: its base.
+    pub(crate) link: Option<Arc<Link>>,
 }
 
 /// How it stands with a grant, as far as is known.
@@ -85,7 +88,7 @@ impl GrantState {
     /// How it stands with the grant.
     pub fn status(&self) -> GrantStatus {
         match &self.standing {
-            Standing::Settled => self.remembered.status(),
+            Standing::Settled => self.base().map_or_else(|| self.remembered.status(), Self::status),
             Standing::Open(Open { since, tries, used, .. }) => {
                 GrantStatus::Unclear { since: since.wall, tries: *tries, used: used.is_some() }
             }
@@ -96,7 +99,30 @@ impl GrantState {
     /// Why what was got last could not be saved in the store, if so. It is in use, and it is tried again to
     /// save it.
     pub fn save_error(&self) -> Option<&Error> {
-        self.remembered.error()
+        self.remembered.error().or_else(|| self.base()?.save_error())
+    }
+
+    /// Of a chain: the state of its base, whose refresh token is the one to keep.
+    pub fn base(&self) -> Option<&Self> {
+        self.link.as_deref().map(Link::state)
+    }
+
+    /// Of a chain: whether the next mint begins with one of its base.
+    pub(super) fn must_mint_base(&self) -> bool {
+        self.link.as_deref().is_none_or(Link::must_mint)
+    }
+
+    /// Whether a mint that is torn off could lose something.
+    pub(super) fn could_be_lost(&self) -> bool {
+        self.refresh_token.is_some() || self.remembered.is_stored() || self.base().is_some_and(Self::could_be_lost)
+    }
+
+    /// Keeps what a former credential could not save of the same grant.
+    pub(super) fn take_over(&mut self, former: &Self) {
+        self.remembered.take_over(&former.remembered);
+        if let (Some(link), Some(former)) = (&mut self.link, &former.link) {
+            Arc::make_mut(link).take_over(former);
+        }
     }
 }
 

@@ -1,0 +1,159 @@
+//! A source that exchanges the token of another (RFC 8693): [`ExchangedToken`].
+
+use super::chain::Base;
+use super::{GrantState, Mint, Minting, Refusal, Server, TokenSource, Want, WantKind, cannot};
+use crate::machine::ask;
+use crate::{
+    Client, Cx, Discovery, Error, Machine, Reply, Secret, ServerMetadata, Step, Token, TokenExchange, TokenRequest,
+    token_type,
+};
+
+/// A source whose tokens a server exchanges for those of another source (RFC 8693).
+///
+/// One token of the base serves all wants. It is kept with their grant, minted anew when it comes due, and replaced
+/// once if the server refuses it.
+///
+/// ```
+/// use grantflow::source::{Credential, ExchangedToken, TokenSource, Want};
+/// use grantflow::{Client, ClientAuthentication, Issuer};
+///
+/// let client = Client::new("frontend").authentication(ClientAuthentication::client_secret_basic("s3cret"));
+/// let issuer = Issuer::new("https://as.example")?;
+/// let base = Credential::refresh_token(issuer.clone(), &client, "a user's refresh token");
+/// let source = ExchangedToken::new(base, issuer, &client);
+/// // For a `TokenManager`, or one of several wants in a `TokenPool`.
+/// let machine = source.mint(&Want::access_token("orders.read").audience("orders"), &source.first_state());
+/// # let _ = machine;
+/// # Ok::<(), grantflow::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ExchangedToken {
+    base: Base,
+    base_want: Want,
+    server: Server,
+    client: Client,
+    subject_token_type: Box<str>,
+    actor: Option<(Secret, Box<str>)>,
+    requested: Option<Box<str>>,
+}
+
+impl ExchangedToken {
+    /// The tokens that this server gives this client for those of `base`.
+    pub fn new(base: impl Into<Base>, server: impl Into<Server>, client: &Client) -> Self {
+        Self {
+            base: base.into(),
+            base_want: Want::default(),
+            server: server.into(),
+            client: client.clone(),
+            subject_token_type: token_type::ACCESS_TOKEN.into(),
+            actor: None,
+            requested: None,
+        }
+    }
+
+    /// What is wanted of the base; an access token with what the base has by itself unless told.
+    pub fn base_want(mut self, want: Want) -> Self {
+        self.base_want = want;
+        self
+    }
+
+    /// Of which kind the base's tokens are, as the server knows them: see [`token_type`].
+    /// [`ACCESS_TOKEN`](token_type::ACCESS_TOKEN) unless told.
+    pub fn subject_token_type(mut self, kind: &str) -> Self {
+        self.subject_token_type = kind.into();
+        self
+    }
+
+    /// Who acts for the subject: see [`TokenRequest::actor_token`].
+    pub fn actor_token(mut self, actor_token: impl Into<Secret>, actor_token_type: &str) -> Self {
+        self.actor = Some((actor_token.into(), actor_token_type.into()));
+        self
+    }
+
+    /// Of which kind the tokens are to be: see [`TokenRequest::requested_token_type`].
+    pub fn requested_token_type(mut self, kind: &str) -> Self {
+        self.requested = Some(kind.into());
+        self
+    }
+
+    fn request(&self, server: &ServerMetadata, subject: &Token, want: &Want) -> Result<TokenExchange, Error> {
+        let subject = Secret::from(subject.access_token());
+        let request = TokenRequest::token_exchange(server, &self.client, &subject, &self.subject_token_type)?;
+        let request = match &self.actor {
+            Some((token, kind)) => request.actor_token(token, kind),
+            None => request,
+        };
+        let request = self.requested.iter().fold(request, |request, kind| request.requested_token_type(kind));
+        Ok(request.wanted(want).exchange())
+    }
+}
+
+impl TokenSource for ExchangedToken {
+    fn mint(&self, want: &Want, state: &GrantState) -> Mint {
+        if want.kind() != WantKind::AccessToken {
+            return Box::new(Refusal(cannot("exchanges tokens for access tokens, or what its server takes for them")));
+        }
+        if want.wanted_subject().is_some() || want.wanted_account().is_some() {
+            return Box::new(Refusal(cannot("exchanges the token of one account, and of no other subject")));
+        }
+        let (source, wanted) = (self.clone(), want.clone());
+        let with = move |subject: &Token| -> Result<Mint, Error> {
+            let (source, want, subject) = (source.clone(), wanted.clone(), subject.clone());
+            Ok(Box::new(Exchanging { stage: Stage::Begin, source, want, subject }))
+        };
+        self.base.mint(&self.base_want, state, Box::new(with))
+    }
+
+    fn first_state(&self) -> GrantState {
+        self.base.first_state(&self.base_want)
+    }
+
+    fn may_change(&self, state: &GrantState) -> bool {
+        state.must_mint_base()
+    }
+}
+
+/// Exchanges one token.
+///
+/// ```text
+/// Begin ─▶ Discover (if the server's metadata is not known) ─▶ Exchange ─▶ done
+/// ```
+struct Exchanging {
+    stage: Stage,
+    source: ExchangedToken,
+    want: Want,
+    subject: Token,
+}
+
+enum Stage {
+    Begin,
+    Discover(Box<Discovery>),
+    Exchange(Box<TokenExchange>),
+}
+
+// Nothing changes of the base, and a refresh token that comes along is of no use: the base gives the next.
+impl Minting for Exchanging {}
+
+impl Machine for Exchanging {
+    type Output = Token;
+
+    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
+        loop {
+            let server = match &mut self.stage {
+                Stage::Begin => match self.source.server.known() {
+                    Ok(server) => Ok(server),
+                    Err(discovery) => {
+                        self.stage = Stage::Discover(discovery);
+                        continue;
+                    }
+                },
+                Stage::Discover(discovery) => ask!(&mut **discovery, cx, reply),
+                Stage::Exchange(exchange) => return exchange.resume(cx, reply),
+            };
+            match server.and_then(|server| self.source.request(&server, &self.subject, &self.want)) {
+                Ok(exchange) => self.stage = Stage::Exchange(Box::new(exchange)),
+                Err(error) => return Step::Done(Err(error)),
+            }
+        }
+    }
+}
