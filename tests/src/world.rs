@@ -177,6 +177,12 @@ impl World {
         &mut self.servers[0]
     }
 
+    /// Forgets what was asked for and what servers have seen, for runs that are long.
+    pub fn forget(&mut self) {
+        self.did.clear();
+        self.servers.iter_mut().for_each(Server::forget_seen);
+    }
+
     /// Lets time pass.
     pub fn pass(&mut self, time: Duration) {
         self.now.wall = self.now.wall + time;

@@ -23,6 +23,7 @@ const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[
         "source/change",
         "a state takes changes over by their lineage, and a change holds a state",
     ),
+    ("core", "source/state", "source/link", "the state of a chain holds its base, which has a state of its own"),
     ("core", "store/refresh", "store/shared", "a refresh works on what the shared grant is made of, and is made by it"),
     ("transport-ureq", "manager/slot", "manager/flight", "a slot begins flights, which end in their slot"),
     ("transport-ureq", "manager/shared", "manager/flight", "what all managers share hands tasks to its worker"),

@@ -71,6 +71,16 @@ impl Server {
         }
     }
 
+    /// How many tokens and codes it has handed out.
+    pub fn handed_out(&self) -> u64 {
+        self.handed_out
+    }
+
+    /// Forgets what it has seen, for runs that are long.
+    pub fn forget_seen(&mut self) {
+        self.seen.clear();
+    }
+
     /// Ends all access tokens that are there, and no refresh token.
     pub fn end_access_tokens(&mut self) {
         self.access.values_mut().for_each(|access| access.revoked = true);
