@@ -62,6 +62,8 @@ mod file;
 mod google;
 mod http;
 mod identity;
+#[cfg(test)]
+mod internet;
 #[cfg(feature = "manager")]
 mod manager;
 mod own;

@@ -9,10 +9,21 @@ use reqwest::{ClientBuilder, redirect, retry};
 use rustls::ClientConfig;
 
 use crate::resolve::Global;
-use crate::transport::Clients;
 
 /// How requests name their sender, unless told.
 pub(crate) const USER_AGENT: &str = concat!("grantflow-reqwest/", env!("CARGO_PKG_VERSION"));
+
+/// One client for each way in which calls must be made.
+pub(crate) struct Clients {
+    /// Public addresses, on connections that are kept for the next call.
+    pub(crate) pooled: reqwest::Client,
+    /// Public addresses, each call on a connection of its own.
+    pub(crate) fresh: reqwest::Client,
+    /// Global addresses alone, each call on a connection of its own, and through no proxy that is known.
+    pub(crate) global: reqwest::Client,
+    /// This machine, each call on a connection of its own, and never through a proxy.
+    pub(crate) local: reqwest::Client,
+}
 
 /// What is this crate's own in each client, be it one of a transport's or one for a caller's requests.
 pub(crate) struct Own {

@@ -8,11 +8,14 @@ use std::net::SocketAddr;
 use grantflow::machine::Reach;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
+#[cfg(test)]
+use crate::internet::Internet;
+
 /// A resolver that leaves out what is not global.
 #[derive(Clone, Default)]
 pub(crate) struct Global {
     #[cfg(test)]
-    pub(crate) internet: Option<tests::Internet>,
+    pub(crate) internet: Option<Internet>,
 }
 
 impl Global {
@@ -56,7 +59,7 @@ impl fmt::Display for NotGlobal {
 impl StdError for NotGlobal {}
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use std::net::IpAddr;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -68,31 +71,6 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::{Builder, Transport, http as wire};
-
-    type Names = dyn Fn(&str) -> Vec<IpAddr> + Send + Sync;
-
-    /// A name server that says what a test wants, and in the place of the Internet one port of this machine.
-    #[derive(Clone)]
-    pub(crate) struct Internet {
-        names: Arc<Names>,
-        asked: Arc<AtomicUsize>,
-        /// Where every global address is.
-        global: SocketAddr,
-    }
-
-    impl Internet {
-        pub(super) fn look_up(&self, name: &str) -> Vec<SocketAddr> {
-            self.asked.fetch_add(1, Ordering::SeqCst);
-            (self.names)(name).into_iter().map(|ip| SocketAddr::new(ip, 0)).collect()
-        }
-
-        /// The port in a request's address would count for more than one that is found with the name.
-        pub(super) fn wire(&self, found: &mut [SocketAddr]) {
-            for address in found.iter_mut().filter(|address| Reach::Global.permits_address(address.ip())) {
-                *address = self.global;
-            }
-        }
-    }
 
     /// A port of this machine that counts who connects.
     struct Port {

@@ -10,7 +10,7 @@ use grantflow::{Cx, Error, ErrorKind, Event, Failure, Now, Timestamp};
 use tokio::time::Instant;
 
 use crate::identity::{self, Identities};
-use crate::own::Own;
+use crate::own::{Clients, Own};
 use crate::shared::Shared;
 
 /// Carries out what machines ask for, on `reqwest` and `tokio`. Cheap to clone; make one and share it.
@@ -35,18 +35,6 @@ struct Inner {
 }
 
 pub(crate) type Watch = Box<dyn Fn(Event<'_>) + Send + Sync>;
-
-/// One client for each way in which calls must be made.
-pub(crate) struct Clients {
-    /// Public addresses, on connections that are kept for the next call.
-    pub(crate) pooled: reqwest::Client,
-    /// Public addresses, each call on a connection of its own.
-    pub(crate) fresh: reqwest::Client,
-    /// Global addresses alone, each call on a connection of its own, and through no proxy that is known.
-    pub(crate) global: reqwest::Client,
-    /// This machine, each call on a connection of its own, and never through a proxy.
-    pub(crate) local: reqwest::Client,
-}
 
 impl Transport {
     pub(crate) fn with(clients: Clients, own: Own, identities: Identities<Clients>, watch: Option<Watch>) -> Self {

@@ -66,6 +66,8 @@ mod driver;
 mod fetch;
 mod google;
 mod identity;
+#[cfg(test)]
+mod internet;
 mod limit;
 #[cfg(feature = "manager")]
 mod manager;

@@ -12,6 +12,9 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::NextTimeout;
 use ureq::unversioned::transport::time::Duration;
 
+#[cfg(test)]
+use crate::internet::Internet;
+
 /// ureq's resolver, without the thread that it starts for the sake of its time limit where there is nothing to look up,
 /// and with what a call's reach permits.
 #[derive(Debug)]
@@ -21,7 +24,7 @@ pub(crate) struct Resolver {
     /// The proxy of the call, which may be anywhere.
     proxy: Option<Uri>,
     #[cfg(test)]
-    internet: Option<tests::Internet>,
+    internet: Option<Internet>,
 }
 
 impl Default for Resolver {
@@ -43,7 +46,7 @@ impl Resolver {
     }
 
     #[cfg(test)]
-    pub(crate) fn on(self, internet: Option<tests::Internet>) -> Self {
+    pub(crate) fn on(self, internet: Option<Internet>) -> Self {
         Self { internet, ..self }
     }
 
@@ -94,7 +97,7 @@ impl fmt::Display for NotGlobal {
 impl StdError for NotGlobal {}
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use std::net::{SocketAddr, TcpListener};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -107,42 +110,6 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::{Builder, Limit, Transport};
-
-    type Names = dyn Fn(&str) -> Vec<IpAddr> + Send + Sync;
-
-    /// A name server that says what a test wants, and in the place of the Internet one port of this machine.
-    #[derive(Clone)]
-    pub(crate) struct Internet {
-        names: Arc<Names>,
-        asked: Arc<AtomicUsize>,
-        /// Where every global address is.
-        global: SocketAddr,
-    }
-
-    impl fmt::Debug for Internet {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("Internet")
-        }
-    }
-
-    impl Internet {
-        pub(super) fn look_up(&self, uri: &Uri) -> Result<ResolvedSocketAddrs, Error> {
-            self.asked.fetch_add(1, Ordering::SeqCst);
-            let host = uri.host().unwrap().trim_matches(['[', ']']);
-            let found = host.parse().map_or_else(|_| (self.names)(host), |literal| vec![literal]);
-            let mut all = DefaultResolver::default().empty();
-            found.iter().for_each(|ip| all.push(SocketAddr::new(*ip, uri.port_u16().unwrap_or(443))));
-            if all.is_empty() { Err(Error::HostNotFound) } else { Ok(all) }
-        }
-
-        pub(super) fn wired(&self, addresses: &ResolvedSocketAddrs) -> ResolvedSocketAddrs {
-            let mut all = DefaultResolver::default().empty();
-            let here =
-                |address: &SocketAddr| if Reach::Global.permits_address(address.ip()) { self.global } else { *address };
-            addresses.iter().for_each(|address| all.push(here(address)));
-            all
-        }
-    }
 
     /// A port of this machine that counts who connects.
     struct Port {

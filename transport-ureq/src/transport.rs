@@ -53,7 +53,7 @@ pub(crate) struct Settings {
     #[cfg(feature = "programs")]
     pub(crate) programs: bool,
     #[cfg(test)]
-    pub(crate) internet: Option<crate::resolve::tests::Internet>,
+    pub(crate) internet: Option<crate::internet::Internet>,
 }
 
 type Watcher = Box<dyn Fn(Event<'_>) + Send + Sync>;
@@ -194,7 +194,7 @@ pub struct Builder {
     programs: bool,
     watch: Option<Watcher>,
     #[cfg(test)]
-    pub(crate) internet: Option<crate::resolve::tests::Internet>,
+    pub(crate) internet: Option<crate::internet::Internet>,
 }
 
 impl Builder {
