@@ -178,7 +178,9 @@ fn a_grant_that_proves_to_be_revoked_while_in_use_is_asked_for_again() {
     let (server, client) = (stage.front.metadata(), Client::new("demo"));
     let revocation = Revocation::new(&server, &client, &stage.kept().unwrap().refresh_token.unwrap()).unwrap();
     stage.program().run(revocation.exchange()).unwrap();
-    assert_eq!(tokens.force_refresh().unwrap_err().advice(), Some(Advice::SignInAgain));
+    // The token that is held is still good: only once it has ended is the refusal believed.
+    let error = tokens.force_refresh().unwrap_err();
+    assert_eq!((error.kind(), error.advice()), (ErrorKind::Server, Some(Advice::TryLater)));
     // The token that lies there has not ended by its own time.
     stage.program().load_or_sign_in(&stage.app(), "").unwrap();
     assert_eq!(stage.opened(), 2);
