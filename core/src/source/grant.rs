@@ -37,8 +37,10 @@ pub struct Grant<J> {
     /// What turns of former credentials changed while one is under way that began without it.
     late: Vec<(Change, u64)>,
     busy: bool,
-    /// The number of the turn that others wait for, if one is busy.
+    /// The number of the last turn that others waited for.
     holder: u64,
+    /// The numbers of those that were [overtaken](Self::overtake) and have not ended yet.
+    overtaken: Vec<u64>,
     queue: VecDeque<J>,
 }
 
@@ -101,6 +103,7 @@ impl<J> Grant<J> {
             late: Vec::new(),
             busy: false,
             holder: 0,
+            overtaken: Vec::new(),
             queue: VecDeque::new(),
         }
     }
@@ -159,7 +162,9 @@ impl<J> Grant<J> {
     /// Ends a turn, takes over what its mint changed ([`Minting::take_change`]), whatever the outcome, and gives the
     /// next one its turn.
     pub fn finish(&mut self, turn: Turn<()>, now: Now, change: Change, outcome: Outcome<'_>) -> Option<Turn<J>> {
-        if turn.epoch == self.epoch && (!turn.exclusive || self.is_held_by(&turn)) {
+        let (late, known) = (&mut self.overtaken, turn.number);
+        let overtaken = late.iter().position(|number| *number == known).map(|at| late.swap_remove(at)).is_some();
+        if turn.epoch == self.epoch && !overtaken {
             self.learn(&turn, now, change, outcome);
         } else if !change.is_empty() {
             if self.busy {
@@ -176,14 +181,16 @@ impl<J> Grant<J> {
     /// server any more, or where that does no harm. Its end, if it comes yet, is that of a former turn: what it changed
     /// is merged by its lineage.
     pub fn overtake(&mut self, now: Now) -> Option<Turn<J>> {
-        let turn = Turn { job: (), exclusive: true, begun: Some(None), epoch: self.epoch, number: self.holder };
+        let number = self.holder;
+        let turn = Turn { job: (), exclusive: true, begun: Some(None), epoch: self.epoch, number };
         let why = "the refresh was begun, and nobody goes on with it";
         let mut error = Error::new(ErrorKind::Cancelled, why).transient().uncertain();
-        if self.busy { self.finish(turn, now, Change::default(), Outcome::Failed(&mut error)) } else { None }
-    }
-
-    fn is_held_by(&self, turn: &Turn<()>) -> bool {
-        self.busy && self.holder == turn.number
+        if !self.busy {
+            return None;
+        }
+        let next = self.finish(turn, now, Change::default(), Outcome::Failed(&mut error));
+        self.overtaken.push(number);
+        next
     }
 
     fn learn(&mut self, turn: &Turn<()>, now: Now, change: Change, outcome: Outcome<'_>) {
@@ -293,6 +300,7 @@ impl Grant<()> {
     pub(super) fn copy(&self) -> Self {
         Self {
             source: self.source.clone(),
+            overtaken: self.overtaken.clone(),
             state: self.state.clone(),
             first: self.first.clone(),
             headers: self.headers.clone(),

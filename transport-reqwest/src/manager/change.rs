@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use grantflow::cell::Issued;
-use grantflow::source::Want;
+use grantflow::source::{GrantStatus, Want};
 use grantflow::{Error, Timestamp};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -41,6 +41,12 @@ pub struct Status {
     pub next_refresh: Option<Timestamp>,
     /// Whether a refresh is under way.
     pub refreshing: bool,
+    /// How it stands with the grant that the credential is, as far as this process knows: whether its refresh token was
+    /// used without a known end, since when and how often, or was refused.
+    pub grant: GrantStatus,
+    /// Why what came last could not be saved in the store, if so. It is in use all the same, and lost if the program ends
+    /// before it is saved.
+    pub unsaved: Option<Error>,
 }
 
 /// Tells changes as they happen: see [`TokenManager::subscribe`](super::TokenManager::subscribe).

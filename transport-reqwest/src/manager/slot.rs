@@ -234,6 +234,7 @@ impl Slot {
 
     pub(super) fn status(&self) -> Status {
         let now = self.now();
+        let grant = self.origin.state();
         let state = self.lock();
         let wake = state.cell.next_wake(now).filter(|_| self.origin.hub.options.background);
         Status {
@@ -241,6 +242,8 @@ impl Slot {
             last_error: state.cell.error().cloned(),
             next_refresh: wake.map(|wait| now.wall + wait),
             refreshing: state.cell.is_refreshing(),
+            grant: grant.status(),
+            unsaved: grant.save_error().cloned(),
         }
     }
 

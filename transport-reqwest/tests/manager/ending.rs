@@ -136,6 +136,8 @@ fn a_refresh_token_whose_fate_is_not_known_is_sent_once_more_and_then_rests() {
     // Nothing says that the grant has ended: it is tried again, after a pause.
     assert!(error.is_transient() && error.advice() != Some(Advice::SignInAgain), "{error:?}");
     assert!(error.retry_after().is_some_and(|rest| rest > Duration::from_secs(20)), "{error:?}");
+    let status = manager.status().grant;
+    assert!(matches!(status, GrantStatus::Unclear { tries: 2, used: false, .. }), "{status:?}");
     assert_eq!(requests(&front), 3);
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use grantflow::source::{Credential, GrantState, Mint, Minting, TokenSource, Want};
+use grantflow::source::{Credential, GrantState, GrantStatus, Mint, Minting, TokenSource, Want};
 use grantflow::{Advice, Cx, Error, ErrorKind, Machine, Reply, Step, Token, TokenRequest};
 use grantflow_reqwest::{Change, TokenManager, TokenPool, Transport, grantflow};
 use grantflow_tests::server::{Alter, RefreshTokens, Settings};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use grantflow::source::{GrantState, TokenSource, Want};
+use grantflow::source::{GrantState, GrantStatus, TokenSource, Want};
 use grantflow::{Error, Secret, Timestamp};
 use http::{HeaderMap, HeaderValue, Request};
 
@@ -61,6 +61,12 @@ pub struct Status {
     pub next_refresh: Option<Timestamp>,
     /// Whether a refresh is under way.
     pub refreshing: bool,
+    /// How it stands with the grant that the credential is, as far as this process knows: whether its refresh token was
+    /// used without a known end, since when and how often, or was refused.
+    pub grant: GrantStatus,
+    /// Why what came last could not be saved in the store, if so. It is in use all the same, and lost if the program ends
+    /// before it is saved.
+    pub unsaved: Option<Error>,
 }
 
 impl TokenManager {
@@ -165,12 +171,14 @@ impl TokenManager {
     /// What is known at this moment. Fetches nothing.
     pub fn status(&self) -> Status {
         let now = self.handle.shared.now();
-        let seen = self.slot.see(now);
+        let (seen, grant) = (self.slot.see(now), self.slot.home.state());
         Status {
             expires_at: seen.held.and_then(|held| held.token.expires_at()),
             last_error: seen.error,
             next_refresh: seen.next_refresh.map(|time| now.wall + time),
             refreshing: seen.refreshing,
+            grant: grant.status(),
+            unsaved: grant.save_error().cloned(),
         }
     }
 
