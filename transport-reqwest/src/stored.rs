@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use grantflow::store::{LoadGrant, RecordKey, SignOut};
+use grantflow::store::{DeleteGrant, LoadGrant, RecordKey, SignOut};
 use grantflow::{Advice, Error, ErrorKind, Failure, InstalledApp, Secret};
 use grantflow_store::{Lease, Store};
 
@@ -117,12 +117,25 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// If it cannot be revoked for now; it is kept then.
+    /// If it cannot be revoked for now; it is kept then, unless it is [forgotten](Self::forget).
     pub async fn sign_out(&self, app: &InstalledApp, label: &str) -> Result<(), Error> {
         if self.store().is_none() {
             return Err(no_store());
         }
         self.run(SignOut::new(app.record_key(label), app.server(), app.client())).await
+    }
+
+    /// Deletes what the person granted from the store and asks no server: for one that is gone, or does not answer. Until
+    /// it ends there by itself, the grant stays good at the server. Nothing kept is no error.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn forget(&self, app: &InstalledApp, label: &str) -> Result<(), Error> {
+        if self.store().is_none() {
+            return Err(no_store());
+        }
+        self.run(DeleteGrant::new(app.record_key(label))).await
     }
 
     /// What is kept, if it does for the application and still works. A refresh token that was refused is not

@@ -57,6 +57,7 @@ trait Adapter: Sized {
     fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error>;
     fn load_or_sign_in(&self, app: &InstalledApp) -> Result<Token, Error>;
     fn sign_out(&self, app: &InstalledApp) -> Result<(), Error>;
+    fn forget(&self, app: &InstalledApp) -> Result<(), Error>;
     fn cx(&self) -> Cx;
 
     fn new() -> Self {
@@ -106,6 +107,9 @@ impl Adapter for Blocking {
     }
     fn sign_out(&self, app: &InstalledApp) -> Result<(), Error> {
         self.0.sign_out(app, "")
+    }
+    fn forget(&self, app: &InstalledApp) -> Result<(), Error> {
+        self.0.forget(app, "")
     }
     fn cx(&self) -> Cx {
         self.0.cx().unwrap()
@@ -166,6 +170,9 @@ impl Adapter for Async {
     }
     fn sign_out(&self, app: &InstalledApp) -> Result<(), Error> {
         self.1.block_on(self.0.sign_out(app, ""))
+    }
+    fn forget(&self, app: &InstalledApp) -> Result<(), Error> {
+        self.1.block_on(self.0.forget(app, ""))
     }
     fn cx(&self) -> Cx {
         self.0.cx().unwrap()
@@ -242,6 +249,7 @@ suite! {
     a_store_of_files_keeps_its_promises
     who_signs_in_while_another_signs_out_stays_signed_in
     what_was_saved_in_the_middle_of_a_sign_out_is_revoked_too
+    a_grant_that_cannot_be_revoked_can_be_forgotten
     what_a_file_of_googles_holds_is_taken_over_and_written_again
     a_refusal_that_is_not_of_the_token_goes_to_the_caller_and_the_token_stays
     a_refusal_of_the_token_is_answered_by_one_other

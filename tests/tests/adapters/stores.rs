@@ -232,3 +232,19 @@ pub(super) fn what_a_file_of_googles_holds_is_taken_over_and_written_again<A: Ad
     }
     assert_eq!(written["token"], token.access_token());
 }
+
+pub(super) fn a_grant_that_cannot_be_revoked_can_be_forgotten<A: Adapter>() {
+    let ((front, app), store) = (consenting(), MemoryStore::new());
+    let program = A::with_store(Arc::new(store.clone()));
+    let kept = || store.load(&app.record_key("")).unwrap().is_some();
+    program.load_or_sign_in(&app).unwrap();
+    front.server().fail(Place::Revoke, Fault::status(403, ""));
+    program.sign_out(&app).unwrap_err();
+    assert!(kept(), "nobody loses the way to revoke it");
+    let requests = front.server().seen().len();
+    program.forget(&app).unwrap();
+    assert!(!kept());
+    // There is nothing left, which is no error; and no server was asked.
+    program.forget(&app).unwrap();
+    assert_eq!(front.server().seen().len(), requests);
+}
