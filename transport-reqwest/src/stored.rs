@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use grantflow::source::Credential;
 use grantflow::store::{DeleteGrant, LoadGrant, RecordKey, SignOut};
-use grantflow::{Advice, Error, ErrorKind, Failure, InstalledApp, Secret};
+use grantflow::{Advice, Error, ErrorKind, Failure, InstalledApp, Secret, Token};
 use grantflow_store::{Lease, Store};
 
 use crate::terminal::print;
@@ -29,6 +30,8 @@ impl Transport {
     /// A server that gives no refresh token leaves the access token as all there is: it is kept and used until it ends,
     /// which at some servers it never does, or is refused; then the person is asked again. Where a refresh token can be had,
     /// ask for it: by the scope `offline_access`, and by `prompt("consent")` if it comes with consent alone.
+    /// If the store fails just when somebody has signed in, that is told on the terminal, and the manager has the grant in
+    /// memory alone.
     /// Whatever the manager refreshes goes through the store. Dropping the future ends it and leaves nothing behind.
     ///
     /// ```no_run
@@ -107,7 +110,10 @@ impl Transport {
         if let Some(message) = app.short_grant(&token) {
             print(&message);
         }
-        self.run(app.keep(key.clone(), &token)).await?;
+        match self.run(app.keep(key.clone(), &token)).await {
+            Err(error) if error.kind() == ErrorKind::Store => return Ok(self.unsaved(app, &token, &error)),
+            saved => saved?,
+        }
         let tokens = self.shared(app, key);
         tokens.start().await?;
         Ok(tokens)
@@ -168,6 +174,15 @@ impl Transport {
 
     fn shared(&self, app: &InstalledApp, key: RecordKey) -> TokenManager {
         TokenManager::new(self, app.kept(key), app.want())
+    }
+
+    /// The manager of a grant that could not be saved, which lives as long as the program does.
+    fn unsaved(&self, app: &InstalledApp, token: &Token, error: &Error) -> TokenManager {
+        print(&format!("The sign-in could not be saved, and ends with this program: {error}"));
+        let source = Credential::signed_in(app.server(), app.client(), token);
+        // Without a refresh token there is this one.
+        let source = source.unwrap_or_else(|_| Credential::fixed(token.clone()));
+        TokenManager::new(self, source, app.want())
     }
 
     /// Waits until nobody else works on the key, at most this long.

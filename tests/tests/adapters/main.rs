@@ -250,6 +250,7 @@ suite! {
     who_signs_in_while_another_signs_out_stays_signed_in
     what_was_saved_in_the_middle_of_a_sign_out_is_revoked_too
     a_grant_that_cannot_be_revoked_can_be_forgotten
+    a_sign_in_that_cannot_be_saved_is_not_thrown_away
     what_a_file_of_googles_holds_is_taken_over_and_written_again
     a_refusal_that_is_not_of_the_token_goes_to_the_caller_and_the_token_stays
     a_refusal_of_the_token_is_answered_by_one_other

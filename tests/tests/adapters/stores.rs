@@ -248,3 +248,29 @@ pub(super) fn a_grant_that_cannot_be_revoked_can_be_forgotten<A: Adapter>() {
     program.forget(&app).unwrap();
     assert_eq!(front.server().seen().len(), requests);
 }
+
+/// A store that has no room.
+struct Full(MemoryStore);
+
+impl Store for Full {
+    fn load(&self, key: &RecordKey) -> Result<Option<Stored>, Failure> {
+        self.0.load(key)
+    }
+    fn save(&self, _: &RecordKey, _: Option<u64>, _: &Stored) -> Result<bool, Failure> {
+        Err(Failure::not_sent(FailureKind::Store, "no space left on device"))
+    }
+    fn delete(&self, key: &RecordKey, expected: u64) -> Result<bool, Failure> {
+        self.0.delete(key, expected)
+    }
+    fn try_lease(&self, key: &RecordKey, time: Duration) -> Result<Option<Lease>, Failure> {
+        self.0.try_lease(key, time)
+    }
+}
+
+pub(super) fn a_sign_in_that_cannot_be_saved_is_not_thrown_away<A: Adapter>() {
+    let (front, app) = consenting();
+    let program = A::with_store(Arc::new(Full(MemoryStore::new())));
+    let token = program.load_or_sign_in(&app).unwrap();
+    assert!(front.server().accepts(token.access_token(), program.cx().now().wall));
+    assert_eq!(front.server().seen_at(Place::Token).len(), 1, "nothing is refreshed that is good");
+}
