@@ -10,12 +10,12 @@ use grantflow::exchange::{Received, Request};
 use grantflow::google::{ClientSecrets, DefaultCredentials, MetadataServer, TokenInfo};
 use grantflow::loopback::{Heard, Receiver, openable};
 use grantflow::machine::{Exited, FailureKind, Os, Platform, Program};
-use grantflow::source::{Credential, ProgramToken, TokenSource, Want};
+use grantflow::source::{Credential, ExchangedToken, ProgramToken, TokenSource, Want};
 use grantflow::store::{RecordKey, SharedGrant, StoreReply, Stored};
 use grantflow::{
     AuthorizationRequest, Call, Client, ClientAuthentication, Cx, Deviation, Deviations, DeviceAuthorization,
     DeviceCode, Discovery, Effect, Endpoint, Error, ErrorKind, Failure, InstalledApp, Issuer, Machine, Now,
-    PendingAuthorization, Reply, Revocation, Secret, ServerMetadata, Step, Timestamp, TokenRequest,
+    PendingAuthorization, Reply, Revocation, Secret, ServerMetadata, Step, Timestamp, TokenRequest, token_type,
 };
 use http::{Response, StatusCode};
 
@@ -304,7 +304,7 @@ pub fn any_replies(data: &[u8]) {
     let (client, secret) = (client(way), Secret::from(CANARY));
     let issuer = server.issuer().clone();
     let exchange = |request: Result<TokenRequest, Error>| request.map(TokenRequest::exchange);
-    match choice % 18 {
+    match choice % 20 {
         0 => {
             let (url, pending) = pending();
             let redirect = format!("?code={}&state={}", "c4n4ry-S3cret%2F%2B%3D", query_value(&url, "state"));
@@ -341,6 +341,16 @@ pub fn any_replies(data: &[u8]) {
         13 => {
             let client = self::client(1 + way % 2);
             feed(DeviceAuthorization::new(&server, &client).map(DeviceAuthorization::exchange), source);
+        }
+        18 => {
+            let request = TokenRequest::token_exchange(&server, &client, &secret, token_type::JWT);
+            feed(exchange(request.map(|request| request.actor_token(&secret, token_type::JWT))), source);
+        }
+        19 => {
+            let stored = SharedGrant::new(RecordKey::new(&issuer, &client, "user"), issuer.clone(), &client);
+            let middle = ExchangedToken::new(stored, &server, &client);
+            let chain = ExchangedToken::new(middle, &server, &client).actor_token(secret, token_type::JWT);
+            feed(Ok(chain.mint(&Want::access_token("a"), &chain.first_state())), source);
         }
         17 => {
             let program = ProgramToken::new(Program::new("/bin/get-token").args([CANARY]).env("KEY", CANARY));

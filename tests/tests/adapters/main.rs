@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use grantflow::source::{TokenSource, Want};
 use grantflow::{
     AuthorizationRequest, Cx, Discovery, Error, ErrorKind, InstalledApp, Issuer, Machine, Revocation, ServerMetadata,
     Token, TokenRequest,
@@ -19,6 +20,7 @@ use grantflow_ureq::grantflow_store::Store;
 mod authorized;
 mod calls;
 mod certificates;
+mod chains;
 mod device;
 mod kept;
 mod odd_http;
@@ -31,6 +33,7 @@ mod stores;
 use authorized::*;
 use calls::*;
 use certificates::*;
+use chains::*;
 use device::*;
 use kept::*;
 use odd_http::*;
@@ -59,6 +62,13 @@ trait Adapter: Sized {
     fn sign_out(&self, app: &InstalledApp) -> Result<(), Error>;
     fn forget(&self, app: &InstalledApp) -> Result<(), Error>;
     fn cx(&self) -> Cx;
+    /// A pool of this source: the first of these wants all at once, then the others when this was done.
+    fn pool_tokens(
+        &self,
+        source: impl TokenSource + 'static,
+        wants: [Vec<Want>; 2],
+        between: &dyn Fn(),
+    ) -> Vec<Result<Token, Error>>;
 
     fn new() -> Self {
         Self::watched(|_| {})
@@ -113,6 +123,25 @@ impl Adapter for Blocking {
     }
     fn cx(&self) -> Cx {
         self.0.cx().unwrap()
+    }
+    fn pool_tokens(
+        &self,
+        source: impl TokenSource + 'static,
+        wants: [Vec<Want>; 2],
+        between: &dyn Fn(),
+    ) -> Vec<Result<Token, Error>> {
+        let pool = grantflow_ureq::TokenPool::new(&self.0);
+        pool.add("chain", source).unwrap();
+        let ask = |want: &Want| pool.token("chain", want).map(|token| Token::clone(&token));
+        let mut tokens = Vec::new();
+        for wants in &wants {
+            std::thread::scope(|scope| {
+                let asking: Vec<_> = wants.iter().map(|want| scope.spawn(|| ask(want))).collect();
+                tokens.extend(asking.into_iter().map(|asking| asking.join().unwrap()));
+            });
+            between();
+        }
+        tokens
     }
 }
 
@@ -176,6 +205,29 @@ impl Adapter for Async {
     }
     fn cx(&self) -> Cx {
         self.0.cx().unwrap()
+    }
+    fn pool_tokens(
+        &self,
+        source: impl TokenSource + 'static,
+        wants: [Vec<Want>; 2],
+        between: &dyn Fn(),
+    ) -> Vec<Result<Token, Error>> {
+        let pool = grantflow_reqwest::TokenPool::new(&self.0);
+        pool.add("chain", source).unwrap();
+        let mut tokens = Vec::new();
+        for wants in wants {
+            self.1.block_on(async {
+                let ask = |want: Want| {
+                    let pool = pool.clone();
+                    tokio::spawn(async move { pool.token("chain", &want).await.map(|token| Token::clone(&token)) })
+                };
+                for asking in wants.into_iter().map(ask).collect::<Vec<_>>() {
+                    tokens.push(asking.await.unwrap());
+                }
+            });
+            between();
+        }
+        tokens
     }
 }
 
@@ -246,6 +298,7 @@ suite! {
     too_much_output_kills_a_program_while_it_prints
     those_that_keep_the_pipes_of_a_program_open_are_neither_waited_for_nor_killed
     no_event_shows_what_a_program_is_given_or_prints
+    many_wants_at_once_take_one_token_of_their_base_and_drop_it_once
     a_store_of_files_keeps_its_promises
     who_signs_in_while_another_signs_out_stays_signed_in
     what_was_saved_in_the_middle_of_a_sign_out_is_revoked_too

@@ -9,6 +9,7 @@ use grantflow::source::{Base, Change, Credential, ExchangedToken, Grant, Outcome
 use grantflow::{Advice, Error, ErrorKind, Secret, Token, token_type};
 use grantflow_tests::canary::{hidden_in_debug, hidden_in_error};
 use grantflow_tests::demo::{self, batch, client};
+use grantflow_tests::processes::{Trip, late};
 use grantflow_tests::server::RefreshTokens;
 use grantflow_tests::{Fault, Place, Server, World};
 
@@ -227,6 +228,34 @@ fn a_chain_of_three_has_one_token_at_each_step() {
     assert_eq!((asked(&mut world, "refresh_token"), asked(&mut world, "token-exchange")), (base, exchanges + 1));
     let state = holder.0.state();
     assert!(state.base().unwrap().base().unwrap().refresh_token().is_some());
+}
+
+#[test]
+fn a_base_in_a_store_is_used_once_for_all_processes_and_what_is_not_saved_is_told() {
+    let (mut desk, shared) = late();
+    let server = desk.world.server().metadata();
+    let chain = || ExchangedToken::new(shared.clone(), &server, &batch()).base_want(Want::access_token("read"));
+    let mut states = [chain().first_state(), chain().first_state()];
+    for state in &mut states {
+        for nth in 0..3 {
+            let mut mint = chain().mint(&want(nth), state);
+            desk.run(&mut mint).unwrap();
+            state.merge(grantflow::source::Minting::take_change(&mut mint));
+        }
+        assert!(state.save_error().is_none());
+    }
+    assert_eq!((asked(&mut desk.world, "refresh_token"), asked(&mut desk.world, "token-exchange")), (1, 6));
+    // The next one cannot be saved: it is in use all the same, and looked through.
+    let (mut desk, shared) = late();
+    let server = desk.world.server().metadata();
+    let chain = ExchangedToken::new(shared, &server, &batch()).base_want(Want::access_token("read"));
+    let mut state = chain.first_state();
+    desk.trip("save", Trip::Pass);
+    desk.trip("save", Trip::Fail);
+    let mut mint = chain.mint(&want(0), &state);
+    desk.run(&mut mint).unwrap();
+    state.merge(grantflow::source::Minting::take_change(&mut mint));
+    assert!(state.save_error().is_some() && state.base().unwrap().save_error().is_some());
 }
 
 #[test]

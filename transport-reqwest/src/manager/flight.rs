@@ -45,6 +45,9 @@ impl Drop for Rotating {
     }
 }
 
+/// How often a mint may begin anew, since it may go on only in a turn of its own.
+const ROUNDS: u8 = 3;
+
 /// A refresh. Its slot's ticket goes back whatever happens.
 pub(super) struct Flight {
     slot: Arc<Slot>,
@@ -78,16 +81,22 @@ impl Flight {
 
     async fn fly(&self) {
         let origin = &self.slot.origin;
-        origin.begin(&self.flying);
-        let Some(turn) = self.turn().await else { return };
-        if self.slot.ended().is_some() {
-            return;
-        }
-        let ends = self.slot.lock().cell.ends();
         let mut rotating = None;
-        let delicate = || rotating = Some(Rotating::new(&origin.hub));
-        // What the grant learned is in place before the token is handed out.
-        let result = turn.mint(&self.flying, &self.slot.want, ends, delicate).await;
+        let mut rounds = 0;
+        let result = loop {
+            origin.begin(&self.flying);
+            let Some(turn) = self.turn().await else { return };
+            if self.slot.ended().is_some() {
+                return;
+            }
+            let ends = self.slot.lock().cell.ends();
+            let delicate = || rotating = Some(Rotating::new(&origin.hub));
+            // What the grant learned is in place before the token is handed out.
+            match turn.mint(&self.flying, &self.slot.want, ends, delicate).await {
+                Some((Err(_), true)) if rounds < ROUNDS && self.flying.wait_again() => rounds += 1,
+                minted => break minted.map(|(result, _)| result),
+            }
+        };
         match (self.flying.take_ticket(), result) {
             (Some(ticket), Some(result)) => self.slot.settle(ticket, result.map_err(|error| origin.named(error))),
             (Some(ticket), None) => self.slot.abandon(ticket),

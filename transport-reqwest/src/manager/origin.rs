@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use grantflow::cell::Ticket;
 use grantflow::machine::Repeat;
-use grantflow::source::{Change, Grant, GrantState, Mint, Outcome, TokenSource, Turn, Want};
+use grantflow::source::{Change, Grant, GrantState, Mint, Minting as _, Outcome, TokenSource, Turn, Want};
 use grantflow::{Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Token};
 use tokio::sync::Notify;
 
@@ -93,7 +93,10 @@ impl Origin {
             let (flying, turn) = turn.split();
             let holder = turn.is_exclusive().then(|| Arc::downgrade(&flying));
             match flying.put(turn) {
-                Ok(()) => line.holder = holder.unwrap_or_else(|| std::mem::take(&mut line.holder)),
+                Ok(()) => {
+                    line.holder = holder.unwrap_or_else(|| std::mem::take(&mut line.holder));
+                    next = line.grant.next_turn();
+                }
                 Err(turn) => {
                     next = line.grant.finish(turn, self.now(), Change::default(), Outcome::Failed(&mut unused()));
                 }
@@ -217,6 +220,16 @@ impl Flying {
         Ok(())
     }
 
+    /// Has it wait for another turn after one that it had. `false` if it was left behind.
+    pub(super) fn wait_again(&self) -> bool {
+        let mut place = lock(&self.place);
+        let had_one = matches!(*place, Place::Minting { .. });
+        if had_one {
+            *place = Place::Queued;
+        }
+        had_one
+    }
+
     /// Its turn, if it has come; an error if it was left behind.
     pub(super) fn take_turn(&self, origin: &Arc<Origin>) -> Result<Option<MyTurn>, ()> {
         let mut place = lock(&self.place);
@@ -249,7 +262,8 @@ pub(super) struct MyTurn {
 }
 
 impl MyTurn {
-    /// Mints for a want. `None` if that did not begin, since all is different by now. `delicate` is called before the
+    /// Mints for a want, and says whether that may go on only in a turn of its own. `None` if it did not begin, since all
+    /// is different by now. `delicate` is called before the
     /// machine runs if it must not be torn off.
     pub(super) async fn mint(
         mut self,
@@ -257,7 +271,7 @@ impl MyTurn {
         want: &Want,
         ends: Option<Now>,
         delicate: impl FnOnce(),
-    ) -> Option<Result<Token, Error>> {
+    ) -> Option<(Result<Token, Error>, bool)> {
         let hub = self.origin.hub.clone();
         let turn = self.turn.as_mut()?;
         let (is_delicate, machine) = self.origin.mint(turn, want, ends);
@@ -269,14 +283,15 @@ impl MyTurn {
             Ok(machine) => machine,
             // A use that was given up before, and must rest, is an error of that kind too.
             Err(error) if error.kind() == ErrorKind::Cancelled && !error.is_transient() => return None,
-            Err(error) => return Some(Err(error)),
+            Err(error) => return Some((Err(error), false)),
         };
         let mut result = hub
             .transport
             .run(Bounded { begin: hub.transport.time_to_begin(), mint: self.mint.insert(machine), flying })
             .await;
+        let must_wait = self.mint.as_ref().is_some_and(|mint| mint.must_wait());
         self.end(Outcome::from(&mut result));
-        Some(result)
+        Some((result, must_wait))
     }
 
     fn end(&mut self, outcome: Outcome<'_>) {

@@ -11,6 +11,9 @@ use super::shared::Shared;
 use super::slot::Slot;
 use super::sync::{Condvar, Mutex, lock, wait};
 
+/// How often a job may begin anew.
+const ROUNDS: u8 = 3;
+
 /// A credential in use, with all that its wants share.
 pub(crate) struct Credential {
     /// Its name in a pool; empty outside.
@@ -53,6 +56,11 @@ impl Credential {
         if self.name.is_empty() { error } else { error.within(format_args!("credential {:?}", self.name)) }
     }
 
+    /// The next of those who need not wait any more.
+    fn next_turn(&self) -> Option<Turn<Job>> {
+        lock(&self.queue).grant.next_turn()
+    }
+
     fn finish(&self, turn: Turn<()>, change: Change, outcome: Outcome<'_>) -> Option<Turn<Job>> {
         lock(&self.queue).grant.finish(turn, self.shared.now(), change, outcome)
     }
@@ -84,17 +92,22 @@ pub(crate) struct Job {
     epoch: u32,
     /// Where a thread waits for its turn to do it; without, it is done in the background.
     waiting: Option<Arc<Mailbox>>,
+    /// Whether it is done on the thread that began it.
+    here: bool,
+    /// How often it began anew, since it may go on only in a turn of its own.
+    rounds: u8,
 }
 
 impl Job {
     pub(crate) fn new(slot: &Arc<Slot>, ticket: Ticket, epoch: u32) -> Self {
-        Self { slot: slot.clone(), ticket: Some(ticket), epoch, waiting: None }
+        Self { slot: slot.clone(), ticket: Some(ticket), epoch, waiting: None, here: false, rounds: 0 }
     }
 
     /// Does it on this thread, once it has its turn.
     pub(crate) fn here(mut self) {
         let mailbox = Arc::new(Mailbox::default());
         self.waiting = Some(mailbox.clone());
+        self.here = true;
         Task(self.begin().unwrap_or_else(|| mailbox.take())).run();
     }
 
@@ -155,11 +168,16 @@ impl Task {
         let _delicate = Delicate::enter(&slot.home);
         let mut flight = Flight { home: &slot.home, turn: Some(turn), mint: None };
         let mut result = if slot.awaits(job.epoch) { flight.mint(&slot) } else { Err(Why::GivenUp(given_up())) };
+        let again = job.rounds < ROUNDS && matches!(result, Err(Why::Failed(_))) && flight.must_wait();
         flight.end(match &mut result {
             Ok(token) => Outcome::Minted(token),
             Err(Why::GivenUp(error) | Why::Failed(error)) => Outcome::Failed(error),
             Err(Why::Panicked) => Outcome::Abandoned,
         });
+        if again {
+            job.rounds += 1;
+            return if job.here { job.here() } else { job.behind() };
+        }
         let result = match result {
             Ok(token) => Ok(token),
             Err(Why::Failed(error)) => Err(slot.home.named(error)),
@@ -226,9 +244,17 @@ impl Flight<'_> {
         // A source that panics here has lost what it kept.
         let change = self.mint.as_mut().map(|mint| catch_unwind(AssertUnwindSafe(|| mint.take_change())));
         let change = change.and_then(Result::ok).unwrap_or_default();
-        if let Some(next) = self.home.finish(turn, change, outcome) {
-            Task(next).dispatch();
+        let mut next = self.home.finish(turn, change, outcome);
+        while let Some(turn) = next {
+            Task(turn).dispatch();
+            next = self.home.next_turn();
         }
+    }
+
+    /// Whether the machine may go on only in a turn of its own.
+    fn must_wait(&self) -> bool {
+        let mint = self.mint.as_ref();
+        mint.is_some_and(|mint| catch_unwind(AssertUnwindSafe(|| mint.must_wait())).unwrap_or_default())
     }
 }
 
