@@ -1,8 +1,8 @@
 //! One want: its cell behind a lock, and what readers see without it.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
 use grantflow::cell::{Issued, Ticket, TokenCell};
@@ -24,9 +24,6 @@ const SEEN: u8 = 2;
 const REMOVED: u8 = 4;
 /// [`Ended::ShutDown`].
 const SHUT_DOWN: u8 = 8;
-/// How many nanoseconds are a second.
-const NANOS: u64 = 1_000_000_000;
-
 /// Why a slot has no more tokens.
 #[derive(Clone, Copy)]
 pub(super) enum Ended {
@@ -46,11 +43,11 @@ impl From<Ended> for Error {
 /// One want of one credential.
 pub(super) struct Slot {
     published: ArcSwapOption<Issued>,
-    /// Since when and until when, in nanoseconds since 1970, `published` is handed out without asking the cell. They
-    /// are written after `published`, and read before it in the other order, so the end is never of a later token. A
-    /// moment before the first means that the clock was set back, and says nothing about the end.
-    since: AtomicU64,
+    /// Until when, in milliseconds since 1970, and since when, in seconds, `published` is handed out without asking the
+    /// cell. They are written after `published`, and read before it in the other order, so the end is never of a later
+    /// token. A moment before the first means that the clock was set back, and says nothing about the end.
     due: AtomicU64,
+    since: AtomicU32,
     pub(super) marks: AtomicU8,
     state: Mutex<State>,
     pub(super) want: Want,
@@ -97,7 +94,7 @@ impl Slot {
         let cell = hub.options.margin.into_iter().fold(cell, TokenCell::margin);
         let slot = Arc::new(Self {
             published: ArcSwapOption::empty(),
-            since: AtomicU64::new(0),
+            since: AtomicU32::new(0),
             due: AtomicU64::new(0),
             marks: AtomicU8::new(SEEN),
             state: Mutex::new(State { cell, under_way: None, wake_at: None }),
@@ -133,9 +130,9 @@ impl Slot {
     #[inline]
     fn fresh_at(&self, now: SystemTime) -> Option<TokenRef> {
         // The clock as it comes: to make a `Timestamp` of it would cost half of its reading again.
-        let now = now.duration_since(UNIX_EPOCH).ok()?;
-        let now = now.as_secs().saturating_mul(NANOS).saturating_add(now.subsec_nanos().into());
-        if now >= self.due.load(Ordering::Acquire) || now < self.since.load(Ordering::Relaxed) {
+        let due = UNIX_EPOCH.checked_add(Duration::from_millis(self.due.load(Ordering::Acquire)));
+        let since = UNIX_EPOCH.checked_add(Duration::from_secs(self.since.load(Ordering::Relaxed).into()));
+        if due.is_some_and(|due| now >= due) || since.is_none_or(|since| now < since) {
             return None;
         }
         self.mark();
@@ -280,8 +277,8 @@ impl Slot {
         }
         let (wall, mono) = cell.due();
         let left = wall.since(now.wall).min(mono.saturating_sub(now.mono));
-        self.since.store(nanos(now.wall), Ordering::Relaxed);
-        self.due.store(nanos(now.wall + left), Ordering::Release);
+        self.since.store(u32::try_from(millis(now.wall) / 1000).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.due.store(millis(now.wall + left), Ordering::Release);
     }
 
     /// Whoever reads asks the cell.
@@ -312,15 +309,13 @@ impl Drop for Slot {
     }
 }
 
-/// In nanoseconds since 1970, which 64 bits count until the year 2554.
-fn nanos(moment: Timestamp) -> u64 {
-    u64::try_from(moment.as_unix_millis()).unwrap_or(0).saturating_mul(NANOS / 1_000)
+/// In milliseconds since 1970.
+fn millis(moment: Timestamp) -> u64 {
+    u64::try_from(moment.as_unix_millis()).unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use grantflow::source::Credential;
 
     use super::*;
@@ -339,8 +334,8 @@ mod tests {
         let mut state = slot.lock();
         let ticket = state.cell.force().unwrap();
         state.cell.settle(ticket, now, Ok(token));
-        let shown = |wall: Timestamp| slot.fresh_at(UNIX_EPOCH + Duration::from_nanos(nanos(wall))).is_some();
-        let back = Timestamp::from_unix_millis(now.wall.as_unix_millis() - 1000);
+        let shown = |wall: Timestamp| slot.fresh_at(UNIX_EPOCH + Duration::from_millis(millis(wall))).is_some();
+        let back = Timestamp::from_unix_millis(now.wall.as_unix_millis() - 2000);
         let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
 
         slot.show(&state.cell, now);

@@ -12,18 +12,16 @@ use grantflow::{Timestamp, Token};
 /// When somebody asks. As the system tells it: to make a [`Timestamp`] of it takes half as long again.
 pub(crate) type Moment = SystemTime;
 
-/// How many nanoseconds are a second.
-const NANOS: u64 = 1_000_000_000;
-
 /// Where a slot shows its token to those who take no lock.
 #[derive(Default)]
 pub(crate) struct Shown(ArcSwapOption<Current>);
 
 struct Current {
     issued: Arc<Issued>,
-    /// In nanoseconds since 1970, and so is the next.
-    since: u64,
+    /// In milliseconds since 1970.
     until: u64,
+    /// In seconds since 1970.
+    since: u32,
 }
 
 impl Shown {
@@ -31,16 +29,18 @@ impl Shown {
     /// and says nothing about its end.
     #[inline]
     pub(crate) fn fresh(&self, now: Moment) -> Option<TokenRef> {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-        let now = now.as_secs().saturating_mul(NANOS).saturating_add(now.subsec_nanos().into());
         let guard = self.0.load();
-        let fresh = guard.as_ref().is_some_and(|current| current.since <= now && now < current.until);
+        let fresh = guard.as_ref().is_some_and(|current| {
+            let until = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(current.until));
+            let since = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(current.since.into()));
+            until.is_none_or(|until| now < until) && since.is_some_and(|since| since <= now)
+        });
         if fresh { Some(TokenRef(guard)) } else { None }
     }
 
     /// Whether it is this that is shown at this moment.
     pub(crate) fn holds(&self, issued: &Arc<Issued>, now: Timestamp) -> bool {
-        self.fresh(SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos(now)))
+        self.fresh(SystemTime::UNIX_EPOCH + Duration::from_millis(millis(now)))
             .is_some_and(|shown| Arc::ptr_eq(shown.issued(), issued))
     }
 
@@ -56,13 +56,13 @@ impl Shown {
 
 impl Current {
     fn new(issued: Arc<Issued>, since: Timestamp, until: Timestamp) -> Arc<Self> {
-        Arc::new(Self { issued, since: nanos(since), until: nanos(until) })
+        Arc::new(Self { issued, until: millis(until), since: u32::try_from(millis(since) / 1000).unwrap_or(u32::MAX) })
     }
 }
 
-/// In nanoseconds since 1970, which 64 bits count until the year 2554.
-fn nanos(moment: Timestamp) -> u64 {
-    u64::try_from(moment.as_unix_millis()).unwrap_or(0).saturating_mul(NANOS / 1_000)
+/// In milliseconds since 1970.
+fn millis(moment: Timestamp) -> u64 {
+    u64::try_from(moment.as_unix_millis()).unwrap_or(0)
 }
 
 /// A token as its holder has it: nothing is copied, and no count changed that other readers share. It stays
