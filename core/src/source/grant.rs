@@ -286,7 +286,7 @@ impl Grant<()> {
     pub(super) fn replay(&mut self, now: Now, ends: Option<Now>, change: Change, outcome: Outcome<'_>) {
         self.turns = self.turns.saturating_add(1);
         let turn = Turn { job: (), exclusive: true, begun: Some(ends), epoch: self.epoch, number: self.turns };
-        drop(self.finish(turn, now, change, outcome));
+        let _nobody_waits = self.finish(turn, now, change, outcome);
     }
 
     pub(super) fn merge_former(&mut self, change: Change) {

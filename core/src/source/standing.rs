@@ -71,7 +71,7 @@ impl Open {
             return Ok((valid || self.used.is_some()).then_some(grace));
         }
         if let Some(used) = self.used {
-            return match (used.mono + GRACE).saturating_sub(now.mono) {
+            return match used.mono.saturating_add(GRACE).saturating_sub(now.mono) {
                 Duration::ZERO => Err(lost()),
                 left => Err(self.error.clone().told_again(left)),
             };

@@ -200,7 +200,7 @@ fn what_the_base_got_is_kept_whatever_becomes_of_the_rest() {
     assert!(grant.is_delicate());
     let change = grantflow::source::Minting::take_change(&mut mint);
     drop(mint);
-    drop(grant.finish(turn, world.now, change, Outcome::Abandoned));
+    let _nobody_waits = grant.finish(turn, world.now, change, Outcome::Abandoned);
     let mut holder = Holder(grant);
     holder.token(&mut world, &want(0)).unwrap();
     assert_eq!(asked(&mut world, "refresh_token"), 1);
@@ -268,7 +268,7 @@ fn a_late_answer_for_a_former_chain_of_the_same_grant_is_kept() {
     let mut result = world.run(&mut mint);
     grant.replace(Arc::new(source));
     let change = grantflow::source::Minting::take_change(&mut mint);
-    drop(grant.finish(turn, world.now, change, Outcome::from(&mut result)));
+    let _nobody_waits = grant.finish(turn, world.now, change, Outcome::from(&mut result));
     Holder(grant).token(&mut world, &want(0)).unwrap();
     assert_eq!(asked(&mut world, "refresh_token"), 2);
 }
