@@ -15,6 +15,7 @@ use zeroize::Zeroize;
 
 use crate::failure::{Failure, FailureKind};
 use crate::secret::Secret;
+use crate::shown::swept;
 use crate::time::Now;
 
 /// The media type of requests with parameters (RFC 6749, appendix B).
@@ -231,7 +232,7 @@ impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
             Certificate::Pem { .. } => f.write_str("Identity(a certificate and its key)"),
-            Certificate::Named(name) => write!(f, "Identity(named {name:?})"),
+            Certificate::Named(name) => write!(f, "Identity(named {:?})", crate::Shown::name(name)),
         }
     }
 }
@@ -395,11 +396,12 @@ impl fmt::Debug for Open {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let uri = self.request.uri();
         let host = uri.authority().map_or("", |a| a.as_str().rsplit('@').next().unwrap_or_default());
-        write!(f, "{} {}://{host}{}", self.request.method(), uri.scheme_str().unwrap_or_default(), uri.path())?;
+        write!(f, "{} {}://{host}{}", self.request.method(), uri.scheme_str().unwrap_or_default(), swept(uri.path()))?;
         let headers: Vec<_> = self.request.headers().keys().map(|name| name.as_str()).collect();
         write!(f, " headers: {}", headers.join(", "))?;
         if self.request.headers().get("content-type").is_some_and(|t| t == FORM) {
-            let names = url::form_urlencoded::parse(self.request.body()).map(|(name, _)| name);
+            let names = url::form_urlencoded::parse(self.request.body());
+            let names = names.map(|(name, _)| crate::Shown::name(&name).to_string());
             write!(f, "; form: {}", names.collect::<Vec<_>>().join(", "))?;
         }
         Ok(())

@@ -1,10 +1,12 @@
 //! What a server asks for when it refuses a request: the challenges in `WWW-Authenticate` (RFC 9110,
 //! section 11.6.1; RFC 6750, section 3).
 
+use std::fmt;
+
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, StatusCode};
 
-use crate::{Scopes, Token, TokenType};
+use crate::{Scopes, Shown, Token, TokenType};
 
 /// The most bytes of a field to read, and the most challenges in all.
 const MAX_FIELD: usize = 8 * 1024;
@@ -22,11 +24,21 @@ const MAX_CHALLENGES: usize = 16;
 /// assert!(challenge.scope().is_some_and(|scopes| scopes.contains("b")));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Challenge {
     scheme: String,
     token68: Option<String>,
     params: Vec<(String, String)>,
+}
+
+/// Shows of a server's words what does not look like a secret.
+impl fmt::Debug for Challenge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let params = self.params.iter().map(|(name, value)| (Shown::name(name), Shown::name(value)));
+        write!(f, "Challenge({:?} ", Shown::name(&self.scheme))?;
+        f.debug_map().entries(params).finish()?;
+        f.write_str(")")
+    }
 }
 
 impl Challenge {

@@ -76,7 +76,14 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.kind {
+        write!(f, "{}: {}", self.what(), crate::shown::swept(&self.source.to_string()))
+    }
+}
+
+impl Failure {
+    /// The kind in words.
+    pub(crate) fn what(&self) -> &'static str {
+        match self.kind {
             FailureKind::Connect => "no connection",
             FailureKind::Tls => "no secure connection",
             FailureKind::Broken => "the connection broke",
@@ -88,8 +95,7 @@ impl fmt::Display for Failure {
             FailureKind::Store => "the store failed",
             FailureKind::Program => "the program cannot be run",
             FailureKind::Other => "it failed",
-        };
-        write!(f, "{what}: {}", self.source)
+        }
     }
 }
 

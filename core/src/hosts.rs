@@ -39,7 +39,8 @@ enum Entry {
 
 impl Entry {
     fn new(text: &str) -> Self {
-        Self::parse(text).unwrap_or_else(|why| Self::Wrong(crate::error::without_query(text), why))
+        Self::parse(text)
+            .unwrap_or_else(|why| Self::Wrong(crate::Shown::name(&crate::shown::without_query(text)).to_string(), why))
     }
 
     fn parse(text: &str) -> Result<Self, &'static str> {
@@ -125,7 +126,7 @@ impl Hosts {
     /// Of kind [`ErrorKind::Config`]; for any address if one of the hosts is none.
     pub fn check(&self, uri: &Uri) -> Result<(), Error> {
         let wrong = |why: &str| {
-            let shown = crate::error::without_query(&uri.to_string());
+            let shown = crate::shown::without_query(&uri.to_string());
             Error::new(ErrorKind::Config, format!("no token is sent to {shown}: {why}"))
         };
         for entry in self.0.iter() {

@@ -129,7 +129,7 @@ impl fmt::Debug for Effect {
             Self::Sleep(time) => f.debug_tuple("Sleep").field(time).finish(),
             Self::Env(name) => f.debug_tuple("Env").field(name).finish(),
             Self::ReadFile { path, max } => {
-                f.debug_struct("ReadFile").field("path", &crate::paths::Shown(path)).field("max", max).finish()
+                f.debug_struct("ReadFile").field("path", &crate::Shown::path(path)).field("max", max).finish()
             }
             Self::Store(op) => f.debug_tuple("Store").field(op).finish(),
             Self::Exec(program) => f.debug_tuple("Exec").field(program).finish(),

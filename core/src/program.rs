@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::paths::Shown;
+use crate::Shown;
 
 /// A program to run, without a shell.
 ///
@@ -94,9 +94,9 @@ impl Program {
 
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} with {} arguments", Shown(&self.path), self.args.len())?;
+        write!(f, "{} with {} arguments", Shown::path(&self.path), self.args.len())?;
         for (name, _) in &self.env {
-            write!(f, " {}=..", crate::error::printable(&name.to_string_lossy(), 100))?;
+            write!(f, " {}=..", Shown::name(&name.to_string_lossy()))?;
         }
         Ok(())
     }

@@ -166,7 +166,7 @@ impl Proxy {
 
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}:{}", self.scheme, self.host, self.port)?;
+        write!(f, "{}://{}:{}", self.scheme, crate::Shown::name(&self.host), self.port)?;
         match self.variable {
             Some(variable) => write!(f, ", as {variable} says"),
             None => Ok(()),

@@ -33,7 +33,7 @@ impl UserInfo {
             self.subject = Some(id_token.subject().to_owned());
             return self;
         }
-        let own = crate::error::printable(own, 200);
+        let own = crate::shown::printable(own, 200);
         let why = format!("the ID token was issued by {own}, and {server} is another server");
         let request = self.request.fail(Error::new(ErrorKind::Issuer, why));
         Self { request, ..self }

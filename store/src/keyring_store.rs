@@ -80,7 +80,10 @@ impl Store for KeyringStore {
             let Some(Stored { version, value }) = self.files.load(key)? else { return Ok(None) };
             let wrong = |why| {
                 let path = self.files.path(key, "grant");
-                let why = format!("the secret service, for {key}: {why}; delete {} to sign in anew", path.display());
+                let why = format!(
+                    "the secret service, for {key}: {why}; delete {} to sign in anew",
+                    grantflow::Shown::path(&path)
+                );
                 Failure::not_sent(FailureKind::Store, why)
             };
             let parts = parts(&value).ok_or_else(|| wrong("the file beside it names no entries"))?;
@@ -139,7 +142,10 @@ impl Store for KeyringStore {
 
 impl fmt::Debug for KeyringStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyringStore").field("service", &self.service).field("files", &self.files).finish()
+        f.debug_struct("KeyringStore")
+            .field("service", &grantflow::Shown::name(&self.service))
+            .field("files", &self.files)
+            .finish()
     }
 }
 

@@ -167,6 +167,10 @@ impl Builder {
 
     /// The `User-Agent` of all requests; this crate's name and version unless told.
     pub fn user_agent(mut self, value: &str) -> Self {
+        if reqwest::header::HeaderValue::from_str(value).is_err() {
+            let why = "the user agent holds characters that no header can carry";
+            self.fail(Error::new(ErrorKind::Config, why));
+        }
         self.user_agent = Some(value.to_owned());
         self
     }

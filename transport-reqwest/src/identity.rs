@@ -76,7 +76,9 @@ impl<T> Identities<T> {
     /// If one cannot be used, or its files cannot be read.
     pub(crate) fn new(named: BTreeMap<Box<str>, Source>) -> Result<Self, String> {
         for (name, source) in &named {
-            source.check().map_err(|why| format!("the client certificate {name:?}: {why}"))?;
+            source
+                .check()
+                .map_err(|why| format!("the client certificate {:?}: {why}", grantflow::Shown::name(name)))?;
         }
         Ok(Self { named, made: Mutex::default() })
     }
@@ -93,7 +95,7 @@ impl<T> Identities<T> {
         make: impl Fn(&Identity) -> Result<T, String>,
     ) -> Result<Arc<T>, String> {
         let Some(name) = identity.name() else { return self.made_of(identity, make) };
-        let about = |why: String| format!("the client certificate {name:?}: {why}");
+        let about = |why: String| format!("the client certificate {:?}: {why}", grantflow::Shown::name(name));
         match self.named.get(name) {
             Some(Source::Pem(identity)) => self.made_of(identity, make).map_err(about),
             Some(Source::Files { certificate, key, kept }) => {
@@ -117,7 +119,10 @@ impl<T> Identities<T> {
                     (Err(why), None) => Err(about(why)),
                 }
             }
-            None => Err(format!("the transport has no client certificate {name:?}: name it by `Builder::identity`")),
+            None => Err(format!(
+                "the transport has no client certificate {:?}: name it by `Builder::identity`",
+                grantflow::Shown::name(name)
+            )),
         }
     }
 
@@ -153,7 +158,7 @@ fn read(certificate: &Path, key: &Path) -> Result<Identity, String> {
 }
 
 fn text_of(path: &Path) -> Result<Zeroizing<String>, String> {
-    let wrong = |why: &dyn fmt::Display| format!("the file {}: {why}", path.display());
+    let wrong = |why: &dyn fmt::Display| format!("the file {}: {why}", grantflow::Shown::path(path));
     let mut content = read_file(path).map_err(|e| wrong(&e))?;
     if content.len() > MAX_FILE {
         return Err(wrong(&"it is too large"));

@@ -29,8 +29,9 @@ pub(crate) struct Roots {
 /// Reads the certificates of a PEM text.
 pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
     let wrong = |why: String| Error::new(ErrorKind::Config, format!("the root certificate: {why}"));
-    let found: Vec<_> =
-        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|e| wrong(e.to_string()))?;
+    // The parser's own words quote the text.
+    let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    let found = found.map_err(|_| wrong("it is not in PEM form, or its last line is missing".into()))?;
     if found.is_empty() {
         return Err(wrong("there is none in the PEM text".into()));
     }

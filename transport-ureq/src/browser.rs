@@ -48,7 +48,11 @@ fn open_with(name: &str, url: &str) -> io::Result<()> {
     }
     let mut command = Command::new(name);
     let status = command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("{name} ended with {status}"))) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("{} ended with {status}", grantflow::Shown::name(name))))
+    }
 }
 
 /// Whether a browser would be seen. Over SSH, `xdg-open` is often there and fails only later.

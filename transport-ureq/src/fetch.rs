@@ -240,7 +240,7 @@ fn failure(watch: &Watch, error: Error, proxy: Option<String>) -> Failure {
     let broken = if wrote { FailureKind::Broken } else { FailureKind::Connect };
     let (kind, mut source): (_, Box<dyn StdError + Send + Sync>) = match error {
         Error::Timeout(_) if !wrote && watch.is_late() => (FailureKind::Timeout, "the time to begin has passed".into()),
-        Error::Timeout(_) => (FailureKind::Timeout, error.into()),
+        Error::Timeout(_) => (FailureKind::Timeout, format!("no answer in the time allowed ({error})").into()),
         Error::Io(error) if matches!(error.kind(), TimedOut | WouldBlock) => (FailureKind::Timeout, error.into()),
         Error::Io(error) => (broken, error.into()),
         Error::HostNotFound | Error::ConnectionFailed | Error::ConnectProxyFailed(_) | Error::BodyStalled => {

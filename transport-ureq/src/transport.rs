@@ -315,7 +315,8 @@ impl Builder {
         let pem = |pem: &Vec<u8>| match CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>() {
             Ok(found) if found.is_empty() => Err(wrong("the root certificate: there is none in the PEM text".into())),
             Ok(found) => Ok(found),
-            Err(error) => Err(wrong(format!("the root certificate: {error}"))),
+            // The parser's own words quote the text.
+            Err(_) => Err(wrong("the root certificate: it is not in PEM form, or its last line is missing".into())),
         };
         let extra = self.pem.iter().map(pem).collect::<Result<Vec<_>, _>>()?.concat();
         let inner = Arc::new(Inner {

@@ -44,7 +44,7 @@ pub struct Authorization {
 impl fmt::Debug for Authorization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authorization")
-            .field("url", &crate::error::without_query(&self.url))
+            .field("url", &crate::shown::without_query(&self.url))
             .field("pending", &self.pending)
             .finish()
     }

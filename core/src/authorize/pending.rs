@@ -12,7 +12,7 @@ use crate::error::struck_out;
 use crate::secret::stored;
 use crate::server::{Endpoint, Issuer};
 use crate::token::{Deviations, Rotation};
-use crate::{Client, Error, ErrorKind, Scopes, Secret, ServerMetadata, Timestamp, TokenRequest};
+use crate::{Client, Error, ErrorKind, Scopes, Secret, ServerMetadata, Shown, Timestamp, TokenRequest};
 
 /// An authorization under way: what was sent, and where its answer may go. It is made before the
 /// user leaves and checked against when they come back.
@@ -150,7 +150,10 @@ impl PendingAuthorization {
     /// The token request, but for its code and its resources.
     pub(super) fn token_request(&self, client: &Client) -> Result<TokenRequest, Error> {
         if client.id() != &*self.client_id {
-            return Err(Error::config(format!("the code was asked by the client {}, not this one", self.client_id)));
+            return Err(Error::config(format!(
+                "the code was asked by the client {}, not this one",
+                Shown::name(&self.client_id)
+            )));
         }
         let server = self.server();
         let request = TokenRequest::authorization_code(&server, client, &self.redirect_uri, &self.code_verifier)?;
@@ -195,8 +198,8 @@ impl fmt::Debug for PendingAuthorization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PendingAuthorization")
             .field("issuer", &self.issuer)
-            .field("client_id", &self.client_id)
-            .field("redirect_uri", &self.redirect_uri)
+            .field("client_id", &Shown::name(&self.client_id))
+            .field("redirect_uri", &Shown::name(&self.redirect_uri))
             .field("scopes", &self.scopes)
             .field("made_at", &self.made_at)
             .finish_non_exhaustive()

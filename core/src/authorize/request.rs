@@ -17,7 +17,7 @@ use super::{Authorization, PendingAuthorization, VERSION};
 use crate::exchange::{is_reserved, vschar};
 use crate::grant::check_resource;
 use crate::secret::wipe;
-use crate::{Client, Cx, Error, Machine, Reply, Scopes, Secret, ServerMetadata, Step};
+use crate::{Client, Cx, Error, Machine, Reply, Scopes, Secret, ServerMetadata, Shown, Step};
 
 /// How long an authorization may take unless told.
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -63,11 +63,11 @@ pub struct AuthorizationRequest {
 /// Shows of the extra parameters only the names: a hint says who the user is.
 impl fmt::Debug for AuthorizationRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let extras: Vec<_> = self.extras.iter().map(|(name, _)| name.as_str()).collect();
+        let extras: Vec<_> = self.extras.iter().map(|(name, _)| Shown::name(name)).collect();
         f.debug_struct("AuthorizationRequest")
             .field("server", &self.server)
             .field("client", &self.client)
-            .field("redirect_uri", &self.redirect_uri)
+            .field("redirect_uri", &Shown::name(&self.redirect_uri))
             .field("scopes", &self.scopes)
             .field("extras", &extras)
             .finish_non_exhaustive()
@@ -160,7 +160,7 @@ impl AuthorizationRequest {
             _ => {}
         }
         if is_reserved(name) || matches!(name, "scope" | "request" | "request_uri") {
-            return self.fail(format!("the parameter {name} cannot be set as an extra one"));
+            return self.fail(format!("the parameter {} cannot be set as an extra one", Shown::name(name)));
         }
         // RFC 6749, section 8.2.
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) {

@@ -55,7 +55,9 @@ impl AssertionKey {
 
 impl fmt::Debug for AssertionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AssertionKey").field("legacy_audience", &self.legacy).finish_non_exhaustive()
+        f.debug_struct("AssertionKey")
+            .field("legacy_audience", &self.legacy.as_deref().map(crate::Shown::name))
+            .finish_non_exhaustive()
     }
 }
 

@@ -156,6 +156,9 @@ impl Client {
 /// Shows the id and the method, not the secret.
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("id", &self.0.id).field("method", &self.0.method).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("id", &crate::Shown::name(&self.0.id))
+            .field("method", &self.0.method)
+            .finish_non_exhaustive()
     }
 }

@@ -201,6 +201,7 @@ impl Signer for SigningKey {
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SigningKey").field("key_id", &self.key_id).finish_non_exhaustive()
+        let key_id = self.key_id.as_deref().map(crate::Shown::name);
+        f.debug_struct("SigningKey").field("key_id", &key_id).finish_non_exhaustive()
     }
 }

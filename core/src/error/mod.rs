@@ -11,9 +11,7 @@ use std::time::Duration;
 pub use server::ServerError;
 
 use crate::failure::{Failure, FailureKind};
-
-/// The most characters of a server's text to keep.
-const MAX_TEXT: usize = 500;
+use crate::shown::{MAX_TEXT, printable, swept, without_query};
 
 /// Why something did not succeed. Cheap to clone: one failure reaches all who wait for it.
 ///
@@ -140,9 +138,13 @@ impl Error {
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         let transient = matches!(kind, ErrorKind::Timeout);
         let advice = match kind {
-            ErrorKind::Config | ErrorKind::Issuer | ErrorKind::File | ErrorKind::Store | ErrorKind::Loopback => {
-                Some(Advice::FixConfiguration)
-            }
+            ErrorKind::Config
+            | ErrorKind::Issuer
+            | ErrorKind::File
+            | ErrorKind::Store
+            | ErrorKind::Loopback
+            | ErrorKind::TokenType
+            | ErrorKind::Program => Some(Advice::FixConfiguration),
             ErrorKind::Timeout => Some(Advice::TryLater),
             ErrorKind::InvalidResponse | ErrorKind::IdToken => Some(Advice::AskProvider),
             ErrorKind::InvalidRedirect | ErrorKind::Expired | ErrorKind::GrantLost | ErrorKind::NotSignedIn => {
@@ -152,7 +154,7 @@ impl Error {
         };
         Self(Arc::new(Inner {
             kind,
-            message: message.into(),
+            message: clean(message.into()),
             doing: None,
             endpoint: None,
             status: None,
@@ -238,7 +240,7 @@ impl Error {
         let mut signing =
             Self::new(ErrorKind::Signing, "the request could not be signed").with_retry_after(error.retry_after());
         let inner = signing.edit();
-        (inner.transient, inner.advice) = (error.is_transient(), advice);
+        (inner.transient, inner.advice) = (error.is_transient(), advice.or(Some(Advice::FixConfiguration)));
         signing.with_source(error)
     }
 
@@ -375,7 +377,7 @@ impl Error {
     /// Says in which file, with which credential or at which other place it happened. What names that must be no secret.
     pub fn within(mut self, place: impl fmt::Display) -> Self {
         let inner = self.edit();
-        inner.message = format!("{place}: {}", inner.message).into();
+        inner.message = clean(format!("{place}: {}", inner.message).into());
         self
     }
 
@@ -405,6 +407,14 @@ impl Error {
     }
 }
 
+/// A message without what looks like a secret.
+fn clean(message: Cow<'static, str>) -> Cow<'static, str> {
+    match swept(&message) {
+        Cow::Owned(message) => message.into(),
+        Cow::Borrowed(_) => message,
+    }
+}
+
 /// A server's text without these secrets, cut to a length that can be shown.
 pub(crate) fn struck_out(text: &str, secrets: &[crate::Secret]) -> String {
     // A character that is not shown could stand in the middle of a secret.
@@ -416,36 +426,7 @@ pub(crate) fn struck_out(text: &str, secrets: &[crate::Secret]) -> String {
         }
     }
     strike_jwts(&mut text);
-    printable(&text, MAX_TEXT)
-}
-
-/// An address as it may be shown: without user information, query, fragment and control characters.
-pub(crate) fn without_query(address: &str) -> String {
-    let end = address.find(['?', '#']).unwrap_or(address.len());
-    let shown = address.get(..end).unwrap_or_default();
-    let shown = match shown.split_once("://") {
-        Some((scheme, rest)) => {
-            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            let host = authority.rsplit('@').next().unwrap_or_default();
-            format!("{scheme}://{host}{path}")
-        }
-        None => shown.to_owned(),
-    };
-    // It may be a server's text, which could steer a terminal.
-    printable(&shown, MAX_TEXT)
-}
-
-/// A server's text as it may be shown: control and direction-changing characters removed, at most
-/// `max` characters.
-pub(crate) fn printable(text: &str, max: usize) -> String {
-    let hidden = |c: &char| {
-        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut shown: String = text.chars().filter(|c| !hidden(c)).take(max).collect();
-    if text.chars().filter(|c| !hidden(c)).nth(max).is_some() {
-        shown.push('…');
-    }
-    shown
+    printable(&swept(&text), MAX_TEXT)
 }
 
 /// Strikes out what looks like a JWT (RFC 7515, section 7.1), whose header begins with `{"`: a client's assertion, a
@@ -480,8 +461,17 @@ impl From<Failure> for Error {
             FailureKind::Program => ErrorKind::Program,
             _ => ErrorKind::Transport,
         };
-        let mut error = Self::new(kind, failure.to_string());
-        error.edit().source = Some(failure.source());
+        let source = failure.source();
+        // An error of our own brings its advice, which is said once.
+        let message = match source.downcast_ref::<Self>() {
+            Some(own) => format!("{}: {}", failure.what(), Plain(own)),
+            None => failure.to_string(),
+        };
+        let mut error = Self::new(kind, message);
+        error.edit().source = Some(source);
+        if failure.kind() == FailureKind::Tls {
+            error = error.with_advice(Advice::FixConfiguration);
+        }
         if failure.is_transient() { error.transient() } else { error }
     }
 }
@@ -512,6 +502,16 @@ impl fmt::Display for Error {
 /// What happened and where, all reasons included, without what was being done and what to do.
 struct Plain<'a>(&'a Error);
 
+impl Plain<'_> {
+    /// The same with what was being done, for an error that led to another.
+    fn whole(error: &Error) -> String {
+        match error.0.doing {
+            Some(doing) => format!("{doing}: {}", Plain(error)),
+            None => Plain(error).to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0.0;
@@ -523,8 +523,8 @@ impl fmt::Display for Plain<'_> {
         let mut source = self.0.source();
         while let Some(reason) = source {
             let own = reason.downcast_ref::<Error>();
-            let text = own.map_or_else(|| reason.to_string(), |error| Plain(error).to_string());
-            let text = printable(&text, MAX_TEXT);
+            let text = own.map_or_else(|| reason.to_string(), Self::whole);
+            let text = printable(&swept(&text), MAX_TEXT);
             // Most errors show what led to them.
             if !text.is_empty() && !told.contains(&text) {
                 write!(f, ": {text}")?;
@@ -556,25 +556,6 @@ impl StdError for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_shown_without_what_may_be_secret() {
-        for (address, shown) in [
-            ("https://user:pw@as.example/token?a=b#c", "https://as.example/token"),
-            ("https://as.example?x", "https://as.example"),
-            ("as.example/x?y", "as.example/x"),
-            ("https://as.example/\x1b]0;x\x07y", "https://as.example/]0;xy"),
-            ("", ""),
-        ] {
-            assert_eq!(without_query(address), shown);
-        }
-    }
-
-    #[test]
-    fn server_texts_cannot_steer_a_terminal() {
-        assert_eq!(printable("\x1b]0;x\x07a\u{202e}b\n", 10), "]0;xab");
-        assert_eq!(printable("abcdef", 3), "abc…");
-    }
 
     #[test]
     fn jwts_are_struck_out_of_a_servers_words() {

@@ -18,7 +18,7 @@ use super::text::{CLIENTS_HEADERS, RESERVED, Size, joined, unpadded, userinfo, v
 use super::{Exchange, FORM, Received, State, TOTAL, TRIES};
 use crate::machine::{Identity, Repeat};
 use crate::server::{Endpoint, Issuer};
-use crate::{Client, Cx, Error, Secret};
+use crate::{Client, Cx, Error, Secret, Shown};
 
 const JSON: &str = "application/json";
 /// RFC 7523, section 2.2.
@@ -186,12 +186,12 @@ impl Request {
             Kind::Nothing if self.method != Method::GET && self.method != Method::HEAD => self.kind = Kind::Form,
             Kind::Nothing | Kind::Json => {
                 let why = "it belongs into the address, or into the JSON";
-                return self.fail(Error::config(format!("the parameter {name} needs a form: {why}")));
+                return self.fail(Error::config(format!("the parameter {} needs a form: {why}", Shown::name(name))));
             }
         }
         // RFC 8707 and RFC 8693 let these two repeat.
         if !matches!(name, "resource" | "audience") && self.has(name) {
-            return self.fail(Error::config(format!("the parameter {name} is given twice")));
+            return self.fail(Error::config(format!("the parameter {} is given twice", Shown::name(name))));
         }
         self.push(name, value);
         self
@@ -216,7 +216,8 @@ impl Request {
     /// authentication sets.
     pub fn extra(self, name: &str, value: &str) -> Self {
         if RESERVED.contains(&name) {
-            return self.fail(Error::config(format!("the parameter {name} cannot be set as an extra one")));
+            return self
+                .fail(Error::config(format!("the parameter {} cannot be set as an extra one", Shown::name(name))));
         }
         self.param(name, value)
     }

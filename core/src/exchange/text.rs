@@ -59,7 +59,7 @@ pub(crate) fn vschar(name: &str, value: &str) -> Result<(), Error> {
     if is_printable(value, b' ') {
         return Ok(());
     }
-    Err(Error::config(format!("{name} holds a character outside of printable ASCII")))
+    Err(Error::config(format!("{} holds a character outside of printable ASCII", crate::Shown::name(name))))
 }
 
 /// Refuses blanks at the ends, which come of pasting: no server has such an id or secret, and all that it says is
@@ -68,7 +68,7 @@ pub(crate) fn unpadded(name: &str, value: &str) -> Result<(), Error> {
     if value.trim() == value {
         return Ok(());
     }
-    Err(Error::config(format!("{name} begins or ends with a blank: take it away")))
+    Err(Error::config(format!("{} begins or ends with a blank: take it away", crate::Shown::name(name))))
 }
 
 /// Whether all is ASCII from `lowest` to `~`. It does not end at the first wrong byte, so that the compiler

@@ -10,7 +10,7 @@ use crate::{Client, ClientAuthentication, Error, Scopes, Secret, ServerMetadata,
 ///
 /// A `token_uri` in the file is not followed: the refresh token goes to Google, as with Google's own
 /// libraries for Python and Node.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AuthorizedUser {
     credential: Credential,
     client: Client,
@@ -199,5 +199,16 @@ impl TokenSource for AuthorizedUser {
 
     fn request_headers(&self) -> http::HeaderMap {
         quota_header(self.quota_project.as_deref())
+    }
+}
+
+impl std::fmt::Debug for AuthorizedUser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuthorizedUser")
+            .field("credential", &self.credential)
+            .field("scopes", &self.scopes)
+            .field("account", &self.account.as_deref().map(crate::Shown::name))
+            .field("quota_project", &self.quota_project.as_deref().map(crate::Shown::name))
+            .finish_non_exhaustive()
     }
 }

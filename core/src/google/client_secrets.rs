@@ -21,7 +21,7 @@ use crate::{Client, ClientAuthentication, Error, ServerMetadata};
 /// assert_eq!(secrets.client().id(), "1234567890-demo.apps.googleusercontent.com");
 /// # Ok::<(), grantflow::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClientSecrets {
     kind: ClientKind,
     client: Client,
@@ -127,4 +127,15 @@ fn server(auth_uri: &str, token_uri: &str) -> Result<ServerMetadata, Error> {
         ServerMetadata::new(Issuer::of_origin(auth_uri)?)
     };
     server.authorization_endpoint(auth_uri)?.token_endpoint(token_uri)
+}
+
+impl std::fmt::Debug for ClientSecrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientSecrets")
+            .field("kind", &self.kind)
+            .field("client", &self.client)
+            .field("server", &self.server)
+            .field("project_id", &self.project_id.as_deref().map(crate::Shown::name))
+            .finish_non_exhaustive()
+    }
 }

@@ -8,7 +8,7 @@ use super::detect::{self, Detection, Environment};
 use super::file::{self, File, ReadFile};
 use super::{AuthorizedUser, MetadataServer, ServiceAccount, check_quota_project};
 use crate::machine::{Effect, Os, Platform, ask};
-use crate::paths::{Shown, slip};
+use crate::shown::{Shown, slip};
 use crate::source::{Again, GrantState, Mint, TokenSource, Want};
 use crate::{Cx, Error, Exchange, Machine, Reply, Step};
 
@@ -226,13 +226,13 @@ impl DefaultCredentials {
     fn first_file(&mut self) -> Stage {
         if let Some(path) = self.environment.get("GOOGLE_APPLICATION_CREDENTIALS") {
             let path = PathBuf::from(path);
-            let place = format!("GOOGLE_APPLICATION_CREDENTIALS={}", Shown(&path));
+            let place = format!("GOOGLE_APPLICATION_CREDENTIALS={}", Shown::path(&path));
             return Stage::File { place, path, named: true, asked: false };
         }
         self.look("GOOGLE_APPLICATION_CREDENTIALS", "not set");
         match self.well_known_file() {
             Ok(path) => {
-                let place = format!("gcloud's {}", Shown(&path));
+                let place = format!("gcloud's {}", Shown::path(&path));
                 Stage::File { place, path, named: false, asked: false }
             }
             Err(why) => {

@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 use super::check_quota_project;
 use crate::json;
 use crate::machine::FailureKind;
-use crate::paths::{Shown, slip};
 use crate::server::{Endpoint, Issuer};
+use crate::shown::{Shown, slip};
 use crate::{Cx, Effect, Error, ErrorKind, Failure, Machine, Reply, Scopes, ServerMetadata, Step};
 
 /// The most bytes of a file.
@@ -68,7 +68,7 @@ impl<T> Machine for ReadFile<T> {
             (State::Asked, _) => {}
             _ => return Step::Done(Err(Error::misuse("reading a file"))),
         }
-        let here = |error: Error| error.within(Shown(&self.path));
+        let here = |error: Error| error.within(Shown::path(&self.path));
         Step::Done(match reply {
             Reply::File(content) => {
                 let content = zeroize::Zeroizing::new(content);
@@ -97,7 +97,7 @@ pub(super) fn unreadable(failure: Failure) -> Error {
 
 impl<T> std::fmt::Debug for ReadFile<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ReadFile").field("path", &Shown(&self.path)).finish_non_exhaustive()
+        f.debug_struct("ReadFile").field("path", &Shown::path(&self.path)).finish_non_exhaustive()
     }
 }
 
@@ -121,6 +121,9 @@ impl<'a> File<'a> {
     pub(super) fn parse(what: &'a str, json: &[u8]) -> Result<Self, Error> {
         if json.len() > MAX {
             return Err(Error::config(format!("{what} is larger than 64 KiB")));
+        }
+        if json.trim_ascii().is_empty() {
+            return Err(Error::config(format!("{what} is no JSON object: it is empty")));
         }
         let text = match utf16(json) {
             Some(Ok(text)) => Some(text),
@@ -230,7 +233,7 @@ impl<'a> File<'a> {
         match self.need("type")? {
             found if found == expected => Ok(()),
             found => {
-                let found = crate::error::printable(found, 50);
+                let found = Shown::name(found);
                 Err(self.wrong("type", &format!("is {found}, and {expected} is needed")))
             }
         }

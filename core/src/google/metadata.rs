@@ -26,7 +26,7 @@ const MAX_BODY: usize = 64 * 1024;
 ///
 /// Scopes are what the machine was given; Cloud Run and Kubernetes Engine heed those of the want.
 /// [`Want::account`] names another account attached to it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MetadataServer {
     host: Arc<str>,
     quota_project: Option<String>,
@@ -216,3 +216,12 @@ impl Machine for MetadataMint {
 }
 
 impl Minting for MetadataMint {}
+
+impl std::fmt::Debug for MetadataServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MetadataServer")
+            .field("host", &crate::Shown::name(&self.host))
+            .field("quota_project", &self.quota_project.as_deref().map(crate::Shown::name))
+            .finish_non_exhaustive()
+    }
+}

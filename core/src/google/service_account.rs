@@ -138,7 +138,7 @@ impl ServiceAccount {
 
 impl std::fmt::Debug for ServiceAccount {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServiceAccount").field("email", &self.0.email).finish_non_exhaustive()
+        f.debug_struct("ServiceAccount").field("email", &crate::Shown::name(&self.0.email)).finish_non_exhaustive()
     }
 }
 

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::TokenRequest;
-use crate::error::printable;
 use crate::exchange::{Received, Request, is_printable};
 use crate::jose::{Expected, Occasion};
 use crate::loopback::openable;
 use crate::machine::{Effect, Repeat, ask};
+use crate::shown::printable;
 use crate::token::{Answer, Known, Scalar, Shape, Text, invalid};
 use crate::{
     Client, Cx, Deviation, Deviations, Error, ErrorKind, Exchange, Issuer, Machine, Now, Reply, Scopes, Secret,
@@ -51,7 +51,6 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// # drop(token);
 /// # Ok(()) }
 /// ```
-#[derive(Debug)]
 pub struct DeviceAuthorization {
     request: Request,
     scopes: Scopes,
@@ -363,7 +362,7 @@ impl fmt::Debug for Parameter {
         f.write_str(match self {
             Self::Audience(_) => "audience",
             Self::Resource(_) => "resource",
-            Self::Extra(name, _) => name,
+            Self::Extra(name, _) => return fmt::Debug::fmt(&crate::Shown::name(name), f),
         })
     }
 }
@@ -492,5 +491,16 @@ impl DevicePolling {
             _ => return None,
         }
         Some(self.interval.max(asked))
+    }
+}
+
+impl std::fmt::Debug for DeviceAuthorization {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeviceAuthorization")
+            .field("request", &self.request)
+            .field("scopes", &self.scopes)
+            .field("client_id", &crate::Shown::name(&self.client_id))
+            .field("lifetime", &self.lifetime)
+            .finish_non_exhaustive()
     }
 }

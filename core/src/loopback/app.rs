@@ -131,7 +131,7 @@ impl InstalledApp {
         let url = Url::parse(uri).ok().filter(|url| openable(uri).is_ok() && url.scheme() == "http");
         let host = url.as_ref().and_then(Url::host_str).and_then(Host::parse);
         let (Some(url), Some(host)) = (url, host) else {
-            return self.fail(format!("the redirect URI {}: not http on loopback", crate::error::without_query(uri)));
+            return self.fail(format!("the redirect URI {}: not http on loopback", crate::shown::without_query(uri)));
         };
         self.redirect.host = host;
         let authority = uri.split('/').nth(2).unwrap_or_default();
@@ -168,7 +168,8 @@ impl InstalledApp {
                 self.redirect.registered = None;
                 self
             }
-            None => self.fail(format!("the host {host:?} is neither localhost nor a loopback address")),
+            None => self
+                .fail(format!("the host {:?} is neither localhost nor a loopback address", crate::Shown::name(host))),
         }
     }
 

@@ -7,8 +7,8 @@ use url::Url;
 use super::app::InstalledApp;
 use super::page::Page;
 use crate::authorize::{Answer, FinishAuthorization, Verdict, not_the_answer};
-use crate::error::printable;
 use crate::exchange::FORM;
+use crate::shown::printable;
 use crate::{Authorization, Error, ErrorKind, PendingAuthorization, ServerError, Timestamp};
 
 /// The most bytes of a request, its form included. Browsers send all the cookies of the host, whatever its port.

@@ -8,7 +8,7 @@ use url::Url;
 use crate::Error;
 
 /// The redirect URI, but for its port.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Redirect {
     pub(super) host: Host,
     /// 0 for any free one.
@@ -79,10 +79,21 @@ impl Redirect {
         // A browser asks for the path in its normal form, and servers compare it as it is written.
         let normal = if path.is_empty() { "/" } else { path };
         if self.registered.is_none() && (url.path() != normal || url.query().is_some() || url.fragment().is_some()) {
-            let path = crate::error::printable(path, 100);
+            let path = crate::Shown::name(path);
             let why = "it holds a query, a fragment, or what a browser would write in another way";
             return Err(Error::config(format!("the path {path:?} of the redirect URI: {why}")));
         }
         Ok((uri, url))
+    }
+}
+
+impl std::fmt::Debug for Redirect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redirect")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("path", &crate::Shown::name(&self.path))
+            .field("registered", &self.registered.as_deref().map(crate::Shown::name))
+            .finish_non_exhaustive()
     }
 }

@@ -28,11 +28,12 @@ impl Issuer {
         }
         if let Some((before, after)) = text.split_once("/.well-known/") {
             // What stands behind the name of the document is the issuer's own path (RFC 8414, section 3.1).
-            let path = after.find('/').and_then(|slash| after.get(slash..)).unwrap_or_default();
+            let path = after.find('/').and_then(|slash| after.get(slash..)).filter(|path| !path.starts_with("//"));
+            let issuer = format!("{before}{}", path.unwrap_or_default());
             return Err(Error::config(format!(
-                "{} is the address of a metadata document and no issuer: the issuer is {before}{path}, as the document \
-                 itself names it",
-                crate::error::without_query(&text)
+                "{} is the address of a metadata document and no issuer: the issuer is {}, as the document itself names it",
+                crate::shown::without_query(&text),
+                crate::shown::without_query(&issuer)
             )));
         }
         Ok(Self(Arc::new(text)))
@@ -90,7 +91,7 @@ impl fmt::Display for Issuer {
 
 impl fmt::Debug for Issuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Issuer({})", self.0)
+        f.write_str(&crate::shown::without_query(&self.0))
     }
 }
 
@@ -141,7 +142,7 @@ impl Endpoint {
         let url = Url::parse(&self.address).ok();
         let permitted = url.as_ref().and_then(Url::host_str).is_some_and(|host| Reach::Global.permits_host(host));
         if self.reach == Reach::Local || !permitted {
-            let address = crate::error::without_query(&self.address);
+            let address = crate::shown::without_query(&self.address);
             return Err(Error::config(format!("the endpoint {address}: a stranger named it, and it is not global")));
         }
         Ok(Self { reach: Reach::Global, ..self })
@@ -203,12 +204,12 @@ impl From<Endpoint> for String {
 /// The address without its query.
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&crate::error::without_query(&self.address))
+        f.write_str(&crate::shown::without_query(&self.address))
     }
 }
 
 fn checked_url(what: &str, text: &str) -> Result<Url, Error> {
-    let wrong = |why: &str| Error::config(format!("{what} {}: {why}", crate::error::without_query(text)));
+    let wrong = |why: &str| Error::config(format!("{what} {}: {why}", crate::shown::without_query(text)));
     // `Url` would silently drop or mend these.
     if text.bytes().any(|byte| byte <= b' ' || matches!(byte, b'\\' | b'"' | b'<' | b'>' | 0x7f..)) {
         return Err(wrong("it holds a space, a backslash, a quote or a character outside of ASCII"));

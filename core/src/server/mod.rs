@@ -146,8 +146,11 @@ impl ServerMetadata {
         match members.get("issuer").and_then(Value::as_str).filter(|named| !named.is_empty()) {
             Some(named) if named == issuer.as_str() => {}
             Some(named) => {
-                let named = crate::error::printable(named, 200);
-                return Err(Error::new(ErrorKind::Issuer, format!("the metadata of {issuer} names {named}")));
+                let named = crate::Shown::name(named);
+                return Err(Error::new(
+                    ErrorKind::Issuer,
+                    format!("the metadata of {issuer} names {named} as its issuer, which must be the same"),
+                ));
             }
             None => return Err(invalid("it has no issuer")),
         }
@@ -284,7 +287,9 @@ impl ServerMetadata {
             Some(Err(why)) => {
                 Err(Error::config(format!("the {name} of {issuer} cannot be used")).with_source(why.clone()))
             }
-            None => Err(Error::config(format!("{issuer} is known without a {name}"))),
+            None => Err(Error::config(format!(
+                "{issuer} is known without a {name}: read its metadata (`Discovery`), or name it; some servers have none"
+            ))),
         }
     }
 

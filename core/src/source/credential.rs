@@ -81,11 +81,27 @@ enum Kind {
 }
 
 /// What the client shows beside its own authentication.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum By {
     Itself,
     Password { username: String, password: Secret },
     RefreshToken { refresh_token: Secret, scopes: Scopes, rotation: Rotation, rapt: Option<Secret>, names_scopes: bool },
+}
+
+impl std::fmt::Debug for By {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Itself => f.write_str("Itself"),
+            Self::Password { username, .. } => {
+                f.debug_struct("Password").field("username", &crate::Shown::name(username)).finish_non_exhaustive()
+            }
+            Self::RefreshToken { scopes, rotation, .. } => f
+                .debug_struct("RefreshToken")
+                .field("scopes", scopes)
+                .field("rotation", rotation)
+                .finish_non_exhaustive(),
+        }
+    }
 }
 
 impl Credential {

@@ -26,7 +26,7 @@ use crate::{
 /// # let _ = machine;
 /// # Ok::<(), grantflow::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ExchangedToken {
     base: Base,
     base_want: Want,
@@ -155,5 +155,18 @@ impl Machine for Exchanging {
                 Err(error) => return Step::Done(Err(error)),
             }
         }
+    }
+}
+
+impl std::fmt::Debug for ExchangedToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ExchangedToken")
+            .field("base", &self.base)
+            .field("base_want", &self.base_want)
+            .field("server", &self.server)
+            .field("client", &self.client)
+            .field("subject_token_type", &crate::Shown::name(&self.subject_token_type))
+            .field("requested", &self.requested.as_deref().map(crate::Shown::name))
+            .finish_non_exhaustive()
     }
 }

@@ -11,9 +11,10 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::{GrantState, Mint, Minting, TokenSource, Want, cannot};
-use crate::error::{printable, struck_out};
+use crate::Shown;
+use crate::error::struck_out;
 use crate::machine::{Exited, FailureKind, Machine, Program};
-use crate::paths::Shown;
+use crate::shown::printable;
 use crate::{Advice, Cx, Effect, Error, ErrorKind, Failure, Reply, Secret, Step, Timestamp, Token, json};
 
 /// When to ask again for a token of which nobody knows how long it is good.
@@ -181,7 +182,7 @@ impl Run {
     }
 
     fn name(&self) -> Shown<'_> {
-        Shown(self.source.program.path())
+        Shown::path(self.source.program.path())
     }
 
     /// What it printed to standard error, without what may be a secret.

@@ -149,10 +149,10 @@ impl Want {
 
 impl fmt::Debug for Want {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}[{}]", self.kind, crate::error::printable(&self.scopes, 200))?;
+        write!(f, "{:?}[{}]", self.kind, crate::shown::printable(&self.scopes().to_string(), 200))?;
         for (what, which) in ["account", "subject", "audience", "resource"].iter().zip(0..) {
             if let Some(name) = self.named(which) {
-                write!(f, " {what}={}", crate::error::printable(name, 200))?;
+                write!(f, " {what}={}", crate::Shown::name(name))?;
             }
         }
         Ok(())

@@ -5,7 +5,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Client, Error, ErrorKind, Issuer};
+use crate::{Client, Error, ErrorKind, Issuer, Shown};
+
+/// What ends the label of the key that is leased while a person signs in.
+const SIGN_IN: &str = "\n(sign-in)";
 
 /// Where a grant lies: its issuer, its client, and the caller's label for the account.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -33,7 +36,7 @@ impl RecordKey {
             return Err(Error::new(ErrorKind::Issuer, why));
         }
         if self.client_id != client.id() {
-            let other = crate::error::printable(client.id(), 100);
+            let other = Shown::name(client.id());
             return Err(Error::config(format!("the stored grant {self} is not of the client {other:?}")));
         }
         Ok(())
@@ -58,14 +61,17 @@ impl RecordKey {
     /// The key beside this one that keeps two processes from asking the same person to sign in.
     #[must_use]
     pub fn for_sign_in(&self) -> Self {
-        Self { label: format!("{}\n(sign-in)", self.label), ..self.clone() }
+        Self { label: format!("{}{SIGN_IN}", self.label), ..self.clone() }
     }
 }
 
 impl fmt::Display for RecordKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |text| crate::error::printable(text, 100);
-        write!(f, "{:?} of {} at {}", shown(&self.label), shown(&self.client_id), self.issuer)
+        let (label, what) = match self.label.strip_suffix(SIGN_IN) {
+            Some(label) => (label, " (sign-in)"),
+            None => (&*self.label, ""),
+        };
+        write!(f, "{:?}{what} of {} at {:?}", Shown::name(label), Shown::name(&self.client_id), self.issuer)
     }
 }
 

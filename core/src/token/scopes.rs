@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, Shown};
 
 /// A set of scopes (RFC 6749, section 3.3): case-sensitive, in any order, none twice.
 ///
@@ -170,13 +170,21 @@ impl<S: AsRef<str>> From<&[S]> for Scopes {
 /// As they may be shown: a server's text could steer a terminal. [`Scopes::as_str`] is the text itself.
 impl fmt::Display for Scopes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&crate::error::printable(&self.0, usize::MAX))
+        if Shown::is_content(&self.0) {
+            return fmt::Display::fmt(&Shown::content(&self.0), f);
+        }
+        for (at, scope) in self.iter().enumerate() {
+            let space = if at == 0 { "" } else { " " };
+            write!(f, "{space}{}", Shown::name(scope))?;
+        }
+        Ok(())
     }
 }
 
 impl fmt::Debug for Scopes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Scopes({})", crate::error::printable(&self.0, 1000))
+        let shown = self.to_string();
+        write!(f, "Scopes({})", crate::shown::printable(&shown, 1000))
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use grantflow::Failure;
 use grantflow::machine::FailureKind;
+use grantflow::{Failure, Shown};
 
 /// A failure of a store, at this path.
 pub(super) fn failed(path: &Path, why: impl std::fmt::Display) -> Failure {
-    Failure::not_sent(FailureKind::Store, format!("{}: {why}", path.display()))
+    Failure::not_sent(FailureKind::Store, format!("{}: {why}", Shown::path(path)))
 }

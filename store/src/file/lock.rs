@@ -68,7 +68,10 @@ fn lock_within(path: &Path, time: Duration) -> Result<Locked, Failure> {
             return Ok(locked);
         }
         if Instant::now() >= end {
-            let why = format!("{}: another process changes this grant and does not come to an end", path.display());
+            let why = format!(
+                "{}: another process changes this grant and does not come to an end",
+                grantflow::Shown::path(path)
+            );
             return Err(Failure::not_sent(FailureKind::Timeout, why));
         }
         std::thread::sleep(pause);

@@ -15,9 +15,8 @@ use std::time::Duration;
 
 use grantflow::machine::{FailureKind, Os, Platform};
 use grantflow::store::{MAX_RECORD, RecordKey, Stored};
-use grantflow::{Error, ErrorKind, Failure};
+use grantflow::{Error, ErrorKind, Failure, Shown};
 
-use self::failed::failed;
 use self::lock::{Locks, lock_soon};
 use crate::memory::Leases;
 use crate::{Lease, Store};
@@ -38,10 +37,16 @@ pub use private::{read_private, write_private};
 ///
 /// Locks must work where the directory lies; on some network file systems they do not. That is an error, unless
 /// [`without_locks`](Self::without_locks) was called.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FileStore {
     directory: PathBuf,
     locks: Locks,
+}
+
+impl std::fmt::Debug for FileStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileStore").field("directory", &Shown::path(&self.directory)).finish_non_exhaustive()
+    }
 }
 
 impl FileStore {
@@ -49,8 +54,11 @@ impl FileStore {
     /// root's, and the user's own.
     pub fn new(directory: impl AsRef<Path>) -> Self {
         let directory = directory.as_ref();
-        // Wherever the program goes later, its grants stay where they are.
-        let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+        // Wherever the program goes later, its grants stay where they are. What is no path stays as it is, to be refused.
+        let directory = match Shown::path(directory).is_hidden() {
+            true => directory.to_owned(),
+            false => std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned()),
+        };
         Self { directory, locks: Locks::Files }
     }
 
@@ -85,7 +93,8 @@ impl FileStore {
     fn read(&self, key: &RecordKey) -> Result<Option<Stored>, Failure> {
         let path = self.path(key, "grant");
         let Some(bytes) = private::read(&path, MAX_RECORD)? else { return Ok(None) };
-        Stored::from_bytes(&bytes).map(Some).map_err(|error| failed(&path, error.to_string()))
+        let here = |error: Error| Failure::not_sent(FailureKind::Store, error.within(Shown::path(&path)));
+        Stored::from_bytes(&bytes).map(Some).map_err(here)
     }
 
     /// Changes a record if it has this version, while nobody else can.

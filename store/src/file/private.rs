@@ -5,7 +5,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, ErrorKind::NotFound, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use grantflow::Failure;
+use grantflow::{Failure, Shown};
 use zeroize::Zeroizing;
 
 use super::failed::failed;
@@ -32,6 +32,9 @@ pub fn read_private(path: impl AsRef<Path>, max: usize) -> Result<Option<Zeroizi
 /// If it cannot be written, or what lies there is a link or no file. What lies there is then as it was.
 pub fn write_private(path: impl AsRef<Path>, content: &[u8]) -> Result<(), Failure> {
     let path = path.as_ref();
+    if Shown::path(path).is_hidden() {
+        return Err(failed(path, "the path of a file belongs here"));
+    }
     match fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => Err(failed(path, "this is no regular file; it was not replaced")),
         _ => replace(path, &beside(path), content),
@@ -45,7 +48,10 @@ pub(super) fn make_directory(path: &Path) -> Result<(), Failure> {
     }
     let mut builder = DirBuilder::new();
     system::private_directory(&mut builder);
-    builder.recursive(true).create(path).map_err(|error| failed(path, error))?;
+    builder
+        .recursive(true)
+        .create(path)
+        .map_err(|error| failed(path, format!("the directory cannot be made: {error}")))?;
     // What was made must be there after a loss of power too; not all of the parents can be opened.
     for made in path.ancestors() {
         let _ = system::sync_parent(made);
@@ -55,6 +61,9 @@ pub(super) fn make_directory(path: &Path) -> Result<(), Failure> {
 
 /// Whether the directory is there; an error if others could change what is in it.
 pub(super) fn check_directory(path: &Path) -> Result<bool, Failure> {
+    if Shown::path(path).is_hidden() {
+        return Err(failed(path, "the path of a directory belongs here"));
+    }
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == NotFound => return Ok(false),

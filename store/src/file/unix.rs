@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use grantflow::Failure;
+use grantflow::{Failure, Shown};
 use rustix::fs::OFlags;
 use rustix::process::{getegid, geteuid};
 
@@ -36,7 +36,7 @@ pub(super) fn check_owner(path: &Path, found: &Metadata, mode: &str) -> Result<(
         let how = if found.is_dir() && found.mode() & STICKY != 0 {
             "name a directory in it that is yours alone".to_owned()
         } else {
-            format!("chmod {mode} {}", path.display())
+            format!("chmod {mode} {}", Shown::path(path))
         };
         return Err(failed(path, format!("others may use it (mode {:03o}): {how}", found.mode() & 0o7777)));
     }
@@ -64,7 +64,7 @@ pub(super) fn check_parents(path: &Path) -> Result<(), Failure> {
         // Many systems give each user a group of their own, and open new directories to it.
         let by_group = mode & 0o020 != 0 && ![0, getegid().as_raw()].contains(&found.gid());
         if !found.is_symlink() && mode & STICKY == 0 && (mode & 0o002 != 0 || by_group) {
-            let why = format!("others may write to it (mode {:03o}): chmod go-w {}", mode & 0o777, parent.display());
+            let why = format!("others may write to it (mode {:03o}): chmod go-w {}", mode & 0o777, Shown::path(parent));
             return Err(failed(parent, why));
         }
     }

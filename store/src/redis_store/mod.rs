@@ -84,7 +84,9 @@ macro_rules! builder {
 
         impl std::fmt::Debug for $store {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.debug_struct(stringify!($store)).field("prefix", &self.0.settings.prefix).finish_non_exhaustive()
+                f.debug_struct(stringify!($store))
+                    .field("prefix", &grantflow::Shown::name(&self.0.settings.prefix))
+                    .finish_non_exhaustive()
             }
         }
     };

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use grantflow::cell::Issued;
 use grantflow::source::{GrantStatus, Want};
-use grantflow::{Error, Timestamp};
+use grantflow::{Error, Shown, Timestamp};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -19,7 +19,7 @@ pub(super) type Callback = Box<dyn Fn(&Change) + Send + Sync>;
 
 /// A new token, or a failure to get one.
 #[non_exhaustive]
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Change {
     /// The credential's name in its pool; empty if there is no pool.
     pub credential: Arc<str>,
@@ -27,6 +27,17 @@ pub struct Change {
     pub want: Want,
     /// What came of it.
     pub outcome: Result<Arc<Issued>, Error>,
+}
+
+/// A name that looks like a secret is not shown.
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Change")
+            .field("credential", &Shown::name(&self.credential))
+            .field("want", &self.want)
+            .field("outcome", &self.outcome)
+            .finish()
+    }
 }
 
 /// How a want's token is doing.

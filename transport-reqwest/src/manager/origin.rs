@@ -65,7 +65,11 @@ impl Origin {
 
     /// Says whose error it is, where there are many.
     pub(super) fn named(&self, error: Error) -> Error {
-        if self.name.is_empty() { error } else { error.within(format_args!("credential {:?}", self.name)) }
+        if self.name.is_empty() {
+            error
+        } else {
+            error.within(format_args!("credential {:?}", grantflow::Shown::name(&self.name)))
+        }
     }
 
     /// Puts a flight in line. When its turn has come, the flight finds it.

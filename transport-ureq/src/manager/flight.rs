@@ -53,7 +53,11 @@ impl Credential {
 
     /// Says whose error it is, where there are many.
     fn named(&self, error: Error) -> Error {
-        if self.name.is_empty() { error } else { error.within(format_args!("credential {:?}", self.name)) }
+        if self.name.is_empty() {
+            error
+        } else {
+            error.within(format_args!("credential {:?}", grantflow::Shown::name(&self.name)))
+        }
     }
 
     /// The next of those who need not wait any more.

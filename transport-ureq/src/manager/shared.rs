@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use grantflow::cell::{Issued, TokenCell};
 use grantflow::source::{Mint, Want};
-use grantflow::{Error, Now, Token};
+use grantflow::{Error, Now, Shown, Token};
 
 use super::flight::Task;
 use super::slot::{Slot, Timer};
@@ -25,7 +25,7 @@ thread_local! {
 
 /// A new token, or a failure to get one.
 #[non_exhaustive]
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Change {
     /// The credential's name in its pool; empty if there is no pool.
     pub credential: Arc<str>,
@@ -34,6 +34,17 @@ pub struct Change {
     /// What came of it. The refresh token to keep from now on is with the token
     /// ([`Token::refresh_token`](grantflow::Token::refresh_token)).
     pub outcome: Result<Arc<Issued>, Error>,
+}
+
+/// A name that looks like a secret is not shown.
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Change")
+            .field("credential", &Shown::name(&self.credential))
+            .field("want", &self.want)
+            .field("outcome", &self.outcome)
+            .finish()
+    }
 }
 
 /// Tells changes as they happen: see [`TokenManager::subscribe`](crate::TokenManager::subscribe).

@@ -161,5 +161,8 @@ impl Names {
 }
 
 pub(super) fn unknown(name: &str) -> Error {
-    Error::new(ErrorKind::Config, format!("the pool has no credential named {name:?}"))
+    Error::new(
+        ErrorKind::Config,
+        format!("the pool has no credential named {:?}: add it first", grantflow::Shown::name(name)),
+    )
 }

@@ -1,0 +1,56 @@
+//! Stores that are given a secret in the place of an address or a name show none of it.
+
+use std::sync::Arc;
+
+use grantflow_store::grantflow::store::RecordKey;
+use grantflow_store::grantflow::{Client, Issuer};
+use grantflow_store::keyring_core::mock;
+use grantflow_store::{AsyncRedisStore, FileStore, KeyringStore, RedisStore, Store as _};
+use grantflow_tests::canary::{hidden_in_debug, hidden_in_error};
+
+const MARKER: &str = "c4n4ryM4rk3r";
+
+fn contents() -> Vec<String> {
+    vec![
+        format!("{{\"client_secret\": \"{MARKER}\"}}"),
+        format!("-----BEGIN PRIVATE KEY-----\n{MARKER}\n-----END PRIVATE KEY-----\n"),
+        format!("ya29.a0{MARKER}"),
+        format!("GOCSPX-{MARKER}"),
+        format!("redis://user:{MARKER}@127.0.0.1:1/0"),
+        format!("redis://127.0.0.1:1/{MARKER}"),
+        format!("http://user:{MARKER}@host"),
+    ]
+}
+
+#[test]
+fn no_store_shows_a_secret_that_stands_in_the_wrong_place() {
+    for text in contents() {
+        let key = RecordKey::new(&Issuer::new("https://as.example").unwrap(), &Client::new(&*text), &text);
+        match RedisStore::new(&text) {
+            Err(error) => hidden_in_error(&error, &[MARKER]),
+            Ok(store) => {
+                hidden_in_debug("a store", &store, &[MARKER]);
+                let store = store.prefix(&text);
+                hidden_in_debug("a store", &store, &[MARKER]);
+                let failure = store.load(&key).unwrap_err();
+                hidden_in_debug("a failure", &failure, &[MARKER]);
+                hidden_in_error(&grantflow_store::grantflow::Error::from(failure), &[MARKER]);
+            }
+        }
+        match AsyncRedisStore::new(&text) {
+            Err(error) => hidden_in_error(&error, &[MARKER]),
+            Ok(store) => hidden_in_debug("a store", &store.prefix(&text), &[MARKER]),
+        }
+        let store = RedisStore::new("redis://127.0.0.1:1").unwrap().prefix(&text);
+        hidden_in_debug("a store", &store, &[MARKER]);
+        hidden_in_error(&store.load(&key).unwrap_err(), &[MARKER]);
+        let folder = tempfile::tempdir().unwrap();
+        let files = FileStore::new(folder.path().join("grants"));
+        let store = KeyringStore::with_entries(&text, files, mock::Store::new().unwrap() as Arc<_>);
+        hidden_in_debug("a store", &store, &[MARKER]);
+        assert!(store.load(&key).unwrap().is_none());
+    }
+    if let Err(error) = KeyringStore::new(MARKER, FileStore::new("/nowhere")) {
+        hidden_in_error(&error, &[MARKER]);
+    }
+}
