@@ -209,7 +209,9 @@ impl GrantState {
         }
         if let Some(link) = self.link.as_mut().filter(|_| !parts.linked.is_empty()) {
             let link = Arc::make_mut(link);
-            parts.linked.iter().for_each(|event| drop(link.apply(event)));
+            for event in &parts.linked {
+                let _told = link.apply(event);
+            }
         }
         // Without a refresh token, the first that a source names was of its own making.
         let first = self.refresh_token.is_none();
