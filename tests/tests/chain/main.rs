@@ -200,11 +200,7 @@ fn what_the_base_got_is_kept_whatever_becomes_of_the_rest() {
     assert!(grant.is_delicate());
     let change = grantflow::source::Minting::take_change(&mut mint);
     drop(mint);
-<<<<<<< HEAD
     let _nobody_waits = grant.finish(turn, world.now, change, Outcome::Abandoned);
-=======
-    let _ = grant.finish(turn, world.now, change, Outcome::Abandoned);
->>>>>>> f497b11 (Please clippy in chains)
     let mut holder = Holder(grant);
     holder.token(&mut world, &want(0)).unwrap();
     assert_eq!(asked(&mut world, "refresh_token"), 1);
@@ -272,11 +268,7 @@ fn a_late_answer_for_a_former_chain_of_the_same_grant_is_kept() {
     let mut result = world.run(&mut mint);
     grant.replace(Arc::new(source));
     let change = grantflow::source::Minting::take_change(&mut mint);
-<<<<<<< HEAD
     let _nobody_waits = grant.finish(turn, world.now, change, Outcome::from(&mut result));
-=======
-    let _ = grant.finish(turn, world.now, change, Outcome::from(&mut result));
->>>>>>> f497b11 (Please clippy in chains)
     Holder(grant).token(&mut world, &want(0)).unwrap();
     assert_eq!(asked(&mut world, "refresh_token"), 2);
 }
