@@ -10,6 +10,7 @@ mod record;
 mod refresh;
 mod remembered;
 mod save;
+mod saving;
 mod shared;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use crate::{Error, ErrorKind, Timestamp};
 pub use key::RecordKey;
 pub(crate) use remembered::Remembered;
 pub use save::{DeleteGrant, LoadGrant, SaveGrant, SavedGrant, SignOut};
+pub use saving::Saving;
 pub use shared::SharedGrant;
 
 /// The most bytes of a record.
