@@ -106,7 +106,6 @@ mod tests {
 
     use grantflow::machine::FailureKind;
     use grantflow::{Call, Failure};
-    use ureq::unversioned::resolver::Resolver as _;
 
     use super::*;
     use crate::{Builder, Limit, Transport};
