@@ -456,7 +456,11 @@ impl SharedRefresh {
         }
         if let Some(used) = intent.used {
             let since = now.since(used);
-            return Some(Err(if since > GRACE { lost().look_again(LOOK_AGAIN) } else { unclear(GRACE.saturating_sub(since)) }));
+            return Some(Err(if since > GRACE {
+                lost().look_again(LOOK_AGAIN)
+            } else {
+                unclear(GRACE.saturating_sub(since))
+            }));
         }
         let salt = u32::try_from(intent.since.as_unix_millis().unsigned_abs() % 1000).unwrap_or_default();
         let rest = pause(intent.tries, salt).saturating_sub(ago);

@@ -378,11 +378,10 @@ impl Sim {
     /// A process is told to end, and may do its last things. It does so when it has nothing under way.
     pub(super) fn shut_down(&mut self, process: usize, life: u64) {
         let busy = self.runs.values().any(|run| run.process == process);
-        if self.lives(process, life) && !self.processes[process].stopped && !busy {
-            if !self.begin_save(process, true) {
+        if self.lives(process, life) && !self.processes[process].stopped && !busy
+            && !self.begin_save(process, true) {
                 self.end_in_order(process);
             }
-        }
     }
 
     pub(super) fn end_in_order(&mut self, process: usize) {
