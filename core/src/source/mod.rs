@@ -23,7 +23,6 @@ pub use credential::{Credential, Server};
 pub use exchanged::ExchangedToken;
 pub use grant::{Grant, Outcome, Turn};
 pub use program::ProgramToken;
-pub(crate) use standing::{GRACE, LATE, is_hopeless, lost, pause};
 pub use state::{GrantState, GrantStatus};
 pub use want::{Want, WantKind};
 

@@ -10,7 +10,6 @@ mod record;
 mod refresh;
 mod remembered;
 mod save;
-mod saving;
 mod shared;
 
 use std::fmt;
@@ -23,7 +22,6 @@ use crate::{Error, ErrorKind, Timestamp};
 pub use key::RecordKey;
 pub(crate) use remembered::Remembered;
 pub use save::{DeleteGrant, LoadGrant, SaveGrant, SavedGrant, SignOut};
-pub use saving::Saving;
 pub use shared::SharedGrant;
 
 /// The most bytes of a record.
