@@ -146,9 +146,9 @@ fn file<T: std::fmt::Debug>(seen: &mut Seen, text: &str, read: impl Fn(String) -
 }
 
 /// A path with such a name; nothing lies there.
-fn path<M: grantflow::Machine>(seen: &mut Seen, text: &str, read: impl Fn(String) -> M)
+fn path<M>(seen: &mut Seen, text: &str, read: impl Fn(String) -> M)
 where
-    M: std::fmt::Debug,
+    M: grantflow::Machine + std::fmt::Debug,
 {
     for path in [text.to_owned(), format!("/etc/{text}"), format!("\"{text}\"")] {
         seen.debug("what reads a file", &read(path.clone()));
