@@ -238,7 +238,7 @@ fn a_token_that_no_header_can_carry_is_refused() {
 #[test]
 fn a_token_type_that_is_not_understood_is_never_used_as_a_bearer_token() {
     for (name, expected) in
-        [("DPoP", TokenType::DPoP), ("mac", TokenType::Other("mac".into())), ("N_A", TokenType::Other("N_A".into()))]
+        [("DPoP", TokenType::DPoP), ("mac", TokenType::Other("mac".into())), ("N_A", TokenType::NotApplicable)]
     {
         let token = json(format!(r#"{{"access_token":"t","token_type":"{name}"}}"#)).unwrap();
         assert_eq!((token.token_type(), token.access_token()), (&expected, "t"));

@@ -68,8 +68,8 @@ impl Transport {
     /// # async fn main_(transport: Transport) -> Result<(), grantflow::Error> {
     /// let user = transport.run(AuthorizedUser::read("token.json")).await?;
     /// let app = InstalledApp::new(&ServerMetadata::google(), user.client()).scopes(user.scopes().clone());
-    /// let minted = transport.run(user.mint(&Want::default(), &user.first_state())).await?;
-    /// transport.run(SaveGrant::new(app.record_key(""), Want::default(), &minted.token)).await?;
+    /// let token = transport.run(user.mint(&Want::default(), &user.first_state())).await?;
+    /// transport.run(SaveGrant::new(app.record_key(""), Want::default(), &token)).await?;
     ///
     /// let tokens = transport.load_or_sign_in(&app, "").await?; // nobody is asked
     /// let user = AuthorizedUser::signed_in(app.client(), &*tokens.token().await?)?;

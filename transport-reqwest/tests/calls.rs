@@ -353,7 +353,7 @@ async fn what_cannot_be_used_is_said_when_building() {
     for (builder, says) in [
         (Transport::builder().proxy("not an address"), "proxy"),
         (Transport::builder().root_certificate_pem(b"nothing"), "none in the PEM"),
-        (Transport::builder().user_agent("a\nb"), "HTTP client"),
+        (Transport::builder().user_agent("a\nb"), "the user agent"),
     ] {
         let error: Error = builder.build().unwrap_err();
         assert_eq!(error.kind(), grantflow::ErrorKind::Config);

@@ -525,8 +525,9 @@ async fn a_store_that_panics_is_an_error_and_keeps_no_lease() {
     assert_eq!(error.kind(), ErrorKind::Store);
     assert!(error.to_string().contains("the store panicked"), "{error}");
     assert!(!format!("{error:?}").contains("a secret"));
-    let sign_in = transport.with_store(store).load_or_sign_in(&stage.app(), "").await;
-    assert_eq!(sign_in.unwrap_err().kind(), ErrorKind::Store);
+    // What a person has just given is handed out all the same.
+    let tokens = transport.with_store(store).load_or_sign_in(&stage.app(), "").await.unwrap();
+    tokens.token().await.unwrap();
     for key in [key.for_sign_in(), key] {
         assert!(memory.try_lease(&key, Duration::ZERO).unwrap().is_some(), "the lease was given back");
     }

@@ -68,8 +68,8 @@ impl Transport {
     /// # fn main_(transport: Transport) -> Result<(), grantflow::Error> {
     /// let user = transport.run(AuthorizedUser::read("token.json"))?;
     /// let app = InstalledApp::new(&ServerMetadata::google(), user.client()).scopes(user.scopes().clone());
-    /// let minted = transport.run(user.mint(&Want::default(), &user.first_state()))?;
-    /// transport.run(SaveGrant::new(app.record_key(""), Want::default(), &minted.token))?;
+    /// let token = transport.run(user.mint(&Want::default(), &user.first_state()))?;
+    /// transport.run(SaveGrant::new(app.record_key(""), Want::default(), &token))?;
     ///
     /// let tokens = transport.load_or_sign_in(&app, "")?; // nobody is asked
     /// let user = AuthorizedUser::signed_in(app.client(), &*tokens.token()?)?;

@@ -26,7 +26,7 @@ use crate::source::Credential;
 use crate::{Error, ErrorKind, Timestamp, Token};
 
 /// Who signs people in at Google.
-pub(crate) const ISSUER: &str = "https://accounts.google.com";
+pub(crate) const ISSUER: &str = crate::server::GOOGLE;
 
 /// The universe that nearly everything is in.
 const DEFAULT_UNIVERSE: &str = "googleapis.com";

@@ -19,6 +19,9 @@ pub(crate) use address::{is_loopback, is_loopback_host};
 use crate::json::{self, Object};
 use crate::{Deviations, Error, ErrorKind, Rotation};
 
+/// Google's issuer.
+pub(crate) const GOOGLE: &str = "https://accounts.google.com";
+
 /// The most bytes of a metadata document.
 const MAX_METADATA: usize = 256 * 1024;
 
@@ -112,7 +115,7 @@ impl ServerMetadata {
             revokes_for_anyone: true,
             endpoints,
             members,
-            ..Inner::new(Issuer::known(crate::google::ISSUER))
+            ..Inner::new(Issuer::known(GOOGLE))
         }))
     }
 

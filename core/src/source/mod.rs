@@ -23,7 +23,8 @@ pub use credential::{Credential, Server};
 pub use exchanged::ExchangedToken;
 pub use grant::{Grant, Outcome, Turn};
 pub use program::ProgramToken;
-pub use state::{GrantState, GrantStatus};
+pub use standing::GrantStatus;
+pub use state::GrantState;
 pub use want::{Want, WantKind};
 
 /// A machine that mints one token.

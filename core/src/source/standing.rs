@@ -11,8 +11,7 @@
 
 use std::time::Duration;
 
-use super::GrantState;
-use crate::{Advice, Error, ErrorKind, Now, Rotation};
+use crate::{Advice, Error, ErrorKind, Now, Timestamp};
 
 /// How long servers that rotate let a refresh token be used again, where they do at all.
 pub(crate) const GRACE: Duration = Duration::from_secs(30);
@@ -23,6 +22,30 @@ const PAUSE: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(900);
 /// After this time and so many uses the advice is to sign in again, though it is tried on.
 const HOPELESS: (Duration, u32) = (Duration::from_secs(3600), 5);
+
+/// How it stands with a grant, as far as is known.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GrantStatus {
+    /// Nothing is known against it.
+    #[default]
+    Settled,
+    /// Its refresh token was used, and nobody knows whether the server has replaced it. It is tried again when a
+    /// caller needs a token, after a pause.
+    Unclear {
+        /// Since when.
+        since: Timestamp,
+        /// How often it was used without a known end.
+        tries: u32,
+        /// Whether the server has surely used it up: where refresh tokens are replaced, the grant is lost soon.
+        used: bool,
+    },
+    /// The server has refused the refresh token.
+    Refused {
+        /// Whether there was a valid access token: it is asked once more when that has ended.
+        early: bool,
+    },
+}
 
 /// How it stands with the refresh token.
 #[derive(Clone, Default)]
@@ -50,7 +73,7 @@ pub(crate) struct Open {
 }
 
 impl Open {
-    fn after(before: &Standing, error: &Error, now: Now, rotates: bool) -> Self {
+    pub(super) fn after(before: &Standing, error: &Error, now: Now, rotates: bool) -> Self {
         let used = (rotates && error.is_surely_used()).then_some(now);
         match before {
             Standing::Open(open) => Self {
@@ -65,7 +88,7 @@ impl Open {
     }
 
     /// Whether the refresh token may be used now, and before which moment that must begin.
-    fn check(&self, now: Now, valid: bool) -> Result<Option<Now>, Error> {
+    pub(super) fn check(&self, now: Now, valid: bool) -> Result<Option<Now>, Error> {
         let grace = self.since + GRACE;
         if self.tries == 1 && !now.has_reached(grace) {
             return Ok((valid || self.used.is_some()).then_some(grace));
@@ -114,63 +137,4 @@ pub(crate) fn lost() -> Error {
 pub(crate) fn may_be_valid(ends: Option<Now>, now: Now) -> Option<Duration> {
     let end = ends? + LATE;
     (!now.has_reached(end)).then(|| end.wall.since(now.wall).min(end.mono.saturating_sub(now.mono)))
-}
-
-impl GrantState {
-    /// Whether the refresh token may be used now by a want whose token ends at this moment, and before which moment
-    /// that must begin.
-    pub(super) fn check(&self, now: Now, ends: Option<Now>) -> Result<Option<Now>, Error> {
-        match &self.standing {
-            Standing::Settled => Ok(None),
-            Standing::Open(open) => open.check(now, ends.is_some_and(|end| !now.has_reached(end))),
-            Standing::Refused { error, early: false } => Err(error.clone()),
-            Standing::Refused { error, early: true } => match may_be_valid(ends, now) {
-                Some(wait) => Err(error.clone().refused_early(wait)),
-                None => Ok(None),
-            },
-        }
-    }
-
-    /// Whether the server's refusal is its last word. What ends beside the mint that was told so does not change that.
-    fn is_refused(&self) -> bool {
-        matches!(self.standing, Standing::Refused { early: false, .. })
-    }
-
-    /// A mint has come to a token, with or without another refresh token.
-    pub(super) fn minted(&mut self, successor: bool) {
-        self.standing = Standing::Settled;
-        if !successor && self.refresh_token.is_some() {
-            self.staying = self.staying.saturating_add(1);
-        }
-    }
-
-    /// A mint has failed that may have used the refresh token; says what there is to tell of it.
-    pub(super) fn failed(&mut self, error: &mut Error, now: Now, ends: Option<Now>) {
-        // Of a chain, the base knows.
-        if self.link.is_some() {
-            return;
-        }
-        if error.ends_grant() {
-            let early = may_be_valid(ends, now);
-            if self.refresh_token.is_some() && !self.is_refused() {
-                self.standing = Standing::Refused { error: error.clone(), early: early.is_some() };
-            }
-            if let Some(wait) = early {
-                self.remembered.refused_early();
-                *error = error.clone().refused_early(wait);
-            }
-            return;
-        }
-        let kept = self.refresh_token.is_some() && self.rotation != Rotation::Never;
-        if !error.is_uncertain() || !kept || self.is_refused() {
-            return;
-        }
-        let rotates = self.rotation == Rotation::Rotates;
-        let open = Open::after(&self.standing, error, now, rotates);
-        let lasts = now.wall.since(open.since.wall).max(now.mono.saturating_sub(open.since.mono));
-        if is_hopeless(open.tries, lasts) {
-            *error = error.clone().with_advice(Advice::SignInAgain);
-        }
-        self.standing = Standing::Open(Open { error: error.clone(), ..open });
-    }
 }

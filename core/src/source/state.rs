@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::change::Lineage;
 use super::link::Link;
-use super::standing::{Open, Standing};
+use super::standing::{GrantStatus, Open, Standing, is_hopeless, may_be_valid};
 use crate::store::Remembered;
-use crate::{Error, Rotation, Scopes, Secret, Timestamp};
+use crate::{Advice, Error, Now, Rotation, Scopes, Secret};
 
 /// After so many refreshes without a successor a refresh token counts as one that stays.
 const LEARNED: u8 = 5;
@@ -29,30 +29,6 @@ pub struct GrantState {
     pub(crate) lineage: Option<Arc<Lineage>>,
     /// Of a chain: its base.
     pub(crate) link: Option<Arc<Link>>,
-}
-
-/// How it stands with a grant, as far as is known.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum GrantStatus {
-    /// Nothing is known against it.
-    #[default]
-    Settled,
-    /// Its refresh token was used, and nobody knows whether the server has replaced it. It is tried again when a
-    /// caller needs a token, after a pause.
-    Unclear {
-        /// Since when.
-        since: Timestamp,
-        /// How often it was used without a known end.
-        tries: u32,
-        /// Whether the server has surely used it up: where refresh tokens are replaced, the grant is lost soon.
-        used: bool,
-    },
-    /// The server has refused the refresh token.
-    Refused {
-        /// Whether there was a valid access token: it is asked once more when that has ended.
-        early: bool,
-    },
 }
 
 impl GrantState {
@@ -134,5 +110,65 @@ impl fmt::Debug for GrantState {
             .field("rotation", &self.rotation)
             .field("status", &self.status())
             .finish_non_exhaustive()
+    }
+}
+
+/// What the standing of the refresh token permits, and what becomes of it.
+impl GrantState {
+    /// Whether the refresh token may be used now by a want whose token ends at this moment, and before which moment
+    /// that must begin.
+    pub(super) fn check(&self, now: Now, ends: Option<Now>) -> Result<Option<Now>, Error> {
+        match &self.standing {
+            Standing::Settled => Ok(None),
+            Standing::Open(open) => open.check(now, ends.is_some_and(|end| !now.has_reached(end))),
+            Standing::Refused { error, early: false } => Err(error.clone()),
+            Standing::Refused { error, early: true } => match may_be_valid(ends, now) {
+                Some(wait) => Err(error.clone().refused_early(wait)),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Whether the server's refusal is its last word. What ends beside the mint that was told so does not change that.
+    fn is_refused(&self) -> bool {
+        matches!(self.standing, Standing::Refused { early: false, .. })
+    }
+
+    /// A mint has come to a token, with or without another refresh token.
+    pub(super) fn minted(&mut self, successor: bool) {
+        self.standing = Standing::Settled;
+        if !successor && self.refresh_token.is_some() {
+            self.staying = self.staying.saturating_add(1);
+        }
+    }
+
+    /// A mint has failed that may have used the refresh token; says what there is to tell of it.
+    pub(super) fn failed(&mut self, error: &mut Error, now: Now, ends: Option<Now>) {
+        // Of a chain, the base knows.
+        if self.link.is_some() {
+            return;
+        }
+        if error.ends_grant() {
+            let early = may_be_valid(ends, now);
+            if self.refresh_token.is_some() && !self.is_refused() {
+                self.standing = Standing::Refused { error: error.clone(), early: early.is_some() };
+            }
+            if let Some(wait) = early {
+                self.remembered.refused_early();
+                *error = error.clone().refused_early(wait);
+            }
+            return;
+        }
+        let kept = self.refresh_token.is_some() && self.rotation != Rotation::Never;
+        if !error.is_uncertain() || !kept || self.is_refused() {
+            return;
+        }
+        let rotates = self.rotation == Rotation::Rotates;
+        let open = Open::after(&self.standing, error, now, rotates);
+        let lasts = now.wall.since(open.since.wall).max(now.mono.saturating_sub(open.since.mono));
+        if is_hopeless(open.tries, lasts) {
+            *error = error.clone().with_advice(Advice::SignInAgain);
+        }
+        self.standing = Standing::Open(Open { error: error.clone(), ..open });
     }
 }
