@@ -142,10 +142,7 @@ impl Store for KeyringStore {
 
 impl fmt::Debug for KeyringStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyringStore")
-            .field("service", &grantflow::Shown::name(&self.service))
-            .field("files", &self.files)
-            .finish()
+        f.debug_struct("KeyringStore").field("files", &self.files).finish()
     }
 }
 

@@ -84,9 +84,7 @@ macro_rules! builder {
 
         impl std::fmt::Debug for $store {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.debug_struct(stringify!($store))
-                    .field("prefix", &grantflow::Shown::name(&self.0.settings.prefix))
-                    .finish_non_exhaustive()
+                f.debug_struct(stringify!($store)).finish_non_exhaustive()
             }
         }
     };
@@ -156,7 +154,13 @@ impl Settings {
         // Counted from before the first try, it ends here before it ends there.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = Timestamp::from_unix_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
-        Ok(LeaseAsked { take, release, time, until: now + time })
+        Ok(LeaseAsked {
+            take,
+            release,
+            #[cfg(feature = "redis-tokio")]
+            time,
+            until: now + time,
+        })
     }
 }
 
@@ -196,6 +200,7 @@ struct LeaseAsked {
     take: Cmd,
     release: Cmd,
     /// How long it lasts at the most.
+    #[cfg(feature = "redis-tokio")]
     time: Duration,
     until: Timestamp,
 }
