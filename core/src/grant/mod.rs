@@ -110,12 +110,19 @@ impl TokenRequest {
     /// The machine that sends this and reads the token.
     pub fn exchange(self) -> TokenExchange {
         let Self { request, asked } = self;
-        TokenExchange::new(request.exchange(move |received| asked.parse(received)))
+        TokenExchange::new(request.exchange(move |received| {
+            let mut answered = asked.parse(received)?;
+            if let Ok(token) = &answered.outcome {
+                answered.successor = asked.successor(token);
+            }
+            Ok(answered)
+        }))
     }
 
     /// The request and the parse function by themselves, for whoever sends requests their own way.
-    /// The parse function takes answers with status 2xx. Beside the token or the error it tells the refresh token
-    /// that takes the place of the one that was used, if one came: it is to be kept whatever the error is.
+    /// The parse function takes answers with status 2xx. A token has the refresh token to use from then on. Beside an
+    /// error stands the refresh token that takes the place of the one that was used, if one came all the same: it is
+    /// to be kept whatever the error is.
     pub fn into_parts(self) -> (Request, impl Fn(Received<'_>) -> (Result<Token, Error>, Change) + Send + 'static) {
         let Self { request, asked } = self;
         let secrets = request.secrets().to_vec();

@@ -37,7 +37,8 @@ pub(crate) struct Asked {
 /// What an answer brought that tells what became of the request.
 pub(crate) struct Answered {
     pub(crate) outcome: Result<Token, Error>,
-    /// The refresh token that was used, and the one that takes its place.
+    /// The refresh token that was used, and the one that came beside an error and takes its place. Where there is a
+    /// token, [`Asked::successor`] tells.
     pub(crate) successor: Option<(Secret, Secret)>,
 }
 
@@ -45,12 +46,14 @@ impl Asked {
     /// Reads the answer. An error is of one that does not tell what became of the request.
     pub(crate) fn parse(&self, received: Received<'_>) -> Result<Answered, Error> {
         match self.read(received) {
-            Ok(token) => {
-                let successor = token.refresh_token().and_then(|new| self.succeeded_by(new.expose()));
-                Ok(Answered { outcome: Ok(token), successor })
-            }
+            Ok(token) => Ok(Answered { outcome: Ok(token), successor: None }),
             Err(error) => self.read_again(received, error),
         }
+    }
+
+    /// The refresh token that was used, and the one that came with this token in its place.
+    pub(crate) fn successor(&self, token: &Token) -> Option<(Secret, Secret)> {
+        self.succeeded_by(token.refresh_token()?.expose())
     }
 
     /// In one pass.
