@@ -165,7 +165,7 @@ impl GrantState {
         }
         let rotates = self.rotation == Rotation::Rotates;
         let open = Open::after(&self.standing, error, now, rotates);
-        let lasts = now.wall.since(open.since.wall).max(now.mono.saturating_sub(open.since.mono));
+        let lasts = now.wall.since(open.since.wall).min(now.mono.saturating_sub(open.since.mono));
         if is_hopeless(open.tries, lasts) {
             *error = error.clone().with_advice(Advice::SignInAgain);
         }
