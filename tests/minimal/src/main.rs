@@ -11,6 +11,6 @@ fn main() -> Result<(), Error> {
     let transport = Transport::new()?;
     let account = transport.run(ServiceAccount::read(file).with_any_server())?;
     let minted = transport.run(account.mint(&Want::access_token(scope.as_str()), &account.first_state()))?;
-    println!("{} bytes", minted.token.access_token().len());
+    println!("{} bytes", minted.access_token().len());
     Ok(())
 }
