@@ -66,7 +66,7 @@ fn answers() -> Vec<Answer> {
         with("a scope twice", r#","scope":"a","scope":"b""#, None),
         with("an error beside it", r#","error":"invalid_grant""#, None),
         with("an error that passes beside it", r#","error":"temporarily_unavailable""#, None),
-        with("an error that is none", r#","error":{}"#, Some(Deviation::NoTokenType)),
+        bearer("an error that is none", r#","error":{}"#, OddMember),
         raw("an answer that breaks off", JSON, r#"{"refresh_token":"rt-new","access_token":"new-acc"#),
         raw("one that breaks off at once", JSON, r#"{"refresh_token":"rt-new""#),
         raw("something behind it", JSON, r#"{"access_token":"a","refresh_token":"rt-new"} <!-- -->"#),

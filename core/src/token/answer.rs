@@ -59,8 +59,12 @@ impl<'a, K: Known<'a>> Answer<K> {
         if ![FORM, "application/json"].iter().any(|it| kind.eq_ignore_ascii_case(it)) && !kind.ends_with("+json") {
             tolerated.allow(Deviation::JsonCalledText, found, "the answer does not call itself JSON")?;
         }
-        if !self.is_error() {
-            return Ok(());
+        match self.says() {
+            Says::Nothing => return Ok(()),
+            Says::NoText => {
+                return tolerated.allow(Deviation::OddMember, found, "error is no text, and says nothing");
+            }
+            Says::Error => {}
         }
         tolerated.allow(Deviation::ErrorUnderSuccess, found, "the answer is an error under a status of success")?;
         Err(match server_error_in(&self.members) {
@@ -112,18 +116,30 @@ impl<'a, K: Known<'a>> Answer<K> {
         json.end()
     }
 
-    /// An `error` that says something, or an `ok` that is false as Slack's.
-    fn is_error(&self) -> bool {
-        let named = match self.members.get("error") {
-            None | Some(Value::Null) => false,
-            Some(Value::Bool(error)) => *error,
-            Some(Value::Number(number)) => number.as_f64() != Some(0.0),
-            Some(Value::String(text)) => !text.trim().is_empty(),
-            Some(Value::Array(list)) => !list.is_empty(),
-            Some(Value::Object(members)) => !members.is_empty(),
+    /// Whether `error` says something, or `ok` is false as Slack's.
+    fn says(&self) -> Says {
+        if self.members.get("ok") == Some(&Value::Bool(false)) {
+            return Says::Error;
+        }
+        let is_empty = match self.members.get("error") {
+            None | Some(Value::Null) => return Says::Nothing,
+            Some(Value::String(text)) if text.trim().is_empty() => return Says::Nothing,
+            Some(Value::String(_)) => false,
+            Some(Value::Bool(error)) => !error,
+            Some(Value::Number(number)) => number.as_f64() == Some(0.0),
+            Some(Value::Array(list)) => list.is_empty(),
+            Some(Value::Object(members)) => members.is_empty(),
         };
-        named || self.members.get("ok") == Some(&Value::Bool(false))
+        if is_empty { Says::NoText } else { Says::Error }
     }
+}
+
+/// What the member `error` of an answer says.
+enum Says {
+    Nothing,
+    /// It is no text, and means that there is no error: `false`, 0, or a list or an object without members.
+    NoText,
+    Error,
 }
 
 /// A body in one of the known shapes.
