@@ -239,13 +239,13 @@ fn what_belongs_to_another_user_is_refused() {
 #[test]
 fn what_is_no_record_is_an_error_that_names_the_file_and_is_never_overwritten() {
     let whole = stored(1).to_bytes();
-    let mut cases: Vec<Vec<u8>> = (0..whole.len() - SECRET.len()).map(|length| whole[..length].to_vec()).collect();
+    let mut cases: Vec<Vec<u8>> = (0..whole.len()).map(|length| whole[..length].to_vec()).collect();
     cases.extend([
         b"{}".to_vec(),
         b"\xff\xfe\0\0".to_vec(),
         b"grantflow record 2 version 1\n{}".to_vec(),
-        b"grantflow record 1 version -1\n{}".to_vec(),
-        b"grantflow record 1 version 99999999999999999999\n{}".to_vec(),
+        b"grantflow record 1 version -1 00\n{}".to_vec(),
+        b"grantflow record 1 version 99999999999999999999 00\n{}".to_vec(),
         vec![b'['; MAX_RECORD],
         vec![b'x'; MAX_RECORD + 1],
     ]);

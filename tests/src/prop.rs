@@ -429,7 +429,7 @@ const BODIES: [&str; 15] = [
     "{\"installed\":{\"client_id\":\"\u{1}\",\"client_secret\":\"\u{1}\",\"auth_uri\":\"http://x/?\u{1}\"}}",
     "<html>\u{1}",
     "{\"type\":\"authorized_user\",\"client_id\":\"x\",\"client_secret\":\"\u{1}\",\"refresh_token\":\"\u{1}\"}",
-    "grantflow record 1 version 1\n{\"refresh_token\":\"\u{1}\"}",
+    "grantflow record 1 version 1 0011223344556677\n{\"refresh_token\":\"\u{1}\"}",
     "{\"device_code\":\"\u{1}\",\"user_code\":\"WDJB-MJHT\",\"verification_uri\":\"https://x/\",\"expires_in\":1800}",
 ];
 

@@ -372,16 +372,29 @@ fn a_record_in_one_piece_comes_back_and_anything_else_is_refused() {
         assert_eq!((back.version, &back.value[..]), (version, value));
         assert!(!format!("{stored:?}").contains("line"));
     }
+    // Of all that can be cut off, lost or changed, nothing goes unseen.
+    let whole = Stored { version: 12, value: br#"{"refresh_token":"rt-1"}"#.to_vec().into() }.to_bytes();
+    for at in 0..whole.len() {
+        let mut changed = whole.clone();
+        changed[at] ^= 1;
+        let mut longer = whole.to_vec();
+        longer.insert(at, b'0');
+        for bytes in [&whole[..at], &changed, &longer, &[&whole[..at], &vec![0; whole.len() - at]].concat()] {
+            assert!(Stored::from_bytes(bytes).is_err(), "{:?}", String::from_utf8_lossy(bytes));
+        }
+    }
     let large = Stored { version: 1, value: vec![b' '; MAX_RECORD].into() };
     for (bytes, word) in [
         (&b""[..], "no record"),
         (b"{\"refresh_token\":\"x\"}", "no record"),
         (b"grantflow record 2 version 1\n{}", "newer release"),
         (b"grantflow record 1 version 1", "torn"),
-        (b"grantflow record 1 version \n{}", "no number"),
-        (b"grantflow record 1 version x\n{}", "no number"),
-        (b"grantflow record 1 version 18446744073709551616\n{}", "no number"),
-        (b"grantflow record 1 version -1\n{}", "no number"),
+        (b"grantflow record 1 version 1\n{}", "torn"),
+        (b"grantflow record 1 version  0011223344556677\n{}", "no number"),
+        (b"grantflow record 1 version x 0011223344556677\n{}", "no number"),
+        (b"grantflow record 1 version 18446744073709551616 0011223344556677\n{}", "no number"),
+        (b"grantflow record 1 version -1 0011223344556677\n{}", "no number"),
+        (b"grantflow record 1 version 1 0011223344556677\n{}", "damaged"),
         (&large.to_bytes(), "larger"),
     ] {
         let error = Stored::from_bytes(bytes).unwrap_err();

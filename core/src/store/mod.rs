@@ -15,6 +15,7 @@ mod shared;
 use std::fmt;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{Error, ErrorKind, Timestamp};
@@ -98,9 +99,10 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// Version and bytes as one text, for stores that have room for one only, such as files.
+    /// Version and bytes as one text, for stores that have room for one only, such as files. A checksum is in it.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let head = format!("{HEAD}{}\n", self.version);
+        let version = self.version.to_string();
+        let head = format!("{HEAD}{version} {}\n", checksum(&version, &self.value));
         let mut bytes = Zeroizing::new(Vec::with_capacity(head.len().saturating_add(self.value.len())));
         bytes.extend_from_slice(head.as_bytes());
         bytes.extend_from_slice(&self.value);
@@ -111,7 +113,7 @@ impl Stored {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Store`] if it is anything else: torn, of a later format, or not ours.
+    /// [`ErrorKind::Store`] if it is anything else: cut or changed, of a later format, or not ours.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         let wrong = |why| Error::new(ErrorKind::Store, format!("{why}; look at it, and delete it to sign in anew"));
         if bytes.len() > MAX_RECORD {
@@ -125,15 +127,26 @@ impl Stored {
             }
             None => return Err(wrong("this is no record of grantflow")),
         };
-        let end = rest.iter().position(|&byte| byte == b'\n').ok_or_else(|| wrong("the record is torn"))?;
-        let (version, value) = rest.split_at_checked(end).unwrap_or((rest, &[]));
-        let version = std::str::from_utf8(version).ok().and_then(|text| text.parse().ok());
-        let version = version.ok_or_else(|| wrong("the record's version is no number"))?;
-        Ok(Self { version, value: Zeroizing::new(value.get(1..).unwrap_or_default().to_vec()) })
+        let torn = || wrong("the record is torn");
+        let end = rest.iter().position(|&byte| byte == b'\n').ok_or_else(torn)?;
+        let (head, value) = rest.split_at_checked(end).unwrap_or((rest, &[]));
+        let value = value.get(1..).unwrap_or_default();
+        let (version, sum) = str::from_utf8(head).ok().and_then(|head| head.split_once(' ')).ok_or_else(torn)?;
+        let number = version.parse().map_err(|_| wrong("the record's version is no number"))?;
+        if sum != checksum(version, value) {
+            return Err(wrong("the record is damaged: its checksum is another"));
+        }
+        Ok(Self { version: number, value: Zeroizing::new(value.to_vec()) })
     }
 }
 
-/// How a record in one piece begins; behind it stands the version.
+/// Tells a record that was cut or changed by accident: by a crash, a full disk, an editor.
+fn checksum(version: &str, value: &[u8]) -> String {
+    let digest = Sha256::new_with_prefix(version).chain_update(" ").chain_update(value).finalize();
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// How a record in one piece begins; behind it stand the version and the checksum.
 const HEAD: &str = "grantflow record 1 version ";
 /// How one of any format does.
 const ANY_HEAD: &str = "grantflow record ";

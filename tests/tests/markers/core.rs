@@ -965,7 +965,8 @@ fn values() -> Vec<Entry> {
                     text.to_owned(),
                     format!("grantflow record {text}"),
                     format!("grantflow record 1 version {text}"),
-                    format!("grantflow record 1 version 1\n{text}"),
+                    format!("grantflow record 1 version 1 {text}"),
+                    format!("grantflow record 1 version 1 0011223344556677\n{text}"),
                 ] {
                     seen.result("a record", Stored::from_bytes(bytes.as_bytes()));
                 }
