@@ -1,6 +1,7 @@
 //! From an authorization request to its token, by the two machines of the flow.
 
 use grantflow::machine::{Repeat, Rules};
+use grantflow::source::Minting as _;
 use grantflow::{
     Advice, AuthorizationRequest, Client, Cx, Effect, ErrorKind, FinishAuthorization, Issuer, Machine as _, Now,
     PendingAuthorization, Reply, ServerMetadata, Step,
@@ -83,6 +84,28 @@ fn finishing_in_two_steps_is_the_same_as_in_one() {
     let answer = authorization.pending.receive(&redirect, world.now.wall).unwrap();
     let token = world.run(authorization.pending.finish_with(&client(), answer)).unwrap();
     assert!(token.id_token().is_some() && token.scopes().contains("read"));
+}
+
+#[test]
+fn a_run_that_is_given_up_tells_that_its_request_is_on_its_way_and_one_that_ended_changes_nothing() {
+    let mut world = World::with(Server::demo());
+    for fault in [None, Some(Fault::status(400, r#"{"error":"invalid_grant"}"#))] {
+        let request = demo::request(world.server(), "openid read");
+        let authorization = world.run(request.start()).unwrap();
+        let redirect = world.person(&authorization.url);
+        let mut finish = authorization.pending.finish(&client(), &redirect);
+        assert!(finish.take_change().is_empty(), "nothing was sent");
+        let Step::Do(effect) = finish.resume(&mut world.cx(), Reply::Start) else { panic!("no request") };
+        let change = finish.take_change();
+        assert!(!change.is_empty() && change.refresh_token().is_none(), "it is on its way");
+        let fails = fault.is_some();
+        fault.into_iter().for_each(|fault| world.server().fail(Place::Token, fault));
+        let reply = world.carry_out(effect);
+        let Step::Done(result) = finish.resume(&mut world.cx(), reply) else { panic!("no end") };
+        assert_eq!(result.is_err(), fails);
+        // Of a code there is no refresh token that another could replace.
+        assert!(finish.take_change().is_empty() && !finish.must_wait());
+    }
 }
 
 #[test]
