@@ -29,6 +29,7 @@ mod programs;
 mod proxy;
 mod receiver;
 mod stores;
+mod terminal;
 
 use authorized::*;
 use calls::*;
@@ -42,6 +43,7 @@ use programs::*;
 use proxy::*;
 use receiver::*;
 use stores::*;
+use terminal::*;
 
 /// What both adapters can do, in one shape.
 trait Adapter: Sized {
@@ -276,6 +278,8 @@ suite! {
     a_form_that_the_servers_page_posts_is_the_answer
     an_answer_that_names_another_server_ends_the_sign_in_at_once
     an_answer_that_comes_in_a_wrong_way_ends_the_sign_in_at_once_and_says_why
+    a_line_that_the_terminal_cuts_is_named_and_the_next_one_is_read
+    a_line_of_any_length_is_read_where_the_terminal_cuts_none
     a_resource_is_named_at_every_request_of_a_sign_in_that_is_kept
     the_receiver_is_reached_from_this_machine_only
     the_page_tells_success_and_keeps_quiet_about_the_code
