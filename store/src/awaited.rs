@@ -1,14 +1,15 @@
 //! Stores of async programs.
 
 use std::fmt;
+use std::future::ready;
 use std::pin::Pin;
 use std::time::Duration;
 
 use grantflow::Failure;
 use grantflow::machine::FailureKind;
-use grantflow::store::{RecordKey, Stored};
+use grantflow::store::{Page, RecordKey, Stored, Which};
 
-use crate::{Lease, Store};
+use crate::{Lease, Store, cannot_list};
 
 /// A [`Store`] whose methods are async, to be used through [`Awaited`]. What each must do is said there.
 pub trait AsyncStore: Send + Sync {
@@ -30,6 +31,23 @@ pub trait AsyncStore: Send + Sync {
     /// and whoever asks the same store for a lease next waits for that.
     fn try_lease(&self, key: &RecordKey, time: Duration)
     -> impl Future<Output = Result<Option<Lease>, Failure>> + Send;
+
+    /// See [`Store::list`].
+    fn list(
+        &self,
+        which: &Which,
+        after: Option<&RecordKey>,
+        most: usize,
+    ) -> impl Future<Output = Result<Page, Failure>> + Send {
+        let _ = (which, after, most);
+        ready(Err(cannot_list()))
+    }
+
+    /// See [`Store::count`].
+    fn count(&self, which: &Which) -> impl Future<Output = Result<u64, Failure>> + Send {
+        let _ = which;
+        ready(Err(cannot_list()))
+    }
 }
 
 /// Something to wait for.
@@ -79,6 +97,12 @@ impl<S: AsyncStore, W: Fn(Work<'_>) + Send + Sync> Store for Awaited<S, W> {
     }
     fn try_lease(&self, key: &RecordKey, time: Duration) -> Result<Option<Lease>, Failure> {
         self.wait(self.store.try_lease(key, time))
+    }
+    fn list(&self, which: &Which, after: Option<&RecordKey>, most: usize) -> Result<Page, Failure> {
+        self.wait(self.store.list(which, after, most))
+    }
+    fn count(&self, which: &Which) -> Result<u64, Failure> {
+        self.wait(self.store.count(which))
     }
 }
 

@@ -1,9 +1,10 @@
 //! A test for stores, which anyone can run against theirs.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use grantflow::store::{RecordKey, Stored};
+use grantflow::store::{Page, RecordKey, Stored, Tags, Which};
 use grantflow::{Client, Failure, Issuer, Timestamp};
 
 use crate::{Lease, Store};
@@ -34,17 +35,101 @@ pub fn check<S: Store>(open: impl Fn() -> S) {
     one_works_at_a_time(&open);
 }
 
-/// A key that no other run has used.
-fn key(label: &str) -> RecordKey {
+/// Tries what a [`Store`] promises that lists what it keeps, beside all of [`check`].
+///
+/// # Panics
+///
+/// If the store does not keep a promise; the message says which.
+pub fn check_listing<S: Store>(open: impl Fn() -> S) {
+    let [one, other] = [open(), open()];
+    let issuer = issuer();
+    // Each run has people of its own, whose labels no other one has.
+    let run = unique();
+    let key = |label: &str| RecordKey::new(&issuer, &Client::new("conformance"), &format!("{run}/{label}"));
+    let people: Vec<_> = (0..25).map(|i| format!("{}{i:02}", ["a", "a%", "a_b", "a\0", "b\u{1}"][i % 5])).collect();
+    for (i, label) in people.iter().enumerate() {
+        let mut grant = stored(1, b"x");
+        let (sub, sid) = (format!("{run}-{}", i % 3), (i % 2 == 0).then(|| format!("{run}-{i}")));
+        grant.tags = Tags::new(&issuer, Some(&sub), sid.as_deref());
+        assert!(ok("save", one.save(&key(label), None, &grant)), "did not save");
+        let tags = ok("load", other.load(&key(label))).map(|found| found.tags);
+        assert!(tags == Some(grant.tags), "the tags of a grant were lost");
+    }
+    let lease = ok("lease", one.try_lease(&key("a"), LEASE));
+    let label = |prefix: &str| Which::label(format!("{run}/{prefix}"));
+    for (which, expected) in [
+        (label(""), 25),
+        (label("a"), 20),
+        (label("a%"), 5),
+        (label("a_"), 5),
+        (label("a\0"), 5),
+        (label("b\u{1}"), 5),
+        (label("b\0"), 0),
+        (label("A"), 0),
+        (Which::subject(&issuer, &format!("{run}-1")), 8),
+        (Which::session(&issuer, &format!("{run}-4")), 1),
+        (Which::session(&issuer, &format!("{run}-3")), 0),
+        (Which::subject(&issuer, &format!("{run}-4")), 0),
+    ] {
+        let counted = ok("count", other.count(&which));
+        assert!(counted == expected, "{which:?}: counted {counted} of {expected}");
+        for most in [1, 4, 25, 1000] {
+            let found = all(&other, &which, most);
+            assert!(found.len() as u64 == expected, "{which:?}: listed {} of {expected}", found.len());
+            assert!(found.iter().all(|key| which_has(&one, &which, key)), "{which:?}: listed another: {found:?}");
+        }
+    }
+    // A changed grant is found by what it is now.
+    let mut moved = stored(2, b"y");
+    moved.tags = Tags::new(&issuer, Some(&format!("{run}-new")), None);
+    assert!(ok("save", one.save(&key(&people[0]), Some(1), &moved)), "did not save");
+    assert!(ok("count", other.count(&Which::subject(&issuer, &format!("{run}-new")))) == 1, "the tags stayed old");
+    assert!(ok("count", other.count(&Which::session(&issuer, &format!("{run}-0")))) == 0, "the tags stayed old");
+    for key in all(&other, &label(""), 10) {
+        let version = ok("load", one.load(&key)).map(|found| found.version);
+        assert!(version.is_some_and(|version| ok("delete", one.delete(&key, version))), "did not delete");
+    }
+    drop(lease);
+    assert!(ok("count", other.count(&label(""))) == 0, "counted what was deleted");
+}
+
+/// All pages, one after another.
+fn all(store: &impl Store, which: &Which, most: usize) -> BTreeSet<RecordKey> {
+    let (mut found, mut after) = (BTreeSet::new(), None);
+    loop {
+        let Page { keys, more } = ok("list", store.list(which, after.as_ref(), most));
+        assert!(keys.len() <= most, "a page is larger than asked for");
+        after = keys.last().cloned();
+        for key in keys {
+            assert!(found.insert(key), "a grant stands on two pages");
+        }
+        if !more {
+            return found;
+        }
+    }
+}
+
+fn which_has(store: &impl Store, which: &Which, key: &RecordKey) -> bool {
+    ok("load", store.load(key)).is_some_and(|found| which.has(key, &found.tags))
+}
+
+fn issuer() -> Issuer {
+    Issuer::new("https://as.example").expect("a good issuer")
+}
+
+/// What no other run has used.
+fn unique() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let issuer = Issuer::new("https://as.example").expect("a good issuer");
-    RecordKey::new(&issuer, &Client::new("conformance"), &format!("{label}/{}-{since}-{count}", std::process::id()))
+    format!("{}-{since}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn key(label: &str) -> RecordKey {
+    RecordKey::new(&issuer(), &Client::new("conformance"), &format!("{label}/{}", unique()))
 }
 
 fn stored(version: u64, value: &[u8]) -> Stored {
-    Stored { version, value: value.to_vec().into() }
+    Stored::new(version, value.to_vec())
 }
 
 #[track_caller]

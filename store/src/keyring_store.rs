@@ -77,7 +77,7 @@ impl Store for KeyringStore {
     fn load(&self, key: &RecordKey) -> Result<Option<Stored>, Failure> {
         let mut last = None;
         for _ in 0..ROUNDS {
-            let Some(Stored { version, value }) = self.files.load(key)? else { return Ok(None) };
+            let Some(Stored { version, value, tags }) = self.files.load(key)? else { return Ok(None) };
             let wrong = |why| {
                 let path = self.files.path(key, "grant");
                 let why = format!(
@@ -99,7 +99,7 @@ impl Store for KeyringStore {
                 Ok(())
             });
             match result {
-                Ok(()) => return Ok(Some(Stored { version, value })),
+                Ok(()) => return Ok(Some(Stored { version, value, tags })),
                 // Unless it was replaced while we read.
                 Err(failure) if last == Some(version) => return Err(failure),
                 Err(_) => last = Some(version),
@@ -116,7 +116,7 @@ impl Store for KeyringStore {
                 entry.set_secret(part).map_err(|error| failed(key, &error))?;
                 parts += 1;
             }
-            let named = Stored { version: stored.version, value: parts.to_string().into_bytes().into() };
+            let named = Stored::new(stored.version, parts.to_string().into_bytes());
             self.files.replace(key, &named)?;
             self.forget(key, stored.version, parts);
             expected.filter(|&old| old != stored.version).iter().for_each(|&old| self.forget(key, old, 0));

@@ -10,8 +10,10 @@
 //! | [`FileStore`] | the processes of a user on one machine | the lease is given back, or the process ends |
 //! | `KeyringStore` (feature `keyring`) | the processes of a user on one machine | the same |
 //! | `RedisStore` (feature `redis`), `AsyncRedisStore` (feature `redis-tokio`) | any machines | the lease is given back, or has run out |
+//! | `PostgresStore`, `AsyncPostgresStore` (feature `postgres`) | any machines | the same |
 //!
-//! Your own is four methods: see [`Store`], or [`AsyncStore`], and try it with [`conformance::check`].
+//! Your own is four methods: see [`Store`], or [`AsyncStore`], and try it with [`conformance::check`]. [`MemoryStore`] and
+//! those in PostgreSQL also list and count grants, by label, person and session.
 //!
 //! ```
 //! use grantflow::{Client, Issuer};
@@ -20,7 +22,7 @@
 //!
 //! let store = MemoryStore::new();
 //! let key = RecordKey::new(&Issuer::new("https://as.example")?, &Client::new("my-app"), "alice");
-//! let stored = Stored { version: 1, value: b"a grant".to_vec().into() };
+//! let stored = Stored::new(1, b"a grant");
 //! assert!(store.save(&key, None, &stored)?);
 //! assert!(!store.save(&key, None, &stored)?, "something lies there already");
 //! # Ok::<(), grantflow::Error>(())
@@ -46,6 +48,28 @@
 //!     TokenManager::new(transport, SharedGrant::new(key, server, client), Want::default())
 //! }
 //! ```
+//!
+//! # What a store may lose
+//!
+//! A store that many machines share confirms what it is set to make durable; `RedisStore` and `PostgresStore` say what their
+//! settings mean. If something is lost all the same:
+//!
+//! - **A lost grant** that was new: the person signs in again.
+//! - **A lost refresh** at a server that replaces refresh tokens: what is left is the token before, and the use of
+//!   that may end the whole grant; the person signs in again. At one that keeps them, such as Google: nothing.
+//! - **A lost lease**: two may send the same refresh token. Whoever comes late overwrites nothing newer, since
+//!   the version does not match.
+//!
+//! # Crates
+//!
+//! What each feature adds to the crates that this one has anyway, on Linux:
+//!
+//! | feature | crates |
+//! |---|---|
+//! | `redis` | 8 |
+//! | `redis-tokio` | 21 |
+//! | `postgres` | 49, of which a program on tokio has about twenty anyway |
+//! | `keyring` | 81 |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -56,17 +80,26 @@ mod file;
 mod keyring_store;
 mod memory;
 mod perform;
+#[cfg(feature = "postgres")]
+mod postgres_store;
 #[cfg(feature = "redis")]
 mod redis_store;
+#[cfg(any(feature = "postgres", feature = "redis-tokio"))]
+mod returning;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod tries;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use grantflow::store::{RecordKey, Stored};
+use grantflow::machine::FailureKind;
+use grantflow::store::{Page, RecordKey, Stored, Which};
 use grantflow::{Failure, Timestamp};
 
 pub use awaited::{AsyncStore, Awaited, Work};
+#[cfg(feature = "postgres")]
+pub use deadpool_postgres::{self, tokio_postgres};
 pub use file::{FileStore, read_private, write_private};
 pub use grantflow;
 #[cfg(feature = "keyring")]
@@ -75,6 +108,8 @@ pub use keyring_core;
 pub use keyring_store::KeyringStore;
 pub use memory::MemoryStore;
 pub use perform::{Held, perform};
+#[cfg(feature = "postgres")]
+pub use postgres_store::{AsyncPostgresStore, PostgresStore};
 #[cfg(feature = "redis")]
 pub use redis;
 #[cfg(feature = "redis-tokio")]
@@ -122,6 +157,31 @@ pub trait Store: Send + Sync {
     ///
     /// If nobody can know whether somebody else works on it.
     fn try_lease(&self, key: &RecordKey, time: Duration) -> Result<Option<Lease>, Failure>;
+
+    /// Lists some of these grants: those after `after` in an order of the store's own, at most so many. What is changed
+    /// meanwhile may be in it or not.
+    ///
+    /// # Errors
+    ///
+    /// Of kind `Unsupported` if this store cannot list, as by default.
+    fn list(&self, which: &Which, after: Option<&RecordKey>, most: usize) -> Result<Page, Failure> {
+        let _ = (which, after, most);
+        Err(cannot_list())
+    }
+
+    /// Counts these grants.
+    ///
+    /// # Errors
+    ///
+    /// Of kind `Unsupported` if this store cannot count, as by default.
+    fn count(&self, which: &Which) -> Result<u64, Failure> {
+        let _ = which;
+        Err(cannot_list())
+    }
+}
+
+fn cannot_list() -> Failure {
+    Failure::not_sent(FailureKind::Unsupported, "this store cannot list what it keeps")
 }
 
 impl<S: Store + ?Sized> Store for Arc<S> {
@@ -136,6 +196,12 @@ impl<S: Store + ?Sized> Store for Arc<S> {
     }
     fn try_lease(&self, key: &RecordKey, time: Duration) -> Result<Option<Lease>, Failure> {
         (**self).try_lease(key, time)
+    }
+    fn list(&self, which: &Which, after: Option<&RecordKey>, most: usize) -> Result<Page, Failure> {
+        (**self).list(which, after, most)
+    }
+    fn count(&self, which: &Which) -> Result<u64, Failure> {
+        (**self).count(which)
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use grantflow::Failure;
-use grantflow::store::{RecordKey, Stored};
+use grantflow::store::{Page, RecordKey, Stored, Which};
 
 use crate::{Lease, Store};
 
@@ -49,6 +50,18 @@ impl Store for MemoryStore {
     }
     fn try_lease(&self, key: &RecordKey, _: Duration) -> Result<Option<Lease>, Failure> {
         Ok(self.leases.take(key))
+    }
+    fn list(&self, which: &Which, after: Option<&RecordKey>, most: usize) -> Result<Page, Failure> {
+        let records = lock(&self.records);
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let found = records.range::<RecordKey, _>((begin, Bound::Unbounded));
+        let mut found = found.filter(|(key, stored)| which.has(key, &stored.tags)).map(|(key, _)| key.clone());
+        let keys = found.by_ref().take(most).collect();
+        Ok(Page { keys, more: found.next().is_some() })
+    }
+    fn count(&self, which: &Which) -> Result<u64, Failure> {
+        let records = lock(&self.records);
+        Ok(records.iter().filter(|(key, stored)| which.has(key, &stored.tags)).count() as u64)
     }
 }
 

@@ -45,6 +45,8 @@ pub fn perform(store: &dyn Store, held: &mut Held, op: StoreOp) -> Reply {
             held.take(&key);
             Ok(StoreReply::Released)
         }
+        StoreOp::List { which, after, most } => store.list(&which, after.as_ref(), most).map(StoreReply::Listed),
+        StoreOp::Count { which } => store.count(&which).map(StoreReply::Counted),
         _ => return Reply::Refused,
     };
     result.map_or_else(Reply::Failed, Reply::Store)

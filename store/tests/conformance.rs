@@ -10,6 +10,7 @@ use grantflow_store::{AsyncStore, Awaited, FileStore, Held, Lease, MemoryStore, 
 fn memory() {
     let store = MemoryStore::new();
     conformance::check(|| store.clone());
+    conformance::check_listing(|| store.clone());
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn a_save_syncs_the_file_puts_it_in_its_place_and_syncs_the_directory() {
     let key = RecordKey::new(&Issuer::new("https://as.example").unwrap(), &Client::new("app"), "alice");
     if let Some(directory) = env::var_os(INSIDE) {
         let store = FileStore::new(directory);
-        assert!(store.save(&key, None, &Stored { version: 1, value: b"secret".to_vec().into() }).unwrap());
+        assert!(store.save(&key, None, &Stored::new(1, b"secret".to_vec())).unwrap());
         assert!(store.delete(&key, 1).unwrap());
         return;
     }

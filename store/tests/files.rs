@@ -20,7 +20,7 @@ fn key(label: &str) -> RecordKey {
 }
 
 fn stored(version: u64) -> Stored {
-    Stored { version, value: SECRET.to_vec().into() }
+    Stored::new(version, SECRET.to_vec())
 }
 
 /// A store with one record in it.
@@ -263,7 +263,7 @@ fn a_huge_file_is_refused_unread() {
     let start = Instant::now();
     place.refuses("larger than");
     assert!(start.elapsed() < Duration::from_secs(1));
-    let too_large = Stored { version: 2, value: vec![0; MAX_RECORD].into() };
+    let too_large = Stored::new(2, vec![0; MAX_RECORD]);
     assert!(place.store.save(&key("b"), None, &too_large).is_err(), "what could not be read back is not written");
     assert!(place.store.load(&key("b")).unwrap().is_none());
 }

@@ -15,7 +15,7 @@ fn key() -> RecordKey {
 }
 
 fn stored(version: u64, value: &[u8]) -> Stored {
-    Stored { version, value: value.to_vec().into() }
+    Stored::new(version, value.to_vec())
 }
 
 fn store(folder: &Path, entries: &Arc<mock::Store>) -> KeyringStore {

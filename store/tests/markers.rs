@@ -5,7 +5,9 @@ use std::sync::Arc;
 use grantflow_store::grantflow::store::RecordKey;
 use grantflow_store::grantflow::{Client, Issuer};
 use grantflow_store::keyring_core::mock;
-use grantflow_store::{AsyncRedisStore, FileStore, KeyringStore, RedisStore, Store as _};
+use grantflow_store::{
+    AsyncPostgresStore, AsyncRedisStore, FileStore, KeyringStore, PostgresStore, RedisStore, Store as _,
+};
 use grantflow_tests::canary::{hidden_in_debug, hidden_in_error};
 
 const MARKER: &str = "c4n4ryM4rk3r";
@@ -19,6 +21,9 @@ fn contents() -> Vec<String> {
         format!("redis://user:{MARKER}@127.0.0.1:1/0"),
         format!("redis://127.0.0.1:1/{MARKER}"),
         format!("http://user:{MARKER}@host"),
+        format!("postgres://user:{MARKER}@127.0.0.1:1/db"),
+        format!("postgres://user:{MARKER}@db.example/db"),
+        format!("host=127.0.0.1 port=1 password={MARKER}"),
     ]
 }
 
@@ -40,6 +45,19 @@ fn no_store_shows_a_secret_that_stands_in_the_wrong_place() {
         match AsyncRedisStore::new(&text) {
             Err(error) => hidden_in_error(&error, &[MARKER]),
             Ok(store) => hidden_in_debug("a store", &store.prefix(&text), &[MARKER]),
+        }
+        match PostgresStore::new(&text) {
+            Err(error) => hidden_in_error(&error, &[MARKER]),
+            Ok(store) => {
+                let store = store.table(&text);
+                hidden_in_debug("a store", &store, &[MARKER]);
+                hidden_in_error(&store.load(&key).unwrap_err(), &[MARKER]);
+                hidden_in_error(&store.create_table().unwrap_err(), &[MARKER]);
+            }
+        }
+        match AsyncPostgresStore::new(&text) {
+            Err(error) => hidden_in_error(&error, &[MARKER]),
+            Ok(store) => hidden_in_debug("a store", &store, &[MARKER]),
         }
         let store = RedisStore::new("redis://127.0.0.1:1").unwrap().prefix(&text);
         hidden_in_debug("a store", &store, &[MARKER]);

@@ -22,7 +22,7 @@ fn key() -> RecordKey {
 }
 
 fn stored(version: u64) -> Stored {
-    Stored { version, value: format!("the secret of version {version}").into_bytes().into() }
+    Stored::new(version, format!("the secret of version {version}"))
 }
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
@@ -253,7 +253,7 @@ fn what_is_no_record_is_an_error_and_never_overwritten() {
             assert_eq!(failure.kind(), FailureKind::Store, "{command}: {failure}");
             assert!(!store.save(&key(), None, &stored(1)).unwrap_or(false), "{command}");
         }
-        let too_large = Stored { version: 1, value: vec![0; MAX_RECORD + 1].into() };
+        let too_large = Stored::new(1, vec![0; MAX_RECORD + 1]);
         assert!(store.save(&key(), None, &too_large).is_err());
         let mut direct = redis::Client::open(server.address()).unwrap().get_connection().unwrap();
         let value = &too_large.value[..];
@@ -360,7 +360,7 @@ fn what_another_has_saved_in_the_meantime_is_not_taken_for_ones_own() {
             if !is_script(request) || !one_less(&losses) {
                 return Fate::Answered;
             }
-            let other = Stored { version: 1, value: b"of another".to_vec().into() };
+            let other = Stored::new(1, b"of another".to_vec());
             assert!(direct.save(&key(), None, &other).unwrap());
             Fate::Lost
         }

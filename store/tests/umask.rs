@@ -17,7 +17,7 @@ fn files_are_private_even_if_the_process_makes_its_files_for_all() {
     let store = FileStore::new(folder.path().join("state/app/grants"));
     let key = RecordKey::new(&Issuer::new("https://as.example").unwrap(), &Client::new("app"), "alice");
     let _lease = store.try_lease(&key, Duration::from_secs(60)).unwrap().unwrap();
-    assert!(store.save(&key, None, &Stored { version: 1, value: b"secret".to_vec().into() }).unwrap());
+    assert!(store.save(&key, None, &Stored::new(1, b"secret".to_vec())).unwrap());
     write_private(store.directory().join("token.json"), b"{}").unwrap();
     let mut files = 0;
     for entry in fs::read_dir(store.directory()).unwrap() {

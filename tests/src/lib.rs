@@ -22,9 +22,10 @@ mod http1;
 pub mod jwt;
 pub mod kms;
 pub mod person;
+#[cfg(unix)]
+pub mod postgres_server;
 pub mod processes;
 pub mod prop;
-#[cfg(unix)]
 pub mod redis_server;
 pub mod rules;
 pub mod seeds;

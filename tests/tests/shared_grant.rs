@@ -260,7 +260,7 @@ fn what_is_no_record_of_this_grant_is_refused_and_never_overwritten() {
         ("of no habit", with("rotation", "Sometimes".into()), "cannot be read"),
     ] {
         let (mut desk, source) = late();
-        let stored = grantflow::store::Stored { version: 7, value: value.clone().into() };
+        let stored = grantflow::store::Stored::new(7, value.clone());
         desk.shelf.put(source.key(), desk.world.now.mono, Some(stored));
         let error = Process::of(&source).mint(&mut desk).unwrap_err();
         assert!(error.kind() == ErrorKind::Store && error.to_string().contains(word), "{what}: {error}");

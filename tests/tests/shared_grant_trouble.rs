@@ -301,7 +301,7 @@ fn what_could_not_be_saved_is_in_use_although_the_record_cannot_be_read_any_more
     desk.trip("save", Trip::Pass);
     desk.trip("save", Trip::Fail);
     let token = process.mint(&mut desk).unwrap();
-    let torn = Stored { version: desk.version(source.key()) + 1, value: b"torn".to_vec().into() };
+    let torn = Stored::new(desk.version(source.key()) + 1, b"torn".to_vec());
     desk.shelf.put(source.key(), desk.world.now.mono, Some(torn));
     let again = process.mint(&mut desk).unwrap();
     assert_eq!((again.access_token(), desk.did.contains(&"save")), (token.access_token(), false));

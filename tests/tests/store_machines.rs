@@ -114,7 +114,7 @@ fn what_cannot_be_revoked_or_read_is_kept() {
     let error = sign_out(&mut desk, &key).unwrap_err();
     assert!(error.is_transient() && load(&mut desk, &key).unwrap().is_some(), "{error}");
 
-    let torn = Stored { version: desk.version(&key) + 1, value: b"torn".to_vec().into() };
+    let torn = Stored::new(desk.version(&key) + 1, b"torn".to_vec());
     desk.shelf.put(&key, desk.world.now.mono, Some(torn));
     assert_eq!(sign_out(&mut desk, &key).unwrap_err().kind(), ErrorKind::Store);
     assert_eq!(desk.did, ["lease", "load", "release"]);
@@ -140,7 +140,7 @@ fn a_new_sign_in_replaces_what_lay_there_whatever_it_was() {
     let (mut desk, key, token) = empty();
     for value in [b"torn".to_vec(), b"{}".to_vec(), Vec::new()] {
         let version = desk.version(&key) + 1;
-        let stored = Stored { version, value: value.into() };
+        let stored = Stored::new(version, value);
         desk.shelf.put(&key, desk.world.now.mono, Some(stored));
         let error = load(&mut desk, &key).unwrap_err();
         assert!(error.kind() == ErrorKind::Store && error.to_string().contains("cannot be read"), "{error}");
@@ -367,13 +367,13 @@ fn replies_that_do_not_fit_are_misuse() {
 #[test]
 fn a_record_in_one_piece_comes_back_and_anything_else_is_refused() {
     for (version, value) in [(0, &b""[..]), (1, b"{}"), (u64::MAX, b"line\nline\n\0\xff")] {
-        let stored = Stored { version, value: value.to_vec().into() };
+        let stored = Stored::new(version, value.to_vec());
         let back = Stored::from_bytes(&stored.to_bytes()).unwrap();
         assert_eq!((back.version, &back.value[..]), (version, value));
         assert!(!format!("{stored:?}").contains("line"));
     }
     // Of all that can be cut off, lost or changed, nothing goes unseen.
-    let whole = Stored { version: 12, value: br#"{"refresh_token":"rt-1"}"#.to_vec().into() }.to_bytes();
+    let whole = Stored::new(12, br#"{"refresh_token":"rt-1"}"#).to_bytes();
     for at in 0..whole.len() {
         let mut changed = whole.clone();
         changed[at] ^= 1;
@@ -383,7 +383,7 @@ fn a_record_in_one_piece_comes_back_and_anything_else_is_refused() {
             assert!(Stored::from_bytes(bytes).is_err(), "{:?}", String::from_utf8_lossy(bytes));
         }
     }
-    let large = Stored { version: 1, value: vec![b' '; MAX_RECORD].into() };
+    let large = Stored::new(1, vec![b' '; MAX_RECORD]);
     for (bytes, word) in [
         (&b""[..], "no record"),
         (b"{\"refresh_token\":\"x\"}", "no record"),

@@ -29,6 +29,11 @@ impl RecordKey {
         &self.issuer
     }
 
+    /// The client that the grant is of, by its `client_id`.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
     /// Whether the grant that lies there is of this client at that server.
     pub(crate) fn check(&self, issuer: &Issuer, client: &Client) -> Result<(), Error> {
         if self.issuer != *issuer {

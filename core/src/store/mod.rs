@@ -2,15 +2,17 @@
 //! ([`StoreOp`]), what lies in it ([`Stored`]), and the machines that work on it.
 //!
 //! A store is five calls on one key: load, save by compare-and-set on the version, delete by the same, lease,
-//! release. A lease keeps others away while a refresh token is used; the version keeps a late holder of a
+//! release; and, where it can, two on all keys: list and count. A lease keeps others away while a refresh token is used; the version keeps a late holder of a
 //! lease from overwriting what is newer.
 
 mod key;
+mod people;
 mod record;
 mod refresh;
 mod remembered;
 mod save;
 mod shared;
+mod which;
 
 use std::fmt;
 use std::time::Duration;
@@ -21,9 +23,11 @@ use zeroize::Zeroizing;
 use crate::{Error, ErrorKind, Timestamp};
 
 pub use key::RecordKey;
+pub use people::{CountGrants, EndGrants, Ended, ListGrants};
 pub(crate) use remembered::Remembered;
 pub use save::{DeleteGrant, LoadGrant, SaveGrant, SavedGrant, SignOut};
 pub use shared::SharedGrant;
+pub use which::{Page, Tags, Which};
 
 /// The most bytes of a record.
 pub const MAX_RECORD: usize = 256 * 1024;
@@ -69,6 +73,20 @@ pub enum StoreOp {
         /// Where.
         key: RecordKey,
     },
+    /// List some of these grants, in an order of the store's own. Not every store can. Reply: [`StoreReply::Listed`].
+    List {
+        /// Which.
+        which: Which,
+        /// The last one of the page before, if there was one.
+        after: Option<RecordKey>,
+        /// The most of them at a time.
+        most: usize,
+    },
+    /// Count these grants. Not every store can. Reply: [`StoreReply::Counted`].
+    Count {
+        /// Which.
+        which: Which,
+    },
 }
 
 /// What a store says.
@@ -87,6 +105,10 @@ pub enum StoreReply {
     Busy,
     /// The lease is given back.
     Released,
+    /// Some of them.
+    Listed(Page),
+    /// How many there are.
+    Counted(u64),
 }
 
 /// What lies under a key: some bytes, and a version that grows with each write.
@@ -96,9 +118,16 @@ pub struct Stored {
     pub version: u64,
     /// The bytes. They hold secrets.
     pub value: Zeroizing<Vec<u8>>,
+    /// By what a store that lists grants finds this one. Others drop it.
+    pub tags: Tags,
 }
 
 impl Stored {
+    /// These bytes, without tags.
+    pub fn new(version: u64, value: impl Into<Vec<u8>>) -> Self {
+        Self { version, value: Zeroizing::new(value.into()), tags: Tags::default() }
+    }
+
     /// Version and bytes as one text, for stores that have room for one only, such as files. A checksum is in it.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let version = self.version.to_string();
@@ -136,7 +165,7 @@ impl Stored {
         if sum != checksum(version, value) {
             return Err(wrong("the record is damaged: its checksum is another"));
         }
-        Ok(Self { version: number, value: Zeroizing::new(value.to_vec()) })
+        Ok(Self::new(number, value))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{RecordKey, Stored};
+use super::{RecordKey, Stored, Tags};
 use crate::secret::stored;
 use crate::source::Want;
 use crate::{Error, ErrorKind, Rotation, Scopes, Secret, Timestamp, Token};
@@ -177,7 +177,7 @@ impl Record {
     pub(super) fn write(&self, version: u64) -> Result<Stored, Error> {
         let mut value = Zeroizing::new(Vec::with_capacity(8 * 1024));
         match serde_json::to_writer(&mut *value, self) {
-            Ok(()) => Ok(Stored { version, value }),
+            Ok(()) => Ok(Stored { version, value, tags: Tags::default() }),
             Err(error) => {
                 value.zeroize();
                 Err(Error::new(ErrorKind::Store, "the grant cannot be written").with_source(error))

@@ -7,8 +7,9 @@ use grantflow::Failure;
 use grantflow::store::{RecordKey, Stored};
 use redis::{Cmd, Connection, FromRedisValue, RedisResult};
 
-use super::{Settings, Tries, builder, check_size, is_transient, read};
+use super::{Settings, builder, is_transient, pause, read};
 use crate::memory::lock;
+use crate::tries::{Tries, check_size};
 use crate::{Lease, Store};
 
 /// The most connections to keep open.
@@ -39,13 +40,7 @@ const MAX_IDLE: usize = 4;
 /// | replicas that take over (Sentinel, Cluster) | what they have not got yet, however durable each is: replication is asynchronous, and `min-replicas-to-write` makes the loss smaller, not impossible |
 /// | a `maxmemory-policy` other than `noeviction` | any grant, when memory is short: they have no time to live |
 ///
-/// - **A lost grant** that was new: the person signs in again.
-/// - **A lost refresh** at a server that replaces refresh tokens: what is left is the token before, and the use of
-///   that may end the whole grant; the person signs in again. At one that keeps them, such as Google: nothing.
-/// - **A lost lease**: two may send the same refresh token. Whoever comes late overwrites nothing newer, since
-///   the version does not match.
-///
-/// So: the first line of the table, `noeviction`, and one instance that is durable by itself rather than a failover,
+/// What a lost grant, a lost refresh and a lost lease mean stands [at the crate](crate#what-a-store-may-lose). So: the first line of the table, `noeviction`, and one instance that is durable by itself rather than a failover,
 /// unless you accept that somebody may have to sign in again after one.
 ///
 /// What is kept is not encrypted. Give the program a user of its own (ACL) with rights to its prefix:
@@ -96,7 +91,7 @@ impl Inner {
         loop {
             match self.ask_once(&command(tries.again)) {
                 Ok(answer) => return Ok(answer),
-                Err(error) => std::thread::sleep(tries.pause(&error)?),
+                Err(error) => std::thread::sleep(pause(&mut tries, &error)?),
             }
         }
     }

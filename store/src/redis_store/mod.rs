@@ -4,23 +4,18 @@ mod blocking;
 #[cfg(feature = "redis-tokio")]
 mod on_tokio;
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use grantflow::machine::FailureKind;
 use grantflow::store::{MAX_RECORD, RecordKey, Stored};
 use grantflow::{Error, ErrorKind, Failure, Timestamp};
 use redis::{Client, Cmd, ErrorKind as Kind, RedisError, ServerErrorKind};
 
+use crate::tries::{SHORTEST_LEASE, Tries, owner, until};
+
 pub use blocking::RedisStore;
 #[cfg(feature = "redis-tokio")]
 pub use on_tokio::AsyncRedisStore;
-
-/// What a lease lasts at least, in case its holder cannot give it back.
-const SHORTEST_LEASE: Duration = Duration::from_secs(60);
-/// How long to go on trying when Redis is away, such as for a restart.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long between two tries.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Writes version and value if the version is ARGV[1], or if nothing is there and that is empty. A try that is
 /// not the first also counts as done if what is there is what was to be written.
@@ -146,53 +141,19 @@ impl Settings {
     fn ask_lease(&self, key: &RecordKey, time: Duration) -> Result<LeaseAsked, Failure> {
         let time = time.max(SHORTEST_LEASE);
         let name = format!("{}:lease", self.record(key));
-        let owner = owner()?;
+        let owner = format!("{:032x}", owner()?);
         let mut take = script(LEASE, &name);
         take.arg(&owner).arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
         let mut release = script(RELEASE, &name);
         release.arg(&owner);
-        // Counted from before the first try, it ends here before it ends there.
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = Timestamp::from_unix_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+        let until = until(time);
         Ok(LeaseAsked {
             take,
             release,
             #[cfg(feature = "redis-tokio")]
             time,
-            until: now + time,
+            until,
         })
-    }
-}
-
-/// A name that no other holder of a lease has: drawn from the system for each lease, since what a process drew when
-/// it began is shared by all clones of its virtual machine.
-fn owner() -> Result<String, Failure> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| {
-        Failure::not_sent(FailureKind::Store, format!("the system gives no randomness for a lease: {error}"))
-    })?;
-    Ok(format!("{:032x}", u128::from_ne_bytes(random)))
-}
-
-/// The tries of one command.
-struct Tries {
-    start: Instant,
-    /// Whether there was one before, which may have been carried out.
-    again: bool,
-}
-
-impl Tries {
-    fn new() -> Self {
-        Self { start: Instant::now(), again: false }
-    }
-
-    /// How long to wait before the next one, if there is to be one after this error.
-    fn pause(&mut self, error: &RedisError) -> Result<Duration, Failure> {
-        // Twice at least: a process that was suspended finds all its patience gone.
-        if !is_transient(error) || (self.again && self.start.elapsed() >= PATIENCE) {
-            return Err(failure(error));
-        }
-        Ok(if std::mem::replace(&mut self.again, true) { PAUSE } else { Duration::ZERO })
     }
 }
 
@@ -224,15 +185,9 @@ fn read(key: &RecordKey, (version, value): Found) -> Result<Option<Stored>, Fail
     }
     let version = version.and_then(|text| text.parse().ok());
     match (version, value.filter(|value| value.len() <= MAX_RECORD)) {
-        (Some(version), Some(value)) => Ok(Some(Stored { version, value: value.into() })),
+        (Some(version), Some(value)) => Ok(Some(Stored::new(version, value))),
         _ => Err(Failure::not_sent(FailureKind::Store, format!("what Redis has of {key} is no record"))),
     }
-}
-
-fn check_size(stored: &Stored) -> Result<(), Failure> {
-    let size = stored.value.len();
-    let why = || format!("the record has {size} bytes; no more than {MAX_RECORD} can be kept");
-    if size <= MAX_RECORD { Ok(()) } else { Err(Failure::not_sent(FailureKind::Store, why())) }
 }
 
 /// Whether the same may well succeed in a moment, over another connection: what has become a replica stays one.
@@ -240,6 +195,11 @@ fn is_transient(error: &RedisError) -> bool {
     use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, ReadOnly, TryAgain};
     error.is_io_error()
         || matches!(error.kind(), Kind::Server(BusyLoading | ClusterDown | MasterDown | ReadOnly | TryAgain))
+}
+
+/// How long to wait after this error, if the same is to be tried again.
+fn pause(tries: &mut Tries, error: &RedisError) -> Result<Duration, Failure> {
+    is_transient(error).then(|| tries.pause()).flatten().ok_or_else(|| failure(error))
 }
 
 /// What Redis says of an error may hold what was sent: only its code is told.
@@ -257,8 +217,6 @@ fn failure(error: &RedisError) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
 
     #[test]
@@ -268,26 +226,5 @@ mod tests {
             assert!(error.kind() == ErrorKind::Config && error.to_string().contains("redis://host"), "{error}");
             assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
         }
-    }
-
-    #[test]
-    fn each_lease_has_an_owner_of_its_own() {
-        let owners: std::collections::HashSet<_> = (0..1000).map(|_| owner().unwrap()).collect();
-        assert_eq!(owners.len(), 1000);
-        assert!(owners.iter().all(|owner| owner.len() == 32), "{owners:?}");
-    }
-
-    #[test]
-    fn whoever_was_suspended_tries_twice_all_the_same() {
-        let broken = RedisError::from(io::Error::from(io::ErrorKind::BrokenPipe));
-        let Some(start) = Instant::now().checked_sub(PATIENCE) else { return };
-        let mut tries = Tries { start, again: false };
-        assert_eq!(tries.pause(&broken).unwrap(), Duration::ZERO);
-        assert!(tries.again);
-        assert_eq!(tries.pause(&broken).unwrap_err().kind(), FailureKind::Connect);
-        let mut tries = Tries::new();
-        assert_eq!([tries.pause(&broken).unwrap(), tries.pause(&broken).unwrap()], [Duration::ZERO, PAUSE]);
-        let refused = RedisError::from((Kind::AuthenticationFailed, "no"));
-        assert!(Tries::new().pause(&refused).is_err(), "what will not change is not tried again");
     }
 }

@@ -1,7 +1,7 @@
 //! [`AsyncRedisStore`].
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use grantflow::Failure;
 use grantflow::store::{RecordKey, Stored};
@@ -10,8 +10,10 @@ use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisResult};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::{Settings, Tries, builder, check_size, is_transient, read};
+use super::{Settings, builder, is_transient, pause, read};
 use crate::memory::lock;
+use crate::returning::{Release, Returning};
+use crate::tries::{Tries, check_size};
 use crate::{AsyncStore, Lease};
 
 /// [`RedisStore`](crate::RedisStore) for programs on tokio: the same grants and leases, under the same keys, so that
@@ -38,17 +40,7 @@ struct Inner {
     /// Held while connecting, so that many at once make one connection. The task that holds it may lie on a runtime
     /// that nobody drives: nobody waits for it longer than connecting may take.
     connecting: tokio::sync::Mutex<()>,
-    /// Leases on their way back: the commands that Redis has not confirmed yet.
-    returning: Mutex<Vec<Arc<Release>>>,
-}
-
-/// Gives a lease back, any number of times.
-struct Release {
-    key: RecordKey,
-    command: Cmd,
-    /// Until when it may still be held, if it cannot be given back.
-    asked: Instant,
-    time: Duration,
+    returning: Returning<Cmd>,
 }
 
 builder!(AsyncRedisStore);
@@ -88,14 +80,14 @@ impl Inner {
     }
 
     /// Gives a lease back. If it fails, the lease ends by itself.
-    async fn release(&self, release: &Arc<Release>) {
+    async fn release(&self, release: &Arc<Release<Cmd>>) {
         let mut done: RedisResult<u64> = self.ask_once(&release.command).await;
         if done.is_err() {
             // The connection may have been closed meanwhile.
             done = self.ask_once(&release.command).await;
         }
         drop(done);
-        lock(&self.returning).retain(|other| !Arc::ptr_eq(other, release));
+        self.returning.end(release);
     }
 
     /// Asks until there is an answer, for a while. `command` is told whether it may have been carried out before.
@@ -104,7 +96,7 @@ impl Inner {
         loop {
             match self.ask_once(&command(tries.again)).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => tokio::time::sleep(tries.pause(&error)?).await,
+                Err(error) => tokio::time::sleep(pause(&mut tries, &error)?).await,
             }
         }
     }
@@ -125,33 +117,27 @@ impl AsyncStore for AsyncRedisStore {
     }
 
     async fn try_lease(&self, key: &RecordKey, time: Duration) -> Result<Option<Lease>, Failure> {
-        // The task that gives it back may lie on a runtime that nobody drives: it is not waited for.
-        let returning: Vec<_> = lock(&self.0.returning).iter().filter(|lease| lease.key == *key).cloned().collect();
-        for lease in &returning {
-            self.0.release(lease).await;
+        for lease in self.0.returning.of(key) {
+            self.0.release(&lease).await;
         }
-        let now = Instant::now();
         let asked = self.0.settings.ask_lease(key, time)?;
+        let release = Arc::new(Release::new(key, asked.release, asked.time));
         let taken: bool = self.0.ask(|_| asked.take.clone()).await?;
-        let release = || Arc::new(Release { key: key.clone(), command: asked.release, asked: now, time: asked.time });
-        let guard = || Taken { inner: self.0.clone(), release: release(), runtime: Handle::current() };
+        let guard = || Taken { inner: self.0.clone(), release, runtime: Handle::current() };
         Ok(taken.then(|| Lease::new(Some(asked.until), guard())))
     }
 }
 
 struct Taken {
     inner: Arc<Inner>,
-    release: Arc<Release>,
+    release: Arc<Release<Cmd>>,
     runtime: Handle,
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
         let (inner, release) = (self.inner.clone(), self.release.clone());
-        let mut returning = lock(&inner.returning);
-        returning.retain(|lease| lease.asked.elapsed() < lease.time);
-        returning.push(release.clone());
-        drop(returning);
+        inner.returning.begin(release.clone());
         self.runtime.spawn(async move { inner.release(&release).await });
     }
 }

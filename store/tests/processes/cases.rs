@@ -5,8 +5,10 @@ use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use grantflow_store::PostgresStore;
 use grantflow_store::grantflow::{Client, Discovery, InstalledApp};
 use grantflow_tests::Front;
+use grantflow_tests::postgres_server::PostgresServer;
 use grantflow_tests::redis_server::RedisServer;
 use grantflow_ureq::Transport;
 
@@ -35,10 +37,7 @@ type Case = (&'static str, fn(&str, Numbers), bool);
 
 pub(crate) fn main(names: &[&str]) -> ExitCode {
     let numbers = if std::env::var_os("GRANTFLOW_FULL").is_some() { FULL } else { SMALL };
-    let redis = RedisServer::start();
-    let folder = tempfile::tempdir().unwrap();
-    let file = format!("file:{}", folder.path().join("grants").display());
-    let stores = [Some(file), redis.as_ref().map(RedisServer::address)];
+    let stores = Stores::start();
     let turns: [&[Case]; 3] = [
         &[("each_token_is_minted_once_per_expiry", expiries, true)],
         &[("none_uses_a_refresh_token_that_another_has_used", haste, true)],
@@ -54,7 +53,7 @@ pub(crate) fn main(names: &[&str]) -> ExitCode {
     let mut failed = false;
     for turn in turns {
         std::thread::scope(|scope| {
-            let cases = stores.iter().flatten().flat_map(|store| turn.iter().map(move |case| (store, case)));
+            let cases = stores.addresses.iter().flat_map(|store| turn.iter().map(move |case| (store, case)));
             let running: Vec<_> = cases
                 .filter(|(store, (name, _, files))| wanted(name) && (*files || kind(store) != "file"))
                 .map(|(store, (name, case, _))| (store, name, scope.spawn(|| case(store, numbers))))
@@ -67,6 +66,25 @@ pub(crate) fn main(names: &[&str]) -> ExitCode {
         });
     }
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// One of each kind that is there.
+struct Stores {
+    addresses: Vec<String>,
+    _servers: (Option<RedisServer>, Option<PostgresServer>, tempfile::TempDir),
+}
+
+impl Stores {
+    fn start() -> Self {
+        let (redis, postgres, folder) = (RedisServer::start(), PostgresServer::start(), tempfile::tempdir().unwrap());
+        let file = format!("file:{}", folder.path().join("grants").display());
+        let others = [redis.as_ref().map(RedisServer::address), postgres.as_ref().map(PostgresServer::address)];
+        for address in postgres.iter().map(PostgresServer::address) {
+            PostgresStore::new(&address).unwrap().create_table().unwrap();
+        }
+        let addresses = [Some(file)].into_iter().chain(others).flatten().collect();
+        Self { addresses, _servers: (redis, postgres, folder) }
+    }
 }
 
 fn kind(store: &str) -> &str {
@@ -266,10 +284,7 @@ fn over(trouble: &str) -> bool {
 
 /// The same at a real server, which is no friend of refresh tokens that come twice.
 pub(crate) fn interop(issuer: &str) -> ExitCode {
-    let folder = tempfile::tempdir().unwrap();
-    let redis = RedisServer::start();
-    let file = format!("file:{}", folder.path().join("grants").display());
-    for store in [Some(file), redis.as_ref().map(RedisServer::address)].iter().flatten() {
+    for store in &Stores::start().addresses {
         let transport = Transport::new().unwrap();
         let server = transport.run(Discovery::new(&place::issuer(issuer))).unwrap();
         let client = Client::new("native-app");

@@ -2,7 +2,7 @@
 //! refresh token comes back. They are killed and stopped at random moments. This program is its own child.
 //!
 //! With `GRANTFLOW_FULL` set, the numbers are those of a proof, which takes a quarter of an hour:
-//! `GRANTFLOW_FULL=1 cargo test --release -p grantflow-store --features redis --test processes`
+//! `GRANTFLOW_FULL=1 cargo test --release -p grantflow-store --features postgres,redis --test processes`
 //!
 //! With `interop ISSUER` behind it, it does the same at a server that is already running.
 

@@ -9,17 +9,18 @@ use std::time::Duration;
 use grantflow_store::grantflow::source::Want;
 use grantflow_store::grantflow::store::{LoadGrant, RecordKey, SaveGrant, SavedGrant};
 use grantflow_store::grantflow::{Client, Issuer, ServerMetadata, Token, TokenRequest};
-use grantflow_store::{FileStore, RedisStore, Store};
+use grantflow_store::{FileStore, PostgresStore, RedisStore, Store};
 use grantflow_ureq::Transport;
 
 /// Longer than any process of ours takes for anything.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// The store `file:DIRECTORY`, or one at an address of Redis.
+/// The store `file:DIRECTORY`, or one at an address of Redis or PostgreSQL.
 pub(crate) fn open(store: &str) -> Arc<dyn Store> {
     match store.strip_prefix("file:") {
         Some(directory) => Arc::new(FileStore::new(directory)),
-        None => Arc::new(RedisStore::new(store).unwrap()),
+        None if store.starts_with("redis:") => Arc::new(RedisStore::new(store).unwrap()),
+        None => Arc::new(PostgresStore::new(store).unwrap()),
     }
 }
 

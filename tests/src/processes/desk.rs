@@ -179,7 +179,7 @@ impl Desk {
     pub fn edit(&mut self, key: &RecordKey, change: impl FnOnce(&mut Value)) {
         let mut record = self.record(key);
         change(&mut record);
-        let stored = Stored { version: self.version(key) + 1, value: record.to_string().into_bytes().into() };
+        let stored = Stored::new(self.version(key) + 1, record.to_string().into_bytes());
         self.shelf.put(key, self.world.now.mono, Some(stored));
     }
 }

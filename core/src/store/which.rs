@@ -1,0 +1,114 @@
+//! Which grants of a store are meant: by a prefix of their labels, or by the person or the session that they are of.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+use super::RecordKey;
+use crate::{Issuer, Shown};
+
+/// By what a store finds a grant again, beside its key: names made of the `sub` and the `sid` of the ID token that it
+/// came with. Each is the SHA-256 of the issuer and the value: a store's index shows no person.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tags {
+    /// The name of the person, if an ID token told one.
+    pub sub: Option<String>,
+    /// The name of the session at the server, if an ID token told one.
+    pub sid: Option<String>,
+}
+
+impl Tags {
+    /// The names of this person and this session at this server.
+    pub fn new(issuer: &Issuer, sub: Option<&str>, sid: Option<&str>) -> Self {
+        Self { sub: sub.map(|sub| name("sub", issuer, sub)), sid: sid.map(|sid| name("sid", issuer, sid)) }
+    }
+}
+
+/// Which grants of a store. A [`StoreOp`](super::StoreOp) that names them is one that not every store carries out.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq)]
+pub enum Which {
+    /// Those whose label begins like this; with an empty one, all.
+    Label(String),
+    /// Those of the person of this name, as in [`Tags::sub`].
+    Subject(String),
+    /// Those of the session of this name, as in [`Tags::sid`].
+    Session(String),
+}
+
+impl Which {
+    /// All grants whose label begins like this, of all servers and clients that share the store.
+    pub fn label(prefix: impl Into<String>) -> Self {
+        Self::Label(prefix.into())
+    }
+
+    /// All grants of one person: the ID token's `sub` at this server (OpenID Connect Core 1.0, section 2).
+    pub fn subject(issuer: &Issuer, sub: &str) -> Self {
+        Self::Subject(name("sub", issuer, sub))
+    }
+
+    /// All grants of one session at the server: the `sid` of an ID token, or of a logout token (OpenID Connect
+    /// Back-Channel Logout 1.0, section 2.4).
+    pub fn session(issuer: &Issuer, sid: &str) -> Self {
+        Self::Session(name("sid", issuer, sid))
+    }
+
+    /// Whether the grant under this key, with these tags, is one of them.
+    pub fn has(&self, key: &RecordKey, tags: &Tags) -> bool {
+        match self {
+            Self::Label(prefix) => key.label().starts_with(&**prefix),
+            Self::Subject(name) => tags.sub.as_ref() == Some(name),
+            Self::Session(name) => tags.sid.as_ref() == Some(name),
+        }
+    }
+}
+
+impl fmt::Debug for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Label(prefix) => write!(f, "Label({:?})", Shown::name(prefix)),
+            Self::Subject(name) => write!(f, "Subject({:?})", Shown::name(name)),
+            Self::Session(name) => write!(f, "Session({:?})", Shown::name(name)),
+        }
+    }
+}
+
+/// Some of the grants that were asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Where they lie, in the store's order.
+    pub keys: Vec<RecordKey>,
+    /// Whether there may be more: ask again for those after the last of these.
+    pub more: bool,
+}
+
+/// A name that no other person or session has, of 64 hexadecimal digits.
+fn name(what: &str, issuer: &Issuer, value: &str) -> String {
+    let mut digest = Sha256::new();
+    for part in [what, issuer.as_str(), value] {
+        // The length in front keeps the parts apart.
+        digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_one_at_one_server_and_no_session() {
+        let issuer = |text| Issuer::new(text).unwrap();
+        let (one, other) = (issuer("https://as.example"), issuer("https://other.example"));
+        let tags = Tags::new(&one, Some("7"), None);
+        let key = RecordKey::new(&one, &crate::Client::new("app"), "alice");
+        assert!(Which::subject(&one, "7").has(&key, &tags) && Which::label("al").has(&key, &tags));
+        for which in
+            [Which::subject(&other, "7"), Which::subject(&one, "77"), Which::session(&one, "7"), Which::label("b")]
+        {
+            assert!(!which.has(&key, &tags), "{which:?}");
+        }
+        assert!(!format!("{tags:?}").contains("\"7\""));
+    }
+}
