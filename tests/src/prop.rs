@@ -3,21 +3,21 @@
 //!
 //! Some bytes stand for more than themselves, so that inputs get far: see [`splice`].
 
+mod machines;
+
 use std::time::Duration;
 
 use grantflow::crypto::{Algorithm, Signer, Signing};
 use grantflow::exchange::{Received, Request};
-use grantflow::google::{ClientSecrets, DefaultCredentials, MetadataServer, TokenInfo};
+use grantflow::google::ClientSecrets;
 use grantflow::loopback::{Heard, Receiver, openable};
-use grantflow::machine::{Exited, FailureKind, Os, Platform, Program};
-use grantflow::source::{Credential, ExchangedToken, ProgramToken, TokenSource, Want};
-use grantflow::store::{RecordKey, SharedGrant, StoreReply, Stored};
 use grantflow::{
     AuthorizationRequest, Call, Client, ClientAuthentication, Cx, Deviation, Deviations, DeviceAuthorization,
-    DeviceCode, Discovery, Effect, Endpoint, Error, ErrorKind, Failure, InstalledApp, Issuer, Machine, Now,
-    PendingAuthorization, Reply, Revocation, Secret, ServerMetadata, Step, Timestamp, TokenRequest, token_type,
+    DeviceCode, Effect, Endpoint, Error, ErrorKind, InstalledApp, Issuer, Machine, Now, PendingAuthorization, Reply,
+    Secret, ServerMetadata, Step, Timestamp, TokenRequest,
 };
-use http::{Response, StatusCode};
+use http::Response;
+pub use machines::{any_replies, machines};
 
 use crate::at_once;
 use crate::canary::{hidden, hidden_in_debug, hidden_in_error, shapes};
@@ -26,8 +26,6 @@ use crate::canary::{hidden, hidden_in_debug, hidden_in_error, shapes};
 pub const CANARY: &str = "c4n4ry-S3cret/+=";
 /// The same as the password of Basic for the client `app`, in base64.
 const BASIC: &str = "YXBwOmM0bjRyeS1TM2NyZXQlMkYlMkIlM0Q=";
-/// The most steps that any machine may take.
-const STEPS: usize = 64;
 
 const NOW: Timestamp = Timestamp::from_unix(1_795_176_000);
 
@@ -295,241 +293,4 @@ fn secret_in_an_address(file: &[u8]) -> bool {
     let places = ["web", "installed"].into_iter().flat_map(|kind| ["auth_uri", "token_uri"].map(|name| (kind, name)));
     let mut addresses = places.filter_map(|(kind, name)| file[kind][name].as_str());
     addresses.any(|address| shapes(CANARY).iter().any(|shape| address.contains(shape)))
-}
-
-/// Any replies to any machine: the first byte chooses the machine, the rest makes the replies.
-pub fn any_replies(data: &[u8]) {
-    let mut source = Source(data);
-    let (server, choice, way) = (server(), source.byte(), source.byte());
-    let (client, secret) = (client(way), Secret::from(CANARY));
-    let issuer = server.issuer().clone();
-    let exchange = |request: Result<TokenRequest, Error>| request.map(TokenRequest::exchange);
-    match choice % 20 {
-        0 => {
-            let (url, pending) = pending();
-            let redirect = format!("?code={}&state={}", "c4n4ry-S3cret%2F%2B%3D", query_value(&url, "state"));
-            let client = Client::new("app").authentication(ClientAuthentication::client_secret_post(CANARY));
-            feed(Ok(pending.finish(&client, &redirect)), source);
-        }
-        1 => feed(exchange(TokenRequest::refresh_token(&server, &client, &secret)), source),
-        2 => {
-            let server = server.refresh_token_rotation(grantflow::Rotation::Never);
-            feed(exchange(TokenRequest::refresh_token(&server, &client, &secret)), source);
-        }
-        3 => feed(exchange(TokenRequest::client_credentials(&server, &self::client(1 + way % 2))), source),
-        4 => feed(exchange(TokenRequest::password(&server, &client, "user", CANARY)), source),
-        5 => feed(Revocation::new(&server, &client, &secret).map(Revocation::exchange), source),
-        6 => feed(Ok(Discovery::new(&issuer)), source),
-        7 => feed(Ok(ClientSecrets::read("/etc/client_secret.json")), source),
-        8 => {
-            let credential = Credential::refresh_token(issuer, &client, secret);
-            feed(Ok(credential.mint(&Want::access_token("a"), &credential.first_state())), source);
-        }
-        9 => {
-            let credential = Credential::password(issuer, &client, "user", CANARY);
-            feed(Ok(credential.mint(&Want::access_token("a"), &credential.first_state())), source);
-        }
-        10 => {
-            let platform = Platform { os: Os::Unix, home: Some("/home/user".into()) };
-            feed(Ok(DefaultCredentials::new(platform)), source);
-        }
-        11 => {
-            let server = MetadataServer::new();
-            feed(Ok(server.mint(&Want::access_token("a"), &server.first_state())), source);
-        }
-        12 => feed(TokenInfo::of_access_token(&secret), source),
-        13 => {
-            let client = self::client(1 + way % 2);
-            feed(DeviceAuthorization::new(&server, &client).map(DeviceAuthorization::exchange), source);
-        }
-        18 => {
-            let request = TokenRequest::token_exchange(&server, &client, &secret, token_type::JWT);
-            feed(exchange(request.map(|request| request.actor_token(&secret, token_type::JWT))), source);
-        }
-        19 => {
-            let stored = SharedGrant::new(RecordKey::new(&issuer, &client, "user"), issuer.clone(), &client);
-            let middle = ExchangedToken::new(stored, &server, &client);
-            let chain = ExchangedToken::new(middle, &server, &client).actor_token(secret, token_type::JWT);
-            feed(Ok(chain.mint(&Want::access_token("a"), &chain.first_state())), source);
-        }
-        17 => {
-            let program = ProgramToken::new(Program::new("/bin/get-token").args([CANARY]).env("KEY", CANARY));
-            feed(Ok(program.mint(&Want::access_token("a"), &program.first_state())), source);
-        }
-        15 => feed(Ok(InstalledApp::new(&server, &client).start(50123)), source),
-        14 => {
-            let code = device_code(&server, &self::client(way % 3), Response::new(splice(BODIES[14].as_bytes(), "")));
-            // As long as the code lives, and that by a clock that goes where it likes.
-            let polling = code.and_then(|code| code.poll(&server, &client));
-            feed_within(polling, source, STEPS + data.len(), Duration::from_secs(1800 + 12_800));
-        }
-        _ => {
-            let grant = SharedGrant::new(RecordKey::new(&issuer, &client, "user"), issuer, &client);
-            feed(Ok(grant.mint(&Want::access_token("a"), &grant.first_state())), source);
-        }
-    }
-}
-
-fn feed<M: Machine>(machine: Result<M, Error>, source: Source<'_>) {
-    // No pause is longer than a whole exchange may take.
-    feed_within(machine, source, STEPS, Duration::from_secs(30));
-}
-
-fn feed_within<M: Machine>(machine: Result<M, Error>, mut source: Source<'_>, steps: usize, longest: Duration) {
-    let Ok(mut machine) = machine else { return };
-    let (mut reply, mut now) = (Reply::Start, Now { wall: NOW, mono: Duration::from_secs(1000) });
-    if source.byte() == 255 {
-        reply = source.reply();
-    }
-    for _ in 0..steps {
-        let mut cx = Cx::new(now, [source.byte(); 32]);
-        match machine.resume(&mut cx, reply) {
-            Step::Do(effect) => {
-                hidden_in_debug("an effect", &effect, &[CANARY]);
-                if let Effect::Sleep(time) = &effect {
-                    assert!(*time < longest, "{time:?}");
-                    now.mono += *time;
-                }
-                now.mono += Duration::from_millis(u64::from(source.byte()) * 50);
-                // The wall clock may go where it likes.
-                now.wall = Timestamp::from_unix(NOW.as_unix() + i64::from(source.byte()) * 100 - 12_800);
-                reply = source.reply_to(&effect);
-                hidden_in_debug("a reply", &reply, &[CANARY]);
-            }
-            Step::Done(result) => {
-                if let Err(error) = result {
-                    hidden_in_error(&error, &[CANARY]);
-                }
-                let again = machine.resume(&mut Cx::new(now, [0; 32]), source.reply());
-                let misuse = matches!(&again, Step::Done(Err(error)) if error.kind() == ErrorKind::Misuse);
-                assert!(misuse, "a call after the end");
-                return;
-            }
-        }
-    }
-    panic!("no end after {steps} steps");
-}
-
-/// Bytes to decide by; zeros when they are used up.
-#[derive(Clone, Copy)]
-struct Source<'a>(&'a [u8]);
-
-/// Bodies that get further than random bytes do. Byte 1 to 3 as in [`splice`].
-const BODIES: [&str; 15] = [
-    "",
-    r#"{"access_token":"t","token_type":"Bearer","expires_in":3600,"refresh_token":"r","scope":"a"}"#,
-    r#"{"access_token":"t","token_type":"Bearer","id_token":"eyJhbGciOiJSUzI1NiJ9.e30.c2ln"}"#,
-    "{\"error\":\"invalid_grant\",\"error_description\":\"bad \u{1} \u{2} \u{3}\",\"error_uri\":\"https://x/?\u{2}\"}",
-    "{\"error\":\"\u{1}\",\"error_description\":\"\u{1}\u{1}\"}",
-    "{\"error\":{\"message\":\"\u{1}\",\"type\":\"\u{2}\"}}",
-    "error=\u{2}&error_description=\u{2}",
-    r#"{"issuer":"https://as.example","token_endpoint":"https://as.example/token","authorization_endpoint":"https://as.example/a"}"#,
-    "{\"issuer\":\"https://as.example\",\"token_endpoint\":\"javascript:\u{1}\"}",
-    "{\"installed\":{\"client_id\":\"x\",\"client_secret\":\"\u{1}\",\"auth_uri\":\"https://accounts.google.com/a\",\"token_uri\":\"https://oauth2.googleapis.com/token\"}}",
-    "{\"installed\":{\"client_id\":\"\u{1}\",\"client_secret\":\"\u{1}\",\"auth_uri\":\"http://x/?\u{1}\"}}",
-    "<html>\u{1}",
-    "{\"type\":\"authorized_user\",\"client_id\":\"x\",\"client_secret\":\"\u{1}\",\"refresh_token\":\"\u{1}\"}",
-    "grantflow record 1 version 1 0011223344556677\n{\"refresh_token\":\"\u{1}\"}",
-    "{\"device_code\":\"\u{1}\",\"user_code\":\"WDJB-MJHT\",\"verification_uri\":\"https://x/\",\"expires_in\":1800}",
-];
-
-impl Source<'_> {
-    fn byte(&mut self) -> u8 {
-        let Some((first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        *first
-    }
-
-    fn bytes(&mut self) -> Vec<u8> {
-        let choice = usize::from(self.byte());
-        if let Some(body) = BODIES.get(choice) {
-            return splice(body.as_bytes(), "");
-        }
-        let length = (choice - BODIES.len()).min(self.0.len());
-        let (taken, rest) = self.0.split_at(length);
-        self.0 = rest;
-        splice(taken, "")
-    }
-
-    /// A reply that fits the effect, mostly.
-    fn reply_to(&mut self, effect: &Effect) -> Reply {
-        match (self.byte(), effect) {
-            (0..32, Effect::Http(_)) => Reply::Slept,
-            (0..32, _) => self.reply(),
-            (32..40, _) => Reply::Refused,
-            (40..80, _) => Reply::Failed(self.failure()),
-            // A server that was told no secret has none to send back.
-            (_, Effect::Http(call)) if format!("{call:?}").starts_with("GET ") => {
-                let mut response = self.response();
-                let body = String::from_utf8_lossy(response.body()).into_owned();
-                *response.body_mut() = shapes(CANARY).iter().fold(body, |body, shape| body.replace(shape, "x")).into();
-                Reply::Http(response)
-            }
-            (_, Effect::Http(_)) => Reply::Http(self.response()),
-            (_, Effect::Sleep(_)) => Reply::Slept,
-            (_, Effect::ReadFile { .. }) => Reply::File(self.bytes()),
-            (_, Effect::Env(_)) => Reply::Env(Some("/etc/some-file.json".into()).filter(|_| self.byte() < 128)),
-            (_, Effect::Store(_)) => Reply::Store(self.store_reply()),
-            (_, Effect::Exec(_)) => Reply::Exec(self.exited()),
-            _ => Reply::Refused,
-        }
-    }
-
-    /// What a program printed, perhaps the secret on standard error.
-    fn exited(&mut self) -> Exited {
-        let code = Some(i32::from(self.byte() % 3)).filter(|code| *code < 2);
-        let stdout = self.bytes();
-        Exited::new(code, stdout, self.bytes())
-    }
-
-    fn reply(&mut self) -> Reply {
-        match self.byte() % 9 {
-            0 => Reply::Refused,
-            1 => Reply::Start,
-            2 => Reply::Http(self.response()),
-            3 => Reply::Slept,
-            4 => Reply::Env(Some("some value".into())),
-            5 => Reply::File(self.bytes()),
-            6 => Reply::Missing,
-            8 => Reply::Exec(self.exited()),
-            _ => Reply::Failed(self.failure()),
-        }
-    }
-
-    fn store_reply(&mut self) -> StoreReply {
-        match self.byte() % 8 {
-            0 => StoreReply::Loaded(None),
-            1 => StoreReply::Loaded(Stored::from_bytes(&self.bytes()).ok()),
-            2 | 3 => StoreReply::Leased(None),
-            4 => StoreReply::Busy,
-            5 => StoreReply::Conflict,
-            6 => StoreReply::Released,
-            _ => StoreReply::Saved,
-        }
-    }
-
-    fn failure(&mut self) -> Failure {
-        use FailureKind::*;
-        let kinds = [Connect, Tls, Broken, Timeout, TooLarge, Forbidden, File, Other];
-        let kind = kinds[usize::from(self.byte()) % kinds.len()];
-        if self.byte() < 128 { Failure::not_sent(kind, "x") } else { Failure::maybe_sent(kind, "x") }
-    }
-
-    fn response(&mut self) -> Response<Vec<u8>> {
-        const STATUSES: [u16; 14] = [200, 201, 204, 301, 307, 400, 401, 403, 404, 408, 429, 500, 503, 999];
-        let status = STATUSES[usize::from(self.byte()) % STATUSES.len()];
-        let types = ["application/json", "application/x-www-form-urlencoded", "text/html", ""];
-        let content_type = types[usize::from(self.byte()) % types.len()];
-        let waits = ["", "", "0", "5", "29", "99999999999", "Fri, 20 Nov 2026 12:00:09 GMT", "x"];
-        let retry_after = waits[usize::from(self.byte()) % waits.len()];
-        let mut response = Response::new(self.bytes());
-        *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
-        for (name, value) in [("content-type", content_type), ("retry-after", retry_after), ("location", "https://x/")]
-        {
-            if let Ok(value) = value.parse() {
-                response.headers_mut().insert(name, value);
-            }
-        }
-        response
-    }
 }

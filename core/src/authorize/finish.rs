@@ -136,8 +136,8 @@ impl Machine for FinishAuthorization {
 
     fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
         if let Stage::Begin(_) = self.stage
-            && let Reply::Start = reply
             && let Stage::Begin(begin) = std::mem::replace(&mut self.stage, Stage::Ended)
+            && let Reply::Start = reply
         {
             match begin.exchange(cx.now().wall) {
                 Ok(exchange) => {

@@ -205,7 +205,7 @@ impl Machine for MetadataMint {
     fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
         let exchange = match &mut self.exchange {
             Ok(exchange) => exchange,
-            Err(error) => return Step::Done(Err(error.clone())),
+            Err(error) => return Step::Done(Err(std::mem::replace(error, Error::misuse("a mint")))),
         };
         let result = ask!(exchange, cx, reply);
         Step::Done(result.map(|token| match token.expires_at() {

@@ -8,14 +8,17 @@ use serde::Serialize;
 use super::file::{File, ReadFile};
 use super::{DEFAULT_UNIVERSE, check_quota_project, id_token_of, quota_header};
 use crate::crypto::{Signer, SigningKey};
+use crate::exchange::Within;
 use crate::jose::{JwtSigner, SignJwt};
 use crate::machine::ask;
 use crate::source::{GrantState, Mint, Minting, TokenSource, Want, WantKind, cannot};
 use crate::{
-    Advice, Cx, Error, ErrorKind, Exchange, Machine, Reply, Secret, ServerMetadata, Step, Timestamp, Token,
+    Advice, Cx, Error, ErrorKind, Exchange, Machine, Now, Reply, Secret, ServerMetadata, Step, Timestamp, Token,
     TokenRequest,
 };
 
+/// How long a signer that is far away may take.
+const SIGNING: Duration = Duration::from_secs(30);
 /// How long an assertion and what is signed for oneself is good for; Google takes no longer.
 const LIFE: Duration = Duration::from_secs(3600);
 /// Google refuses an assertion from the future: ours are made a little in the past.
@@ -246,8 +249,9 @@ struct AssertionMint {
 
 enum Stage {
     Begin,
-    Sign { signing: SignJwt, usage: Use, began: Timestamp },
+    Sign { signing: Within<SignJwt>, usage: Use, began: Timestamp },
     Exchange(Box<Exchange<Token>>),
+    Ended,
 }
 
 impl Machine for AssertionMint {
@@ -255,21 +259,23 @@ impl Machine for AssertionMint {
 
     fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
         loop {
-            let next = match &mut self.stage {
-                Stage::Begin => self.begin(cx.now().wall),
-                Stage::Sign { signing, usage, began } => {
+            let next = match (&mut self.stage, &reply) {
+                (Stage::Begin, Reply::Start) => self.begin(cx.now()),
+                (Stage::Begin | Stage::Ended, _) => Err(Error::misuse("a mint")),
+                (Stage::Sign { signing, usage, began }, _) => {
                     let (usage, began) = (*usage, *began);
                     match (ask!(signing, cx, reply), usage) {
                         (Ok(jwt), Use::Exchanged) => self.exchange(&jwt),
                         (Ok(jwt), Use::ByItself) => {
                             let end = began - BACKDATED + LIFE;
                             let token = Token::bearer(jwt.expose(), began, Some(end));
+                            self.stage = Stage::Ended;
                             return Step::Done(token.map(|token| token.with_scopes(self.want.scopes())));
                         }
                         (Err(error), _) => Err(error),
                     }
                 }
-                Stage::Exchange(exchange) => {
+                (Stage::Exchange(exchange), _) => {
                     let result = ask!(exchange, cx, reply);
                     return Step::Done(result.map_err(|error| match error.advice() {
                         // Nobody signs in for a service account.
@@ -280,7 +286,10 @@ impl Machine for AssertionMint {
             };
             match next {
                 Ok(stage) => self.stage = stage,
-                Err(error) => return Step::Done(Err(error.during("minting for a service account", None))),
+                Err(error) => {
+                    self.stage = Stage::Ended;
+                    return Step::Done(Err(error.during("minting for a service account", None)));
+                }
             }
         }
     }
@@ -289,9 +298,10 @@ impl Machine for AssertionMint {
 impl Minting for AssertionMint {}
 
 impl AssertionMint {
-    fn begin(&self, now: Timestamp) -> Result<Stage, Error> {
-        let usage = self.account.usage(&self.want)?;
-        Ok(Stage::Sign { signing: self.account.sign(&self.want, usage, now)?, usage, began: now })
+    fn begin(&self, now: Now) -> Result<Stage, Error> {
+        let (usage, began) = (self.account.usage(&self.want)?, now.wall);
+        let signing = self.account.sign(&self.want, usage, began)?;
+        Ok(Stage::Sign { signing: Within::new(signing, now.mono.saturating_add(SIGNING)), usage, began })
     }
 
     fn exchange(&self, assertion: &Secret) -> Result<Stage, Error> {

@@ -62,7 +62,7 @@ impl Machine for SignJwt {
     type Output = Secret;
 
     fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Secret> {
-        if let Stage::Begin(signer) = &self.stage {
+        if let (Stage::Begin(signer), Reply::Start) = (&self.stage, &reply) {
             match signer.sign(self.jwt.as_bytes(), cx) {
                 Signing::Done(signature) => return self.end(signature),
                 Signing::Remote(machine) => self.stage = Stage::Remote(machine),
@@ -73,7 +73,10 @@ impl Machine for SignJwt {
                 let signature = ask!(machine, cx, reply);
                 self.end(signature)
             }
-            _ => Step::Done(Err(Error::misuse("signing"))),
+            Stage::Begin(_) | Stage::Ended => {
+                self.stage = Stage::Ended;
+                Step::Done(Err(Error::misuse("signing")))
+            }
         }
     }
 }

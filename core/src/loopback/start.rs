@@ -42,7 +42,7 @@ impl Machine for StartSignIn {
     fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Receiver> {
         let (start, redirect_uri) = match &mut self.begun {
             Ok(begun) => begun,
-            Err(error) => return Step::Done(Err(error.clone())),
+            Err(error) => return Step::Done(Err(std::mem::replace(error, Error::misuse("starting a sign-in")))),
         };
         Step::Done(ask!(start, cx, reply).and_then(|authorization| {
             openable(&authorization.url)?;

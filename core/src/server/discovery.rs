@@ -29,12 +29,20 @@ pub struct Discovery {
     stranger: bool,
     current: Where,
     next: Option<Where>,
-    exchange: Option<Exchange<ServerMetadata>>,
+    stage: Stage,
     /// What came of the first address.
     first: Option<Error>,
     /// Whether an answer was an old one, and whether none may be.
     was_old: bool,
     anew: bool,
+}
+
+#[allow(clippy::large_enum_variant, reason = "it is this large for all but its first and last moment")]
+#[derive(Debug)]
+enum Stage {
+    Begin,
+    Asked(Exchange<ServerMetadata>),
+    Ended,
 }
 
 /// An address that metadata may be at.
@@ -83,7 +91,7 @@ impl Discovery {
             stranger: false,
             current,
             next: None,
-            exchange: None,
+            stage: Stage::Begin,
             first: None,
             was_old: false,
             anew: false,
@@ -104,6 +112,26 @@ impl Discovery {
         });
         Ok(if self.anew { exchange.anew() } else { exchange })
     }
+
+    /// What to ask after this error, if there is anything left.
+    fn after(&mut self, error: Error) -> Result<Exchange<ServerMetadata>, Error> {
+        match (self.next.take(), self.first.take()) {
+            (Some(next), _) if is_not_here(&error) => {
+                self.first = Some(error);
+                self.current = next;
+            }
+            // What was remembered may have changed.
+            (_, first) if self.was_old && !self.anew && !error.is_transient() => {
+                self.anew = true;
+                if first.is_some() {
+                    (self.current, self.next) = (Where::OpenId, Some(Where::OAuth));
+                }
+            }
+            (_, Some(first)) => return Err(both(first, error)),
+            (_, None) => return Err(error),
+        }
+        self.exchange()
+    }
 }
 
 /// Whether there was an answer that is no metadata, by which the other address may still have some. A server
@@ -117,34 +145,27 @@ impl Machine for Discovery {
 
     fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<ServerMetadata> {
         loop {
-            let exchange = match &mut self.exchange {
-                Some(exchange) => exchange,
-                None => match self.exchange() {
-                    Ok(exchange) => self.exchange.insert(exchange),
-                    Err(error) => return Step::Done(Err(error)),
-                },
-            };
-            let error = match ask!(exchange, cx, reply) {
-                Ok(metadata) => return Step::Done(Ok(metadata)),
-                Err(error) => error,
-            };
-            self.was_old |= exchange.was_old();
-            match (self.next.take(), self.first.take()) {
-                (Some(next), _) if is_not_here(&error) => {
-                    self.first = Some(error);
-                    self.current = next;
-                    self.exchange = None;
-                }
-                // What was remembered may have changed.
-                (_, first) if self.was_old && !self.anew && !error.is_transient() => {
-                    self.anew = true;
-                    self.exchange = None;
-                    if first.is_some() {
-                        (self.current, self.next) = (Where::OpenId, Some(Where::OAuth));
+            let next = match (&mut self.stage, &reply) {
+                (Stage::Begin, Reply::Start) => self.exchange(),
+                (Stage::Asked(exchange), _) => {
+                    let found = ask!(exchange, cx, reply);
+                    self.was_old |= exchange.was_old();
+                    match found {
+                        Ok(metadata) => {
+                            self.stage = Stage::Ended;
+                            return Step::Done(Ok(metadata));
+                        }
+                        Err(error) => self.after(error),
                     }
                 }
-                (_, Some(first)) => return Step::Done(Err(both(first, error))),
-                (_, None) => return Step::Done(Err(error)),
+                (Stage::Begin | Stage::Ended, _) => Err(Error::misuse("discovery")),
+            };
+            match next {
+                Ok(exchange) => self.stage = Stage::Asked(exchange),
+                Err(error) => {
+                    self.stage = Stage::Ended;
+                    return Step::Done(Err(error));
+                }
             }
         }
     }

@@ -239,13 +239,13 @@ impl Minting for Given {}
 
 impl Machine for Given {
     type Output = Token;
-    fn resume(&mut self, cx: &mut Cx, _: Reply) -> Step<Token> {
-        Step::Done(match self.0.take() {
-            Some(token) if token.is_expired(cx.now().wall) => {
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Token> {
+        Step::Done(match (self.0.take(), reply) {
+            (Some(token), Reply::Start) if token.is_expired(cx.now().wall) => {
                 Err(cannot("is a fixed token, which has expired").with_advice(crate::Advice::SignInAgain))
             }
-            Some(token) => Ok(token),
-            None => Err(Error::misuse("a fixed token")),
+            (Some(token), Reply::Start) => Ok(token),
+            _ => Err(Error::misuse("a fixed token")),
         })
     }
 }
@@ -277,14 +277,14 @@ impl Machine for ServerMint {
 
     fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
         loop {
-            let next = match &mut self.stage {
-                Stage::Begin => self.begin(),
-                Stage::Discover(discovery) => {
+            let next = match (&mut self.stage, &reply) {
+                (Stage::Begin, Reply::Start) => self.begin(),
+                (Stage::Begin | Stage::Ended, _) => Err(Error::misuse("a mint")),
+                (Stage::Discover(discovery), _) => {
                     let found = ask!(discovery, cx, reply);
                     found.and_then(|server| self.request(&server))
                 }
-                Stage::Ended => return Step::Done(Err(Error::misuse("a mint"))),
-                Stage::Exchange(exchange) => {
+                (Stage::Exchange(exchange), _) => {
                     let result = ask!(exchange, cx, reply);
                     self.change.absorb(exchange.take_change());
                     self.stage = Stage::Ended;

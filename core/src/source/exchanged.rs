@@ -129,6 +129,7 @@ enum Stage {
     Begin,
     Discover(Box<Discovery>),
     Exchange(Box<TokenExchange>),
+    Ended,
 }
 
 // Nothing changes of the base, and a refresh token that comes along is of no use: the base gives the next.
@@ -139,20 +140,24 @@ impl Machine for Exchanging {
 
     fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
         loop {
-            let server = match &mut self.stage {
-                Stage::Begin => match self.source.server.known() {
+            let server = match (&mut self.stage, &reply) {
+                (Stage::Begin, Reply::Start) => match self.source.server.known() {
                     Ok(server) => Ok(server),
                     Err(discovery) => {
                         self.stage = Stage::Discover(discovery);
                         continue;
                     }
                 },
-                Stage::Discover(discovery) => ask!(&mut **discovery, cx, reply),
-                Stage::Exchange(exchange) => return exchange.resume(cx, reply),
+                (Stage::Discover(discovery), _) => ask!(&mut **discovery, cx, reply),
+                (Stage::Exchange(exchange), _) => return exchange.resume(cx, reply),
+                (Stage::Begin | Stage::Ended, _) => Err(Error::misuse("a token exchange")),
             };
             match server.and_then(|server| self.source.request(&server, &self.subject, &self.want)) {
                 Ok(exchange) => self.stage = Stage::Exchange(Box::new(exchange)),
-                Err(error) => return Step::Done(Err(error)),
+                Err(error) => {
+                    self.stage = Stage::Ended;
+                    return Step::Done(Err(error));
+                }
             }
         }
     }

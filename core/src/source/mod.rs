@@ -170,7 +170,7 @@ pub(crate) struct Refusal(pub(crate) Error);
 impl Machine for Refusal {
     type Output = Token;
     fn resume(&mut self, _: &mut Cx, _: Reply) -> Step<Token> {
-        Step::Done(Err(self.0.clone()))
+        Step::Done(Err(std::mem::replace(&mut self.0, Error::misuse("a mint"))))
     }
 }
 

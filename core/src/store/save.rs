@@ -43,13 +43,13 @@ pub struct SavedGrant {
 pub struct LoadGrant {
     key: RecordKey,
     want: Want,
-    asked: bool,
+    stage: Stage,
 }
 
 impl LoadGrant {
     /// The grant under this key, and its newest token for this want.
     pub fn new(key: RecordKey, want: Want) -> Self {
-        Self { key, want, asked: false }
+        Self { key, want, stage: Stage::Begin }
     }
 }
 
@@ -57,14 +57,15 @@ impl Machine for LoadGrant {
     type Output = Option<SavedGrant>;
 
     fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Self::Output> {
-        if !std::mem::replace(&mut self.asked, true) {
-            return Step::Do(Effect::Store(StoreOp::Load { key: self.key.clone() }));
-        }
-        Step::Done(match reply {
-            Reply::Store(StoreReply::Loaded(None)) => Ok(None),
-            Reply::Store(StoreReply::Loaded(Some(found))) => self.read(&found, cx.now().wall).map(Some),
-            Reply::Failed(failure) => Err(failure.into()),
-            Reply::Refused => Err(Error::refused("Store")),
+        Step::Done(match (std::mem::replace(&mut self.stage, Stage::Ended), reply) {
+            (Stage::Begin, Reply::Start) => {
+                self.stage = Stage::Load;
+                return Step::Do(Effect::Store(StoreOp::Load { key: self.key.clone() }));
+            }
+            (Stage::Load, Reply::Store(StoreReply::Loaded(None))) => Ok(None),
+            (Stage::Load, Reply::Store(StoreReply::Loaded(Some(found)))) => self.read(&found, cx.now().wall).map(Some),
+            (Stage::Load, Reply::Failed(failure)) => Err(failure.into()),
+            (Stage::Load, Reply::Refused) => Err(Error::refused("Store")),
             _ => Err(Error::misuse("loading a grant")),
         })
     }
@@ -303,6 +304,7 @@ impl Leased {
             (Stage::Change, Reply::Store(StoreReply::Saved)) => self.release(Ok(())),
             (Stage::Load | Stage::Change, Reply::Failed(failure)) => self.release(Err(failure.into())),
             (Stage::Release, _) => Step::Done(std::mem::replace(&mut self.result, Ok(()))),
+            (Stage::Begin | Stage::Ended, _) => Step::Done(Err(Error::misuse("keeping a grant"))),
             (_, Reply::Failed(failure)) => Step::Done(Err(failure.into())),
             (_, Reply::Refused) => Step::Done(Err(Error::refused("Store"))),
             _ => Step::Done(Err(Error::misuse("keeping a grant"))),

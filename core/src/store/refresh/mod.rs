@@ -109,6 +109,7 @@ impl Machine for SharedRefresh {
     fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
         loop {
             let next = match &mut self.stage {
+                Stage::Begin if !matches!(reply, Reply::Start) => Err(misused()),
                 Stage::Begin => {
                     self.until = cx.now().mono.saturating_add(PATIENCE);
                     self.begin()

@@ -1,0 +1,365 @@
+//! Any replies to any machine: each ends, says no secret, and knows that it is over.
+
+use std::time::Duration;
+
+use grantflow::google::{AuthorizedUser, ClientSecrets, DefaultCredentials, MetadataServer, ServiceAccount, TokenInfo};
+use grantflow::machine::{Exited, FailureKind, Os, Platform, Program};
+use grantflow::source::{Credential, ExchangedToken, Mint, ProgramToken, TokenSource, Want};
+use grantflow::store::{DeleteGrant, LoadGrant, RecordKey, SaveGrant, SharedGrant, SignOut, StoreReply, Stored};
+use grantflow::{
+    AuthorizationRequest, Client, ClientAuthentication, Cx, DeviceAuthorization, Discovery, Effect, Error, ErrorKind,
+    Failure, InstalledApp, Issuer, Machine, Now, Reply, Revocation, Step, Timestamp, Token, TokenExchange,
+    TokenRequest, UserInfo, token_type,
+};
+use http::{Response, StatusCode};
+
+use super::{CANARY, Far, NOW, client, device_code, pending, query_value, server, splice};
+use crate::canary::{hidden_in_debug, hidden_in_error, shapes};
+
+/// The most steps that any machine may take.
+const STEPS: usize = 64;
+
+/// The machines: each is made of a byte that chooses among its kinds, and fed.
+const MACHINES: &[fn(Source<'_>, u8)] = &[
+    // Tokens.
+    |source, _| {
+        let (url, pending) = pending();
+        let redirect = format!("?code={}&state={}", "c4n4ry-S3cret%2F%2B%3D", query_value(&url, "state"));
+        feed(Ok(pending.finish(&secret_client(), &redirect)), source);
+    },
+    |source, way| feed(refresh(&client(way)), source),
+    |source, way| {
+        let server = server().refresh_token_rotation(grantflow::Rotation::Never);
+        feed(exchange(TokenRequest::refresh_token(&server, &client(way), &CANARY.into())), source);
+    },
+    |source, way| feed(exchange(TokenRequest::client_credentials(&server(), &client(1 + way % 2))), source),
+    |source, way| feed(exchange(TokenRequest::password(&server(), &client(way), "user", CANARY)), source),
+    |source, way| feed(Revocation::new(&server(), &client(way), &CANARY.into()).map(Revocation::exchange), source),
+    |source, _| feed(Ok(Discovery::new(server().issuer())), source),
+    |source, _| feed(Ok(ClientSecrets::read("/etc/client_secret.json")), source),
+    |source, way| feed(mint(&Credential::refresh_token(server(), &client(way), CANARY), way), source),
+    |source, way| feed(mint(&Credential::password(issuer(), &client(way), "user", CANARY), way), source),
+    |source, _| {
+        let platform = Platform { os: Os::Unix, home: Some("/home/user".into()) };
+        feed(Ok(DefaultCredentials::new(platform)), source);
+    },
+    |source, way| feed(mint(&MetadataServer::new(), way), source),
+    |source, _| feed(TokenInfo::of_access_token(&CANARY.into()), source),
+    |source, way| {
+        let request = DeviceAuthorization::new(&server(), &client(1 + way % 2));
+        feed(request.map(DeviceAuthorization::exchange), source);
+    },
+    |source, way| {
+        let client = client(way % 3);
+        let code = device_code(&server(), &client, Response::new(splice(BODIES[14].as_bytes(), "")));
+        // As long as the code lives, and that by a clock that goes where it likes.
+        let polling = code.and_then(|code| code.poll(&server(), &client));
+        feed_within(polling, source, Duration::from_secs(1800 + 12_800));
+    },
+    |source, way| feed(Ok(InstalledApp::new(&server(), &client(way)).start(50123)), source),
+    |source, way| feed(mint(&shared_grant(way), way), source),
+    |source, way| {
+        let program = Program::new("/bin/get-token").args([CANARY]).env("KEY", CANARY);
+        feed(mint(&ProgramToken::new(program), way), source);
+    },
+    |source, way| {
+        let request = TokenRequest::token_exchange(&server(), &client(way), &CANARY.into(), token_type::JWT);
+        feed(exchange(request.map(|request| request.actor_token(&CANARY.into(), token_type::JWT))), source);
+    },
+    |source, way| {
+        let middle = ExchangedToken::new(shared_grant(way), server(), &client(way));
+        let chain = ExchangedToken::new(middle, server(), &client(way)).actor_token(CANARY, token_type::JWT);
+        feed(mint(&chain, way), source);
+    },
+    |source, way| {
+        let request = TokenRequest::jwt_bearer(&server(), Some(&client(way)), &CANARY.into(), "a".into());
+        feed(exchange(request), source);
+    },
+    |source, way| feed(refresh(&client(way)).map(TokenExchange::ahead), source),
+    |source, _| {
+        // The answer to another request.
+        let (url, theirs) = pending();
+        let (_, ours) = pending();
+        let answer = theirs.receive(&format!("?code=c&state={}", query_value(&url, "state")), NOW);
+        feed(answer.map(|answer| ours.finish_with(&secret_client(), answer)), source);
+    },
+    |source, way| feed(mint(&Credential::refresh_token(issuer(), &client(way), CANARY), way), source),
+    |source, way| feed(mint(&Credential::fixed(token()), way), source),
+    |source, way| feed(mint(&ServiceAccount::with_signer("robot@example.org", Far(way % 2 == 0)), way), source),
+    |source, way| {
+        // What its signer asks for is the signer's own, and has no bound here.
+        let account = ServiceAccount::with_signer("robot@example.org", Far(false));
+        feed(account.assertion(&want(way), NOW), source);
+    },
+    |source, way| {
+        let user = AuthorizedUser::from_json(authorized_user()).expect("a user");
+        feed(mint(&if way % 2 == 0 { user } else { user.quota_project("no project\n") }, way), source);
+    },
+    |source, way| feed(mint(&ExchangedToken::new(Credential::fixed(token()), issuer(), &client(way)), way), source),
+    // What is asked besides.
+    |source, _| feed(Ok(Discovery::of_stranger(server().issuer())), source),
+    |source, _| feed(UserInfo::new(&server(), &token()).map(UserInfo::exchange), source),
+    |source, way| feed(Ok(AuthorizationRequest::new(&server(), &client(way), "http://127.0.0.1:1/").start()), source),
+    |source, way| feed(Ok(InstalledApp::new(&server(), &client(way)).host("no host").start(50123)), source),
+    // Files and stores.
+    |source, _| feed(Ok(AuthorizedUser::read("/etc/user.json")), source),
+    |source, way| feed(Ok(LoadGrant::new(key(way), want(way))), source),
+    |source, way| feed(Ok(SaveGrant::new(key(way), want(way), &token())), source),
+    |source, way| feed(Ok(SignOut::new(key(way), &server(), &client(way))), source),
+    |source, way| feed(Ok(DeleteGrant::new(key(way))), source),
+];
+
+/// Any replies to any machine: the first byte chooses the machine, the second one of its kinds, the rest makes the
+/// replies.
+pub fn any_replies(data: &[u8]) {
+    let mut source = Source(data);
+    let (choice, way) = (usize::from(source.byte()), source.byte());
+    MACHINES[choice % MACHINES.len()](source, way);
+}
+
+/// How many machines [`any_replies`] chooses among.
+pub fn machines() -> usize {
+    MACHINES.len()
+}
+
+fn issuer() -> Issuer {
+    server().issuer().clone()
+}
+
+fn secret_client() -> Client {
+    Client::new("app").authentication(ClientAuthentication::client_secret_post(CANARY))
+}
+
+fn token() -> Token {
+    Token::bearer(CANARY, NOW, Some(NOW + Duration::from_secs(5))).expect("a token")
+}
+
+fn key(way: u8) -> RecordKey {
+    RecordKey::new(&issuer(), &client(way), "user")
+}
+
+fn shared_grant(way: u8) -> SharedGrant {
+    SharedGrant::new(key(way), issuer(), &client(way))
+}
+
+fn authorized_user() -> String {
+    format!(r#"{{"type":"authorized_user","client_id":"x","client_secret":"{CANARY}","refresh_token":"{CANARY}"}}"#)
+}
+
+fn exchange(request: Result<TokenRequest, Error>) -> Result<TokenExchange, Error> {
+    request.map(TokenRequest::exchange)
+}
+
+fn refresh(client: &Client) -> Result<TokenExchange, Error> {
+    exchange(TokenRequest::refresh_token(&server(), client, &CANARY.into()))
+}
+
+/// What is wanted: a plain access token, or what not every source has.
+fn want(way: u8) -> Want {
+    match way / 5 % 8 {
+        1 => Want::access_token("a").audience("https://api.example"),
+        2 => Want::access_token("a").resource("https://api.example"),
+        3 => Want::access_token("a").subject("somebody"),
+        4 => Want::access_token("a").account("no account\n"),
+        5 => Want::id_token("https://api.example"),
+        6 => Want::access_token("a").self_signed(),
+        _ => Want::access_token("a"),
+    }
+}
+
+fn mint(source: &dyn TokenSource, way: u8) -> Result<Mint, Error> {
+    Ok(source.mint(&want(way), &source.first_state()))
+}
+
+fn feed<M: Machine>(machine: Result<M, Error>, source: Source<'_>) {
+    // No pause is longer than a whole exchange may take.
+    feed_within(machine, source, Duration::from_secs(30));
+}
+
+fn feed_within<M: Machine>(machine: Result<M, Error>, mut source: Source<'_>, longest: Duration) {
+    let Ok(mut machine) = machine else { return };
+    let steps = STEPS + source.0.len();
+    let mut now = Now { wall: NOW, mono: Duration::from_secs(1000) };
+    let mut reply = if source.byte() == 255 { source.reply() } else { Reply::Start };
+    let begins = matches!(reply, Reply::Start);
+    for step in 0..steps {
+        let mut cx = Cx::new(now, [source.byte(); 32]);
+        match machine.resume(&mut cx, reply) {
+            Step::Do(effect) => {
+                assert!(begins || step > 0, "it begins without a start: {effect:?}");
+                hidden_in_debug("an effect", &effect, &[CANARY]);
+                if let Effect::Sleep(time) = &effect {
+                    assert!(*time < longest, "{time:?}");
+                    now.mono += *time;
+                }
+                now.mono += Duration::from_millis(u64::from(source.byte()) * 50);
+                // The wall clock may go where it likes.
+                now.wall = Timestamp::from_unix(NOW.as_unix() + i64::from(source.byte()) * 100 - 12_800);
+                reply = source.reply_to(&effect);
+                hidden_in_debug("a reply", &reply, &[CANARY]);
+            }
+            Step::Done(result) => {
+                if let Err(error) = result {
+                    hidden_in_error(&error, &[CANARY]);
+                }
+                return stays_ended(&mut machine, now, source);
+            }
+        }
+    }
+    panic!("no end after {steps} steps");
+}
+
+/// A machine that has ended is misused by whoever calls it again, whatever the reply.
+fn stays_ended<M: Machine>(machine: &mut M, now: Now, mut source: Source<'_>) {
+    let replies = [
+        Reply::Start,
+        Reply::Slept,
+        Reply::Refused,
+        Reply::Missing,
+        Reply::Env(None),
+        Reply::Http(Response::new(BODIES[1].into())),
+        Reply::File(BODIES[12].into()),
+        Reply::Store(StoreReply::Loaded(None)),
+        Reply::Store(StoreReply::Saved),
+        Reply::Exec(Exited::new(Some(0), b"token".to_vec(), Vec::new())),
+        Reply::Failed(Failure::not_sent(FailureKind::Connect, "x")),
+        source.reply(),
+    ];
+    for reply in replies {
+        let name = reply.name();
+        match machine.resume(&mut Cx::new(now, [0; 32]), reply) {
+            Step::Done(Err(error)) if error.kind() == ErrorKind::Misuse => {}
+            Step::Done(Err(error)) => panic!("after the end, {name} gives {error:?}"),
+            Step::Done(Ok(_)) => panic!("after the end, {name} gives a result once more"),
+            Step::Do(effect) => panic!("after the end, {name} makes it ask for {effect:?}"),
+        }
+    }
+}
+
+/// Bytes to decide by; zeros when they are used up.
+#[derive(Clone, Copy)]
+struct Source<'a>(&'a [u8]);
+
+/// Bodies that get further than random bytes do. Byte 1 to 3 as in [`splice`].
+const BODIES: [&str; 15] = [
+    "",
+    r#"{"access_token":"t","token_type":"Bearer","expires_in":3600,"refresh_token":"r","scope":"a"}"#,
+    r#"{"access_token":"t","token_type":"Bearer","id_token":"eyJhbGciOiJSUzI1NiJ9.e30.c2ln"}"#,
+    "{\"error\":\"invalid_grant\",\"error_description\":\"bad \u{1} \u{2} \u{3}\",\"error_uri\":\"https://x/?\u{2}\"}",
+    "{\"error\":\"\u{1}\",\"error_description\":\"\u{1}\u{1}\"}",
+    "{\"error\":{\"message\":\"\u{1}\",\"type\":\"\u{2}\"}}",
+    "error=\u{2}&error_description=\u{2}",
+    r#"{"issuer":"https://as.example","token_endpoint":"https://as.example/token","authorization_endpoint":"https://as.example/a"}"#,
+    "{\"issuer\":\"https://as.example\",\"token_endpoint\":\"javascript:\u{1}\"}",
+    "{\"installed\":{\"client_id\":\"x\",\"client_secret\":\"\u{1}\",\"auth_uri\":\"https://accounts.google.com/a\",\"token_uri\":\"https://oauth2.googleapis.com/token\"}}",
+    "{\"installed\":{\"client_id\":\"\u{1}\",\"client_secret\":\"\u{1}\",\"auth_uri\":\"http://x/?\u{1}\"}}",
+    "<html>\u{1}",
+    "{\"type\":\"authorized_user\",\"client_id\":\"x\",\"client_secret\":\"\u{1}\",\"refresh_token\":\"\u{1}\"}",
+    "grantflow record 1 version 1 0011223344556677\n{\"refresh_token\":\"\u{1}\"}",
+    "{\"device_code\":\"\u{1}\",\"user_code\":\"WDJB-MJHT\",\"verification_uri\":\"https://x/\",\"expires_in\":1800}",
+];
+
+impl Source<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    fn bytes(&mut self) -> Vec<u8> {
+        let choice = usize::from(self.byte());
+        if let Some(body) = BODIES.get(choice) {
+            return splice(body.as_bytes(), "");
+        }
+        let length = (choice - BODIES.len()).min(self.0.len());
+        let (taken, rest) = self.0.split_at(length);
+        self.0 = rest;
+        splice(taken, "")
+    }
+
+    /// A reply that fits the effect, mostly.
+    fn reply_to(&mut self, effect: &Effect) -> Reply {
+        match (self.byte(), effect) {
+            (0..32, Effect::Http(_)) => Reply::Slept,
+            (0..32, _) => self.reply(),
+            (32..40, _) => Reply::Refused,
+            (40..80, _) => Reply::Failed(self.failure()),
+            // A server that was told no secret has none to send back.
+            (_, Effect::Http(call)) if format!("{call:?}").starts_with("GET ") => {
+                let mut response = self.response();
+                let body = String::from_utf8_lossy(response.body()).into_owned();
+                *response.body_mut() = shapes(CANARY).iter().fold(body, |body, shape| body.replace(shape, "x")).into();
+                Reply::Http(response)
+            }
+            (_, Effect::Http(_)) => Reply::Http(self.response()),
+            (_, Effect::Sleep(_)) => Reply::Slept,
+            (_, Effect::ReadFile { .. }) => Reply::File(self.bytes()),
+            (_, Effect::Env(_)) => Reply::Env(Some("/etc/some-file.json".into()).filter(|_| self.byte() < 128)),
+            (_, Effect::Store(_)) => Reply::Store(self.store_reply()),
+            (_, Effect::Exec(_)) => Reply::Exec(self.exited()),
+            _ => Reply::Refused,
+        }
+    }
+
+    /// What a program printed, perhaps the secret on standard error.
+    fn exited(&mut self) -> Exited {
+        let code = Some(i32::from(self.byte() % 3)).filter(|code| *code < 2);
+        let stdout = self.bytes();
+        Exited::new(code, stdout, self.bytes())
+    }
+
+    fn reply(&mut self) -> Reply {
+        match self.byte() % 9 {
+            0 => Reply::Refused,
+            1 => Reply::Start,
+            2 => Reply::Http(self.response()),
+            3 => Reply::Slept,
+            4 => Reply::Env(Some("some value".into())),
+            5 => Reply::File(self.bytes()),
+            6 => Reply::Missing,
+            8 => Reply::Exec(self.exited()),
+            _ => Reply::Failed(self.failure()),
+        }
+    }
+
+    fn store_reply(&mut self) -> StoreReply {
+        match self.byte() % 8 {
+            0 => StoreReply::Loaded(None),
+            1 => StoreReply::Loaded(Stored::from_bytes(&self.bytes()).ok()),
+            2 | 3 => StoreReply::Leased(None),
+            4 => StoreReply::Busy,
+            5 => StoreReply::Conflict,
+            6 => StoreReply::Released,
+            _ => StoreReply::Saved,
+        }
+    }
+
+    fn failure(&mut self) -> Failure {
+        use FailureKind::*;
+        let kinds = [Connect, Tls, Broken, Timeout, TooLarge, Forbidden, File, Other];
+        let kind = kinds[usize::from(self.byte()) % kinds.len()];
+        if self.byte() < 128 { Failure::not_sent(kind, "x") } else { Failure::maybe_sent(kind, "x") }
+    }
+
+    fn response(&mut self) -> Response<Vec<u8>> {
+        const STATUSES: [u16; 14] = [200, 201, 204, 301, 307, 400, 401, 403, 404, 408, 429, 500, 503, 999];
+        let choice = usize::from(self.byte());
+        let status = STATUSES[choice % STATUSES.len()];
+        // Some documents were kept somewhere for a while.
+        let age = if choice < 128 { "" } else { "7" };
+        let types = ["application/json", "application/x-www-form-urlencoded", "text/html", ""];
+        let content_type = types[usize::from(self.byte()) % types.len()];
+        let waits = ["", "", "0", "5", "29", "99999999999", "Fri, 20 Nov 2026 12:00:09 GMT", "x"];
+        let retry_after = waits[usize::from(self.byte()) % waits.len()];
+        let mut response = Response::new(self.bytes());
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+        for (name, value) in
+            [("content-type", content_type), ("retry-after", retry_after), ("age", age), ("location", "https://x/")]
+        {
+            if let Ok(value) = value.parse() {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
+}
