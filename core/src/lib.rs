@@ -17,7 +17,8 @@
 //!
 //! # Features
 //!
-//! None is on by default; the adapters turn `ring` on. `ring`, `aws-lc-rs` and `rsa` sign: see [`crypto`].
+//! None is on by default; the adapters turn `ring` on. `ring`, `aws-lc-rs` and `rust-crypto` sign and verify: see
+//! [`crypto`].
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(

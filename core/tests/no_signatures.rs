@@ -1,5 +1,5 @@
 //! Without a library for signatures, keys cannot be read, and signers of one's own work all the same.
-#![cfg(not(any(feature = "ring", feature = "aws-lc-rs", feature = "rsa")))]
+#![cfg(not(any(feature = "ring", feature = "aws-lc-rs", feature = "rust-crypto")))]
 
 use grantflow::crypto::{Algorithm, Signer, Signing, SigningKey};
 use grantflow::google::ServiceAccount;
@@ -21,7 +21,7 @@ impl Signer for Own {
 fn keys_need_a_library_and_signers_do_not() {
     let key = include_str!("../../tests/data/google/private_key.b64");
     let pem = format!("-----BEGIN PRIVATE KEY-----\n{key}-----END PRIVATE KEY-----\n");
-    let error = SigningKey::rs256_from_pem(&pem).unwrap_err();
+    let error = SigningKey::from_pem(Algorithm::RS256, &pem).unwrap_err();
     assert!(error.kind() == ErrorKind::Config && error.to_string().contains("turn on the feature ring"), "{error}");
     let account = ServiceAccount::with_signer("svc@demo.iam.gserviceaccount.com", Own);
     let mut signing = account.assertion(&Want::access_token("a"), Timestamp::default()).unwrap();

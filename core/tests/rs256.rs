@@ -1,10 +1,10 @@
 //! RS256 is deterministic: whichever library signs, the same key and message give the same signature.
-//! Run with each of the features `ring`, `aws-lc-rs` and `rsa` alone.
-#![cfg(any(feature = "ring", feature = "aws-lc-rs", feature = "rsa"))]
+//! Run with each of the features `ring`, `aws-lc-rs` and `rust-crypto` alone.
+#![cfg(any(feature = "ring", feature = "aws-lc-rs", feature = "rust-crypto"))]
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use grantflow::crypto::{Signer, Signing, SigningKey};
+use grantflow::crypto::{Algorithm, Signer, Signing, SigningKey};
 use grantflow::{Cx, ErrorKind, Now};
 
 const KEY: &str = include_str!("../../tests/data/google/private_key.b64");
@@ -27,7 +27,7 @@ fn pkcs8_and_pkcs1_give_the_known_signature() {
     let der = STANDARD.decode(KEY.split_whitespace().collect::<String>()).unwrap();
     let pkcs1 = pem("RSA PRIVATE KEY", &STANDARD.encode(&der[26..]));
     for pem in [pem("PRIVATE KEY", KEY), pkcs1, pem("PRIVATE KEY", KEY).replace('\n', "\\n")] {
-        let key = SigningKey::rs256_from_pem(&pem).unwrap();
+        let key = SigningKey::from_pem(Algorithm::RS256, &pem).unwrap();
         assert_eq!(URL_SAFE_NO_PAD.encode(sign(&key, message.as_bytes())), signature);
         assert_eq!(sign(&key, b""), sign(&key.clone(), b""));
     }
@@ -42,7 +42,7 @@ fn keys_that_are_too_weak_or_of_another_kind_are_refused() {
         (&KEY[..770], "half a key"),
     ] {
         for label in ["PRIVATE KEY", "RSA PRIVATE KEY"] {
-            let error = SigningKey::rs256_from_pem(&pem(label, der)).unwrap_err();
+            let error = SigningKey::from_pem(Algorithm::RS256, &pem(label, der)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{what}: {error}");
         }
     }

@@ -4,7 +4,7 @@
 use std::error::Error as StdError;
 use std::process::Command;
 
-use grantflow::crypto::SigningKey;
+use grantflow::crypto::{Algorithm, SigningKey};
 use grantflow::{
     Advice, Client, ClientAuthentication, Discovery, Error, ErrorKind, InstalledApp, Issuer, Machine, Revocation,
     Rotation, Scopes, ServerMetadata, Timestamp, Token, TokenRequest,
@@ -125,7 +125,7 @@ fn suite(adapter: &impl Adapter, issuer: &Issuer) -> Done {
 
 /// Clients that sign assertions: each gets a token, has it revoked, and its key is its own.
 fn signing(adapter: &impl Adapter, server: &ServerMetadata) -> Done {
-    let rs256 = || SigningKey::rs256_from_pem(&private_key()).map(|key| key.with_key_id("rs-1"));
+    let rs256 = || SigningKey::from_pem(Algorithm::RS256, &private_key()).map(|key| key.with_key_id("rs-1"));
     let kms = Front::start(Kms::default())?;
     let far = FarKey::at(&format!("http://{}", kms.address()));
     for (id, method) in [
@@ -139,7 +139,7 @@ fn signing(adapter: &impl Adapter, server: &ServerMetadata) -> Done {
         adapter.run(Revocation::new(server, &client, &token.access_token().into())?.exchange())?;
     }
     check(kms.server().asked == 2, "the far key signed each request")?;
-    let other = SigningKey::rs256_from_pem(&another_private_key())?.with_key_id("rs-1");
+    let other = SigningKey::from_pem(Algorithm::RS256, &another_private_key())?.with_key_id("rs-1");
     let client = Client::new("signing-RS256").authentication(ClientAuthentication::private_key_jwt(other));
     let error = adapter.run(TokenRequest::client_credentials(server, &client)?.exchange()).expect_err("another key");
     check(error.server().is_some_and(|server| server.error() == "invalid_client"), "invalid_client")

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use grantflow::crypto::{Signer, SigningKey};
+use grantflow::crypto::{Algorithm, Signer, SigningKey};
 use grantflow::exchange::Request;
 use grantflow::machine::{FailureKind, Repeat};
 use grantflow::{
@@ -33,7 +33,7 @@ fn world() -> World {
 }
 
 fn rs256() -> SigningKey {
-    SigningKey::rs256_from_pem(&private_key()).unwrap().with_key_id("rs-1")
+    SigningKey::from_pem(Algorithm::RS256, &private_key()).unwrap().with_key_id("rs-1")
 }
 
 fn client(key: impl Signer + 'static) -> Client {
@@ -439,7 +439,7 @@ fn the_pretend_server_knows_a_clients_keys_and_its_method() {
         World::with(Server::demo().client(Registered::private_key_jwt("app", [PublicKey::Rs256(public_key())])));
     for client in [
         client(Es256::default()),
-        client(SigningKey::rs256_from_pem(&grantflow_tests::google::another_private_key()).unwrap()),
+        client(SigningKey::from_pem(Algorithm::RS256, &grantflow_tests::google::another_private_key()).unwrap()),
         Client::new("batch").authentication(ClientAuthentication::private_key_jwt(rs256())),
         Client::new("unknown").authentication(ClientAuthentication::private_key_jwt(rs256())),
         Client::new("app").authentication(ClientAuthentication::client_secret_post("batch-secret")),

@@ -86,6 +86,9 @@ pub enum ErrorKind {
     Issuer,
     /// The ID token is missing, malformed, or not meant for this client and this request.
     IdToken,
+    /// A signed token is malformed, its signature is wrong or by an algorithm that is not allowed, or there is no key to
+    /// check it with.
+    Signature,
     /// A refresh token may have been replaced in an answer that never arrived, and trying once more did not
     /// help.
     GrantLost,
@@ -224,6 +227,14 @@ impl Error {
 
     pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Config, message)
+    }
+
+    /// The same, seen as an error of another class.
+    pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Self {
+        let advice = self.advice().or(Self::new(kind, "").advice());
+        let inner = self.edit();
+        (inner.kind, inner.advice) = (kind, advice);
+        self
     }
 
     pub(crate) fn misuse(machine: &'static str) -> Self {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::file::{File, ReadFile};
 use super::{DEFAULT_UNIVERSE, check_quota_project, id_token_of, quota_header};
-use crate::crypto::{Signer, SigningKey};
+use crate::crypto::{Algorithm, Signer, SigningKey};
 use crate::exchange::Within;
 use crate::jose::{JwtSigner, SignJwt};
 use crate::machine::ask;
@@ -87,7 +87,7 @@ impl ServiceAccount {
 
     pub(super) fn parse(file: &File<'_>, any_server: bool) -> Result<Self, Error> {
         file.demand_type("service_account")?;
-        let key = SigningKey::rs256_from_pem(file.need("private_key")?)
+        let key = SigningKey::from_pem(Algorithm::RS256, file.need("private_key")?)
             .map_err(|e| file.wrong("private_key", "cannot be used").with_source(e))?;
         let key = match file.text("private_key_id")? {
             Some(key_id) => key.with_key_id(key_id),

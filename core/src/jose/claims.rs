@@ -2,21 +2,21 @@
 
 use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::{Error, ErrorKind, Timestamp};
-
-/// The longest JWT to read.
-const MAX_JWT: usize = 64 * 1024;
+use crate::Timestamp;
 
 /// The claims of a token that was checked (RFC 7519, section 4). `Debug` shows their names.
 #[derive(Clone, Default)]
 pub struct Claims(Map<String, Value>);
 
 impl Claims {
+    /// Wipes the texts, where they are the numbers of a private key.
+    pub(crate) fn wipe(&mut self) {
+        self.0.values_mut().for_each(crate::secret::wipe_json);
+    }
+
     /// A claim by its name.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
@@ -100,37 +100,4 @@ impl<'de> Deserialize<'de> for Claims {
         }
         deserializer.deserialize_map(Object)
     }
-}
-
-/// The parts of a JWT in compact form (RFC 7515, section 7.1), decoded and not checked in any way.
-pub(crate) struct Decoded {
-    pub(crate) header: Claims,
-    pub(crate) claims: Claims,
-}
-
-/// Takes a JWT apart. Size and number of parts are looked at before anything is decoded.
-pub(crate) fn decode(jwt: &str) -> Result<Decoded, Error> {
-    let invalid = |why: &'static str| Error::new(ErrorKind::IdToken, why);
-    if jwt.len() > MAX_JWT {
-        return Err(invalid("the token is longer than 64 KiB"));
-    }
-    if jwt.split('.').nth(4).is_some() {
-        // RFC 7516, section 3.1: a JWE in compact form has five parts.
-        let why = "the token is encrypted (JWE), which is not supported: register the client for signed tokens alone";
-        return Err(invalid(why).with_advice(crate::Advice::FixConfiguration));
-    }
-    let mut parts = jwt.split('.');
-    let (Some(header), Some(payload), Some(_signature), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err(invalid("the token has not the three parts of a JWT"));
-    };
-    let object = |part: &str, why| -> Result<Claims, Error> {
-        let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| invalid(why))?;
-        serde_json::from_slice(&bytes).map_err(|_| invalid(why))
-    };
-    Ok(Decoded {
-        header: object(header, "the token's header is no JSON object in base64url, or has a member twice")?,
-        claims: object(payload, "the token's claims are no JSON object in base64url, or have a member twice")?,
-    })
 }

@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use grantflow::crypto::SigningKey;
+use grantflow::crypto::{Algorithm, SigningKey};
 use grantflow::exchange::Request;
 use grantflow::machine::Rules;
 use grantflow::{
@@ -161,7 +161,7 @@ fn keys_leave_none_behind_even_if_they_cannot_be_used() {
     for body in [CANARY.to_owned(), format!("{CANARY}\\n{CANARY}\\r\\n"), format!("{CANARY}!"), CANARY.repeat(20)] {
         for end in ["-----END PRIVATE KEY-----\n", ""] {
             let pem = format!("-----BEGIN PRIVATE KEY-----\n{body}\n{end}");
-            assert_eq!(left_behind(|| drop(SigningKey::rs256_from_pem(&pem).err())), 0, "{body}");
+            assert_eq!(left_behind(|| drop(SigningKey::from_pem(Algorithm::RS256, &pem).err())), 0, "{body}");
         }
     }
 }

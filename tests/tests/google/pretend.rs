@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use grantflow::crypto::{Signer, Signing, SigningKey};
+use grantflow::crypto::{Algorithm, Signer, Signing, SigningKey};
 use grantflow::google::{AuthorizedUser, MetadataServer, ServiceAccount, TokenInfo, scopes};
 use grantflow::source::{TokenSource, Want};
 use grantflow::{Client, Cx, Issuer, Now, Revocation, ServerMetadata, UserInfo};
@@ -47,7 +47,7 @@ fn get(google: &mut Google, address: &str, headers: &[(&'static str, &str)]) -> 
 fn sign(pem: &str, header: &Value, claims: &Value) -> String {
     let text = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let signed = format!("{}.{}", text(header), text(claims));
-    let key = SigningKey::rs256_from_pem(pem).unwrap();
+    let key = SigningKey::from_pem(Algorithm::RS256, pem).unwrap();
     match key.sign(signed.as_bytes(), &mut Cx::new(Now::default(), [7; 32])) {
         Signing::Done(signature) => format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.unwrap())),
         other => panic!("{other:?}"),

@@ -57,7 +57,7 @@ impl Machine for RoundTrip {
 
 #[test]
 fn a_signer_may_take_a_round_trip() {
-    let key = SigningKey::rs256_from_pem(&private_key()).unwrap();
+    let key = SigningKey::from_pem(Algorithm::RS256, &private_key()).unwrap();
     let account = ServiceAccount::with_signer(SERVICE_ACCOUNT, KeyStore(Some(key)));
     let mut world = world();
     let token = world.mint(&account, &Want::access_token(CLOUD)).unwrap();
@@ -87,7 +87,7 @@ fn a_signer_that_fails_is_the_error() {
         assert!(world.sent().is_empty());
     }
     // A key that Google does not know signs, and Google says so.
-    let key = SigningKey::rs256_from_pem(&another_private_key()).unwrap().with_key_id(KEY_ID);
+    let key = SigningKey::from_pem(Algorithm::RS256, &another_private_key()).unwrap().with_key_id(KEY_ID);
     let error =
         world().mint(&ServiceAccount::with_signer(SERVICE_ACCOUNT, key), &Want::access_token(CLOUD)).unwrap_err();
     assert_eq!(error.server().unwrap().error_description(), Some("Invalid JWT Signature."));
@@ -150,8 +150,8 @@ fn nothing_shows_the_key_or_what_it_signs() {
     );
     canary::hidden_in_debug("its state", &account.first_state(), &secrets);
     canary::hidden_in_debug("its token", &token, &secrets);
-    canary::hidden_in_debug("the key", &SigningKey::rs256_from_pem(&key).unwrap(), &secrets);
-    let signing = SigningKey::rs256_from_pem(&key).unwrap().sign(b"x", &mut world.cx());
+    canary::hidden_in_debug("the key", &SigningKey::from_pem(Algorithm::RS256, &key).unwrap(), &secrets);
+    let signing = SigningKey::from_pem(Algorithm::RS256, &key).unwrap().sign(b"x", &mut world.cx());
     assert_eq!(format!("{signing:?}"), "Signing::Done(..)");
     // A server that sends the assertion back does not get it into an error.
     let body = json!({"error": "invalid_grant", "error_description": format!("bad: {sent}")}).to_string();

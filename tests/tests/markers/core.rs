@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use grantflow::crypto::SigningKey;
+use grantflow::crypto::{Algorithm, SigningKey};
 use grantflow::exchange::Request;
 use grantflow::google::{
     AuthorizedUser, ClientSecrets, DefaultCredentials, GoogleCredential, MetadataServer, ServiceAccount, TokenInfo,
@@ -660,7 +660,7 @@ fn sources() -> Vec<Entry> {
                 "core ClientAuthentication::private_key_jwt_with_legacy_audience",
             ],
             try_it: |text, seen| {
-                let signer = || SigningKey::rs256_from_pem(&private_key()).unwrap();
+                let signer = || SigningKey::from_pem(Algorithm::RS256, &private_key()).unwrap();
                 for authentication in [
                     ClientAuthentication::client_secret_basic(text),
                     ClientAuthentication::client_secret_basic_unencoded(text),
@@ -811,7 +811,8 @@ fn google() -> Vec<Entry> {
             try_it: |text, seen| {
                 seen.result("a key", grantflow::google::api_key(text));
                 let _ = grantflow::google::scopes::by_name(text);
-                let account = ServiceAccount::with_signer(text, SigningKey::rs256_from_pem(&private_key()).unwrap());
+                let account =
+                    ServiceAccount::with_signer(text, SigningKey::from_pem(Algorithm::RS256, &private_key()).unwrap());
                 seen.debug("an account", &account);
                 at_google(seen, &account);
             },
@@ -902,10 +903,10 @@ fn values() -> Vec<Entry> {
             },
         },
         Entry {
-            names: &["core SigningKey::rs256_from_pem", "core SigningKey::with_key_id"],
+            names: &["core SigningKey::from_pem", "core SigningKey::with_key_id"],
             try_it: |text, seen| {
-                seen.result("a key", SigningKey::rs256_from_pem(text));
-                seen.debug("a key", &SigningKey::rs256_from_pem(&private_key()).unwrap().with_key_id(text));
+                seen.result("a key", SigningKey::from_pem(Algorithm::RS256, text));
+                seen.debug("a key", &SigningKey::from_pem(Algorithm::RS256, &private_key()).unwrap().with_key_id(text));
             },
         },
         Entry {

@@ -1,0 +1,109 @@
+//! Message authentication by a shared secret: HMAC with SHA-2 (RFC 7518, section 3.2).
+
+use std::fmt;
+
+use sha2::{Digest, Sha256, Sha384, Sha512};
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
+
+use crate::Error;
+
+/// An algorithm of JOSE with a shared secret (RFC 7518, section 3.2). No value of this type is ever chosen by a
+/// token's header.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MacAlgorithm {
+    /// HMAC with SHA-256.
+    HS256,
+    /// HMAC with SHA-384.
+    HS384,
+    /// HMAC with SHA-512.
+    HS512,
+}
+
+impl MacAlgorithm {
+    /// Its name, as in a header's `alg`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HS256 => "HS256",
+            Self::HS384 => "HS384",
+            Self::HS512 => "HS512",
+        }
+    }
+
+    /// The fewest bytes that its secret may have: as many as the hash has (RFC 7518, section 3.2).
+    pub fn shortest_secret(self) -> usize {
+        match self {
+            Self::HS256 => 32,
+            Self::HS384 => 48,
+            Self::HS512 => 64,
+        }
+    }
+}
+
+/// A secret that is shared with a server, for one algorithm. Wiped on drop; `Debug` shows the algorithm.
+#[derive(Clone)]
+pub struct MacKey {
+    algorithm: MacAlgorithm,
+    secret: Zeroizing<Vec<u8>>,
+}
+
+impl MacKey {
+    /// The bytes of a secret, such as those of a `client_secret`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it has fewer bytes than the algorithm demands, or is a key in
+    /// PEM, which is no shared secret.
+    pub fn new(algorithm: MacAlgorithm, secret: &[u8]) -> Result<Self, Error> {
+        let least = algorithm.shortest_secret();
+        if secret.len() < least {
+            let name = algorithm.name();
+            return Err(Error::config(format!("a secret for {name} has {least} bytes at the least (RFC 7518, 3.2)")));
+        }
+        if secret.starts_with(b"-----BEGIN ") {
+            return Err(Error::config("a key in PEM is no shared secret"));
+        }
+        Ok(Self { algorithm, secret: Zeroizing::new(secret.to_vec()) })
+    }
+
+    /// The algorithm.
+    pub fn algorithm(&self) -> MacAlgorithm {
+        self.algorithm
+    }
+
+    /// The authentication code of a message.
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
+        match self.algorithm {
+            MacAlgorithm::HS256 => hmac::<Sha256, 64>(&self.secret, message),
+            MacAlgorithm::HS384 => hmac::<Sha384, 128>(&self.secret, message),
+            MacAlgorithm::HS512 => hmac::<Sha512, 128>(&self.secret, message),
+        }
+    }
+
+    /// Whether this is the authentication code of the message; compared in constant time.
+    pub fn verify(&self, message: &[u8], code: &[u8]) -> bool {
+        Zeroizing::new(self.sign(message)).ct_eq(code).into()
+    }
+}
+
+/// HMAC (RFC 2104, section 2), of a hash function whose blocks have so many bytes. A crate for it would be three.
+fn hmac<D: Digest, const BLOCK: usize>(secret: &[u8], message: &[u8]) -> Vec<u8> {
+    let mut key = Zeroizing::new([0; BLOCK]);
+    let hashed = Zeroizing::new(if secret.len() > BLOCK { D::digest(secret).to_vec() } else { Vec::new() });
+    let secret = if hashed.is_empty() { secret } else { &hashed };
+    key.iter_mut().zip(secret).for_each(|(byte, secret)| *byte = *secret);
+    let padded = |pad: u8| {
+        let mut block = Zeroizing::new([0; BLOCK]);
+        block.iter_mut().zip(key.iter()).for_each(|(byte, key)| *byte = key ^ pad);
+        D::new().chain_update(*block)
+    };
+    let inner = padded(0x36).chain_update(message).finalize();
+    padded(0x5c).chain_update(inner).finalize().to_vec()
+}
+
+impl fmt::Debug for MacKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MacKey").field("algorithm", &self.algorithm).finish_non_exhaustive()
+    }
+}
