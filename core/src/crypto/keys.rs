@@ -130,17 +130,37 @@ impl PrivateKey {
 }
 
 impl PublicKey {
-    /// Reads a `SubjectPublicKeyInfo` (RFC 5280, section 4.1) or an `RSAPublicKey` in PEM.
+    /// Reads a `SubjectPublicKeyInfo`, an `RSAPublicKey`, or the key of a certificate in PEM.
     pub(super) fn from_pem(text: &str) -> Result<Self, Error> {
-        let block = pem::decode(text, "key", &["PUBLIC KEY", "RSA PUBLIC KEY"])?;
-        let key = if block.label == "PUBLIC KEY" { Self::spki(&block.bytes) } else { Self::pkcs1(&block.bytes) };
+        let block = pem::decode(text, "key", &["PUBLIC KEY", "RSA PUBLIC KEY", "CERTIFICATE"])?;
+        let key = match block.label {
+            "PUBLIC KEY" => Self::spki(&block.bytes),
+            "RSA PUBLIC KEY" => Self::pkcs1(&block.bytes),
+            _ => Self::certificate(&block.bytes),
+        };
         key.ok_or_else(|| {
             Error::config("the key is not an RSA key of 2048 to 8192 bits, nor a P-256, P-384, P-521 or Ed25519 key")
         })
     }
 
+    /// `Certificate` (RFC 5280, section 4.1), of which nothing but the key is looked at.
+    fn certificate(bytes: &[u8]) -> Option<Self> {
+        let mut certificate = der::whole(bytes, der::SEQUENCE)?;
+        let mut fields = der::take(&mut certificate, der::SEQUENCE)?;
+        // The version, which may be left out; serial number, algorithm, issuer, validity and subject.
+        der::take(&mut fields, 0xa0);
+        for tag in [der::INTEGER, der::SEQUENCE, der::SEQUENCE, der::SEQUENCE, der::SEQUENCE] {
+            der::take(&mut fields, tag)?;
+        }
+        Self::key_info(der::take(&mut fields, der::SEQUENCE)?)
+    }
+
+    /// `SubjectPublicKeyInfo` (RFC 5280, section 4.1).
     fn spki(bytes: &[u8]) -> Option<Self> {
-        let mut fields = der::whole(bytes, der::SEQUENCE)?;
+        Self::key_info(der::whole(bytes, der::SEQUENCE)?)
+    }
+
+    fn key_info(mut fields: &[u8]) -> Option<Self> {
         let mut algorithm = der::take(&mut fields, der::SEQUENCE)?;
         let bits = der::take_bits(&mut fields)?;
         match der::take(&mut algorithm, der::OID)? {

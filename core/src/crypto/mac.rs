@@ -54,15 +54,17 @@ impl MacKey {
     /// # Errors
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it has fewer bytes than the algorithm demands, or is a key in
-    /// PEM, which is no shared secret.
+    /// PEM or a JWK, which is no shared secret.
     pub fn new(algorithm: MacAlgorithm, secret: &[u8]) -> Result<Self, Error> {
         let least = algorithm.shortest_secret();
         if secret.len() < least {
             let name = algorithm.name();
             return Err(Error::config(format!("a secret for {name} has {least} bytes at the least (RFC 7518, 3.2)")));
         }
-        if secret.starts_with(b"-----BEGIN ") {
-            return Err(Error::config("a key in PEM is no shared secret"));
+        // The mistake behind tokens that anyone can sign who has the public key.
+        let holds = |part: &[u8]| secret.windows(part.len()).any(|window| window == part);
+        if holds(b"-----BEGIN ") || (secret.trim_ascii_start().starts_with(b"{") && holds(b"\"kty\"")) {
+            return Err(Error::config("a key in PEM or a JWK is no shared secret"));
         }
         Ok(Self { algorithm, secret: Zeroizing::new(secret.to_vec()) })
     }

@@ -16,7 +16,8 @@ pub struct VerifyingKey {
 }
 
 impl VerifyingKey {
-    /// A key from PEM: a `PUBLIC KEY` (X.509's `SubjectPublicKeyInfo`) or an `RSA PUBLIC KEY` (PKCS#1).
+    /// A key from PEM: a `PUBLIC KEY` (X.509's `SubjectPublicKeyInfo`), an `RSA PUBLIC KEY` (PKCS#1), or a `CERTIFICATE`,
+    /// of which its dates, its issuer and its signature are not looked at: it is trusted because the caller has it.
     ///
     /// # Errors
     ///
