@@ -89,6 +89,11 @@ impl MacKey {
     }
 }
 
+/// HMAC with SHA-256, of a secret of any length, for what is not of JOSE.
+pub(crate) fn hmac_sha256(secret: &[u8], message: &[u8]) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(hmac::<Sha256, 64>(secret, message))
+}
+
 /// HMAC (RFC 2104, section 2), of a hash function whose blocks have so many bytes. A crate for it would be three.
 fn hmac<D: Digest, const BLOCK: usize>(secret: &[u8], message: &[u8]) -> Vec<u8> {
     let mut key = Zeroizing::new([0; BLOCK]);

@@ -36,6 +36,7 @@ mod signing;
 mod verifying;
 
 pub use algorithm::Algorithm;
+pub(crate) use mac::hmac_sha256;
 pub use mac::{MacAlgorithm, MacKey};
 pub use signing::{Signer, Signing, SigningKey};
 pub use verifying::VerifyingKey;

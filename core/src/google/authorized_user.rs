@@ -2,6 +2,7 @@
 //! Google's Python library.
 
 use super::file::{File, ReadFile};
+use super::hosts::Trust;
 use super::{DEFAULT_UNIVERSE, check_quota_project, quota_header};
 use crate::source::{Again, Credential, GrantState, Mint, Refusal, TokenSource, Want, cannot};
 use crate::{Client, ClientAuthentication, Error, Scopes, Secret, ServerMetadata, Timestamp, Token};
@@ -28,12 +29,12 @@ impl AuthorizedUser {
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the name of the member that is missing or wrong.
     pub fn from_json(json: impl AsRef<[u8]>) -> Result<Self, Error> {
-        Self::parse_json(json.as_ref(), false)
+        Self::parse_json(json.as_ref(), Trust::Nothing)
     }
 
     /// Reads the same, and follows its `token_uri` wherever it leads: only for a file that you trust.
     pub fn from_json_with_any_server(json: impl AsRef<[u8]>) -> Result<Self, Error> {
-        Self::parse_json(json.as_ref(), true)
+        Self::parse_json(json.as_ref(), Trust::Server)
     }
 
     /// A machine that reads the file at this path, by the rules of [`from_json`](Self::from_json).
@@ -41,8 +42,8 @@ impl AuthorizedUser {
         ReadFile::new(path, Self::parse_json)
     }
 
-    fn parse_json(json: &[u8], any_server: bool) -> Result<Self, Error> {
-        Self::parse(&File::parse("the credential file", json)?, any_server)
+    fn parse_json(json: &[u8], trust: Trust) -> Result<Self, Error> {
+        Self::parse(&File::parse("the credential file", json)?, trust)
     }
 
     /// The credentials of a user who has signed in to this client, to be written with [`to_json`](Self::to_json).
@@ -62,7 +63,7 @@ impl AuthorizedUser {
         })
     }
 
-    pub(super) fn parse(file: &File<'_>, any_server: bool) -> Result<Self, Error> {
+    pub(super) fn parse(file: &File<'_>, trust: Trust) -> Result<Self, Error> {
         file.is_no_client("the file of type authorized_user")?;
         if file.get("type").is_some() {
             file.demand_type("authorized_user")?;
@@ -78,7 +79,7 @@ impl AuthorizedUser {
             None => client,
         };
         // Without trust, the file's own endpoint is not even looked at.
-        let server = if any_server { file.token_server(true)? } else { ServerMetadata::google() };
+        let server = if trust == Trust::Server { file.token_server(trust)? } else { ServerMetadata::google() };
         let token = saved_token(file)?.map(|token| token.issued_by(server.issuer()));
         let refresh_token = file.need("refresh_token")?;
         let credential = Credential::refresh_token(server, &client, refresh_token);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::file::{File, ReadFile, is_google};
+use super::hosts::Trust;
 use crate::server::Issuer;
 use crate::{Client, ClientAuthentication, Error, ServerMetadata};
 
@@ -47,13 +48,13 @@ impl ClientSecrets {
     /// Of kind [`ErrorKind::Config`](crate::ErrorKind::Config), with the name of the member that is missing or
     /// wrong.
     pub fn from_json(json: impl AsRef<[u8]>) -> Result<Self, Error> {
-        Self::parse(json.as_ref(), false)
+        Self::parse(json.as_ref(), Trust::Nothing)
     }
 
     /// Reads a file's content, whatever server it names. Only for files that you wrote yourself: such
     /// a server is sent the client's secret and the user's codes.
     pub fn from_json_with_any_server(json: impl AsRef<[u8]>) -> Result<Self, Error> {
-        Self::parse(json.as_ref(), true)
+        Self::parse(json.as_ref(), Trust::Server)
     }
 
     /// A machine that reads the file at this path, by the rules of [`from_json`](Self::from_json).
@@ -61,7 +62,7 @@ impl ClientSecrets {
         ReadFile::new(path, Self::parse)
     }
 
-    fn parse(json: &[u8], any_server: bool) -> Result<Self, Error> {
+    fn parse(json: &[u8], trust: Trust) -> Result<Self, Error> {
         let file = File::parse("the client file", json)?;
         let web = file.inner("web", "web.").map(|inner| (inner, ClientKind::Web));
         let found = web.or_else(|| file.inner("installed", "installed.").map(|inner| (inner, ClientKind::Installed)));
@@ -82,7 +83,7 @@ impl ClientSecrets {
         };
         let (auth_uri, token_uri) = (inner.need("auth_uri")?, inner.need("token_uri")?);
         for name in ["auth_uri", "token_uri"] {
-            inner.endpoint(name, any_server)?;
+            inner.endpoint(name, trust)?;
         }
         Ok(Self {
             kind,

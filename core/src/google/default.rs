@@ -5,112 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::detect::{self, Detection, Environment};
-use super::file::{self, File, ReadFile};
-use super::{AuthorizedUser, MetadataServer, ServiceAccount, check_quota_project};
+use super::file::{self, File};
+use super::hosts::Trust;
+use super::{GoogleCredential, check_quota_project};
 use crate::machine::{Effect, Os, Platform, ask};
 use crate::shown::{Shown, slip};
-use crate::source::{Again, GrantState, Mint, TokenSource, Want};
 use crate::{Cx, Error, Exchange, Machine, Reply, Step};
-
-/// A credential of Google's, of any kind.
-#[non_exhaustive]
-#[allow(clippy::large_enum_variant, reason = "a program has one or two of them")]
-#[derive(Clone, Debug)]
-pub enum GoogleCredential {
-    /// The key of a service account.
-    ServiceAccount(ServiceAccount),
-    /// A user who signed in.
-    AuthorizedUser(AuthorizedUser),
-    /// The account that this machine runs as.
-    MetadataServer(MetadataServer),
-}
-
-impl GoogleCredential {
-    /// Reads a credential file of whatever type it says it is. Whoever wrote the file chooses what happens:
-    /// where it comes from elsewhere, demand its type with [`ServiceAccount::from_json`] or
-    /// [`AuthorizedUser::from_json`].
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the name of the member that is missing or wrong.
-    pub fn from_json_of_any_type(json: impl AsRef<[u8]>) -> Result<Self, Error> {
-        Self::parse_json(json.as_ref(), false)
-    }
-
-    /// A machine that reads the file at this path, by the rules of
-    /// [`from_json_of_any_type`](Self::from_json_of_any_type).
-    pub fn read(path: impl Into<PathBuf>) -> ReadFile<Self> {
-        ReadFile::new(path, Self::parse_json)
-    }
-
-    fn parse_json(json: &[u8], any_server: bool) -> Result<Self, Error> {
-        Self::parse(&File::parse("the credential file", json)?, any_server)
-    }
-
-    fn parse(file: &File<'_>, any_server: bool) -> Result<Self, Error> {
-        file.is_no_client("a service_account or an authorized_user")?;
-        let found = file.need("type")?;
-        match found {
-            "service_account" => ServiceAccount::parse(file, any_server).map(Self::ServiceAccount),
-            "authorized_user" => AuthorizedUser::parse(file, any_server).map(Self::AuthorizedUser),
-            "external_account"
-            | "external_account_authorized_user"
-            | "impersonated_service_account"
-            | "gdch_service_account" => Err(file.wrong(
-                "type",
-                &format!("is {found}, which is not supported yet; a service_account or an authorized_user is"),
-            )),
-            _ => Err(file.wrong("type", "is unknown; service_account and authorized_user are understood")),
-        }
-    }
-
-    /// What kind it is, in the words of its file.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::ServiceAccount(_) => "service_account",
-            Self::AuthorizedUser(_) => "authorized_user",
-            Self::MetadataServer(_) => "metadata server",
-        }
-    }
-
-    fn source(&self) -> &dyn TokenSource {
-        match self {
-            Self::ServiceAccount(source) => source,
-            Self::AuthorizedUser(source) => source,
-            Self::MetadataServer(source) => source,
-        }
-    }
-
-    fn with_quota_project(self, project: &str) -> Self {
-        match self {
-            Self::ServiceAccount(source) => Self::ServiceAccount(source.quota_project(project)),
-            Self::AuthorizedUser(source) => Self::AuthorizedUser(source.quota_project(project)),
-            Self::MetadataServer(source) => Self::MetadataServer(source.quota_project(project)),
-        }
-    }
-}
-
-impl TokenSource for GoogleCredential {
-    fn mint(&self, want: &Want, state: &GrantState) -> Mint {
-        self.source().mint(want, state)
-    }
-    fn first_state(&self) -> GrantState {
-        self.source().first_state()
-    }
-    fn again(&self, error: &crate::Error) -> Again {
-        self.source().again(error)
-    }
-
-    fn first_token(&self) -> Option<crate::Token> {
-        self.source().first_token()
-    }
-    fn request_headers(&self) -> http::HeaderMap {
-        self.source().request_headers()
-    }
-    fn may_change(&self, state: &GrantState) -> bool {
-        self.source().may_change(state)
-    }
-}
 
 /// What the search found.
 #[derive(Clone, Debug)]
@@ -162,7 +62,7 @@ const VARIABLES: [&str; 6] = [
 /// ```
 pub struct DefaultCredentials {
     platform: Platform,
-    any_server: bool,
+    trust: Trust,
     environment: Environment,
     looked: Vec<Looked>,
     credential: Option<GoogleCredential>,
@@ -189,7 +89,7 @@ impl DefaultCredentials {
     pub fn new(platform: Platform) -> Self {
         Self {
             platform,
-            any_server: false,
+            trust: Trust::Source,
             environment: Environment::default(),
             looked: Vec::new(),
             credential: None,
@@ -200,7 +100,7 @@ impl DefaultCredentials {
 
     /// Follows whatever token endpoint a file names: only where nobody else can write those files.
     pub fn with_any_server(mut self) -> Self {
-        self.any_server = true;
+        self.trust = Trust::Server;
         self
     }
 
@@ -252,7 +152,7 @@ impl DefaultCredentials {
             Reply::File(content) => {
                 let content = zeroize::Zeroizing::new(content);
                 let file = File::parse("the credential file", &content).map_err(here)?;
-                let credential = GoogleCredential::parse(&file, self.any_server).map_err(here)?;
+                let credential = GoogleCredential::parse(&file, self.trust).map_err(here)?;
                 self.project_id = file.text("project_id").ok().flatten().map(str::to_owned);
                 self.look(place, credential.kind());
                 self.credential = Some(credential);

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::check_quota_project;
+use super::hosts::{Trust, is_domain};
+use super::{DEFAULT_UNIVERSE, check_quota_project};
 use crate::json;
 use crate::machine::FailureKind;
 use crate::server::{Endpoint, Issuer};
@@ -33,8 +34,8 @@ const GOOGLE_TOKEN: [&str; 4] = [
 pub struct ReadFile<T> {
     path: PathBuf,
     state: State,
-    any_server: bool,
-    parse: fn(&[u8], bool) -> Result<T, Error>,
+    trust: Trust,
+    parse: fn(&[u8], Trust) -> Result<T, Error>,
 }
 
 enum State {
@@ -44,14 +45,21 @@ enum State {
 }
 
 impl<T> ReadFile<T> {
-    pub(super) fn new(path: impl Into<PathBuf>, parse: fn(&[u8], bool) -> Result<T, Error>) -> Self {
-        Self { path: path.into(), state: State::Ready, any_server: false, parse }
+    pub(super) fn new(path: impl Into<PathBuf>, parse: fn(&[u8], Trust) -> Result<T, Error>) -> Self {
+        Self { path: path.into(), state: State::Ready, trust: Trust::Nothing, parse }
     }
 
-    /// Takes whatever server the file names. Only for files that nobody else can write: such a server is sent
-    /// secrets.
+    /// Obeys the `credential_source` of an external account, which names a file to read, an address to ask or a program
+    /// to run. Only for files that nobody else can write.
+    pub fn with_any_source(mut self) -> Self {
+        self.trust = self.trust.max(Trust::Source);
+        self
+    }
+
+    /// Takes whatever server the file names, and any source besides. Only for files that nobody else can write: such a
+    /// server is sent secrets.
     pub fn with_any_server(mut self) -> Self {
-        self.any_server = true;
+        self.trust = Trust::Server;
         self
     }
 }
@@ -72,7 +80,7 @@ impl<T> Machine for ReadFile<T> {
         Step::Done(match reply {
             Reply::File(content) => {
                 let content = zeroize::Zeroizing::new(content);
-                (self.parse)(&content, self.any_server).map_err(here)
+                (self.parse)(&content, self.trust).map_err(here)
             }
             Reply::Missing => Err(here(missing(&self.path))),
             Reply::Failed(failure) => Err(here(unreadable(failure))),
@@ -148,6 +156,11 @@ impl<'a> File<'a> {
         Error::config(format!("{}: `{}{name}` {why}", self.what, self.path))
     }
 
+    /// The names of all members.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.members.keys().map(String::as_str)
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&Value> {
         self.members.get(name).filter(|value| !value.is_null())
     }
@@ -171,6 +184,20 @@ impl<'a> File<'a> {
         let project = self.text("quota_project_id")?;
         check_quota_project(project).map_err(|_| self.wrong("quota_project_id", "fits in no header"))?;
         Ok(project.map(str::to_owned))
+    }
+
+    /// The universe. Only a file that is trusted with secrets may name another one than Google's own, where its servers
+    /// are.
+    pub(super) fn universe_domain(&self, trust: Trust) -> Result<&str, Error> {
+        match self.text("universe_domain")? {
+            None | Some(DEFAULT_UNIVERSE) => Ok(DEFAULT_UNIVERSE),
+            Some(_) if trust < Trust::Server => {
+                let why = "is not googleapis.com; only a file that you trust may name another (`with_any_server`)";
+                Err(self.wrong("universe_domain", why))
+            }
+            Some(domain) if is_domain(domain) => Ok(domain),
+            Some(_) => Err(self.wrong("universe_domain", "is no domain")),
+        }
     }
 
     /// Scopes as a list or as one text.
@@ -197,17 +224,17 @@ impl<'a> File<'a> {
 
     /// An endpoint, which must be Google's own unless any server will do: whoever wrote the file says
     /// where secrets go.
-    pub(super) fn endpoint(&self, name: &str, any_server: bool) -> Result<Option<Endpoint>, Error> {
+    pub(super) fn endpoint(&self, name: &str, trust: Trust) -> Result<Option<Endpoint>, Error> {
         let Some(address) = self.text(name)? else { return Ok(None) };
-        if !any_server && !is_google(name, address) {
+        if trust < Trust::Server && !is_google(name, address) {
             return Err(self.wrong(name, "does not lead to Google; only a file that you trust may name another server"));
         }
         Endpoint::new(address).map(Some).map_err(|e| self.wrong(name, "cannot be used").with_source(e))
     }
 
     /// The server of `token_uri`: Google, unless any server will do.
-    pub(super) fn token_server(&self, any_server: bool) -> Result<ServerMetadata, Error> {
-        match self.endpoint("token_uri", any_server)? {
+    pub(super) fn token_server(&self, trust: Trust) -> Result<ServerMetadata, Error> {
+        match self.endpoint("token_uri", trust)? {
             None => Ok(ServerMetadata::google()),
             Some(endpoint) if is_google("token_uri", endpoint.as_str()) => {
                 ServerMetadata::google().token_endpoint(endpoint.as_str())

@@ -3,9 +3,16 @@
 
 mod authorized_user;
 mod client_secrets;
+mod credential;
 mod default;
 mod detect;
+mod downscoped;
+mod external_account;
+mod external_user;
 mod file;
+mod hosts;
+mod iam;
+mod impersonated;
 mod metadata;
 pub mod scopes;
 mod service_account;
@@ -15,8 +22,16 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub use authorized_user::AuthorizedUser;
 pub use client_secrets::{ClientKind, ClientSecrets};
-pub use default::{DefaultCredentials, Found, GoogleCredential, Looked};
+pub use credential::GoogleCredential;
+pub use default::{DefaultCredentials, Found, Looked};
+pub use downscoped::{AccessBoundaryRule, Downscoped};
+pub use external_account::{
+    AwsCredentials, AwsIdentity, ExternalAccount, SubjectToken, SubjectTokenContext, SubjectTokenMachine, SubjectTokens,
+};
+pub use external_user::ExternalUser;
 pub use file::ReadFile;
+pub use iam::{IamSigner, sign_blob};
+pub use impersonated::Impersonated;
 pub use metadata::MetadataServer;
 pub use service_account::ServiceAccount;
 pub use token_info::TokenInfo;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::file::{File, ReadFile};
+use super::hosts::Trust;
 use super::{DEFAULT_UNIVERSE, check_quota_project, id_token_of, quota_header};
 use crate::crypto::{Algorithm, Signer, SigningKey};
 use crate::exchange::Within;
@@ -55,13 +56,13 @@ impl ServiceAccount {
     ///
     /// [`ErrorKind::Config`], with the name of the member that is missing or wrong.
     pub fn from_json(json: impl AsRef<[u8]>) -> Result<Self, Error> {
-        Self::parse_json(json.as_ref(), false)
+        Self::parse_json(json.as_ref(), Trust::Nothing)
     }
 
     /// Reads a key file, whatever token endpoint it names: only for a file that you trust. It gets signed
     /// assertions, which are good for that server alone.
     pub fn from_json_with_any_server(json: impl AsRef<[u8]>) -> Result<Self, Error> {
-        Self::parse_json(json.as_ref(), true)
+        Self::parse_json(json.as_ref(), Trust::Server)
     }
 
     /// A machine that reads the file at this path, by the rules of [`from_json`](Self::from_json).
@@ -69,8 +70,8 @@ impl ServiceAccount {
         ReadFile::new(path, Self::parse_json)
     }
 
-    fn parse_json(json: &[u8], any_server: bool) -> Result<Self, Error> {
-        Self::parse(&File::parse("the key file", json)?, any_server)
+    fn parse_json(json: &[u8], trust: Trust) -> Result<Self, Error> {
+        Self::parse(&File::parse("the key file", json)?, trust)
     }
 
     /// An account whose key is somewhere else: `signer` signs for `email`.
@@ -85,7 +86,7 @@ impl ServiceAccount {
         }))
     }
 
-    pub(super) fn parse(file: &File<'_>, any_server: bool) -> Result<Self, Error> {
+    pub(super) fn parse(file: &File<'_>, trust: Trust) -> Result<Self, Error> {
         file.demand_type("service_account")?;
         let key = SigningKey::from_pem(Algorithm::RS256, file.need("private_key")?)
             .map_err(|e| file.wrong("private_key", "cannot be used").with_source(e))?;
@@ -97,7 +98,7 @@ impl ServiceAccount {
         Ok(Self(Arc::new(Inner {
             email: file.need("client_email")?.to_owned(),
             server: match &*universe_domain {
-                DEFAULT_UNIVERSE => file.token_server(any_server)?,
+                DEFAULT_UNIVERSE => file.token_server(trust)?,
                 // Nothing is ever sent to the token endpoint that a file of another universe names.
                 _ => ServerMetadata::google(),
             },
@@ -187,9 +188,9 @@ impl Inner {
         match (want.kind(), want.wanted_audience()) {
             (WantKind::IdToken, None) => Err(cannot("needs an audience to mint an ID token for")),
             (WantKind::IdToken, Some(_)) if !scopes.is_empty() => Err(cannot("mints ID tokens without scopes")),
-            (WantKind::IdToken, Some(_)) if !self.is_default_universe() => {
-                Err(cannot("is of another universe, where ID tokens come by impersonation, which is not supported yet"))
-            }
+            (WantKind::IdToken, Some(_)) if !self.is_default_universe() => Err(cannot(
+                "is of another universe, where IAM alone has ID tokens: impersonate the account with itself for its base",
+            )),
             (WantKind::IdToken, Some(_)) => Ok(Use::Exchanged),
             _ if by_itself && want.wanted_subject().is_some() => {
                 Err(cannot("signs for itself alone: a subject needs the token endpoint of googleapis.com"))

@@ -10,7 +10,7 @@ mod refresh_token;
 mod token_exchange;
 
 use crate::exchange::{Received, Request, at_refresh};
-use crate::machine::Repeat;
+use crate::machine::{Identity, Repeat};
 use crate::source::{Change, Want};
 use crate::token::{Answered, Asked};
 use crate::{Client, Error, Scopes, Secret, ServerMetadata, Token};
@@ -105,6 +105,11 @@ impl TokenRequest {
     /// be set by this.
     pub fn extra(self, name: &str, value: &str) -> Self {
         self.with(|request| request.extra(name, value))
+    }
+
+    /// Shows this certificate with the request: see [`Request::identity`].
+    pub(crate) fn identity(self, identity: Identity) -> Self {
+        self.with(|request| request.identity(identity))
     }
 
     /// The machine that sends this and reads the token.

@@ -53,11 +53,25 @@ impl TokenRequest {
         subject_token: &Secret,
         subject_token_type: &str,
     ) -> Result<Self, Error> {
+        Self::token_exchange_of(server, Some(client), subject_token, subject_token_type)
+    }
+
+    /// The same of a client that need not say who it is.
+    pub(crate) fn token_exchange_of(
+        server: &ServerMetadata,
+        client: Option<&Client>,
+        subject_token: &Secret,
+        subject_token_type: &str,
+    ) -> Result<Self, Error> {
         if subject_token.is_empty() || subject_token_type.is_empty() {
             return Err(Error::config("the subject token or its type is empty (RFC 8693, section 2.1)"));
         }
-        let grant_type = "urn:ietf:params:oauth:grant-type:token-exchange";
-        let mut request = Self::new("exchanging a token", grant_type, server, client)?
+        let (doing, grant_type) = ("exchanging a token", "urn:ietf:params:oauth:grant-type:token-exchange");
+        let request = match client {
+            Some(client) => Self::new(doing, grant_type, server, client)?,
+            None => Self::anonymous(doing, grant_type, server)?,
+        };
+        let mut request = request
             .secret("subject_token", subject_token)
             .with(|request| request.param("subject_token_type", subject_token_type))
             .repeat(Repeat::Freely);

@@ -48,12 +48,12 @@ impl fmt::Debug for Base {
 
 impl Base {
     /// The state that a chain begins with.
-    pub(super) fn first_state(&self, want: &Want) -> GrantState {
+    pub(crate) fn first_state(&self, want: &Want) -> GrantState {
         GrantState { link: Some(self.link(want)), ..GrantState::default() }
     }
 
     /// A mint that begins from this state and goes on with the base's token.
-    pub(super) fn mint(&self, want: &Want, state: &GrantState, with: With) -> Mint {
+    pub(crate) fn mint(&self, want: &Want, state: &GrantState, with: With) -> Mint {
         // In a state of another source, all begins anew.
         let link = state.link.clone().unwrap_or_else(|| self.link(want));
         let alone = link.must_mint();
@@ -70,7 +70,7 @@ impl Base {
 const ROUNDS: u8 = 3;
 
 /// What a chain does with the token of its base.
-pub(super) type With = Box<dyn Fn(&Token) -> Result<Mint, Error> + Send>;
+pub(crate) type With = Box<dyn Fn(&Token) -> Result<Mint, Error> + Send>;
 
 struct ChainMint {
     stage: Stage,

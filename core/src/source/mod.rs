@@ -23,6 +23,7 @@ pub use credential::{Credential, Server};
 pub use exchanged::ExchangedToken;
 pub use grant::{Grant, Outcome, Turn};
 pub use program::ProgramToken;
+pub(crate) use program::{Report, without_tokens};
 pub use standing::GrantStatus;
 pub use state::GrantState;
 pub use want::{Want, WantKind};

@@ -105,7 +105,7 @@ impl Machine for Run {
                 return Step::Do(Effect::Exec(self.source.program.clone()));
             }
             (Stage::Exec { begun }, Reply::Exec(exited)) => self.token(&exited, begun, now),
-            (Stage::Exec { .. }, Reply::Failed(failure)) => Err(self.failed(&failure)),
+            (Stage::Exec { .. }, Reply::Failed(failure)) => Err(Report(&self.source.program).failed(&failure)),
             (Stage::Exec { .. }, Reply::Refused) => Err(Error::refused("Exec")),
             _ => return Step::Done(Err(Error::misuse("a program's token"))),
         };
@@ -115,16 +115,12 @@ impl Machine for Run {
 
 impl Run {
     fn token(&self, exited: &Exited, begun: Timestamp, now: Timestamp) -> Result<Token, Error> {
-        if exited.code() != Some(0) {
-            return Err(self.error(&match exited.code() {
-                Some(code) => format!("ended with exit code {code}{}", self.said(exited)),
-                None => format!("was ended by a signal{}", self.said(exited)),
-            }));
-        }
+        let report = Report(&self.source.program);
+        report.check(exited)?;
         let printed = std::str::from_utf8(exited.stdout()).map_err(|_| self.error("printed what is no text"))?;
         let printed = printed.trim_start_matches('\u{feff}').trim();
         let found = match printed {
-            "" => return Err(self.error(&format!("printed no token{}", self.said(exited)))),
+            "" => return Err(self.error(&format!("printed no token{}", report.said(exited)))),
             json if json.starts_with('{') => self.read(json, begun)?,
             text => Found { token: text.into(), end: None },
         };
@@ -163,39 +159,53 @@ impl Run {
         Ok(Found { token: token.into(), end })
     }
 
-    fn failed(&self, failure: &Failure) -> Error {
+    fn error(&self, what: &str) -> Error {
+        Report(&self.source.program).error(what)
+    }
+}
+
+/// Tells of a program what went wrong with it, without any secret.
+pub(crate) struct Report<'a>(pub(crate) &'a Program);
+
+impl Report<'_> {
+    pub(crate) fn error(&self, what: &str) -> Error {
+        Error::new(ErrorKind::Program, format!("the program {} {what}", self.name()))
+    }
+
+    /// The error of one that could not be run to its end.
+    pub(crate) fn failed(&self, failure: &Failure) -> Error {
         let error = match failure.kind() {
             FailureKind::Timeout => Error::new(
                 ErrorKind::Timeout,
-                format!("the program {} took longer than {:?}", self.name(), self.source.program.time()),
+                format!("the program {} took longer than {:?}", self.name(), self.0.time()),
             ),
-            FailureKind::TooLarge => {
-                self.error(&format!("printed more than {} bytes", self.source.program.most_output()))
-            }
+            FailureKind::TooLarge => self.error(&format!("printed more than {} bytes", self.0.most_output())),
             _ => return self.error(&format!("cannot be run: {failure}")).with_advice(Advice::FixConfiguration),
         };
         error.with_source(failure.clone())
     }
 
-    fn error(&self, what: &str) -> Error {
-        Error::new(ErrorKind::Program, format!("the program {} {what}", self.name()))
+    /// The error of one that ended with another exit code than 0.
+    pub(crate) fn check(&self, exited: &Exited) -> Result<(), Error> {
+        Err(self.error(&match exited.code() {
+            Some(0) => return Ok(()),
+            Some(code) => format!("ended with exit code {code}{}", self.said(exited)),
+            None => format!("was ended by a signal{}", self.said(exited)),
+        }))
     }
 
     fn name(&self) -> Shown<'_> {
-        Shown::path(self.source.program.path())
+        Shown::path(self.0.path())
     }
 
     /// What it printed to standard error, without what may be a secret.
-    fn said(&self, exited: &Exited) -> String {
+    pub(crate) fn said(&self, exited: &Exited) -> String {
         let text = String::from_utf8_lossy(exited.stderr());
-        let known: Vec<_> =
-            self.source.program.variables().map(|(_, value)| Secret::from(&*value.to_string_lossy())).collect();
+        let known: Vec<_> = self.0.variables().map(|(_, value)| Secret::from(&*value.to_string_lossy())).collect();
         let shown = without_tokens(&struck_out(text.trim(), &known));
-        let text = match text {
-            Cow::Owned(copy) => Secret::from(copy),
-            Cow::Borrowed(_) => Secret::from(""),
-        };
-        drop(text);
+        if let Cow::Owned(copy) = text {
+            drop(Secret::from(copy));
+        }
         if shown.is_empty() { String::new() } else { format!(": {}", printable(&shown, MAX_SHOWN)) }
     }
 }
@@ -248,7 +258,7 @@ fn seconds(value: &Value) -> Option<i64> {
 }
 
 /// A text with each word struck out that may be a token, a key or a password.
-fn without_tokens(text: &str) -> String {
+pub(crate) fn without_tokens(text: &str) -> String {
     let words = text.split_whitespace().map(|word| if may_be_secret(word) { "***" } else { word });
     words.collect::<Vec<_>>().join(" ")
 }

@@ -84,8 +84,14 @@ impl GrantState {
     }
 
     /// Of a chain: whether the next mint begins with one of its base.
-    pub(super) fn must_mint_base(&self) -> bool {
+    pub(crate) fn must_mint_base(&self) -> bool {
         self.link.as_deref().is_none_or(Link::must_mint)
+    }
+
+    /// Whether a refresh token could be replaced by one that only this state would keep.
+    pub(crate) fn keeps_successor(&self) -> bool {
+        let own = self.refresh_token.is_some() && self.rotation() != Rotation::Never && !self.remembered.is_stored();
+        own || self.base().is_some_and(Self::keeps_successor)
     }
 
     /// Whether a mint that is torn off could lose something.

@@ -139,6 +139,12 @@ impl Token {
         self
     }
 
+    /// Says when it ends, where no answer did.
+    pub(crate) fn or_ending(mut self, end: Option<Timestamp>) -> Self {
+        self.expires_at = self.expires_at.or(end);
+        self
+    }
+
     /// Says which grant it is of, where no answer did.
     pub(crate) fn with_grant(mut self, refresh_token: &Secret, rotation: Rotation) -> Self {
         let rest = self.rest();

@@ -26,7 +26,7 @@ impl Google {
     pub(super) fn accepted(&self, token: &str, now: Timestamp) -> Option<&Access> {
         let alive = |access: &&Access| match access.whose {
             Whose::Grant(number) => !self.grants[number].revoked,
-            Whose::Account(..) => true,
+            Whose::Account(..) | Whose::Federated(_) => true,
         };
         self.access.get(token).filter(|access| now < access.ends).filter(alive)
     }
@@ -36,6 +36,7 @@ impl Google {
         match &self.access.get(token)?.whose {
             Whose::Account(_, subject) => subject.as_deref(),
             Whose::Grant(number) => Some(&self.grants[*number].user),
+            Whose::Federated(_) => None,
         }
     }
 
@@ -80,6 +81,7 @@ impl Google {
                 about["access_type"] = "offline".into();
                 (grant.client_id.clone(), grant.user.clone(), self.number_of(&grant.user)?)
             }
+            Whose::Federated(_) => return None,
         };
         about["azp"] = party.clone().into();
         about["aud"] = party.into();

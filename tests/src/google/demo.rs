@@ -71,6 +71,23 @@ pub fn public_key() -> Vec<u8> {
     base64(include_str!("../../data/google/public_key.b64"))
 }
 
+/// What the key of the service account makes of these bytes: RSASSA-PKCS1-v1_5 with SHA-256.
+pub(super) fn rs256(bytes: &[u8]) -> Vec<u8> {
+    let der = base64(include_str!("../../data/google/private_key.b64"));
+    let key = ring::rsa::KeyPair::from_pkcs8(&der).expect("a key");
+    let mut signature = vec![0; key.public().modulus_len()];
+    let random = ring::rand::SystemRandom::new();
+    key.sign(&ring::signature::RSA_PKCS1_SHA256, &random, bytes, &mut signature).expect("a signature");
+    signature
+}
+
+/// A JWT with these claims, by that key.
+pub(super) fn signed_by_google(claims: &str) -> String {
+    let header = json!({"alg": "RS256", "kid": KEY_ID, "typ": "JWT"}).to_string();
+    let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(rs256(signed.as_bytes())))
+}
+
 /// The service account's key file, to be changed.
 pub fn service_account_json() -> Value {
     json!({

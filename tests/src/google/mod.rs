@@ -8,6 +8,7 @@ mod accounts;
 mod assertion;
 mod checks;
 mod demo;
+mod federation;
 mod home;
 mod metadata;
 mod users;
@@ -25,6 +26,7 @@ use url::form_urlencoded;
 
 pub use accounts::{Account, OAuthClient, User, UserTrouble};
 pub use demo::*;
+pub use federation::{AwsKey, Imds, Provider, Takes};
 pub use home::{Environment, Home};
 pub use metadata::{Local, Metadata};
 
@@ -47,18 +49,30 @@ pub enum Place {
     UserInfo,
     /// `https://generativelanguage.googleapis.com/v1beta/models`
     Models,
+    /// `https://sts.googleapis.com/v1/token`, and its host for certificates.
+    Sts,
+    /// `https://sts.googleapis.com/v1/oauthtoken`
+    Workforce,
+    /// `https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/…`
+    Iam,
     /// `http://metadata.google.internal`, by any of its names.
     Metadata,
+    /// `http://169.254.169.254/latest`, on an instance of AWS.
+    Imds,
     /// Any other path.
     Elsewhere,
 }
 
-const PLACES: [(Place, &str, &str); 5] = [
+const PLACES: [(Place, &str, &str); 9] = [
     (Place::Token, "https://oauth2.googleapis.com", "/token"),
     (Place::TokenInfo, "https://oauth2.googleapis.com", "/tokeninfo"),
     (Place::Revoke, "https://oauth2.googleapis.com", "/revoke"),
     (Place::UserInfo, "https://openidconnect.googleapis.com", "/v1/userinfo"),
     (Place::Models, "https://generativelanguage.googleapis.com", "/v1beta/models"),
+    (Place::Sts, "https://sts.googleapis.com", "/v1/token"),
+    (Place::Sts, "https://sts.mtls.googleapis.com", "/v1/token"),
+    (Place::Workforce, "https://sts.googleapis.com", "/v1/oauthtoken"),
+    (Place::Iam, "https://iamcredentials.googleapis.com", "/v1/projects/-/serviceAccounts/"),
 ];
 
 const METADATA: [&str; 2] = ["http://metadata.google.internal", "http://169.254.169.254"];
@@ -76,6 +90,14 @@ pub struct Google {
     pub scopes: Scopes,
     /// Projects that whoever asks may charge.
     pub projects: Vec<String>,
+    /// The providers of pools that STS knows.
+    pub providers: Vec<Provider>,
+    /// Who may act for which service account, by their addresses; a provider's is its audience.
+    pub impersonators: Vec<(String, String)>,
+    /// The user of a workforce: the client, its secret, and the refresh token that is good.
+    pub workforce_user: Option<(String, String, String)>,
+    /// The metadata of AWS, if that is where the program runs.
+    pub imds: Option<Imds>,
     accounts: Vec<Account>,
     clients: Vec<OAuthClient>,
     users: Vec<User>,
@@ -112,6 +134,19 @@ enum Whose {
     Account(String, Option<String>),
     /// A user's grant, by its number.
     Grant(usize),
+    /// Somebody whom a provider of a pool knows, by its audience.
+    Federated(String),
+}
+
+impl Whose {
+    /// By what name IAM knows them.
+    fn name(&self, google: &Google) -> String {
+        match self {
+            Self::Account(email, _) => email.clone(),
+            Self::Grant(number) => google.grants[*number].user.clone(),
+            Self::Federated(audience) => audience.clone(),
+        }
+    }
 }
 
 /// A request as Google saw it.
@@ -146,6 +181,10 @@ impl Google {
             old_tokeninfo: false,
             scopes: Scopes::default(),
             projects: Vec::new(),
+            providers: Vec::new(),
+            impersonators: Vec::new(),
+            workforce_user: None,
+            imds: None,
             accounts: Vec::new(),
             clients: Vec::new(),
             users: Vec::new(),
@@ -256,13 +295,17 @@ impl Google {
 
     fn place(&self, uri: &Uri) -> Place {
         let origin = origin(uri);
+        if uri.path().starts_with("/latest/") && (self.moved.is_some() || origin.as_deref() == Some(METADATA[1])) {
+            return Place::Imds;
+        }
         if origin.as_deref().is_some_and(|origin| METADATA.contains(&origin))
             || (self.moved.is_some() && (uri.path() == "/" || uri.path().starts_with("/computeMetadata")))
         {
             return Place::Metadata;
         }
         let here = |own: &str| self.moved.is_some() || origin.as_deref() == Some(own);
-        let found = PLACES.into_iter().find(|(_, own, path)| here(own) && uri.path() == *path);
+        let at = |path: &str| uri.path() == path || (path.ends_with('/') && uri.path().starts_with(path));
+        let found = PLACES.into_iter().find(|(_, own, path)| here(own) && at(path));
         found.map_or(Place::Elsewhere, |(place, ..)| place)
     }
 
@@ -298,6 +341,15 @@ impl Google {
             Place::UserInfo => self.userinfo(now, request),
             Place::Models if request.method() == Method::GET => self.models(now, request),
             Place::Metadata => return self.metadata(now, request),
+            Place::Sts if request.method() == Method::POST => self.sts(now, request).unwrap_or_else(respond),
+            Place::Workforce if request.method() == Method::POST => {
+                self.workforce(now, request).unwrap_or_else(respond)
+            }
+            Place::Iam if request.method() == Method::POST => self.iam(now, request),
+            Place::Imds => match &self.imds {
+                Some(imds) => imds.answer(request),
+                None => return Answer { delay: Duration::from_secs(3600), wire: Wire::Dropped },
+            },
             // Whatever is wrong with a path or a method is a page.
             _ => page(StatusCode::NOT_FOUND),
         };
@@ -319,6 +371,7 @@ impl Google {
         let prefix = match whose {
             Whose::Account(..) => "ya29.c.",
             Whose::Grant(_) => "ya29.a0",
+            Whose::Federated(_) => "ya29.d.",
         };
         let token = format!("{prefix}{}", self.fresh());
         self.access.insert(token.clone(), Access { whose, scopes, ends: now + LIFE });

@@ -85,7 +85,7 @@ impl Google {
         let alive = |grant: &Grant| grant.refresh_token == *token && !grant.revoked;
         let number = match self.accepted(token, now).map(|access| access.whose.clone()) {
             // It ends by itself and cannot be taken back.
-            Some(Whose::Account(..)) => return Ok(json_answer(200, &json!({}))),
+            Some(Whose::Account(..) | Whose::Federated(_)) => return Ok(json_answer(200, &json!({}))),
             Some(Whose::Grant(number)) => Some(number),
             None => self.grants.iter().position(alive),
         };

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use grantflow::google::{AuthorizedUser, ClientSecrets, DefaultCredentials, MetadataServer, ServiceAccount, TokenInfo};
+use grantflow::google::{
+    AccessBoundaryRule, AuthorizedUser, ClientSecrets, DefaultCredentials, Downscoped, ExternalAccount, IamSigner,
+    Impersonated, MetadataServer, ServiceAccount, TokenInfo,
+};
 use grantflow::machine::{Exited, FailureKind, Os, Platform, Program};
 use grantflow::source::{Credential, ExchangedToken, Mint, ProgramToken, TokenSource, Want};
 use grantflow::store::{DeleteGrant, LoadGrant, RecordKey, SaveGrant, SharedGrant, SignOut, StoreReply, Stored};
@@ -12,6 +15,7 @@ use grantflow::{
     TokenRequest, UserInfo, token_type,
 };
 use http::{Response, StatusCode};
+use serde_json::json;
 
 use super::{CANARY, Far, NOW, client, device_code, pending, query_value, server, splice};
 use crate::canary::{hidden_in_debug, hidden_in_error, shapes};
@@ -96,6 +100,20 @@ const MACHINES: &[fn(Source<'_>, u8)] = &[
         feed(mint(&if way % 2 == 0 { user } else { user.quota_project("no project\n") }, way), source);
     },
     |source, way| feed(mint(&ExchangedToken::new(Credential::fixed(token()), issuer(), &client(way)), way), source),
+    |source, way| feed(mint(&external_account(way), way), source),
+    |source, way| {
+        let impersonated = Impersonated::new(external_account(way), "robot@example.org").expect("an address");
+        feed(mint(&impersonated, way), source);
+    },
+    |source, way| {
+        let rule = AccessBoundaryRule::new("//storage.googleapis.com/projects/_/buckets/b", ["inRole:roles/viewer"]);
+        let source_of_all = Downscoped::new(external_account(way), [rule]).expect("a boundary");
+        feed(mint(&source_of_all, 0), source);
+    },
+    |source, way| {
+        let signer = IamSigner::new(external_account(way), "robot@example.org").expect("an address");
+        feed(mint(&ServiceAccount::with_signer("robot@example.org", signer), way), source);
+    },
     // What is asked besides.
     |source, _| feed(Ok(Discovery::of_stranger(server().issuer())), source),
     |source, _| feed(UserInfo::new(&server(), &token()).map(UserInfo::exchange), source),
@@ -362,4 +380,25 @@ impl Source<'_> {
         }
         response
     }
+}
+
+/// An account of another platform, by a source of each kind.
+fn external_account(way: u8) -> ExternalAccount {
+    const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+    let (kind, source) = match way % 6 {
+        0 => (JWT, json!({"file": "/token", "format": {"type": "json", "subject_token_field_name": "access_token"}})),
+        1 => (JWT, json!({"url": "https://platform.example/token", "headers": {"authorization": CANARY}})),
+        2 => (JWT, json!({"executable": {"command": "/bin/get-token", "output_file": "/token.json"}})),
+        3 => (JWT, json!({"certificate": {"use_default_certificate_config": true, "trust_chain_path": "/chain"}})),
+        4 => (
+            ExternalAccount::AWS,
+            json!({"environment_id": "aws1", "url": "http://169.254.169.254/latest/meta-data/iam/security-credentials",
+                   "region_url": "http://169.254.169.254/latest/meta-data/placement/availability-zone",
+                   "imdsv2_session_token_url": "http://169.254.169.254/latest/api/token"}),
+        ),
+        _ => (ExternalAccount::AWS, json!({"environment_id": "aws1"})),
+    };
+    let audience = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/providers/p";
+    let file = json!({"type": "external_account", "audience": audience, "subject_token_type": kind, "credential_source": source});
+    ExternalAccount::from_json_with_any_source(file.to_string()).expect("a file")
 }

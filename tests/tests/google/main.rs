@@ -3,9 +3,13 @@
 //! Comments such as `21.9` number what users of Google's libraries stumble over, as the documentation and the
 //! issues of those tell it. Five are of signing in and tested where that is: 21.5 (redirect URIs of web clients) and 21.33 (a
 //! page instead of an answer) beside `core/src/loopback`, 21.30 in `device.rs`, 21.36 and 21.37 in `id_token.rs`. 21.20 to
-//! 21.25 are of kinds of credentials that are not supported yet.
+//! 21.25 are of federation and impersonation.
 
 mod default;
+mod downscoping;
+mod external_account;
+mod external_user;
+mod impersonation;
 mod key_file;
 mod metadata;
 mod pretend;

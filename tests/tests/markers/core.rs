@@ -146,7 +146,7 @@ fn file<T: std::fmt::Debug>(seen: &mut Seen, text: &str, read: impl Fn(String) -
 }
 
 /// A path with such a name; nothing lies there.
-fn path<M>(seen: &mut Seen, text: &str, read: impl Fn(String) -> M)
+pub(crate) fn path<M>(seen: &mut Seen, text: &str, read: impl Fn(String) -> M)
 where
     M: grantflow::Machine + std::fmt::Debug,
 {

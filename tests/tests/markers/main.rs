@@ -3,6 +3,7 @@
 
 mod adapters;
 mod core;
+mod google;
 mod scan;
 
 use std::fmt::Debug;
@@ -92,7 +93,7 @@ impl Seen {
 }
 
 fn entries() -> impl Iterator<Item = Entry> {
-    core::entries().into_iter().chain(adapters::entries())
+    core::entries().into_iter().chain(google::entries()).chain(adapters::entries())
 }
 
 #[test]

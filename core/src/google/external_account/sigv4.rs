@@ -1,0 +1,112 @@
+//! AWS Signature Version 4, for the one request that Google's STS repeats at AWS to learn who asks.
+
+use std::fmt::{self, Write as _};
+
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::crypto::hmac_sha256;
+use crate::{Secret, Timestamp};
+
+/// Security credentials of AWS, by which requests are signed.
+#[derive(Clone)]
+pub struct AwsCredentials {
+    access_key_id: Box<str>,
+    secret_access_key: Secret,
+    session_token: Option<Secret>,
+}
+
+impl AwsCredentials {
+    /// An access key. Keys whose id begins with `ASIA` are temporary, and need their [session
+    /// token](Self::with_session_token).
+    pub fn new(access_key_id: &str, secret_access_key: impl Into<Secret>) -> Self {
+        Self { access_key_id: access_key_id.into(), secret_access_key: secret_access_key.into(), session_token: None }
+    }
+
+    /// The session token of a temporary key.
+    pub fn with_session_token(mut self, token: impl Into<Secret>) -> Self {
+        self.session_token = Some(token.into());
+        self
+    }
+
+    fn access_key_id(&self) -> &str {
+        &self.access_key_id
+    }
+
+    fn secret_access_key(&self) -> &Secret {
+        &self.secret_access_key
+    }
+
+    fn session_token(&self) -> Option<&Secret> {
+        self.session_token.as_ref()
+    }
+}
+
+impl fmt::Debug for AwsCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AwsCredentials").field("session_token", &self.session_token.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// A request to be signed: without body, to the path `/` of a host.
+pub(super) struct Unsigned<'a> {
+    pub(super) method: &'static str,
+    pub(super) host: &'a str,
+    /// The path, with the characters escaped that must be.
+    pub(super) path: &'a str,
+    /// Names and values, as they stand in the address, sorted by name.
+    pub(super) query: &'a str,
+    /// Headers besides `host`, `x-amz-date` and `x-amz-security-token`: names in small letters behind those.
+    pub(super) headers: &'a [(&'a str, &'a str)],
+    pub(super) region: &'a str,
+    pub(super) service: &'a str,
+}
+
+/// The headers of the signed request, `Authorization` first. Each value may be a secret.
+pub(super) fn sign(request: &Unsigned<'_>, credentials: &AwsCredentials, now: Timestamp) -> Vec<(String, Secret)> {
+    let date_time: String = now.to_string().chars().filter(|c| !matches!(c, '-' | ':')).collect();
+    let date = date_time.get(..8).unwrap_or_default();
+    let mut headers: Vec<(&str, &str)> = vec![("host", request.host), ("x-amz-date", &date_time)];
+    headers.extend(credentials.session_token().map(|token| ("x-amz-security-token", token.expose())));
+    headers.extend(request.headers);
+
+    let names = headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
+    let room = headers.iter().map(|(name, value)| name.len().saturating_add(value.len()).saturating_add(2));
+    let room = room.fold(request.query.len().saturating_add(names.len()).saturating_add(256), usize::saturating_add);
+    let mut canonical = Zeroizing::new(String::with_capacity(room));
+    // Writing to a String does not fail.
+    let _ = write!(canonical, "{}\n{}\n{}\n", request.method, request.path, request.query);
+    for (name, value) in &headers {
+        let _ = writeln!(canonical, "{name}:{}", value.trim());
+    }
+    let _ = write!(canonical, "\n{names}\n{}", hex(&Sha256::digest(b"")));
+
+    let scope = format!("{date}/{}/{}/aws4_request", request.region, request.service);
+    let to_sign = format!("AWS4-HMAC-SHA256\n{date_time}\n{scope}\n{}", hex(&Sha256::digest(canonical.as_bytes())));
+    let signature = hex(&hmac_sha256(&key(credentials, date, request), to_sign.as_bytes()));
+
+    let id = credentials.access_key_id();
+    let authorization =
+        format!("AWS4-HMAC-SHA256 Credential={id}/{scope}, SignedHeaders={names}, Signature={signature}");
+    let mut signed = vec![("Authorization".to_owned(), Secret::from(authorization))];
+    signed.extend(headers.iter().map(|(name, value)| ((*name).to_owned(), Secret::from(*value))));
+    signed
+}
+
+/// The key for one day, region and service.
+fn key(credentials: &AwsCredentials, date: &str, request: &Unsigned<'_>) -> Zeroizing<Vec<u8>> {
+    let secret = credentials.secret_access_key().expose();
+    let mut first = Zeroizing::new(Vec::with_capacity(secret.len().saturating_add(4)));
+    first.extend_from_slice(b"AWS4");
+    first.extend_from_slice(secret.as_bytes());
+    let parts = [date, request.region, request.service, "aws4_request"];
+    parts.into_iter().fold(first, |key, part| hmac_sha256(&key, part.as_bytes()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len().saturating_mul(2));
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}

@@ -1,0 +1,149 @@
+//! Users of a workforce pool who signed in: the file that `gcloud auth application-default login` writes for them.
+
+use super::file::{File, ReadFile};
+use super::hosts::{Service, Trust};
+use super::{check_quota_project, quota_header};
+use crate::server::{Endpoint, Issuer};
+use crate::source::{Again, Credential, GrantState, Mint, Refusal, TokenSource, Want, cannot};
+use crate::{Client, ClientAuthentication, Error, Rotation, ServerMetadata, Shown, Timestamp, Token};
+
+/// A user of a workforce pool, by a refresh token of Google's STS (`external_account_authorized_user`).
+///
+/// STS may replace the refresh token at each use. The file is not written from here: where the newest one must
+/// outlive the program, keep the grant in a store.
+#[derive(Clone)]
+pub struct ExternalUser {
+    credential: Credential,
+    server: ServerMetadata,
+    client: Client,
+    token: Option<Token>,
+    token_info: Option<Endpoint>,
+    quota_project: Option<String>,
+}
+
+impl ExternalUser {
+    /// Reads a file of type `external_account_authorized_user`. Its servers must be Google's.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the name of the member that is missing or wrong.
+    pub fn from_json(json: impl AsRef<[u8]>) -> Result<Self, Error> {
+        Self::parse_json(json.as_ref(), Trust::Nothing)
+    }
+
+    /// Reads the same, whatever server it names: only for a file that you trust with the refresh token.
+    pub fn from_json_with_any_server(json: impl AsRef<[u8]>) -> Result<Self, Error> {
+        Self::parse_json(json.as_ref(), Trust::Server)
+    }
+
+    /// A machine that reads the file at this path, by the rules of [`from_json`](Self::from_json).
+    pub fn read(path: impl Into<std::path::PathBuf>) -> ReadFile<Self> {
+        ReadFile::new(path, Self::parse_json)
+    }
+
+    fn parse_json(json: &[u8], trust: Trust) -> Result<Self, Error> {
+        Self::parse(&File::parse("the credential file", json)?, trust)
+    }
+
+    pub(super) fn parse(file: &File<'_>, trust: Trust) -> Result<Self, Error> {
+        file.demand_type("external_account_authorized_user")?;
+        let universe_domain = file.universe_domain(trust)?;
+        let token_url = match file.text("token_url")? {
+            Some(address) => address.to_owned(),
+            None => format!("https://sts.{universe_domain}/v1/oauthtoken"),
+        };
+        let endpoint = |name: &'static str, path: &'static str, address: &str| {
+            Service::Sts(path).endpoint(address, trust).map_err(|why| file.wrong(name, why))
+        };
+        let token_endpoint = endpoint("token_url", "/v1/oauthtoken", &token_url)?;
+        let mut server = ServerMetadata::new(Issuer::of_origin(token_endpoint.as_str())?)
+            .refresh_token_rotation(Rotation::Rotates)
+            .token_endpoint(token_endpoint.as_str())?;
+        if let Some(address) = file.text("revoke_url")? {
+            server = server.revocation_endpoint(endpoint("revoke_url", "/v1/revoke", address)?.as_str())?;
+        }
+        let token_info = match file.text("token_info_url")? {
+            Some(address) => Some(endpoint("token_info_url", "/v1/introspect", address)?),
+            None => None,
+        };
+        let secret = file.need("client_secret")?;
+        let client = Client::new(file.need("client_id")?)
+            .authentication(ClientAuthentication::client_secret_basic_unencoded(secret));
+        let credential = Credential::refresh_token(server.clone(), &client, file.need("refresh_token")?);
+        let token = match (file.text("token")?, file.text("expiry")?) {
+            (Some(token), Some(expiry)) => {
+                let end =
+                    Timestamp::from_rfc3339(expiry).ok_or_else(|| file.wrong("expiry", "is no moment in time"))?;
+                let begin = end - std::time::Duration::from_secs(3600);
+                let token = Token::bearer(token, begin, Some(end));
+                let token = token.map_err(|error| file.wrong("token", "cannot be used").with_source(error))?;
+                Some(token.with_scopes(file.scopes("scopes")?).issued_by(server.issuer()))
+            }
+            _ => None,
+        };
+        let quota_project = file.quota_project()?;
+        Ok(Self { credential: credential.with_scopes_named(false), server, client, token, token_info, quota_project })
+    }
+
+    /// Charges quota to this project, by the header `x-goog-user-project`.
+    pub fn quota_project(mut self, project: &str) -> Self {
+        self.quota_project = Some(project.to_owned());
+        self
+    }
+
+    /// The client that the user signed in to.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Google's STS, as the file describes it: for a grant in a store, or to revoke the refresh token.
+    pub fn server(&self) -> &ServerMetadata {
+        &self.server
+    }
+
+    /// Where the user's tokens can be looked up (`token_info_url`), if the file says so.
+    pub fn token_info_endpoint(&self) -> Option<&Endpoint> {
+        self.token_info.as_ref()
+    }
+}
+
+impl TokenSource for ExternalUser {
+    fn mint(&self, want: &Want, state: &GrantState) -> Mint {
+        if *want != Want::access_token(want.scopes()) {
+            return Box::new(Refusal(cannot("is a user of a workforce, where scopes alone say what a token is for")));
+        }
+        match check_quota_project(self.quota_project.as_deref()) {
+            Ok(()) => self.credential.mint(want, state),
+            Err(error) => Box::new(Refusal(error)),
+        }
+    }
+
+    fn first_state(&self) -> GrantState {
+        self.credential.first_state()
+    }
+
+    fn first_token(&self) -> Option<Token> {
+        check_quota_project(self.quota_project.as_deref()).ok().and(self.token.clone())
+    }
+
+    fn again(&self, error: &Error) -> Again {
+        self.credential.again(error)
+    }
+
+    fn may_change(&self, state: &GrantState) -> bool {
+        self.credential.may_change(state)
+    }
+
+    fn request_headers(&self) -> http::HeaderMap {
+        quota_header(self.quota_project.as_deref())
+    }
+}
+
+impl std::fmt::Debug for ExternalUser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ExternalUser")
+            .field("credential", &self.credential)
+            .field("quota_project", &self.quota_project.as_deref().map(Shown::name))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,146 @@
+//! Signatures by a key that Google keeps: `signBlob` of IAM Credentials.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
+use super::impersonated::Members;
+use super::scopes::CLOUD_PLATFORM;
+use super::{DEFAULT_UNIVERSE, hosts};
+use crate::crypto::{Algorithm, Signer, Signing};
+use crate::exchange::Request;
+use crate::machine::{Repeat, ask};
+use crate::source::{Mint, TokenSource, Want};
+use crate::{Cx, Error, ErrorKind, Exchange, Machine, Reply, Step, Token};
+
+/// A machine that has bytes signed with the key that Google keeps for a service account (RSASSA-PKCS1-v1_5 with
+/// SHA-256), such as those of a V4 URL of Cloud Storage. `token` is of a credential that has the role
+/// `roles/iam.serviceAccountTokenCreator` on the account, be it the account itself.
+///
+/// # Errors
+///
+/// If that is no address of a service account, or the token none that requests show.
+pub fn sign_blob(service_account: &str, token: &Token, bytes: &[u8]) -> Result<Exchange<Vec<u8>>, Error> {
+    let endpoint = hosts::iam(DEFAULT_UNIVERSE, service_account, "signBlob")?;
+    if !hosts::is_email(service_account) {
+        return Err(Error::config("the service account to sign for has no address that is one"));
+    }
+    let request = Request::post("having IAM sign", &endpoint).repeat(Repeat::Freely).bearer(token)?;
+    let request = request.json(&json!({ "payload": STANDARD.encode(bytes) }));
+    Ok(request.exchange(|received| {
+        let members = Members::read(received)?;
+        let signature = members.text("signedBlob").ok_or_else(|| members.without("a signedBlob"))?;
+        STANDARD.decode(signature).map_err(|_| Error::new(ErrorKind::InvalidResponse, "the signedBlob is no base64"))
+    }))
+}
+
+/// A [`Signer`] whose key Google keeps: each signature asks the source for a token, and IAM for the signature.
+///
+/// With it a [`ServiceAccount`](super::ServiceAccount) works without a key file, also on behalf of users:
+///
+/// ```
+/// use grantflow::google::{IamSigner, MetadataServer, ServiceAccount};
+///
+/// let email = "mailer@demo-project.iam.gserviceaccount.com";
+/// let account = ServiceAccount::with_signer(email, IamSigner::new(MetadataServer::new(), email)?);
+/// # let _ = account;
+/// # Ok::<(), grantflow::Error>(())
+/// ```
+///
+/// To sign much, take a token of a manager and [`sign_blob`].
+#[derive(Clone)]
+pub struct IamSigner {
+    source: Arc<dyn TokenSource>,
+    service_account: Box<str>,
+}
+
+impl IamSigner {
+    /// The key of this service account, by a source whose tokens may have it sign. The source must be one that nothing
+    /// is kept of, such as a key, the metadata server or an external account: a refresh token that is replaced at each
+    /// use would be lost.
+    ///
+    /// # Errors
+    ///
+    /// If that is no address of a service account, or the source one of which something is kept.
+    pub fn new(source: impl TokenSource + 'static, service_account: &str) -> Result<Self, Error> {
+        if !hosts::is_email(service_account) {
+            return Err(Error::config("the service account to sign for has no address that is one"));
+        }
+        if source.first_state().keeps_successor() {
+            return Err(Error::config(
+                "a signer has a source that changes as it is used: take sign_blob and a manager",
+            ));
+        }
+        Ok(Self { source: Arc::new(source), service_account: service_account.into() })
+    }
+}
+
+impl Signer for IamSigner {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::RS256
+    }
+
+    fn sign(&self, message: &[u8], _: &mut Cx) -> Signing {
+        let mint = self.source.mint(&Want::access_token(CLOUD_PLATFORM), &self.source.first_state());
+        let stage = Stage::Token(mint);
+        Signing::Remote(Box::new(Asking {
+            service_account: self.service_account.clone(),
+            message: message.to_vec(),
+            stage,
+        }))
+    }
+}
+
+impl fmt::Debug for IamSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IamSigner")
+            .field("service_account", &crate::Shown::name(&self.service_account))
+            .finish_non_exhaustive()
+    }
+}
+
+/// ```text
+/// Token ─▶ Signature ─▶ done
+/// ```
+struct Asking {
+    service_account: Box<str>,
+    message: Vec<u8>,
+    stage: Stage,
+}
+
+enum Stage {
+    Token(Mint),
+    Signature(Box<Exchange<Vec<u8>>>),
+    Ended,
+}
+
+impl Machine for Asking {
+    type Output = Vec<u8>;
+
+    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Vec<u8>> {
+        loop {
+            let next = match &mut self.stage {
+                Stage::Token(mint) => {
+                    let token = ask!(&mut **mint, cx, reply);
+                    token.and_then(|token| sign_blob(&self.service_account, &token, &self.message))
+                }
+                Stage::Signature(exchange) => {
+                    let signature = ask!(&mut **exchange, cx, reply);
+                    self.stage = Stage::Ended;
+                    return Step::Done(signature);
+                }
+                Stage::Ended => return Step::Done(Err(Error::misuse("a signature by IAM"))),
+            };
+            match next {
+                Ok(exchange) => self.stage = Stage::Signature(Box::new(exchange)),
+                Err(error) => {
+                    self.stage = Stage::Ended;
+                    return Step::Done(Err(error));
+                }
+            }
+        }
+    }
+}
