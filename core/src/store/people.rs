@@ -132,7 +132,7 @@ enum Stage {
 
 #[derive(Debug)]
 enum Ending {
-    Delete(DeleteGrant),
+    Delete(Box<DeleteGrant>),
     SignOut(Box<SignOut>),
 }
 
@@ -167,7 +167,7 @@ impl EndGrants {
     fn next(&mut self) -> Stage {
         if let Some(key) = self.keys.pop() {
             let ending = match &self.how {
-                How::Delete => Ending::Delete(DeleteGrant::new(key.clone())),
+                How::Delete => Ending::Delete(Box::new(DeleteGrant::new(key.clone()))),
                 How::SignOut { server, client } => Ending::SignOut(Box::new(SignOut::new(key.clone(), server, client))),
             };
             return Stage::End(key, ending);
