@@ -220,7 +220,7 @@ impl Builder {
         };
         let named = std::mem::take(&mut self.identities);
         let identities = Identities::new(named).map_err(|why| Error::new(ErrorKind::Config, why))?;
-        Ok(Transport::with(own.clients(&own.tls)?, own, identities, self.watch))
+        Ok(Transport::with(own.clients(own.tls.clone())?, own, identities, self.watch))
     }
 
     fn fail(&mut self, error: Error) {

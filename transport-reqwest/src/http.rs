@@ -19,6 +19,7 @@ use rustls::CertificateError;
 use zeroize::Zeroizing;
 
 use crate::Transport;
+use crate::own::Way;
 use crate::resolve::NotGlobal;
 
 /// The most room to make for a body before its bytes are there.
@@ -41,13 +42,14 @@ pub(crate) async fn send(transport: &Transport, call: Call) -> Result<http::Resp
         return Err(Failure::not_sent(FailureKind::Forbidden, "a client certificate is presented over https alone"));
     }
     let clients = transport.clients(call.identity.as_ref()).await?;
-    let client = match (call.reach, call.repeat) {
-        (Reach::Local, _) => &clients.local,
+    let way = match (call.reach, call.repeat) {
+        (Reach::Local, _) => Way::Local,
         // A proxy may be anywhere, and looks the name up itself.
-        (Reach::Global, _) if transport.proxy(call.request.uri()).is_none() => &clients.global,
-        (_, Repeat::Freely) if !transport.is_unpooled() => &clients.pooled,
-        _ => &clients.fresh,
+        (Reach::Global, _) if transport.proxy(call.request.uri()).is_none() => Way::Global,
+        (_, Repeat::Freely) if !transport.is_unpooled() => Way::Pooled,
+        _ => Way::Fresh,
     };
+    let client = transport.own().way(&clients, way)?;
     let proxy = match call.reach {
         Reach::Local => None,
         _ => transport.proxy_name(call.request.uri()),

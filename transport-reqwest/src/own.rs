@@ -1,10 +1,11 @@
 //! What a transport's own settings make of a client of reqwest's.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use grantflow::machine::FailureKind;
 use grantflow::proxy::Proxies;
-use grantflow::{Error, ErrorKind};
+use grantflow::{Error, ErrorKind, Failure};
 use reqwest::{ClientBuilder, redirect, retry};
 use rustls::ClientConfig;
 
@@ -13,16 +14,23 @@ use crate::resolve::Global;
 /// How requests name their sender, unless told.
 pub(crate) const USER_AGENT: &str = concat!("grantflow-reqwest/", env!("CARGO_PKG_VERSION"));
 
-/// One client for each way in which calls must be made.
-pub(crate) struct Clients {
+/// The ways in which calls must be made: each has a client of its own.
+#[derive(Clone, Copy)]
+pub(crate) enum Way {
     /// Public addresses, on connections that are kept for the next call.
-    pub(crate) pooled: reqwest::Client,
+    Pooled,
     /// Public addresses, each call on a connection of its own.
-    pub(crate) fresh: reqwest::Client,
+    Fresh,
     /// Global addresses alone, each call on a connection of its own, and through no proxy that is known.
-    pub(crate) global: reqwest::Client,
+    Global,
     /// This machine, each call on a connection of its own, and never through a proxy.
-    pub(crate) local: reqwest::Client,
+    Local,
+}
+
+/// The clients of one configuration of TLS. Each is made when it is first needed: a program seldom needs them all.
+pub(crate) struct Clients {
+    tls: ClientConfig,
+    made: [OnceLock<Result<reqwest::Client, String>>; 4],
 }
 
 /// What is this crate's own in each client, be it one of a transport's or one for a caller's requests.
@@ -65,19 +73,40 @@ impl Own {
     }
 
     /// The clients of a transport, with this configuration of TLS.
-    pub(crate) fn clients(&self, tls: &ClientConfig) -> Result<Clients, Error> {
+    ///
+    /// # Errors
+    ///
+    /// If what the caller's begin with cannot be used.
+    pub(crate) fn clients(&self, tls: ClientConfig) -> Result<Clients, Error> {
+        let clients = Clients { tls, made: Default::default() };
+        if self.http.is_some() {
+            let unusable = |why| Error::new(ErrorKind::Config, format!("the HTTP client: {why}"));
+            self.client_for(&clients, Way::Pooled).map_err(unusable)?;
+        }
+        Ok(clients)
+    }
+
+    /// The client for calls of one way.
+    pub(crate) fn way(&self, clients: &Clients, way: Way) -> Result<reqwest::Client, Failure> {
+        let unusable = |why| Failure::not_sent(FailureKind::Other, format!("the HTTP client: {why}"));
+        self.client_for(clients, way).map_err(unusable)
+    }
+
+    fn client_for(&self, clients: &Clients, way: Way) -> Result<reqwest::Client, String> {
         let public = || {
-            let builder = self.adjusted(tls).https_only(true);
+            let builder = self.adjusted(&clients.tls).https_only(true);
             let builder = if self.named { builder.no_proxy() } else { builder };
             // Without one of ours, reqwest would read the environment in a way of its own.
             builder.proxy(self.proxy())
         };
-        Ok(Clients {
-            pooled: finish(public())?,
-            fresh: finish(public().pool_max_idle_per_host(0))?,
-            global: finish(public().pool_max_idle_per_host(0).dns_resolver(self.global.clone()))?,
-            local: finish(self.adjusted(tls).pool_max_idle_per_host(0).no_proxy())?,
-        })
+        let make = || match way {
+            Way::Pooled => public(),
+            Way::Fresh => public().pool_max_idle_per_host(0),
+            Way::Global => public().pool_max_idle_per_host(0).dns_resolver(self.global.clone()),
+            Way::Local => self.adjusted(&clients.tls).pool_max_idle_per_host(0).no_proxy(),
+        };
+        let made = clients.made[way as usize].get_or_init(|| make().build().map_err(|e| e.without_url().to_string()));
+        made.clone()
     }
 
     /// What the caller's begins with, and what keeps calls safe.
@@ -103,8 +132,4 @@ impl Own {
             .http1_only()
             .tls_backend_preconfigured(tls.clone())
     }
-}
-
-fn finish(builder: ClientBuilder) -> Result<reqwest::Client, Error> {
-    builder.build().map_err(|e| Error::new(ErrorKind::Config, format!("the HTTP client: {}", e.without_url())))
 }

@@ -141,7 +141,6 @@ impl Transport {
         &self.inner.documents
     }
 
-    #[cfg(feature = "programs")]
     pub(crate) fn own(&self) -> &Own {
         &self.inner.own
     }
@@ -162,7 +161,7 @@ impl Transport {
     fn clients_as(&self, identity: &Identity) -> Result<Arc<Clients>, String> {
         let own = &self.inner.own;
         self.inner.identities.get(identity, |identity| {
-            own.clients(&identity::presenting(&own.tls, identity)?).map_err(|error| error.to_string())
+            own.clients(identity::presenting(&own.tls, identity)?).map_err(|error| error.to_string())
         })
     }
 
