@@ -258,6 +258,24 @@ impl TokenCell {
         self.valid(now).is_some() && !self.is_due(now)
     }
 
+    /// How much longer the held token may be handed out without asking the cell: the fast path of a holder with a copy
+    /// of its own. That is until it is due; then, until it ends, as long as somebody holds the ticket, or until it may
+    /// be tried again after a failure. By whichever clock is first; `None` if the cell must be asked.
+    pub fn serves_for(&self, now: Now) -> Option<Duration> {
+        let left = |moment: Now| {
+            let left = moment.wall.since(now.wall).min(moment.mono.saturating_sub(now.mono));
+            Some(left).filter(|left| !left.is_zero())
+        };
+        let end = left(self.ends()?)?;
+        if self.flight {
+            return Some(end);
+        }
+        left(Now { wall: self.due.wall, mono: self.due.mono() }).or_else(|| match self.failing.as_deref()?.until {
+            None => Some(end),
+            Some(until) => until.checked_sub(now.mono).filter(|rest| !rest.is_zero()).map(|rest| rest.min(end)),
+        })
+    }
+
     /// When the held token is due: on the wall clock, and on the monotonic one.
     pub fn due(&self) -> (Timestamp, Duration) {
         (self.due.wall, self.due.mono())

@@ -61,6 +61,7 @@ mod server;
 mod shown;
 pub mod source;
 pub mod store;
+pub mod table;
 mod time;
 mod token;
 mod userinfo;

@@ -34,7 +34,7 @@ mod slot;
 mod sync {
     use std::sync::PoisonError;
 
-    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32};
+    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
     pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
 
     pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -65,15 +65,15 @@ mod token_ref {
             Some(TokenRef(issued))
         }
 
-        pub(crate) fn holds(&self, issued: &Arc<Issued>, now: Moment) -> bool {
-            self.fresh(now).is_some_and(|shown| Arc::ptr_eq(&shown.0, issued))
-        }
-
         pub(crate) fn show(&self, issued: &Arc<Issued>, since: Moment, until: Moment) {
             *lock(&self.0) = Some((issued.clone(), since, until));
         }
 
         pub(crate) fn hide(&self) {
+            self.clear();
+        }
+
+        pub(crate) fn clear(&self) {
             *lock(&self.0) = None;
         }
     }
@@ -201,7 +201,7 @@ impl Scene {
         };
         change(&mut shared);
         let shared = Arc::new(shared);
-        let home = Credential::new(&shared, "".into(), source);
+        let home = Credential::new(&shared, "".into(), Arc::new(source));
         Self { shared, home }
     }
 
@@ -400,7 +400,7 @@ fn closing_and_replacing_leave_nobody_waiting_and_nothing_behind() {
                 return inside.ask(&asked[nth % 2]).map(drop);
             }
             if replace {
-                inside.home.replace(another.clone());
+                inside.home.replace(Arc::new(another.clone()));
                 asked.iter().for_each(|slot| slot.clear());
             } else {
                 asked.iter().for_each(|slot| slot.close(Closed::ShutDown));
@@ -448,7 +448,7 @@ fn whoever_waits_hears_at_once_of_an_end_or_of_another_credential() {
             scene.set_gate(true);
         } else {
             let another = scene.world(|world| Source::client_credentials(world.server().metadata(), &batch()));
-            scene.home.replace(another);
+            scene.home.replace(Arc::new(another));
             slot.clear();
             // It has begun a flight of its own.
             flying(2);

@@ -169,6 +169,7 @@ impl Sim {
         }
         let acquired = self.slots[slot].cell.acquire(now);
         self.judge(slot, &acquired);
+        self.publish(slot);
         match acquired {
             Acquired::Fresh(issued) | Acquired::Due(issued, None) => {
                 self.slots[slot].used = true;
@@ -215,9 +216,9 @@ impl Sim {
     fn publish(&mut self, slot: usize) {
         let now = self.clock.now();
         let slot = &mut self.slots[slot];
-        slot.published = match slot.cell.held() {
-            Some(issued) if slot.cell.is_fresh(now) => {
-                Some(Published { issued: issued.clone(), at: now.wall, due: slot.cell.due().0 })
+        slot.published = match (slot.cell.held(), slot.cell.serves_for(now)) {
+            (Some(issued), Some(time)) => {
+                Some(Published { issued: issued.clone(), at: now.wall, due: now.wall + time })
             }
             _ => None,
         };
@@ -420,6 +421,7 @@ impl Sim {
                 Some(Duration::ZERO) => {
                     let acquired = slot.cell.acquire(now);
                     self.judge(nth, &acquired);
+                    self.publish(nth);
                     match acquired {
                         Acquired::Due(_, Some(ticket)) => self.refresh(nth, ticket, Cause::Due),
                         other => self.breaks(format!("slot {nth} woke the refresher for {other:?}")),

@@ -246,3 +246,35 @@ fn the_next_wake_is_when_a_refresh_in_the_background_makes_sense() {
     assert!(cell.reject(1, secs(1)));
     assert_eq!(cell.next_wake(secs(3100)), None, "rejected");
 }
+
+#[test]
+fn a_token_that_is_due_is_served_without_asking_as_long_as_that_changes_nothing() {
+    let soon = 3000 * SECOND;
+    let mut cell = holding(1, token(Duration::ZERO, HOUR).with_refresh_after(at(soon).wall));
+    assert_eq!(cell.serves_for(secs(0)), Some(soon));
+    // Whoever asks next gets the ticket.
+    assert_eq!(cell.serves_for(at(soon)), None);
+    let Acquired::Due(_, Some(ticket)) = cell.acquire(at(soon)) else { panic!("not due") };
+    assert_eq!(cell.serves_for(at(soon)), Some(HOUR - soon));
+    assert_eq!(cell.serves_for(at(HOUR)), None);
+    // By either clock, whichever shows the end first.
+    let set_back = Now { wall: secs(0).wall, mono: at(soon).mono };
+    let ahead = Now { wall: at(soon).wall, mono: secs(0).mono };
+    assert_eq!([set_back, ahead].map(|now| cell.serves_for(now)), [Some(HOUR - soon); 2]);
+    cell.abandon(ticket);
+    assert_eq!(cell.serves_for(at(soon)), None);
+    // After a failure, until it may be tried again.
+    fail(&mut cell, at(soon), asks_to_wait(20));
+    assert_eq!(cell.serves_for(at(soon + 5 * SECOND)), Some(15 * SECOND));
+    assert_eq!(cell.serves_for(at(soon + 20 * SECOND)), None);
+    let late = HOUR - 5 * SECOND;
+    fail(&mut cell, at(late), asks_to_wait(20));
+    assert_eq!(cell.serves_for(at(late)), Some(5 * SECOND), "it ends before that");
+    // A refused one is no token at all.
+    let mut cell = holding(1, token(Duration::ZERO, HOUR));
+    assert!(cell.reject(1, secs(1)));
+    assert_eq!(cell.serves_for(secs(1)), None);
+    // One that never ends is never due.
+    let cell = holding(1, token(Duration::ZERO, None));
+    assert!(cell.serves_for(at(30 * YEAR)) > Some(YEAR));
+}

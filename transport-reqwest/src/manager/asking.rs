@@ -35,12 +35,10 @@ impl Slot {
                 let mut state = self.open()?;
                 self.mark();
                 let now = self.now();
-                match (state.cell.acquire(now), failed) {
-                    (Acquired::Fresh(issued), _) => {
-                        self.show(&state.cell, now);
-                        return Ok(issued.into());
-                    }
-                    (Acquired::Due(issued, None), _) => return Ok(issued.into()),
+                let acquired = state.cell.acquire(now);
+                self.show(&state.cell, now);
+                match (acquired, failed) {
+                    (Acquired::Fresh(issued) | Acquired::Due(issued, None), _) => return Ok(issued.into()),
                     (Acquired::Due(issued, Some(ticket)), _) => {
                         drop(state);
                         // Without a runtime there is still the token.
@@ -148,6 +146,7 @@ impl Tend for Slot {
         }
         match state.cell.acquire(now) {
             Acquired::Due(_, Some(ticket)) if self.marks.load(Ordering::Relaxed) & IN_USE != 0 => {
+                self.show(&state.cell, now);
                 drop(state);
                 // Without a runtime, the next caller does it.
                 let _ = self.launch(ticket);

@@ -1,11 +1,14 @@
 //! Who is who: the credentials of a pool, or the one of a manager, and their wants.
+//!
+//! No step is longer for a larger pool: what is there lies in tables that grow by small parts, and of a bounded pool a
+//! hand goes round that forgets, of each few wants that it comes to, the one that was used the longest ago.
 
-use std::borrow::Borrow;
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use grantflow::source::{GrantState, TokenSource, Want};
+use grantflow::table::Table;
 use grantflow::{Error, ErrorKind};
 
 use super::hub::Hub;
@@ -13,94 +16,86 @@ use super::origin::Origin;
 use super::slot::{Ended, Slot};
 use super::token_ref::TokenRef;
 
+/// Of how many wants one is forgotten where there is one too many.
+const LOOKS: usize = 16;
+/// How many are forgotten at once, at the most, where there are more too many, since managers held them.
+const FORGOTTEN: usize = 2;
+
 pub(super) struct Book {
     pub(super) hub: Arc<Hub>,
     names: RwLock<Names>,
+    seed: RandomState,
+    /// Counts the new wants: the clock of [`Slot::asked`]. It begins again at its end: that the wrong ones are forgotten
+    /// once in a few thousand million does no harm.
+    now: AtomicU32,
 }
 
 #[derive(Default)]
 struct Names {
-    credentials: HashMap<Arc<str>, Listed>,
-    /// If the wants are bounded, all of them, in the order in which they are looked at to be forgotten.
-    order: VecDeque<Arc<Slot>>,
+    credentials: Table<Listed>,
+    wants: Table<Arc<Slot>>,
 }
 
 struct Listed {
     origin: Arc<Origin>,
-    wants: HashSet<ByWant>,
+    /// All of its wants, each at its [`Slot::place`].
+    slots: Vec<Arc<Slot>>,
 }
-
-/// A slot, found by its want, which is thus held once.
-struct ByWant(Arc<Slot>);
-
-impl Borrow<Want> for ByWant {
-    fn borrow(&self) -> &Want {
-        &self.0.want
-    }
-}
-
-impl Hash for ByWant {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.want.hash(state);
-    }
-}
-
-impl PartialEq for ByWant {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.want == other.0.want
-    }
-}
-
-impl Eq for ByWant {}
 
 impl Book {
     pub(super) fn new(hub: Hub) -> Self {
-        Self { hub: Arc::new(hub), names: RwLock::default() }
+        Self { hub: Arc::new(hub), names: RwLock::default(), seed: RandomState::new(), now: AtomicU32::new(0) }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Names> {
         self.names.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Names> {
-        self.names.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> Result<RwLockWriteGuard<'_, Names>, Error> {
+        let names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        if self.hub.is_closed() { Err(Ended::ShutDown.into()) } else { Ok(names) }
     }
 
     /// The one credential and want of a manager by itself.
     pub(super) fn begin(&self, source: Arc<dyn TokenSource>, want: Want) -> Arc<Slot> {
-        let name = Arc::from("");
-        let origin = Origin::new(self.hub.clone(), Arc::clone(&name), source);
-        let slot = Slot::new(origin.clone(), want);
-        let listed = Listed { origin, wants: HashSet::from([ByWant(slot.clone())]) };
-        self.write().credentials.insert(name, listed);
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        let origin = Origin::new(self.hub.clone(), "".into(), source);
+        let listed = Listed { origin, slots: Vec::with_capacity(1) };
+        let slot = Slot::new(listed.origin.clone(), want);
+        names.credentials.insert(self.seed.hash_one(""), listed);
+        self.enter(&mut names, &slot);
         slot
     }
 
     pub(super) fn add(&self, name: &str, source: Arc<dyn TokenSource>) -> Result<bool, Error> {
-        let mut book = self.write();
-        if self.hub.is_closed() {
-            return Err(Ended::ShutDown.into());
-        }
-        if book.credentials.contains_key(name) {
+        let mut names = self.write()?;
+        if self.listed(&names, name).is_ok() {
             return Ok(false);
         }
-        let name = Arc::from(name);
-        let origin = Origin::new(self.hub.clone(), Arc::clone(&name), source);
-        book.credentials.insert(name, Listed { origin, wants: HashSet::new() });
+        let origin = Origin::new(self.hub.clone(), name.into(), source);
+        names.credentials.insert(self.seed.hash_one(name), Listed { origin, slots: Vec::new() });
         Ok(true)
     }
 
     pub(super) fn remove(&self, name: &str) -> bool {
-        let mut book = self.write();
-        let Some(listed) = book.credentials.remove(name) else { return false };
-        book.order.retain(|slot| !Arc::ptr_eq(&slot.origin, &listed.origin));
-        drop(book);
-        listed.wants.iter().for_each(|slot| slot.0.end(Ended::Removed));
+        let Ok(mut names) = self.write() else { return false };
+        let found = names.credentials.remove(self.seed.hash_one(name), |listed| *listed.origin.name == *name);
+        let Some(listed) = found else { return false };
+        for slot in &listed.slots {
+            names.wants.remove(self.hash(name, &slot.want), |held| Arc::ptr_eq(held, slot));
+        }
+        drop(names);
+        listed.slots.iter().for_each(|slot| slot.end(Ended::Removed));
         true
     }
 
+    fn listed<'a>(&self, names: &'a Names, name: &str) -> Result<&'a Listed, Error> {
+        let hash = self.seed.hash_one(name);
+        names.credentials.get(hash, |listed| *listed.origin.name == *name).ok_or_else(|| unknown(name))
+    }
+
     pub(super) fn origin(&self, name: &str) -> Result<Arc<Origin>, Error> {
-        self.read().credentials.get(name).map(|listed| listed.origin.clone()).ok_or_else(|| unknown(name))
+        Ok(self.listed(&self.read(), name)?.origin.clone())
     }
 
     pub(super) fn state(&self, name: &str) -> Result<GrantState, Error> {
@@ -110,86 +105,112 @@ impl Book {
     pub(super) fn replace(&self, origin: &Arc<Origin>, source: Arc<dyn TokenSource>) {
         origin.replace(source);
         // What was minted with the old one is forgotten only now, so that no more of it can come.
-        let book = self.read();
-        if let Some(listed) = book.credentials.get(&origin.name).filter(|listed| Arc::ptr_eq(&listed.origin, origin)) {
-            listed.wants.iter().for_each(|slot| slot.0.clear());
-        }
+        let names = self.read();
+        let listed = self.listed(&names, &origin.name).ok().filter(|listed| Arc::ptr_eq(&listed.origin, origin));
+        listed.into_iter().flat_map(|listed| &listed.slots).for_each(|slot| slot.clear());
     }
 
     /// A fresh token, or else the slot that may get one.
     pub(super) fn find(&self, name: &str, want: &Want) -> Result<Result<TokenRef, Arc<Slot>>, Error> {
-        if let Some(slot) = self.read().credentials.get(name).and_then(|listed| listed.wants.get(want)) {
-            return Ok(slot.0.fresh().ok_or_else(|| slot.0.clone()));
+        if let Some(slot) = self.found(&self.read(), name, want) {
+            return Ok(slot.fresh().ok_or_else(|| slot.clone()));
         }
         self.slot(name, want.clone()).map(Err)
     }
 
+    /// The slot of a want, if there is one.
+    fn found<'a>(&self, names: &'a Names, name: &str, want: &Want) -> Option<&'a Arc<Slot>> {
+        let slot = names.wants.get(self.hash(name, want), |slot| slot.want == *want && *slot.origin.name == *name)?;
+        // Readers share the line as long as it does not change.
+        if self.hub.options.max_wants.is_some() {
+            let now = self.now.load(Relaxed);
+            if slot.asked.load(Relaxed) != now {
+                slot.asked.store(now, Relaxed);
+            }
+        }
+        Some(slot)
+    }
+
     pub(super) fn slot(&self, name: &str, want: Want) -> Result<Arc<Slot>, Error> {
-        let mut book = self.write();
-        if self.hub.is_closed() {
-            return Err(Ended::ShutDown.into());
+        let mut names = self.write()?;
+        if let Some(slot) = self.found(&names, name, &want) {
+            return Ok(slot.clone());
         }
-        let listed = book.credentials.get_mut(name).ok_or_else(|| unknown(name))?;
-        if let Some(slot) = listed.wants.get(&want) {
-            return Ok(slot.0.clone());
-        }
-        let slot = Slot::new(listed.origin.clone(), want);
-        listed.wants.insert(ByWant(slot.clone()));
-        if let Some(max) = self.hub.options.max_wants {
-            while book.order.len() >= max && book.forget_one() {}
-            book.order.push_back(slot.clone());
-        }
+        let slot = Slot::new(self.listed(&names, name)?.origin.clone(), want);
+        self.enter(&mut names, &slot);
+        let forgotten: Vec<_> = (0..FORGOTTEN).map_while(|_| self.forget_one(&mut names)).collect();
+        drop(names);
+        drop(forgotten);
         Ok(slot)
+    }
+
+    fn enter(&self, names: &mut Names, slot: &Arc<Slot>) {
+        let name = &slot.origin.name;
+        let listed = names.credentials.get_mut(self.seed.hash_one(&**name), |listed| listed.origin.name == *name);
+        let Some(listed) = listed else { return };
+        slot.place.store(listed.slots.len(), Relaxed);
+        listed.slots.push(slot.clone());
+        names.wants.insert(self.hash(name, &slot.want), slot.clone());
+        // Whatever is used from now on was so after this one.
+        slot.asked.store(self.now.fetch_add(1, Relaxed), Relaxed);
     }
 
     /// Takes a want out. Whoever asks for it again gets another slot.
     pub(super) fn forget(&self, slot: &Arc<Slot>) {
-        let mut book = self.write();
-        book.strike(slot);
-        book.order.retain(|other| !Arc::ptr_eq(other, slot));
+        let Ok(mut names) = self.write() else { return };
+        let hash = self.hash(&slot.origin.name, &slot.want);
+        if names.wants.remove(hash, |held| Arc::ptr_eq(held, slot)).is_some() {
+            self.strike(&mut names, slot);
+        }
+    }
+
+    /// Forgets a want that nobody holds, if there are too many. Of those that it looks at, the one that was used the
+    /// longest ago.
+    fn forget_one(&self, names: &mut Names) -> Option<Arc<Slot>> {
+        self.hub.options.max_wants.filter(|most| names.wants.len() > *most)?;
+        let now = self.now.load(Relaxed);
+        // Two of the counts are this book's.
+        let idle = |slot: &Arc<Slot>| Arc::strong_count(slot) == 2;
+        let age = |slot: &Arc<Slot>| now.wrapping_sub(slot.asked.load(Relaxed));
+        let slot = names.wants.take_worst(LOOKS, |slot| idle(slot).then(|| age(slot)))?;
+        self.strike(names, &slot);
+        Some(slot)
+    }
+
+    /// Strikes a slot off its credential's list.
+    fn strike(&self, names: &mut Names, slot: &Arc<Slot>) {
+        let (name, place) = (&slot.origin.name, slot.place.load(Relaxed));
+        let listed = names.credentials.get_mut(self.seed.hash_one(&**name), |listed| listed.origin.name == *name);
+        let Some(listed) = listed else { return };
+        if listed.slots.get(place).is_some_and(|held| Arc::ptr_eq(held, slot)) {
+            listed.slots.swap_remove(place);
+            if let Some(moved) = listed.slots.get(place) {
+                moved.place.store(place, Relaxed);
+            }
+        }
     }
 
     /// How many wants there are.
     pub(super) fn len(&self) -> usize {
-        self.read().credentials.values().map(|listed| listed.wants.len()).sum()
+        self.read().wants.len()
     }
 
     /// Ends all. Grants stay, to be asked for their state.
     pub(super) fn close(&self) {
         self.hub.close();
-        let mut book = self.write();
-        book.order.clear();
-        for listed in book.credentials.values_mut() {
-            listed.wants.drain().for_each(|slot| slot.0.end(Ended::ShutDown));
+        let mut guard = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        let wants = std::mem::take(&mut guard.wants);
+        // No place is true any more, and none is looked at: nothing is forgotten after the end.
+        for slot in wants.iter() {
+            self.strike(&mut guard, slot);
         }
-        drop(book);
+        drop(guard);
+        wants.iter().for_each(|slot| slot.end(Ended::ShutDown));
         self.hub.watchers.close();
     }
-}
 
-impl Names {
-    /// Forgets the oldest of those that were not used since they were looked at last, and that nobody
-    /// holds. `false` if there is none.
-    fn forget_one(&mut self) -> bool {
-        // Twice around: the first may find all of them in use, and takes note of that.
-        for _ in 0..self.order.len().saturating_mul(2) {
-            let Some(slot) = self.order.pop_front() else { return false };
-            // Two of the counts are this book's.
-            if Arc::strong_count(&slot) <= 2 && !slot.take_seen() {
-                self.strike(&slot);
-                return true;
-            }
-            self.order.push_back(slot);
-        }
-        false
-    }
-
-    fn strike(&mut self, slot: &Arc<Slot>) {
-        if let Some(listed) = self.credentials.get_mut(&slot.origin.name)
-            && listed.wants.get(&slot.want).is_some_and(|found| Arc::ptr_eq(&found.0, slot))
-        {
-            listed.wants.remove(&slot.want);
-        }
+    fn hash(&self, name: &str, want: &Want) -> u64 {
+        self.seed.hash_one((name, want))
     }
 }
 

@@ -69,8 +69,9 @@ impl ManagerBuilder {
         self
     }
 
-    /// Lets a pool hold at most so many wants, one at least: of those that were not used for the longest
-    /// time, the oldest is forgotten. A want that a manager holds, or that somebody waits for, is kept.
+    /// Lets a pool hold at most so many wants, one at least: when there are more, one that was not used
+    /// in a long time is forgotten, the oldest of each few. A want that a manager holds, or that somebody waits for, is
+    /// kept. What that costs does not grow with the pool.
     pub fn max_wants(mut self, max: usize) -> Self {
         self.options.max_wants = Some(max.max(1));
         self

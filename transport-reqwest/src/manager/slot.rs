@@ -1,6 +1,6 @@
 //! One want: its cell behind a lock, and what readers see without it.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,12 +18,11 @@ use super::token_ref::TokenRef;
 
 /// Used since it was fetched: the background refreshes it.
 pub(super) const IN_USE: u8 = 1;
-/// Used since the pool last looked for something to forget.
-const SEEN: u8 = 2;
 /// [`Ended::Removed`], set with the state locked, as is the next.
-const REMOVED: u8 = 4;
+const REMOVED: u8 = 2;
 /// [`Ended::ShutDown`].
-const SHUT_DOWN: u8 = 8;
+const SHUT_DOWN: u8 = 4;
+
 /// Why a slot has no more tokens.
 #[derive(Clone, Copy)]
 pub(super) enum Ended {
@@ -49,6 +48,10 @@ pub(super) struct Slot {
     due: AtomicU64,
     since: AtomicU32,
     pub(super) marks: AtomicU8,
+    /// When a bounded pool was last asked for it, on the pool's clock.
+    pub(super) asked: AtomicU32,
+    /// Its place among the wants of its credential.
+    pub(super) place: AtomicUsize,
     state: Mutex<State>,
     pub(super) want: Want,
     pub(super) origin: Arc<Origin>,
@@ -96,7 +99,9 @@ impl Slot {
             published: ArcSwapOption::empty(),
             since: AtomicU32::new(0),
             due: AtomicU64::new(0),
-            marks: AtomicU8::new(SEEN),
+            marks: AtomicU8::new(0),
+            asked: AtomicU32::new(0),
+            place: AtomicUsize::new(0),
             state: Mutex::new(State { cell, under_way: None, wake_at: None }),
             want,
             origin,
@@ -173,12 +178,12 @@ impl Slot {
             let outcome = match (state.cell.error(), state.cell.held()) {
                 (None, Some(issued)) => {
                     self.marks.fetch_and(!IN_USE, Ordering::Relaxed);
-                    self.show(&state.cell, now);
                     Ok(issued.clone())
                 }
                 (None, None) => return,
                 (Some(error), _) => Err(error.clone()),
             };
+            self.show(&state.cell, now);
             self.schedule(&mut state, now);
             (outcome, state.under_way.take())
         };
@@ -199,7 +204,12 @@ impl Slot {
         let ended = {
             let mut state = self.lock();
             state.cell.abandon(ticket);
-            if state.cell.is_refreshing() { None } else { state.under_way.take() }
+            if state.cell.is_refreshing() {
+                None
+            } else {
+                self.show(&state.cell, self.now());
+                state.under_way.take()
+            }
         };
         drop(ended);
     }
@@ -244,16 +254,11 @@ impl Slot {
         }
     }
 
-    /// Whether it was used since this was asked last.
-    pub(super) fn take_seen(&self) -> bool {
-        self.marks.fetch_and(!SEEN, Ordering::Relaxed) & SEEN != 0
-    }
-
     #[inline]
     pub(super) fn mark(&self) {
         // Readers share the line as long as it does not change.
-        if self.marks.load(Ordering::Relaxed) & (IN_USE | SEEN) != IN_USE | SEEN {
-            self.marks.fetch_or(IN_USE | SEEN, Ordering::Relaxed);
+        if self.marks.load(Ordering::Relaxed) & IN_USE == 0 {
+            self.marks.fetch_or(IN_USE, Ordering::Relaxed);
         }
     }
 
@@ -269,16 +274,15 @@ impl Slot {
         }
     }
 
-    /// Shows what is held to those who read the wall clock alone: from now on, as long as both clocks allow.
+    /// Shows what is held to those who read the wall clock alone: from now on, as long as the cell need not be asked. A
+    /// token that is there already costs no more than the times: to show another one visits each thread that ever read.
     pub(super) fn show(&self, cell: &TokenCell, now: Now) {
-        let Some(issued) = cell.held().filter(|_| cell.is_fresh(now)) else { return self.hide() };
+        let (Some(issued), Some(time)) = (cell.held(), cell.serves_for(now)) else { return self.hide() };
         if !self.published.load().as_ref().is_some_and(|shown| Arc::ptr_eq(shown, issued)) {
             self.published.store(Some(issued.clone()));
         }
-        let (wall, mono) = cell.due();
-        let left = wall.since(now.wall).min(mono.saturating_sub(now.mono));
         self.since.store(u32::try_from(millis(now.wall) / 1000).unwrap_or(u32::MAX), Ordering::Relaxed);
-        self.due.store(millis(now.wall + left), Ordering::Release);
+        self.due.store(millis(now.wall + time), Ordering::Release);
     }
 
     /// Whoever reads asks the cell.

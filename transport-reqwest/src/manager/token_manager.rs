@@ -87,8 +87,8 @@ impl TokenManager {
         self.token().await.map(drop)
     }
 
-    /// The token, without a copy. If it is fresh, the future is ready at once, takes no lock and allocates
-    /// nothing. Keep the token for one request, not longer.
+    /// The token, without a copy. If it is fresh, or due and being refreshed, the future is ready at once, takes no lock and
+    /// allocates nothing. Keep the token for one request, not longer.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl TokenManager {
         Fetch::new(&self.slot)
     }
 
-    /// The token, if it is fresh; never waits, and begins no refresh. For where nothing can be awaited.
+    /// The token, if it is fresh, or due and already being refreshed; never waits, and begins no refresh. For where nothing can be awaited.
     #[inline]
     pub fn fresh(&self) -> Option<TokenRef> {
         self.slot.fresh()

@@ -45,7 +45,9 @@ async fn while_a_token_is_due_and_valid_one_request_is_made_and_nobody_waits() {
     let (tokens, longest) = ask(&manager, 1000).await;
     assert!(tokens.iter().all(|token| token.as_ref().unwrap() == &old));
     assert!(longest < millis(400), "{longest:?}");
-    until("the refresh is done", || manager.fresh().is_some()).await;
+    // Meanwhile it is read as a fresh one is, without a lock.
+    assert!(manager.fresh().is_some() && manager.status().refreshing);
+    until("the refresh is done", || !manager.status().refreshing).await;
     assert_eq!(requests(&front), 2);
     assert_ne!(text(&manager).await, old);
 }

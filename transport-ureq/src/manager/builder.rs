@@ -1,6 +1,7 @@
 //! [`ManagerBuilder`].
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use grantflow::source::{TokenSource, Want};
@@ -73,8 +74,9 @@ impl ManagerBuilder {
         self
     }
 
-    /// The most wants that a pool holds, one at least; a manager has just one. When there are more, those that
-    /// nobody asked for the longest are forgotten, a few at a time, but none that a [`TokenManager`] stands for.
+    /// The most wants that a pool holds, one at least; a manager has just one. When there are more, one that
+    /// nobody asked for in a long time is forgotten, the oldest of each few, but none that a [`TokenManager`] stands for.
+    /// What that costs does not grow with the pool.
     pub fn max_wants(mut self, most: usize) -> Self {
         self.max_wants = Some(most.max(1));
         self
@@ -83,7 +85,7 @@ impl ManagerBuilder {
     /// A manager of one want. Nothing is fetched yet.
     pub fn build(self, source: impl TokenSource + 'static, want: Want) -> TokenManager {
         let shared = Shared::new(&self.transport, self.settings);
-        let credential = Credential::new(&shared, "".into(), source);
+        let credential = Credential::new(&shared, "".into(), Arc::new(source));
         TokenManager::alone(shared, Slot::new(&credential, want))
     }
 

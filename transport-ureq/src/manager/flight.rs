@@ -31,14 +31,14 @@ pub(crate) struct Queue {
 }
 
 impl Credential {
-    pub(crate) fn new(shared: &Arc<Shared>, name: Arc<str>, source: impl TokenSource + 'static) -> Arc<Self> {
+    pub(crate) fn new(shared: &Arc<Shared>, name: Arc<str>, source: Arc<dyn TokenSource>) -> Arc<Self> {
         let grant = Grant::new(Arc::new(Calm(source)));
         let queue = Mutex::new(Queue { grant, delicate: 0 });
         Arc::new(Self { name, shared: shared.clone(), queue, over: Condvar::new() })
     }
 
     /// Puts another in its place. Its slots are to be cleared next.
-    pub(crate) fn replace(&self, source: impl TokenSource + 'static) {
+    pub(crate) fn replace(&self, source: Arc<dyn TokenSource>) {
         lock(&self.queue).grant.replace(Arc::new(Calm(source)));
     }
 
@@ -277,9 +277,9 @@ fn panicked() -> Error {
 }
 
 /// A source whose panics are errors, so that none comes out of the middle of a queue.
-struct Calm<S>(S);
+struct Calm(Arc<dyn TokenSource>);
 
-impl<S: TokenSource> TokenSource for Calm<S> {
+impl TokenSource for Calm {
     fn mint(&self, want: &Want, state: &GrantState) -> Mint {
         catch_unwind(AssertUnwindSafe(|| self.0.mint(want, state))).unwrap_or_else(|_| Box::new(Panicked))
     }

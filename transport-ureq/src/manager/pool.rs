@@ -1,6 +1,5 @@
 //! [`TokenPool`]: any want of any of many credentials.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -16,7 +15,7 @@ use super::shared::{Changes, Shared};
 use super::slot::Closed;
 use super::token_manager::TokenManager;
 use super::token_ref::TokenRef;
-use super::wants::{Entry, Held, Wants};
+use super::wants::Wants;
 
 /// Holds the tokens of many credentials, each by its name, for any number of wants. Clones are handles of one
 /// and the same.
@@ -57,24 +56,14 @@ impl TokenPool {
     ///
     /// Of kind [`Cancelled`](ErrorKind::Cancelled) after the end.
     pub fn add(&self, name: &str, source: impl TokenSource + 'static) -> Result<bool, Error> {
-        let name: Arc<str> = name.into();
-        let credential = Credential::new(&self.handle.shared, name.clone(), source);
-        let mut names = self.wants().write()?;
-        if names.credentials.contains_key(&name) {
-            return Ok(false);
-        }
-        names.credentials.insert(name, Entry { credential, slots: HashSet::new() });
-        Ok(true)
+        self.wants().add(name, || Credential::new(&self.handle.shared, name.into(), Arc::new(source)))
     }
 
     /// Forgets a credential and all its tokens. Its managers get errors from now on. Says whether there was
     /// one.
     pub fn remove(&self, name: &str) -> bool {
-        let Ok(mut names) = self.wants().write() else { return false };
-        let Some(entry) = names.credentials.remove(name) else { return false };
-        names.count -= entry.slots.len();
-        drop(names);
-        entry.slots.iter().for_each(|Held(slot)| slot.close(Closed::Removed));
+        let Some(entry) = self.wants().remove(name) else { return false };
+        entry.slots.iter().for_each(|slot| slot.close(Closed::Removed));
         true
     }
 
@@ -85,20 +74,18 @@ impl TokenPool {
     ///
     /// Of kind [`Cancelled`](ErrorKind::Cancelled) after the end.
     pub fn replace(&self, name: &str, source: impl TokenSource + 'static) -> Result<bool, Error> {
+        let source: Arc<dyn TokenSource> = Arc::new(source);
         loop {
             let names = self.wants().read()?;
-            if let Some(entry) = names.credentials.get(name) {
-                entry.credential.replace(source);
-                entry.slots.iter().for_each(|Held(slot)| slot.clear());
+            if let Ok(entry) = self.wants().entry(&names, name) {
+                entry.credential.replace(source.clone());
+                entry.slots.iter().for_each(|slot| slot.clear());
                 return Ok(true);
             }
             drop(names);
-            let mut names = self.wants().write()?;
-            // Another may have added one meanwhile.
-            if !names.credentials.contains_key(name) {
-                let name: Arc<str> = name.into();
-                let credential = Credential::new(&self.handle.shared, name.clone(), source);
-                names.credentials.insert(name, Entry { credential, slots: HashSet::new() });
+            // Unless another has added one meanwhile.
+            let make = || Credential::new(&self.handle.shared, name.into(), source.clone());
+            if self.wants().add(name, make)? {
                 return Ok(false);
             }
         }
@@ -120,10 +107,9 @@ impl TokenPool {
     /// If there is no credential of this name, or no valid token and none can be had.
     pub fn token(&self, name: &str, want: &Want) -> Result<TokenRef, Error> {
         let wants = self.wants();
-        if let Some(Held(slot)) = wants.read()?.entry(name)?.slots.get(want)
+        if let Some(slot) = wants.find(&*wants.read()?, name, want)
             && let Some(token) = slot.fresh(SystemTime::now())
         {
-            wants.touch(slot);
             return Ok(token);
         }
         wants.slot(name, want.clone())?.token()
@@ -135,12 +121,13 @@ impl TokenPool {
     ///
     /// If there is none of this name.
     pub fn grant_state(&self, name: &str) -> Result<GrantState, Error> {
-        Ok(self.wants().read()?.entry(name)?.credential.state())
+        let wants = self.wants();
+        Ok(wants.entry(&*wants.read()?, name)?.credential.state())
     }
 
     /// How many wants are held.
     pub fn len(&self) -> usize {
-        self.wants().read().map_or(0, |names| names.count)
+        self.wants().len()
     }
 
     /// Whether no want is held.

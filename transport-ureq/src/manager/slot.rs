@@ -13,7 +13,7 @@ use grantflow::source::Want;
 use grantflow::{Error, ErrorKind, Now, Token};
 
 use super::flight::{Credential, Job};
-use super::sync::{AtomicBool, AtomicU32, Condvar, Mutex, MutexGuard, lock, wait};
+use super::sync::{AtomicBool, AtomicU32, AtomicUsize, Condvar, Mutex, MutexGuard, lock, wait};
 use super::token_ref::{Moment, Shown, TokenRef};
 
 /// How often one call begins again: each time a token came and ended before it could be used.
@@ -27,6 +27,8 @@ pub(crate) struct Slot {
     used: AtomicBool,
     /// When it was last asked for, on the clock of a pool that is bounded.
     pub(crate) asked: AtomicU32,
+    /// Its place among the wants of its credential, if a pool has it.
+    pub(crate) place: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -75,6 +77,7 @@ impl Slot {
             shown: Shown::default(),
             used: AtomicBool::new(false),
             asked: AtomicU32::new(0),
+            place: AtomicUsize::new(0),
             state: Mutex::new(State { cell: home.shared.cell(), landing: None, epoch: 0, closed: None, timer: 0 }),
         });
         slot.begin();
@@ -93,7 +96,7 @@ impl Slot {
         self.show(&state.cell, now);
     }
 
-    /// The token, if it is fresh.
+    /// The token, if it may be handed out without asking the cell.
     #[inline]
     pub(crate) fn fresh(self: &Arc<Self>, now: Moment) -> Option<TokenRef> {
         let token = self.shown.fresh(now)?;
@@ -131,11 +134,10 @@ impl Slot {
                 return Err(closed.error());
             }
             let now = self.home.shared.now();
-            match state.cell.acquire(now) {
-                Acquired::Fresh(token) => {
-                    self.show(&state.cell, now);
-                    return Ok(token.into());
-                }
+            let acquired = state.cell.acquire(now);
+            self.show(&state.cell, now);
+            match acquired {
+                Acquired::Fresh(token) => return Ok(token.into()),
                 Acquired::Due(token, None) => return Ok(self.take(token)),
                 Acquired::Due(token, Some(ticket)) if self.home.shared.background() => {
                     let (token, job) = (self.take(token), Job::new(self, ticket, state.epoch));
@@ -250,13 +252,11 @@ impl Slot {
             state.cell.clear();
         } else {
             match &came {
-                Ok(_) => {
-                    self.used.store(false, Relaxed);
-                    self.show(&state.cell, now);
-                }
+                Ok(_) => self.used.store(false, Relaxed),
                 Err(_) if self.used.load(Relaxed) => self.arm(&mut state),
                 Err(_) => {}
             }
+            self.show(&state.cell, now);
         }
         state.landed();
         drop(state);
@@ -273,6 +273,7 @@ impl Slot {
         if state.closed.is_some() {
             state.cell.clear();
         }
+        self.show(&state.cell, self.home.shared.now());
         state.landed();
     }
 
@@ -312,6 +313,7 @@ impl Slot {
             None => {}
             Some(Duration::ZERO) => {
                 if let Acquired::Due(_, Some(ticket)) = state.cell.acquire(now) {
+                    self.show(&state.cell, now);
                     let job = Job::new(self, ticket, state.epoch);
                     drop(state);
                     job.behind();
@@ -327,16 +329,12 @@ impl Slot {
         token.into()
     }
 
-    /// Shows what is held to those who read the wall clock alone: from now on, as long as both clocks allow. Unless
-    /// it is shown already.
+    /// Shows what is held to those who read the wall clock alone: from now on, as long as the cell need not be asked.
     fn show(&self, cell: &TokenCell, now: Now) {
-        let Some(issued) = cell.held().filter(|_| cell.is_fresh(now)) else { return self.shown.hide() };
-        if self.shown.holds(issued, now.wall) {
-            return;
+        match (cell.held(), cell.serves_for(now)) {
+            (Some(issued), Some(time)) => self.shown.show(issued, now.wall, now.wall + time),
+            _ => self.shown.hide(),
         }
-        let (wall, mono) = cell.due();
-        let left = wall.since(now.wall).min(mono.saturating_sub(now.mono));
-        self.shown.show(issued, now.wall, now.wall + left);
     }
 
     /// Looks at the clocks again, one of which was set: what is shown until some moment of the wall clock may have
@@ -351,7 +349,7 @@ impl Slot {
 
     fn forget(self: &Arc<Self>, state: &mut State) {
         state.epoch = state.epoch.wrapping_add(1);
-        self.shown.hide();
+        self.shown.clear();
         self.home.shared.disarm(self, &mut state.timer);
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 
 /// What a lock protects is whole between any two statements: a panic elsewhere does not concern it.

@@ -88,7 +88,7 @@ impl TokenManager {
         self.token().map(drop)
     }
 
-    /// The token. While it is fresh, this reads one clock, takes no lock and allocates nothing.
+    /// The token. While it is fresh, or due and being refreshed, this reads one clock, takes no lock and allocates nothing.
     ///
     /// # Errors
     ///
@@ -102,7 +102,7 @@ impl TokenManager {
         }
     }
 
-    /// The token, if it is fresh; never waits, and begins no refresh.
+    /// The token, if it is fresh, or due and already being refreshed; never waits, and begins no refresh.
     #[inline]
     pub fn fresh(&self) -> Option<TokenRef> {
         self.slot.fresh(SystemTime::now())
@@ -201,7 +201,7 @@ impl TokenManager {
     /// Puts another credential in the place of this one, as after a new sign-in. The token held is forgotten,
     /// and so is a failure for good. In a pool this is the same as [`TokenPool::replace`](crate::TokenPool::replace).
     pub fn replace(&self, source: impl TokenSource + 'static) {
-        self.slot.home.replace(source);
+        self.slot.home.replace(Arc::new(source));
         match &self.handle.holds {
             Holds::One(slot) => slot.clear(),
             Holds::Pool(wants) => wants.clear(&self.slot),

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwapOption, Guard};
 use grantflow::cell::Issued;
@@ -14,14 +16,12 @@ pub(crate) type Moment = SystemTime;
 
 /// Where a slot shows its token to those who take no lock.
 #[derive(Default)]
-pub(crate) struct Shown(ArcSwapOption<Current>);
-
-struct Current {
-    issued: Arc<Issued>,
-    /// In milliseconds since 1970.
-    until: u64,
-    /// In seconds since 1970.
-    since: u32,
+pub(crate) struct Shown {
+    issued: ArcSwapOption<Issued>,
+    /// Until when, in milliseconds since 1970, and since when, in seconds. They are written after the token, and read
+    /// before it, so that the end is never of a later token.
+    until: AtomicU64,
+    since: AtomicU32,
 }
 
 impl Shown {
@@ -29,34 +29,34 @@ impl Shown {
     /// and says nothing about its end.
     #[inline]
     pub(crate) fn fresh(&self, now: Moment) -> Option<TokenRef> {
-        let guard = self.0.load();
-        let fresh = guard.as_ref().is_some_and(|current| {
-            let until = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(current.until));
-            let since = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(current.since.into()));
-            until.is_none_or(|until| now < until) && since.is_some_and(|since| since <= now)
-        });
-        if fresh { Some(TokenRef(guard)) } else { None }
+        let until = UNIX_EPOCH.checked_add(Duration::from_millis(self.until.load(Acquire)));
+        let since = UNIX_EPOCH.checked_add(Duration::from_secs(self.since.load(Relaxed).into()));
+        if until.is_some_and(|until| now >= until) || since.is_none_or(|since| now < since) {
+            return None;
+        }
+        let guard = self.issued.load();
+        guard.is_some().then(|| TokenRef(guard))
     }
 
-    /// Whether it is this that is shown at this moment.
-    pub(crate) fn holds(&self, issued: &Arc<Issued>, now: Timestamp) -> bool {
-        self.fresh(SystemTime::UNIX_EPOCH + Duration::from_millis(millis(now)))
-            .is_some_and(|shown| Arc::ptr_eq(shown.issued(), issued))
-    }
-
-    /// Shows this from one moment to another.
+    /// Shows this from one moment to another. A token that is there already costs no more than the times: to show another
+    /// one visits each thread that ever read.
     pub(crate) fn show(&self, issued: &Arc<Issued>, since: Timestamp, until: Timestamp) {
-        self.0.store(Some(Current::new(issued.clone(), since, until)));
+        if !self.issued.load().as_ref().is_some_and(|shown| Arc::ptr_eq(shown, issued)) {
+            self.issued.store(Some(issued.clone()));
+        }
+        self.since.store(u32::try_from(millis(since) / 1000).unwrap_or(u32::MAX), Relaxed);
+        self.until.store(millis(until), Release);
     }
 
+    /// Whoever reads asks the cell.
     pub(crate) fn hide(&self) {
-        self.0.store(None);
+        self.until.store(0, Release);
     }
-}
 
-impl Current {
-    fn new(issued: Arc<Issued>, since: Timestamp, until: Timestamp) -> Arc<Self> {
-        Arc::new(Self { issued, until: millis(until), since: u32::try_from(millis(since) / 1000).unwrap_or(u32::MAX) })
+    /// As [`hide`](Self::hide), and keeps no token.
+    pub(crate) fn clear(&self) {
+        self.hide();
+        self.issued.store(None);
     }
 }
 
@@ -70,7 +70,7 @@ fn millis(moment: Timestamp) -> u64 {
 ///
 /// Each thread may have a few of them at a time for nothing; from the ninth on, one costs as much as an
 /// [`Arc`]'s clone.
-pub struct TokenRef(Guard<Option<Arc<Current>>>);
+pub struct TokenRef(Guard<Option<Arc<Issued>>>);
 
 impl TokenRef {
     /// The number of the token among those of its want: a later one has a higher number.
@@ -80,13 +80,13 @@ impl TokenRef {
 
     #[inline]
     pub(crate) fn issued(&self) -> &Arc<Issued> {
-        &self.0.as_ref().expect("it was made with a token").issued
+        self.0.as_ref().expect("it was made with a token")
     }
 }
 
 impl From<Arc<Issued>> for TokenRef {
     fn from(issued: Arc<Issued>) -> Self {
-        Self(Guard::from_inner(Some(Current::new(issued, Timestamp::default(), Timestamp::default()))))
+        Self(Guard::from_inner(Some(issued)))
     }
 }
 

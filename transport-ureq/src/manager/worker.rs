@@ -308,7 +308,7 @@ mod tests {
         let due = due.with_refresh_after(now + Duration::from_millis(1));
         let slots = [(); 2].map(|()| {
             let source = InTurns(Source::fixed(due.clone()));
-            Slot::new(&Credential::new(&shared, "".into(), source), Want::default())
+            Slot::new(&Credential::new(&shared, "".into(), Arc::new(source)), Want::default())
         });
         let in_time = |what: &str, act: fn(&Arc<Slot>)| {
             let (done, wait) = channel();
