@@ -1,5 +1,7 @@
 //! Signatures by aws-lc-rs.
 
+use std::sync::OnceLock;
+
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature as lib;
 
@@ -104,40 +106,46 @@ pub(super) fn generate(algorithm: Algorithm, _: &mut Cx) -> Option<zeroize::Zero
     Some(zeroize::Zeroizing::new(document.ok()?.as_ref().to_vec()))
 }
 
-/// A public key, ready to verify.
-pub(super) struct Verifier(PublicKey);
+/// A public key, ready to verify: parsed once, since that takes as long as some verifications do.
+pub(super) enum Verifier {
+    /// An `RSAPublicKey` in DER, parsed for each algorithm that it was asked for, of PKCS#1 v1.5 and of PSS.
+    Rsa(Vec<u8>, Box<[OnceLock<Option<lib::ParsedPublicKey>>; 6]>),
+    Ec(Curve, Box<lib::ParsedPublicKey>),
+    Ed25519(Box<lib::ParsedPublicKey>),
+}
 
 impl Verifier {
     pub(super) fn new(key: &PublicKey) -> Option<Self> {
-        Some(Self(key.clone()))
+        let parse = |by, bytes: &[u8]| lib::ParsedPublicKey::new(by, bytes).ok().map(Box::new);
+        Some(match key {
+            PublicKey::Rsa { n, e } => {
+                let der = der::write(der::SEQUENCE, &[&der::write_unsigned(n), &der::write_unsigned(e)]);
+                Self::Rsa(der.to_vec(), Box::default())
+            }
+            PublicKey::Ec { curve, point } => Self::Ec(*curve, parse(ecdsa(*curve).1, point)?),
+            PublicKey::Ed25519(point) => Self::Ed25519(parse(&lib::ED25519, point)?),
+        })
     }
 
     pub(super) fn verify(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
-        let verified = match (&self.0, algorithm.scheme()) {
-            (PublicKey::Rsa { n, e }, Scheme::Pkcs1(hash)) => {
-                let parameters = match hash {
-                    Hash::Sha256 => &lib::RSA_PKCS1_2048_8192_SHA256,
-                    Hash::Sha384 => &lib::RSA_PKCS1_2048_8192_SHA384,
-                    Hash::Sha512 => &lib::RSA_PKCS1_2048_8192_SHA512,
+        let key = match (self, algorithm.scheme()) {
+            (Self::Rsa(der, parsed), scheme) => {
+                let (nth, by): (_, &'static lib::RsaParameters) = match scheme {
+                    Scheme::Pkcs1(Hash::Sha256) => (0, &lib::RSA_PKCS1_2048_8192_SHA256),
+                    Scheme::Pkcs1(Hash::Sha384) => (1, &lib::RSA_PKCS1_2048_8192_SHA384),
+                    Scheme::Pkcs1(Hash::Sha512) => (2, &lib::RSA_PKCS1_2048_8192_SHA512),
+                    Scheme::Pss(Hash::Sha256) => (3, &lib::RSA_PSS_2048_8192_SHA256),
+                    Scheme::Pss(Hash::Sha384) => (4, &lib::RSA_PSS_2048_8192_SHA384),
+                    Scheme::Pss(Hash::Sha512) => (5, &lib::RSA_PSS_2048_8192_SHA512),
+                    Scheme::Ecdsa(_) | Scheme::Ed25519 => return false,
                 };
-                lib::RsaPublicKeyComponents { n, e }.verify(parameters, message, signature)
+                let parse = || lib::ParsedPublicKey::new(by, der).ok();
+                parsed.get(nth).and_then(|parsed| parsed.get_or_init(parse).as_ref())
             }
-            (PublicKey::Rsa { n, e }, Scheme::Pss(hash)) => {
-                let parameters = match hash {
-                    Hash::Sha256 => &lib::RSA_PSS_2048_8192_SHA256,
-                    Hash::Sha384 => &lib::RSA_PSS_2048_8192_SHA384,
-                    Hash::Sha512 => &lib::RSA_PSS_2048_8192_SHA512,
-                };
-                lib::RsaPublicKeyComponents { n, e }.verify(parameters, message, signature)
-            }
-            (PublicKey::Ec { curve, point }, Scheme::Ecdsa(wanted)) if *curve == wanted => {
-                lib::UnparsedPublicKey::new(ecdsa(*curve).1, point).verify(message, signature)
-            }
-            (PublicKey::Ed25519(point), Scheme::Ed25519) => {
-                lib::UnparsedPublicKey::new(&lib::ED25519, point).verify(message, signature)
-            }
-            _ => return false,
+            (Self::Ec(curve, key), Scheme::Ecdsa(wanted)) if *curve == wanted => Some(&**key),
+            (Self::Ed25519(key), Scheme::Ed25519) => Some(&**key),
+            _ => None,
         };
-        verified.is_ok()
+        key.is_some_and(|key| key.verify_sig(message, signature).is_ok())
     }
 }

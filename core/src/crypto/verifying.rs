@@ -41,6 +41,11 @@ impl VerifyingKey {
         self.algorithm
     }
 
+    /// Checks a signature by another algorithm that the key is for.
+    pub(crate) fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
+        self.key.1.verify(algorithm, message, signature)
+    }
+
     /// The same key for another algorithm, if it is one for that.
     pub(crate) fn by(&self, algorithm: Algorithm) -> Option<Self> {
         self.key.0.fits(algorithm).then(|| Self { algorithm, key: self.key.clone() })
@@ -52,7 +57,7 @@ impl VerifyingKey {
     ///
     /// [`ErrorKind::Signature`] if it is not this key's signature of the message.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), Error> {
-        if self.key.1.verify(self.algorithm, message, signature) {
+        if self.verifies(self.algorithm, message, signature) {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Signature, "the signature is wrong"))

@@ -87,10 +87,13 @@ impl Jwk {
     /// The key, to verify by this algorithm. `None` if it is not for that algorithm, or if no library that this was
     /// built with has the algorithm.
     pub fn verifying_key(&self, algorithm: Algorithm) -> Option<VerifyingKey> {
-        if self.algorithm.is_some_and(|own| own != algorithm) {
-            return None;
-        }
-        self.verifying.as_ref()?.by(algorithm)
+        self.ready(algorithm)?.by(algorithm)
+    }
+
+    /// The same without a clone, ready to verify by the algorithm.
+    pub(crate) fn ready(&self, algorithm: Algorithm) -> Option<&VerifyingKey> {
+        let meant = self.algorithm.is_none_or(|own| own == algorithm) && self.key.fits(algorithm);
+        self.verifying.as_ref().filter(|_| meant)
     }
 
     /// Its SHA-256 thumbprint in base64url (RFC 7638): the same for the same key, whatever is said of it.
@@ -155,8 +158,8 @@ impl From<&VerifyingKey> for Jwk {
 
 impl fmt::Debug for Jwk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { algorithm, key_id, .. } = self;
-        f.debug_struct("Jwk").field("algorithm", algorithm).field("key_id", key_id).finish_non_exhaustive()
+        let key_id = self.key_id().map(crate::Shown::name);
+        f.debug_struct("Jwk").field("algorithm", &self.algorithm).field("key_id", &key_id).finish_non_exhaustive()
     }
 }
 

@@ -166,12 +166,12 @@ impl<'a> Jws<'a> {
     pub(crate) fn verify_by(&self, keys: &JwkSet, algorithm: Algorithm) -> Verified {
         let named = |key: &&Jwk| self.key_id().is_none_or(|id| key.key_id() == Some(id));
         let keys = keys.keys().iter().filter(named);
-        let mut keys = keys.filter_map(|key| key.verifying_key(algorithm)).take(MAX_TRIES).peekable();
+        let mut keys = keys.filter_map(|key| key.ready(algorithm)).take(MAX_TRIES).peekable();
         if keys.peek().is_none() {
             return Verified::NoKey;
         }
         let signed = self.signed.as_bytes();
-        match self.with_signature(|signature| keys.any(|key| key.verify(signed, signature).is_ok())) {
+        match self.with_signature(|signature| keys.any(|key| key.verifies(algorithm, signed, signature))) {
             Some(true) => Verified::Yes,
             Some(false) if self.key_id().is_none() => Verified::NoKey,
             Some(false) | None => Verified::No,

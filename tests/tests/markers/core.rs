@@ -903,13 +903,6 @@ fn values() -> Vec<Entry> {
             },
         },
         Entry {
-            names: &["core SigningKey::from_pem", "core SigningKey::with_key_id"],
-            try_it: |text, seen| {
-                seen.result("a key", SigningKey::from_pem(Algorithm::RS256, text));
-                seen.debug("a key", &SigningKey::from_pem(Algorithm::RS256, &private_key()).unwrap().with_key_id(text));
-            },
-        },
-        Entry {
             names: &[
                 "core Claims::get",
                 "core Claims::str",

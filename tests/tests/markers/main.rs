@@ -4,6 +4,7 @@
 mod adapters;
 mod core;
 mod google;
+mod jose;
 mod scan;
 
 use std::fmt::Debug;
@@ -93,7 +94,8 @@ impl Seen {
 }
 
 fn entries() -> impl Iterator<Item = Entry> {
-    core::entries().into_iter().chain(google::entries()).chain(adapters::entries())
+    let own = core::entries().into_iter().chain(google::entries()).chain(jose::entries());
+    own.chain(adapters::entries())
 }
 
 #[test]
