@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use grantflow::source::{TokenSource, Want};
+use grantflow::source::{Credential, TokenSource, Want};
 use grantflow::{
     AuthorizationRequest, Cx, Discovery, Error, ErrorKind, InstalledApp, Issuer, Machine, Revocation, ServerMetadata,
     Token, TokenRequest,
@@ -22,6 +22,7 @@ mod calls;
 mod certificates;
 mod chains;
 mod device;
+mod documents;
 mod kept;
 mod odd_http;
 mod odd_places;
@@ -36,6 +37,7 @@ use calls::*;
 use certificates::*;
 use chains::*;
 use device::*;
+use documents::*;
 use kept::*;
 use odd_http::*;
 use odd_places::*;
@@ -71,6 +73,9 @@ trait Adapter: Sized {
         wants: [Vec<Want>; 2],
         between: &dyn Fn(),
     ) -> Vec<Result<Token, Error>>;
+
+    /// A pool of these credentials, whose tokens are all wanted at once.
+    fn pool_of(&self, credentials: Vec<Credential>) -> Vec<Result<Token, Error>>;
 
     fn new() -> Self {
         Self::watched(|_| {})
@@ -144,6 +149,18 @@ impl Adapter for Blocking {
             between();
         }
         tokens
+    }
+    fn pool_of(&self, credentials: Vec<Credential>) -> Vec<Result<Token, Error>> {
+        let pool = grantflow_ureq::TokenPool::new(&self.0);
+        let ask = |(name, credential): (usize, Credential)| {
+            pool.add(&name.to_string(), credential)?;
+            pool.token(&name.to_string(), &Want::default()).map(|token| Token::clone(&token))
+        };
+        std::thread::scope(|scope| {
+            let named = credentials.into_iter().enumerate();
+            let asking: Vec<_> = named.map(|named| scope.spawn(|| ask(named))).collect();
+            asking.into_iter().map(|asking| asking.join().unwrap()).collect()
+        })
     }
 }
 
@@ -231,6 +248,24 @@ impl Adapter for Async {
         }
         tokens
     }
+    fn pool_of(&self, credentials: Vec<Credential>) -> Vec<Result<Token, Error>> {
+        let pool = grantflow_reqwest::TokenPool::new(&self.0);
+        let ask = |(name, credential): (usize, Credential)| {
+            let pool = pool.clone();
+            async move {
+                pool.add(&name.to_string(), credential)?;
+                pool.token(&name.to_string(), &Want::default()).await.map(|token| Token::clone(&token))
+            }
+        };
+        self.1.block_on(async {
+            let asking: Vec<_> = credentials.into_iter().enumerate().map(|named| tokio::spawn(ask(named))).collect();
+            let mut tokens = Vec::new();
+            for asking in asking {
+                tokens.push(asking.await.unwrap());
+            }
+            tokens
+        })
+    }
 }
 
 /// Each function as a test of both adapters.
@@ -245,6 +280,8 @@ suite! {
     a_person_signs_in_refreshes_and_revokes
     clients_and_passwords_get_tokens
     metadata_is_discovered
+    a_thousand_credentials_that_begin_at_once_read_their_issuers_metadata_once
+    a_document_that_is_being_read_keeps_nobody_from_another
     a_certificate_is_presented_and_sessions_and_connections_are_never_mixed
     a_server_that_needs_a_certificate_gets_it_from_a_request_of_core
     files_of_a_certificate_are_read_again_and_the_old_one_is_kept_if_they_cannot_be
