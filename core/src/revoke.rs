@@ -30,6 +30,7 @@ impl Revocation {
     /// If the server is known without a `revocation_endpoint`, or the client is registered at another.
     pub fn new(server: &ServerMetadata, client: &Client, token: &Secret) -> Result<Self, Error> {
         client.check_issuer(server.issuer())?;
+        let server = &*client.endpoints_of(server)?;
         let request =
             Request::post("revoking the token", server.revocation()?).repeat(Repeat::Freely).secret("token", token);
         let methods = server.get("revocation_endpoint_auth_methods_supported");
@@ -37,7 +38,7 @@ impl Revocation {
         Ok(Self(match public {
             _ if server.revokes_for_anyone() => request,
             // The server checks whose the token is by the name alone (RFC 7009, section 2.1).
-            true => request.authenticate(&Client::new(client.shared_id()), server.issuer()),
+            true => request.authenticate(&client.without_authentication(), server.issuer()),
             false => request.authenticate(client, server.issuer()),
         }))
     }

@@ -2,6 +2,7 @@
 
 use crate::exchange::Request;
 use crate::jose::{Claims, IdToken};
+use crate::machine::Identity;
 use crate::{Error, ErrorKind, Exchange, ServerMetadata, Token};
 
 /// A request for what a server tells of the user who signed in.
@@ -23,6 +24,17 @@ impl UserInfo {
         let request = Request::get("asking about the user", server.userinfo()?).bearer(token)?;
         let subject = token.id_token().map(|id_token| id_token.subject().to_owned());
         Ok(Self { request, server: server.clone(), subject })
+    }
+
+    /// Presents the certificate that the access token is bound to (RFC 8705, section 3), at the endpoint that the server
+    /// has for that (section 5).
+    pub fn identity(mut self, identity: Identity) -> Self {
+        let endpoint = self.server.with_mtls_endpoint_aliases().and_then(|server| server.userinfo().cloned());
+        self.request = match endpoint {
+            Ok(endpoint) => self.request.at(endpoint).identity(identity),
+            Err(error) => self.request.fail(error),
+        };
+        self
     }
 
     /// Says which user it must be about, where the ID token came some other way. It must be the same server's:

@@ -5,6 +5,7 @@
 //! What it hands out depends on nothing but the order of requests.
 
 mod authorize;
+mod certificate;
 mod client;
 mod device;
 mod exchange;
@@ -25,6 +26,7 @@ use url::form_urlencoded;
 
 use device::Device;
 
+pub use certificate::ClientCertificate;
 pub use client::Registered;
 pub use fault::{Answer, Fault, Wire};
 pub use settings::{Alter, Consent, Iss, RefreshTokens, Settings};
@@ -66,6 +68,8 @@ struct Grant {
     max_age: bool,
     auth_time: Timestamp,
     revoked: bool,
+    /// The thumbprint of the certificate that its refresh tokens are bound to: those of public clients.
+    certificate: Option<String>,
 }
 
 #[derive(Debug)]
@@ -84,6 +88,8 @@ struct Access {
     scopes: Scopes,
     ends: Timestamp,
     revoked: bool,
+    /// The thumbprint of the certificate that it is bound to.
+    certificate: Option<String>,
 }
 
 #[derive(Debug)]
@@ -337,13 +343,23 @@ impl Server {
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256"],
             "token_endpoint_auth_methods_supported": [
-                "none", "client_secret_basic", "client_secret_post", "private_key_jwt",
+                "none", "client_secret_basic", "client_secret_post", "private_key_jwt", "tls_client_auth",
+                "self_signed_tls_client_auth",
             ],
             "token_endpoint_auth_signing_alg_values_supported": ["RS256", "ES256"],
             "code_challenge_methods_supported": ["S256", "plain"],
             "scopes_supported": self.settings.scopes.iter().collect::<Vec<_>>(),
             "authorization_response_iss_parameter_supported": self.settings.iss != Iss::Absent,
         });
+        if let Some(origin) = &self.settings.mtls_origin {
+            let alias = |place| format!("{origin}{}", &self.address(place)[self.origin().len()..]);
+            document["tls_client_certificate_bound_access_tokens"] = true.into();
+            document["mtls_endpoint_aliases"] = json!({
+                "token_endpoint": alias(Place::Token),
+                "revocation_endpoint": alias(Place::Revoke),
+                "device_authorization_endpoint": alias(Place::Device),
+            });
+        }
         self.settings.alter_metadata.apply(&mut document);
         document
     }
@@ -361,7 +377,8 @@ impl Server {
             _ => return challenge("Bearer realm=\"resource\""),
         };
         match token {
-            Some(token) if self.accepts(token, now) => {
+            // Together with the certificate that it is bound to (RFC 8705, section 3).
+            Some(token) if self.accepts(token, now) && self.access[token].is_held_by(request) => {
                 let access = &self.access[token];
                 let grant = &self.grants[access.grant];
                 answer(StatusCode::OK, &json!({"sub": grant.subject, "scope": access.scopes.as_str()}))
@@ -370,11 +387,28 @@ impl Server {
         }
     }
 
+    /// The certificate that came with a request, where this server asks for one.
+    fn certificate<'a>(&self, request: &'a Request<Vec<u8>>) -> Option<&'a ClientCertificate> {
+        let mtls = self.settings.mtls_origin.as_deref().and_then(|origin| origin.split_once("://"));
+        match (mtls, request.uri().authority()) {
+            (Some((_, mtls)), Some(asked)) if asked != mtls => None,
+            _ => ClientCertificate::of(request),
+        }
+    }
+
     /// A text that was never handed out before; it says what it is for.
     fn fresh(&mut self, what: &str) -> String {
         self.handed_out += 1;
         let digest = Sha256::digest(format!("{} {what} {}", self.path(), self.handed_out));
         format!("{what}-{}-{}", self.handed_out, URL_SAFE_NO_PAD.encode(&digest[..18]))
+    }
+}
+
+impl Access {
+    /// Whether the certificate came along that it is bound to, if it is to one.
+    fn is_held_by(&self, request: &Request<Vec<u8>>) -> bool {
+        let shown = ClientCertificate::of(request).map(ClientCertificate::thumbprint);
+        self.certificate.is_none() || self.certificate == shown
     }
 }
 

@@ -22,7 +22,7 @@ use crate::Google;
 use crate::front::Site;
 use crate::kms::Kms;
 use crate::person::with_code;
-use crate::server::{Server, Wire};
+use crate::server::{ClientCertificate, Server, Wire};
 
 /// A machine that goes on for longer than this does not end.
 const STEPS: usize = 10_000;
@@ -60,6 +60,8 @@ pub struct World {
     pub documents: Option<Documents>,
     /// Programs by their path.
     pub programs: BTreeMap<PathBuf, Prints>,
+    /// The client certificates that a driver's builder was given, by their names.
+    pub identities: BTreeMap<&'static str, Identity>,
     /// Google, with the metadata server or whatever stands in its place.
     pub google: Option<Google>,
     /// A key store at `https://kms.example`.
@@ -151,6 +153,7 @@ impl World {
             rules: Rules::V1 | Rules::START_BEFORE | Rules::GLOBAL | Rules::IDENTITY,
             addresses: BTreeMap::new(),
             programs: BTreeMap::new(),
+            identities: BTreeMap::new(),
             documents: Some(Documents::new()),
             google: None,
             kms: Kms::default(),
@@ -309,7 +312,9 @@ impl World {
     fn server_at(&mut self, request: &Request<Vec<u8>>) -> Option<&mut Server> {
         let uri = request.uri();
         let origin = format!("{}://{}", uri.scheme_str()?, uri.authority()?);
-        self.servers.iter_mut().find(|server| server.origin() == origin)
+        self.servers
+            .iter_mut()
+            .find(|server| server.origin() == origin || server.settings.mtls_origin.as_ref() == Some(&origin))
     }
 
     /// Does what a machine asks for, and says how it went.
@@ -433,6 +438,10 @@ impl World {
         if nowhere || !call.reach.permits_host(host) {
             return Err(Failure::not_sent(FailureKind::Forbidden, "the host leads to no global address"));
         }
+        let request = &match call.identity.as_ref().map(|identity| self.certificate(identity)).transpose()? {
+            Some(certificate) => with_certificate(request, certificate),
+            None => request.clone(),
+        };
         if let Some((time, failure)) = self.failures.pop_front() {
             self.pass(time.min(call.timeout));
             return Err(failure);
@@ -465,4 +474,17 @@ impl World {
             Wire::Truncated(_) | Wire::Dropped => Err(broken()),
         }
     }
+
+    /// What an adapter presents in a handshake.
+    fn certificate(&self, identity: &Identity) -> Result<ClientCertificate, Failure> {
+        let named = identity.name().and_then(|name| self.identities.get(name));
+        let pem = named.unwrap_or(identity).as_pem().and_then(|(chain, _)| ClientCertificate::from_pem(chain));
+        pem.ok_or_else(|| Failure::not_sent(FailureKind::Tls, "the certificate cannot be used"))
+    }
+}
+
+fn with_certificate(request: &Request<Vec<u8>>, certificate: ClientCertificate) -> Request<Vec<u8>> {
+    let mut request = request.clone();
+    request.extensions_mut().insert(certificate);
+    request
 }

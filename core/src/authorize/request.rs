@@ -230,7 +230,7 @@ impl AuthorizationRequest {
             issuer: server.issuer().clone(),
             issuer_aliases: server.issuer_aliases(),
             iss_required: server.promises_iss(),
-            token_endpoint: server.token()?.clone(),
+            token_endpoint: client.endpoints_of(server)?.token()?.clone(),
             client_id: client.shared_id(),
             rotation: server.rotation(),
             tolerated: server.tolerated(),

@@ -1,16 +1,20 @@
 //! Who we are: the client's identifier, and how it proves it.
 
 mod assertion;
+mod certificate;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 pub(crate) use assertion::Assertion;
+pub use certificate::x5t_s256;
 
 use assertion::AssertionKey;
 
 use crate::crypto::Signer;
-use crate::server::Issuer;
+use crate::machine::Identity;
+use crate::server::{Issuer, ServerMetadata};
 use crate::{Error, ErrorKind, Secret};
 
 /// A client as registered at an authorization server: its identifier and how it authenticates
@@ -33,6 +37,8 @@ struct Inner {
     id: Arc<str>,
     method: Method,
     issuer: Option<Issuer>,
+    /// The certificate that it presents, where it authenticates by none.
+    identity: Option<Identity>,
 }
 
 /// How a client proves to be itself at the endpoints it calls directly, by the names registered for
@@ -46,6 +52,8 @@ pub(crate) enum Method {
     Basic { secret: Secret, raw: bool },
     Post(Secret),
     PrivateKeyJwt(AssertionKey),
+    TlsClientAuth(Identity),
+    SelfSignedTlsClientAuth(Identity),
 }
 
 impl ClientAuthentication {
@@ -93,17 +101,51 @@ impl ClientAuthentication {
     pub fn private_key_jwt_with_legacy_audience(signer: impl Signer + 'static, audience: impl Into<Arc<str>>) -> Self {
         Self(Method::PrivateKeyJwt(AssertionKey::legacy(Arc::new(signer), audience.into())))
     }
+
+    /// `tls_client_auth`: a client certificate, which an authority has signed that the server trusts, and whose subject
+    /// is registered for the client (RFC 8705, section 2.1). It needs a driver that obeys
+    /// [`Rules::IDENTITY`](crate::machine::Rules::IDENTITY): another one sends nothing.
+    ///
+    /// A server may have other endpoints for those who present a certificate; they are used where its metadata names
+    /// them (section 5). Access tokens may be good only together with the certificate (section 3).
+    ///
+    /// ```
+    /// use grantflow::machine::Identity;
+    /// use grantflow::{Client, ClientAuthentication};
+    ///
+    /// // The driver's builder has the files: `identity_files("web-app", "tls.crt", "tls.key")`.
+    /// let client = Client::new("web-app")
+    ///     .authentication(ClientAuthentication::tls_client_auth(Identity::named("web-app")));
+    /// # let _ = client;
+    /// ```
+    pub fn tls_client_auth(identity: Identity) -> Self {
+        Self(Method::TlsClientAuth(identity))
+    }
+
+    /// `self_signed_tls_client_auth`: as [`tls_client_auth`](Self::tls_client_auth), with a certificate that is registered
+    /// itself, in the client's JWK set, and that nobody else need have signed (RFC 8705, section 2.2).
+    pub fn self_signed_tls_client_auth(identity: Identity) -> Self {
+        Self(Method::SelfSignedTlsClientAuth(identity))
+    }
 }
 
 impl Client {
     /// A public client with this `client_id`.
     pub fn new(id: impl Into<Arc<str>>) -> Self {
-        Self(Arc::new(Inner { id: id.into(), method: Method::None, issuer: None }))
+        Self(Arc::new(Inner { id: id.into(), method: Method::None, issuer: None, identity: None }))
     }
 
     /// Sets how it authenticates.
     pub fn authentication(mut self, authentication: ClientAuthentication) -> Self {
         Arc::make_mut(&mut self.0).method = authentication.0;
+        self
+    }
+
+    /// Presents this certificate at each endpoint that the client calls itself, though it authenticates in another way, or
+    /// not at all: so that its tokens are good only together with the certificate (RFC 8705, sections 3 and 4). A client
+    /// that [authenticates](ClientAuthentication::tls_client_auth) by a certificate presents that one.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        Arc::make_mut(&mut self.0).identity = Some(identity);
         self
     }
 
@@ -117,6 +159,12 @@ impl Client {
     /// The `client_id`.
     pub fn id(&self) -> &str {
         &self.0.id
+    }
+
+    /// The same without its proof, except for the certificate that it presents.
+    pub(crate) fn without_authentication(&self) -> Self {
+        let (id, identity) = (self.shared_id(), self.presents().cloned());
+        Self(Arc::new(Inner { id, method: Method::None, issuer: None, identity }))
     }
 
     pub(crate) fn is_public(&self) -> bool {
@@ -133,8 +181,27 @@ impl Client {
 
     pub(crate) fn secret(&self) -> Option<&Secret> {
         match &self.0.method {
-            Method::None | Method::PrivateKeyJwt(_) => None,
+            Method::None | Method::PrivateKeyJwt(_) | Method::TlsClientAuth(_) | Method::SelfSignedTlsClientAuth(_) => {
+                None
+            }
             Method::Basic { secret, .. } | Method::Post(secret) => Some(secret),
+        }
+    }
+
+    /// The certificate that it presents.
+    pub(crate) fn presents(&self) -> Option<&Identity> {
+        match &self.0.method {
+            Method::TlsClientAuth(identity) | Method::SelfSignedTlsClientAuth(identity) => Some(identity),
+            _ => self.0.identity.as_ref(),
+        }
+    }
+
+    /// The server with the endpoints that it has for this client: those of `mtls_endpoint_aliases` if it presents a
+    /// certificate (RFC 8705, section 5).
+    pub(crate) fn endpoints_of<'a>(&self, server: &'a ServerMetadata) -> Result<Cow<'a, ServerMetadata>, Error> {
+        match self.presents() {
+            Some(_) => server.with_mtls_endpoint_aliases().map(Cow::Owned),
+            None => Ok(Cow::Borrowed(server)),
         }
     }
 
@@ -159,6 +226,7 @@ impl fmt::Debug for Client {
         f.debug_struct("Client")
             .field("id", &crate::Shown::name(&self.0.id))
             .field("method", &self.0.method)
+            .field("identity", &self.0.identity)
             .finish_non_exhaustive()
     }
 }

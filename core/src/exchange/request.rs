@@ -163,6 +163,12 @@ impl Request {
         self
     }
 
+    /// Sends it there instead.
+    pub(crate) fn at(mut self, endpoint: Endpoint) -> Self {
+        self.endpoint = endpoint;
+        self
+    }
+
     /// Whether an answer is the server's own, and not of somebody in its place. What is not is an error, whatever
     /// it says; if it says "later", the request is made again.
     pub(crate) fn genuine(mut self, check: fn(&Response<Vec<u8>>) -> Result<(), Error>) -> Self {
@@ -225,7 +231,7 @@ impl Request {
     /// Adds what tells this server which client this is (RFC 6749, section 2.3). A client that is
     /// [registered](Client::registered_at) at another is an error.
     pub fn authenticate(mut self, client: &Client, server: &Issuer) -> Self {
-        use crate::client::Method::{Basic, None, Post, PrivateKeyJwt};
+        use crate::client::Method::{Basic, None, Post, PrivateKeyJwt, SelfSignedTlsClientAuth, TlsClientAuth};
         let id = client.id();
         if let Err(error) = client.check_issuer(server) {
             return self.fail(error);
@@ -236,8 +242,12 @@ impl Request {
         if let Err(error) = vschar("client_id", id).and_then(|()| unpadded("client_id", id)) {
             return self.fail(error);
         }
+        if let Some(identity) = client.presents() {
+            self.identity = Some(identity.clone());
+        }
         match client.method() {
-            None => self.param("client_id", id),
+            // With a certificate, the name says whose it is (RFC 8705, section 2).
+            None | TlsClientAuth(_) | SelfSignedTlsClientAuth(_) => self.param("client_id", id),
             Post(secret) => match unpadded("client_secret", secret.expose()) {
                 Ok(()) => self.param("client_id", id).secret("client_secret", secret),
                 Err(error) => self.fail(error),

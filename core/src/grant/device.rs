@@ -68,6 +68,7 @@ impl DeviceAuthorization {
     /// If the server is known without a `device_authorization_endpoint`, or the client is registered at another.
     pub fn new(server: &ServerMetadata, client: &Client) -> Result<Self, Error> {
         client.check_issuer(server.issuer())?;
+        let server = &*client.endpoints_of(server)?;
         let request = Request::post("asking for a device code", server.device_authorization()?).repeat(Repeat::Freely);
         let request = request.max_body(MAX_BODY).authenticate(client, server.issuer());
         Ok(Self {
@@ -292,7 +293,7 @@ impl DeviceCode {
                 self.client_id
             )));
         }
-        server.token()?;
+        client.endpoints_of(server)?.token()?;
         Ok(DevicePolling {
             interval: self.interval,
             server: server.clone(),

@@ -40,6 +40,7 @@ pub struct TokenRequest {
 impl TokenRequest {
     fn new(doing: &'static str, grant_type: &str, server: &ServerMetadata, client: &Client) -> Result<Self, Error> {
         client.check_issuer(server.issuer())?;
+        let server = &*client.endpoints_of(server)?;
         Ok(Self::anonymous(doing, grant_type, server)?.with(|request| request.authenticate(client, server.issuer())))
     }
 

@@ -268,7 +268,8 @@ impl ServerMetadata {
     }
 
     /// The same server with the endpoints that it has for clients that show a certificate
-    /// (`mtls_endpoint_aliases`, RFC 8705, section 5); where it has none, with those that it has for all.
+    /// (`mtls_endpoint_aliases`, RFC 8705, section 5); where it has none, with those that it has for all. It is for
+    /// requests of your own: a [`Client`](crate::Client) that presents a certificate goes there by itself.
     ///
     /// # Errors
     ///

@@ -9,7 +9,7 @@ use http::{Request, header};
 use serde_json::Value;
 use url::form_urlencoded;
 
-use super::{Refusal, Server, refuse};
+use super::{ClientCertificate, Refusal, Server, refuse};
 use crate::jwt::{Jwt, PublicKey};
 
 /// RFC 7523, section 2.2.
@@ -37,6 +37,13 @@ enum Method {
         /// The audience that it wants in the issuer's place, as servers from before RFC 10070.
         legacy: Option<String>,
     },
+    /// By a certificate that this authority has signed, with this common name.
+    Tls {
+        authority: ClientCertificate,
+        name: String,
+    },
+    /// By one of these certificates.
+    SelfSignedTls(Vec<ClientCertificate>),
 }
 
 impl Registered {
@@ -59,6 +66,16 @@ impl Registered {
     pub fn private_key_jwt(id: &str, keys: impl IntoIterator<Item = PublicKey>) -> Self {
         let method = Method::PrivateKeyJwt { keys: keys.into_iter().collect(), legacy: None };
         Self { method, ..Self::public(id) }
+    }
+
+    /// A client with `tls_client_auth` (RFC 8705, section 2.1), known by its certificate's common name.
+    pub fn tls_client_auth(id: &str, authority: ClientCertificate, name: &str) -> Self {
+        Self { method: Method::Tls { authority, name: name.to_owned() }, ..Self::public(id) }
+    }
+
+    /// A client with `self_signed_tls_client_auth` (RFC 8705, section 2.2).
+    pub fn self_signed_tls_client_auth(id: &str, certificates: impl IntoIterator<Item = ClientCertificate>) -> Self {
+        Self { method: Method::SelfSignedTls(certificates.into_iter().collect()), ..Self::public(id) }
     }
 
     /// Wants this audience in assertions, as servers from before RFC 10070 do, and no type of theirs.
@@ -84,6 +101,16 @@ impl Registered {
 
     pub(super) fn is_public(&self) -> bool {
         matches!(self.method, Method::None)
+    }
+
+    /// Whether the client may name itself and show nothing but this certificate, or not even that.
+    fn is_shown_by(&self, certificate: Option<&ClientCertificate>, now: Timestamp) -> bool {
+        match (&self.method, certificate) {
+            (Method::None, _) => true,
+            (Method::Tls { authority, name }, Some(shown)) => shown.is_signed_by(authority, name, now),
+            (Method::SelfSignedTls(known), Some(shown)) => known.contains(shown),
+            _ => false,
+        }
     }
 
     /// Whether an assertion is this client's, for this server and this moment (RFC 7523, section 3; RFC 10070).
@@ -159,7 +186,8 @@ impl Server {
             }
             (None, Some(id), None, None) => {
                 let client = find(id);
-                (client, client.is_some_and(Registered::is_public))
+                let certificate = self.certificate(request);
+                (client, client.is_some_and(|client| client.is_shown_by(certificate, now)))
             }
             (None, None, ..) => return refuse("invalid_request", "the client is not named"),
         };

@@ -44,6 +44,9 @@ pub struct Settings {
     pub openid_metadata: bool,
     /// Whether `/.well-known/oauth-authorization-server` is there.
     pub oauth_metadata: bool,
+    /// Where its endpoints are for clients that present a certificate, such as `https://mtls.as.example`. If it has no
+    /// such place, it asks for certificates at all of them.
+    pub mtls_origin: Option<String>,
     /// Changes the metadata document before it is sent.
     pub alter_metadata: Alter,
     /// Changes the answer to a device before it is sent.
@@ -76,6 +79,7 @@ impl Default for Settings {
             device_like_google: false,
             openid_metadata: true,
             oauth_metadata: true,
+            mtls_origin: None,
             alter_metadata: Alter::default(),
             alter_device: Alter::default(),
             alter_token: Alter::default(),

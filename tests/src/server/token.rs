@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Access, CLIENT, DEVICE_CODE, Grant, Refresh, RefreshTokens, Refusal, Registered, Server, TOKEN_EXCHANGE, answer,
-    params, refuse, text,
+    Access, CLIENT, ClientCertificate, DEVICE_CODE, Grant, Refresh, RefreshTokens, Refusal, Registered, Server,
+    TOKEN_EXCHANGE, answer, params, refuse, text,
 };
 
 pub(super) type Params = BTreeMap<String, String>;
@@ -33,6 +33,8 @@ impl Server {
             ["grant_type"].iter().chain(&CLIENT).chain(known).chain(&self.settings.extra_params).copied().collect();
         let params = form(request, &known)?;
         let client = self.authenticate(now, request, &params)?;
+        let certificate = self.certificate(request).map(ClientCertificate::thumbprint);
+        self.check_binding(&params, certificate.as_deref())?;
         let body = match params["grant_type"].as_str() {
             "authorization_code" => self.redeem(now, &client, &params),
             "refresh_token" => self.refresh(now, &client, &params),
@@ -48,7 +50,28 @@ impl Server {
                 _ => refuse("invalid_request", "username and password are needed"),
             },
         }?;
+        self.bind(&client, &body, certificate);
         Ok(answer(StatusCode::OK, &body))
+    }
+
+    /// A refresh token of a public client is good only together with its certificate (RFC 8705, section 4).
+    fn check_binding(&self, params: &Params, certificate: Option<&str>) -> Result<(), Refusal> {
+        let grant = params.get("refresh_token").and_then(|token| self.refresh.get(token)).map(|token| token.grant);
+        match grant.and_then(|grant| self.grants[grant].certificate.as_deref()) {
+            Some(bound) if Some(bound) != certificate => {
+                refuse("invalid_grant", "the refresh token is bound to another certificate")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Binds what it gives to the certificate that came along (RFC 8705, sections 3 and 4).
+    fn bind(&mut self, client: &Registered, body: &Value, certificate: Option<String>) {
+        let Some(access) = body["access_token"].as_str().and_then(|token| self.access.get_mut(token)) else { return };
+        access.certificate.clone_from(&certificate);
+        if client.is_public() {
+            self.grants[access.grant].certificate = certificate;
+        }
     }
 
     /// RFC 6749, section 4.1.3. A code that comes a second time ends the grant (section 4.1.2).
@@ -164,6 +187,7 @@ impl Server {
             max_age: false,
             auth_time: now,
             revoked: false,
+            certificate: None,
         });
         self.grants.len() - 1
     }
@@ -180,7 +204,7 @@ impl Server {
             body["scope"] = scopes.as_str().into();
         }
         let ends = now + Duration::from_secs(lifetime);
-        self.access.insert(token, Access { grant, scopes, ends, revoked: false });
+        self.access.insert(token, Access { grant, scopes, ends, revoked: false, certificate: None });
         body
     }
 
