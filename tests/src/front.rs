@@ -1,7 +1,7 @@
 //! A TCP front: serves a pretend server on a loopback port, by the real clock.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -186,7 +186,24 @@ fn serve<S: Site>(stream: &TcpStream, shared: &Shared<S>) -> io::Result<()> {
     Ok(())
 }
 
-fn write(mut stream: &TcpStream, response: &Response<Vec<u8>>, length: usize, body: &[u8]) -> io::Result<()> {
+/// Answers the requests of any connection, one after another, until there is no answer to one.
+pub(crate) fn answer_on<S: Read + Write>(
+    stream: &mut S,
+    mut answer: impl FnMut(&S, Request<Vec<u8>>) -> Option<Response<Vec<u8>>>,
+) -> io::Result<()> {
+    while let Some(request) = Reader::new(&mut *stream).request()? {
+        let close = request.headers().get("connection").is_some_and(|value| value == "close");
+        let Some(response) = answer(stream, request) else { return Ok(()) };
+        write(&mut *stream, &response, response.body().len(), response.body())?;
+        stream.flush()?;
+        if close {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn write(mut stream: impl Write, response: &Response<Vec<u8>>, length: usize, body: &[u8]) -> io::Result<()> {
     let mut bytes = format!("HTTP/1.1 {}\r\ncontent-length: {length}\r\n", response.status()).into_bytes();
     for (name, value) in response.headers() {
         bytes.extend_from_slice(name.as_str().as_bytes());

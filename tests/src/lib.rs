@@ -28,6 +28,7 @@ pub mod processes;
 pub mod prop;
 pub mod redis_server;
 pub mod rules;
+pub mod secure;
 pub mod seeds;
 pub mod server;
 pub mod simulation;

@@ -8,47 +8,17 @@ use grantflow::{
     Machine as _, Reply, Revocation, ServerMetadata, Step, Token, TokenRequest, UserInfo, x5t_s256,
 };
 use grantflow_tests::demo::REDIRECT;
+use grantflow_tests::secure::{Authority, Certificate, params};
 use grantflow_tests::server::{Alter, ClientCertificate};
 use grantflow_tests::{Fault, Place, Registered, Server, World, canary};
 use http::{Request, Response};
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair};
 use serde_json::{Value, json};
 
 const MTLS: &str = "https://mtls.as.example";
 const NAME: &str = "app.example";
 
-/// An authority that signs the certificates of clients.
-struct Authority(rcgen::Issuer<'static, KeyPair>, ClientCertificate);
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = params(name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let certificate = ClientCertificate::new(params.self_signed(&key).unwrap().der());
-        Self(rcgen::Issuer::new(params, key), certificate)
-    }
-
-    fn signs(&self, name: &str) -> Identity {
-        self.signs_with(params(name))
-    }
-
-    fn signs_with(&self, params: CertificateParams) -> Identity {
-        let key = KeyPair::generate().unwrap();
-        Identity::pem(&params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
-    }
-}
-
-fn params(name: &str) -> CertificateParams {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params
-}
-
 fn self_signed() -> Identity {
-    let key = KeyPair::generate().unwrap();
-    Identity::pem(&params("anybody").self_signed(&key).unwrap().pem(), key.serialize_pem())
+    Certificate::self_signed("anybody").identity()
 }
 
 fn shown(identity: &Identity) -> ClientCertificate {
@@ -58,8 +28,8 @@ fn shown(identity: &Identity) -> ClientCertificate {
 /// A client that shows a certificate in each way, and what its server knows of it.
 fn clients() -> [(Client, Registered); 2] {
     let (authority, own) = (Authority::new("an authority"), self_signed());
-    let registered = Registered::tls_client_auth("app", authority.1.clone(), NAME).redirect_uri(REDIRECT);
-    let by_authority = ClientAuthentication::tls_client_auth(authority.signs(NAME));
+    let registered = Registered::tls_client_auth("app", authority.certificate().shown(), NAME).redirect_uri(REDIRECT);
+    let by_authority = ClientAuthentication::tls_client_auth(authority.signs(NAME).identity());
     let registered_itself = Registered::self_signed_tls_client_auth("app", [shown(&own)]).redirect_uri(REDIRECT);
     let by_itself = ClientAuthentication::self_signed_tls_client_auth(own);
     let client = || Client::new("app");
@@ -194,8 +164,9 @@ fn a_public_clients_refresh_token_is_bound_to_its_certificate_and_a_confidential
     world.run(request.exchange()).unwrap();
     // RFC 8705, section 7.1.
     let authority = Authority::new("an authority");
-    let registered = Registered::tls_client_auth("app", authority.1.clone(), NAME).redirect_uri(REDIRECT);
-    let client = || Client::new("app").authentication(ClientAuthentication::tls_client_auth(authority.signs(NAME)));
+    let registered = Registered::tls_client_auth("app", authority.certificate().shown(), NAME).redirect_uri(REDIRECT);
+    let client =
+        || Client::new("app").authentication(ClientAuthentication::tls_client_auth(authority.signs(NAME).identity()));
     let mut world = self::world(registered);
     let token = sign_in(&mut world, &client());
     let renewed = client();
@@ -355,12 +326,12 @@ fn the_server_takes_the_clients_own_certificate_only_where_it_asks_for_one_and_n
     let authority = Authority::new("an authority");
     let own = self_signed();
     let mut server = Server::demo()
-        .client(Registered::tls_client_auth("app", authority.1.clone(), NAME))
+        .client(Registered::tls_client_auth("app", authority.certificate().shown(), NAME))
         .client(Registered::self_signed_tls_client_auth("other", [shown(&own)]))
         .with(|settings| settings.mtls_origin = Some(MTLS.into()));
     let alone = ("grant_type", "client_credentials");
     let named = |id| [alone, ("client_id", id)];
-    let good = authority.signs(NAME);
+    let good = authority.signs(NAME).identity();
     assert_eq!(ask(&mut server, MTLS, &named("app"), Some(&good)), 200);
     assert_eq!(ask(&mut server, MTLS, &named("other"), Some(&own)), 200);
     let mut expired = params(NAME);
@@ -369,11 +340,11 @@ fn the_server_takes_the_clients_own_certificate_only_where_it_asks_for_one_and_n
     early.not_before = rcgen::date_time_ymd(2026, 11, 21);
     for (id, identity) in [
         ("app", None),
-        ("app", Some(authority.signs("somebody.example"))),
-        ("app", Some(Authority::new("an authority").signs(NAME))),
-        ("app", Some(Authority::new("another").signs(NAME))),
-        ("app", Some(authority.signs_with(expired))),
-        ("app", Some(authority.signs_with(early))),
+        ("app", Some(authority.signs("somebody.example").identity())),
+        ("app", Some(Authority::new("an authority").signs(NAME).identity())),
+        ("app", Some(Authority::new("another").signs(NAME).identity())),
+        ("app", Some(authority.signs_with(expired).identity())),
+        ("app", Some(authority.signs_with(early).identity())),
         ("app", Some(own.clone())),
         ("other", None),
         ("other", Some(good.clone())),

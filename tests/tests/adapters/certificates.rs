@@ -4,10 +4,10 @@ use std::path::Path;
 
 use grantflow::exchange::Request;
 use grantflow::machine::{FailureKind, Identity, Repeat};
-use grantflow::{Call, Endpoint, Failure};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use grantflow::{Call, Client, ClientAuthentication, Endpoint, Failure};
+use grantflow_tests::Registered;
+use grantflow_tests::secure::{Authority, Certificate, SecureFront};
+use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
 
@@ -19,54 +19,10 @@ pub(super) enum Given<'a> {
     Files(&'a Path, &'a Path),
 }
 
-/// An authority that signs the certificates of a server and of clients.
-struct Authority {
-    issuer: rcgen::Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-/// A certificate with its key, in PEM.
-#[derive(Clone)]
-struct Certificate {
-    pem: String,
-    key: String,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "an authority of tests");
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: rcgen::Issuer::new(params, key), pem }
-    }
-
-    fn signs(&self, name: &str) -> Certificate {
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
-        Certificate { pem: certificate.pem(), key: key.serialize_pem() }
-    }
-
-    fn root(&self) -> CertificateDer<'static> {
-        CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()
-    }
-}
-
-impl Certificate {
-    fn der(&self) -> CertificateDer<'static> {
-        CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()
-    }
-
-    fn identity(&self) -> Identity {
-        Identity::pem(&self.pem, self.key.as_str())
-    }
-
-    /// As a program that renews it writes it.
-    fn write(&self, certificate: &Path, key: &Path) {
-        std::fs::write(certificate, &self.pem).unwrap();
-        std::fs::write(key, &self.key).unwrap();
-    }
+/// As a program that renews it writes it.
+fn write(renewed: &Certificate, certificate: &Path, key: &Path) {
+    std::fs::write(certificate, &renewed.pem).unwrap();
+    std::fs::write(key, &renewed.key).unwrap();
 }
 
 type Seen = (Option<CertificateDer<'static>>, HandshakeKind, usize);
@@ -83,13 +39,14 @@ impl Asking {
         let own = authority.signs("localhost");
         let ring = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
-        roots.add(authority.root()).unwrap();
+        roots.add(authority.certificate().der()).unwrap();
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), ring.clone());
         let verifier = if required { verifier } else { verifier.allow_unauthenticated() };
         let config = ServerConfig::builder_with_provider(ring).with_protocol_versions(&[version]).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
-        let config =
-            config.with_client_cert_verifier(verifier.build().unwrap()).with_single_cert(vec![own.der()], key).unwrap();
+        let config = config
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(vec![own.der()], own.key_der())
+            .unwrap();
         let (config, seen) = (Arc::new(config), Arc::new(Mutex::new(Vec::new())));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (port, notes) = (listener.local_addr().unwrap().port(), seen.clone());
@@ -132,12 +89,12 @@ fn fetch<A: Adapter>(adapter: &A, call: Call) -> Result<http::Response<Vec<u8>>,
 }
 
 pub(super) fn a_certificate_is_presented_and_sessions_and_connections_are_never_mixed<A: Adapter>() {
-    let authority = Authority::new();
+    let authority = Authority::new("an authority of tests");
     let [first, second] = ["first.example", "second.example"].map(|name| authority.signs(name));
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let server = Asking::new(&authority, version, false);
         let named = [("second", Given::Pem(&second.pem, &second.key))];
-        let adapter = A::with_identities(&authority.pem, &named).unwrap();
+        let adapter = A::with_identities(&authority.certificate().pem, &named).unwrap();
         let whose = [
             (Some(first.identity()), Some(first.der())),
             (Some(Identity::named("second")), Some(second.der())),
@@ -172,11 +129,12 @@ pub(super) fn a_certificate_is_presented_and_sessions_and_connections_are_never_
 }
 
 pub(super) fn a_server_that_needs_a_certificate_gets_it_from_a_request_of_core<A: Adapter>() {
-    let authority = Authority::new();
+    let authority = Authority::new("an authority of tests");
     let client = authority.signs("client.example");
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let server = Asking::new(&authority, version, true);
-        let adapter = A::with_identities(&authority.pem, &[("own", Given::Pem(&client.pem, &client.key))]).unwrap();
+        let adapter =
+            A::with_identities(&authority.certificate().pem, &[("own", Given::Pem(&client.pem, &client.key))]).unwrap();
         let endpoint = Endpoint::new(&format!("https://localhost:{}/token", server.port)).unwrap();
         let request = || Request::get("asking", &endpoint);
         adapter.run(request().identity(Identity::named("own")).exchange(|_| Ok(()))).unwrap();
@@ -184,30 +142,30 @@ pub(super) fn a_server_that_needs_a_certificate_gets_it_from_a_request_of_core<A
         let call = server.call().with_timeout(Duration::from_secs(2));
         assert!(fetch(&adapter, call).is_err(), "it refuses those that show none");
         // One that another authority signed is shown, and refused.
-        let foreign = Authority::new().signs("client.example");
+        let foreign = Authority::new("an authority of tests").signs("client.example");
         assert!(fetch(&adapter, server.call().with_identity(foreign.identity())).is_err());
         assert_eq!(server.seen.lock().unwrap().len(), 1);
     }
 }
 
 pub(super) fn files_of_a_certificate_are_read_again_and_the_old_one_is_kept_if_they_cannot_be<A: Adapter>() {
-    let authority = Authority::new();
+    let authority = Authority::new("an authority of tests");
     let server = Asking::new(&authority, &rustls::version::TLS13, true);
     let folder = tempfile::tempdir().unwrap();
     let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
     let [first, second, third] = ["first", "second", "third"].map(|name| authority.signs(&format!("{name}.example")));
     let given = || [("own", Given::Files(&certificate, &key))];
-    let error = A::with_identities(&authority.pem, &given()).err().unwrap();
+    let error = A::with_identities(&authority.certificate().pem, &given()).err().unwrap();
     assert!(error.kind() == ErrorKind::Config && error.to_string().contains("tls.crt"), "{error}");
-    first.write(&certificate, &key);
-    let adapter = A::with_identities(&authority.pem, &given()).unwrap();
+    write(&first, &certificate, &key);
+    let adapter = A::with_identities(&authority.certificate().pem, &given()).unwrap();
     let shown = || {
         fetch(&adapter, server.call().with_identity(Identity::named("own"))).unwrap();
         server.last().0.unwrap()
     };
     assert_eq!(shown(), first.der());
     assert_eq!(shown(), first.der());
-    second.write(&certificate, &key);
+    write(&second, &certificate, &key);
     assert_eq!(shown(), second.der());
     // Half of the new one is there.
     std::fs::write(&certificate, &third.pem).unwrap();
@@ -221,16 +179,16 @@ pub(super) fn files_of_a_certificate_are_read_again_and_the_old_one_is_kept_if_t
     }
     std::fs::remove_file(&key).unwrap();
     assert_eq!(shown(), second.der());
-    third.write(&certificate, &key);
+    write(&third, &certificate, &key);
     assert_eq!(shown(), third.der());
 }
 
 pub(super) fn a_certificate_that_cannot_be_used_is_an_error_without_the_key_and_nothing_is_sent<A: Adapter>() {
-    let authority = Authority::new();
+    let authority = Authority::new("an authority of tests");
     let [client, other] = ["client.example", "other.example"].map(|name| authority.signs(name));
     let line = client.key.lines().nth(1).unwrap();
     let server = Asking::new(&authority, &rustls::version::TLS13, true);
-    let adapter = A::with_identities(&authority.pem, &[]).unwrap();
+    let adapter = A::with_identities(&authority.certificate().pem, &[]).unwrap();
     let cut = format!("-----BEGIN PRIVATE KEY-----\n{line}\n");
     let locked = format!("-----BEGIN ENCRYPTED PRIVATE KEY-----\n{line}\n-----END ENCRYPTED PRIVATE KEY-----\n");
     let odd = format!("-----BEGIN PRIVATE KEY-----\n{line}\n-----END PRIVATE KEY-----\n");
@@ -257,7 +215,8 @@ pub(super) fn a_certificate_that_cannot_be_used_is_an_error_without_the_key_and_
         let failure = fetch(&adapter, server.call().with_identity(Identity::pem(certificate, key))).unwrap_err();
         assert_eq!((failure.kind(), failure.may_have_been_sent()), (FailureKind::Tls, false), "{failure}");
         hidden(format!("{failure} {failure:?}"));
-        let error = A::with_identities(&authority.pem, &[("own", Given::Pem(certificate, key))]).err().unwrap();
+        let error =
+            A::with_identities(&authority.certificate().pem, &[("own", Given::Pem(certificate, key))]).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");
         hidden(format!("{error} {error:?}"));
         assert!(error.to_string().contains(r#"the client certificate "own""#), "{error}");
@@ -270,4 +229,47 @@ pub(super) fn a_certificate_that_cannot_be_used_is_an_error_without_the_key_and_
     let failure = fetch(&adapter, call).unwrap_err();
     assert_eq!((failure.kind(), failure.may_have_been_sent()), (FailureKind::Forbidden, false), "{failure}");
     assert!(front.connections() == 0 && server.seen.lock().unwrap().is_empty());
+}
+
+pub(super) fn a_client_proves_itself_by_its_certificate_and_its_tokens_are_bound_to_it<A: Adapter>() {
+    let authority = Authority::new("an authority of tests");
+    let (signed, own) = (authority.signs("app.example"), Certificate::self_signed("anybody.example"));
+    let given = [("signed", Given::Pem(&signed.pem, &signed.key)), ("own", Given::Pem(&own.pem, &own.key))];
+    let adapter = A::with_identities(&authority.certificate().pem, &given).unwrap();
+    let (by_authority, by_itself) =
+        (ClientAuthentication::tls_client_auth, ClientAuthentication::self_signed_tls_client_auth);
+    for (id, authentication, certificate) in [
+        ("app", by_authority(Identity::named("signed")), &signed),
+        ("app", by_authority(signed.identity()), &signed),
+        ("other", by_itself(Identity::named("own")), &own),
+        ("other", by_itself(own.identity()), &own),
+    ] {
+        let server = Server::demo()
+            .client(Registered::tls_client_auth("app", authority.certificate().shown(), "app.example"))
+            .client(Registered::self_signed_tls_client_auth("other", [own.shown()]));
+        let front = SecureFront::start(server, &authority).unwrap();
+        let client = Client::new(id).authentication(authentication);
+        let issuer = Issuer::new(front.server().issuer()).unwrap();
+        let server = adapter.run(Discovery::new(&issuer)).unwrap();
+        let request = TokenRequest::password(&server, &client, "alice", "wonderland").unwrap();
+        let token = adapter.run(request.exchange()).unwrap();
+        let token = adapter.run(TokenRequest::refresh(&server, &client, &token).unwrap().exchange()).unwrap();
+        // At the resource the same certificate must come along.
+        let resource = |identity: Option<&Identity>| {
+            let mut request = http::Request::get(front.resource()).body(Vec::new()).unwrap();
+            token.apply(request.headers_mut()).unwrap();
+            let call = Call::new(request);
+            let call = identity.into_iter().fold(call, |call, identity| call.with_identity(identity.clone()));
+            fetch(&adapter, call).unwrap().status().as_u16()
+        };
+        let another = Certificate::self_signed("anybody.example").identity();
+        assert_eq!([Some(&certificate.identity()), None, Some(&another)].map(resource), [200, 401, 401]);
+        adapter.run(Revocation::of(&server, &client, &token).unwrap().exchange()).unwrap();
+        assert_eq!(resource(Some(&certificate.identity())), 401);
+        // Another client's certificate is of no use.
+        let stolen = Client::new(id).authentication(by_itself(another));
+        let request = TokenRequest::client_credentials(&server, &stolen).unwrap();
+        let error = adapter.run(request.exchange()).unwrap_err();
+        assert_eq!(error.server().unwrap().error(), "invalid_client");
+    }
 }

@@ -284,6 +284,7 @@ suite! {
     a_document_that_is_being_read_keeps_nobody_from_another
     a_certificate_is_presented_and_sessions_and_connections_are_never_mixed
     a_server_that_needs_a_certificate_gets_it_from_a_request_of_core
+    a_client_proves_itself_by_its_certificate_and_its_tokens_are_bound_to_it
     files_of_a_certificate_are_read_again_and_the_old_one_is_kept_if_they_cannot_be
     a_certificate_that_cannot_be_used_is_an_error_without_the_key_and_nothing_is_sent
     a_request_that_stays_global_is_not_sent_to_this_machine_by_any_name
