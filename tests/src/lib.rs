@@ -53,3 +53,8 @@ pub struct GooglesCredentials;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/sign-in.md")]
 pub struct SigningPeopleIn;
+
+/// And those of the page about extensions.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/extensions.md")]
+pub struct Extensions;

@@ -6,6 +6,7 @@ use grantflow::{
     AuthorizationRequest, Discovery, Endpoint, Error, ErrorKind, Issuer, PendingAuthorization, Revocation,
     ServerMetadata, TokenRequest,
 };
+use grantflow_tests::secure::Certificate;
 use grantflow_tests::{Server, World, demo};
 
 fn issuer(text: &str) -> Issuer {
@@ -138,6 +139,7 @@ fn a_request_carries_the_certificate_that_it_is_to_present() {
             .exchange(|_| Ok(()))
     };
     let mut world = World::with(Server::demo()).and(Server::new("http://127.0.0.1:8080"));
+    world.identities.insert("card", Certificate::self_signed("a card").identity());
     drop(world.run(request("https://as.example/token")));
     let sent = world.sent();
     assert_eq!(sent[0].identity.as_ref().and_then(Identity::name), Some("card"));

@@ -29,7 +29,7 @@ pub(crate) enum Way {
 
 /// The clients of one configuration of TLS. Each is made when it is first needed: a program seldom needs them all.
 pub(crate) struct Clients {
-    tls: ClientConfig,
+    pub(crate) tls: ClientConfig,
     made: [OnceLock<Result<reqwest::Client, String>>; 4],
 }
 
@@ -62,14 +62,14 @@ impl Own {
     }
 
     /// A client for requests of a caller's own, to be adjusted.
-    pub(crate) fn client(&self) -> ClientBuilder {
+    pub(crate) fn client(&self, tls: &ClientConfig) -> ClientBuilder {
         ClientBuilder::new()
             .user_agent(self.user_agent.as_deref().unwrap_or(USER_AGENT))
             .connect_timeout(self.connect_timeout)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .proxy(self.proxy())
-            .tls_backend_preconfigured(self.tls.clone())
+            .tls_backend_preconfigured(tls.clone())
     }
 
     /// The clients of a transport, with this configuration of TLS.

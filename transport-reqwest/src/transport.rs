@@ -124,7 +124,18 @@ impl Transport {
     /// # Ok(()) }
     /// ```
     pub fn client_builder(&self) -> reqwest::ClientBuilder {
-        self.inner.own.client()
+        self.inner.own.client(&self.inner.own.tls)
+    }
+
+    /// The same, for clients that present this certificate: for resources whose tokens are bound to it (RFC 8705,
+    /// section 3). Of a certificate in files it is the one that lies there now.
+    ///
+    /// # Errors
+    ///
+    /// If the certificate cannot be used.
+    pub async fn client_builder_presenting(&self, identity: &Identity) -> Result<reqwest::ClientBuilder, Error> {
+        let clients = self.clients(Some(identity)).await?;
+        Ok(self.inner.own.client(&clients.tls))
     }
 
     /// The proxy for a public address, but for those that a caller's own clients have.

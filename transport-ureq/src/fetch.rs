@@ -3,11 +3,13 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io::Read;
+use std::sync::Arc;
 
-use grantflow::machine::{FailureKind, Open, Reach, Rules};
+use grantflow::machine::{FailureKind, Identity, Open, Reach, Rules};
 use grantflow::proxy::{Proxies, Proxy};
 use grantflow::{Call, Failure};
 use http::{Method, Request, Response, Uri};
+use rustls::ClientConfig;
 use ureq::middleware::{Middleware, MiddlewareNext};
 use ureq::{Agent, Body, Error, SendBody};
 use zeroize::Zeroizing;
@@ -32,7 +34,20 @@ impl Transport {
     ///
     /// Of kind [`ErrorKind::Transport`](grantflow::ErrorKind::Transport) if the root certificates cannot be had.
     pub fn agent(&self) -> Result<Agent, grantflow::Error> {
-        let tls = self.tls()?;
+        Ok(self.agent_over(self.tls()?))
+    }
+
+    /// The same, which presents this certificate: for resources whose tokens are bound to it (RFC 8705, section 3). Of a
+    /// certificate in files it is the one that lies there now.
+    ///
+    /// # Errors
+    ///
+    /// As of [`agent`](Self::agent), and if the certificate cannot be used.
+    pub fn agent_presenting(&self, identity: &Identity) -> Result<Agent, grantflow::Error> {
+        Ok(self.agent_over(self.tls_as(identity)?))
+    }
+
+    fn agent_over(&self, tls: Arc<ClientConfig>) -> Agent {
         let settings = self.settings();
         let config = || {
             let config = Agent::config_builder()
@@ -51,7 +66,7 @@ impl Transport {
             with_proxies =
                 with_proxies.middleware(Proxied { plain: Agent::new_with_config(config().build()), proxies });
         }
-        Ok(Agent::with_parts(with_proxies.build(), unwatched(Some(tls)), Resolver::default()))
+        Agent::with_parts(with_proxies.build(), unwatched(Some(tls)), Resolver::default())
     }
 
     /// Carries out a call, on a connection of its own.

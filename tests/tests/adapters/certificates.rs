@@ -255,13 +255,7 @@ pub(super) fn a_client_proves_itself_by_its_certificate_and_its_tokens_are_bound
         let token = adapter.run(request.exchange()).unwrap();
         let token = adapter.run(TokenRequest::refresh(&server, &client, &token).unwrap().exchange()).unwrap();
         // At the resource the same certificate must come along.
-        let resource = |identity: Option<&Identity>| {
-            let mut request = http::Request::get(front.resource()).body(Vec::new()).unwrap();
-            token.apply(request.headers_mut()).unwrap();
-            let call = Call::new(request);
-            let call = identity.into_iter().fold(call, |call, identity| call.with_identity(identity.clone()));
-            fetch(&adapter, call).unwrap().status().as_u16()
-        };
+        let resource = |identity: Option<&Identity>| adapter.status(&front.resource(), &token, identity);
         let another = Certificate::self_signed("anybody.example").identity();
         assert_eq!([Some(&certificate.identity()), None, Some(&another)].map(resource), [200, 401, 401]);
         adapter.run(Revocation::of(&server, &client, &token).unwrap().exchange()).unwrap();

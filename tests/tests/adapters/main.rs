@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use grantflow::machine::Identity;
 use grantflow::source::{Credential, TokenSource, Want};
 use grantflow::{
     AuthorizationRequest, Cx, Discovery, Error, ErrorKind, InstalledApp, Issuer, Machine, Revocation, ServerMetadata,
@@ -74,6 +75,8 @@ trait Adapter: Sized {
         between: &dyn Fn(),
     ) -> Vec<Result<Token, Error>>;
 
+    /// The status of a request with the program's own HTTP client, which presents this certificate or none.
+    fn status(&self, url: &str, token: &Token, identity: Option<&Identity>) -> u16;
     /// A pool of these credentials, whose tokens are all wanted at once.
     fn pool_of(&self, credentials: Vec<Credential>) -> Vec<Result<Token, Error>>;
 
@@ -149,6 +152,11 @@ impl Adapter for Blocking {
             between();
         }
         tokens
+    }
+    fn status(&self, url: &str, token: &Token, identity: Option<&Identity>) -> u16 {
+        let agent = identity.map_or_else(|| self.0.agent(), |identity| self.0.agent_presenting(identity)).unwrap();
+        let response = agent.get(url).header("authorization", token.authorization().unwrap()).call();
+        response.unwrap().status().as_u16()
     }
     fn pool_of(&self, credentials: Vec<Credential>) -> Vec<Result<Token, Error>> {
         let pool = grantflow_ureq::TokenPool::new(&self.0);
@@ -247,6 +255,16 @@ impl Adapter for Async {
             between();
         }
         tokens
+    }
+    fn status(&self, url: &str, token: &Token, identity: Option<&Identity>) -> u16 {
+        self.1.block_on(async {
+            let builder = match identity {
+                Some(identity) => self.0.client_builder_presenting(identity).await.unwrap(),
+                None => self.0.client_builder(),
+            };
+            let request = builder.build().unwrap().get(url).header("authorization", token.authorization().unwrap());
+            request.send().await.unwrap().status().as_u16()
+        })
     }
     fn pool_of(&self, credentials: Vec<Credential>) -> Vec<Result<Token, Error>> {
         let pool = grantflow_reqwest::TokenPool::new(&self.0);

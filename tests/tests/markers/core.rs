@@ -858,10 +858,18 @@ fn values() -> Vec<Entry> {
             },
         },
         Entry {
-            names: &["core Identity::pem", "core Identity::named"],
+            names: &["core Identity::pem", "core Identity::named", "core x5t_s256"],
             try_it: |text, seen| {
                 seen.debug("an identity", &Identity::pem(text, text));
                 seen.debug("an identity", &Identity::named(text));
+                seen.debug("a thumbprint", &grantflow::x5t_s256(text.as_bytes()));
+                let shows = |identity: Identity| Client::new("app").identity(identity);
+                seen.debug("a client", &shows(Identity::pem(text, text)));
+                let by = ClientAuthentication::tls_client_auth;
+                seen.debug("a client", &Client::new("app").authentication(by(Identity::pem(text, text))));
+                seen.debug("an authentication", &by(Identity::named(text)));
+                let by = ClientAuthentication::self_signed_tls_client_auth;
+                seen.debug("an authentication", &by(Identity::pem(text, text)));
             },
         },
         Entry {
