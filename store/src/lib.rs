@@ -13,7 +13,7 @@
 //! | `PostgresStore`, `AsyncPostgresStore` (feature `postgres`) | any machines | the same |
 //!
 //! Your own is four methods: see [`Store`], or [`AsyncStore`], and try it with [`conformance::check`]. [`MemoryStore`] and
-//! those in PostgreSQL also list and count grants, by label, person and session.
+//! those in PostgreSQL also list and count grants, by label, person and session. [`Sealed`] encrypts what any of them keeps.
 //!
 //! ```
 //! use grantflow::{Client, Issuer};
@@ -86,6 +86,7 @@ mod postgres_store;
 mod redis_store;
 #[cfg(any(feature = "postgres", feature = "redis-tokio"))]
 mod returning;
+mod sealed;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod tries;
 
@@ -116,6 +117,7 @@ pub use redis;
 pub use redis_store::AsyncRedisStore;
 #[cfg(feature = "redis")]
 pub use redis_store::RedisStore;
+pub use sealed::{Envelope, KeyService, Keys, OwnKeys, Sealed};
 
 /// A place where grants are kept, for blocking programs. Good for any number of threads at once.
 ///

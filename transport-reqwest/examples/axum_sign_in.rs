@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{FromRef, RawQuery, State};
-use axum::http::{HeaderName, StatusCode, header};
-use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::{AppendHeaders, Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum_extra::extract::PrivateCookieJar;
 use axum_extra::extract::cookie::{Cookie, Key, SameSite};
 use grantflow_reqwest::Transport;
+use grantflow_reqwest::grantflow::authorize::PendingCookie;
+use grantflow_reqwest::grantflow::crypto::{SealingKey, SealingKeys};
 use grantflow_reqwest::grantflow::google::ClientSecrets;
 use grantflow_reqwest::grantflow::{
     self, AuthorizationRequest, Client, ClientAuthentication, ErrorKind, PendingAuthorization, ServerMetadata,
@@ -45,7 +47,9 @@ struct App {
     server: ServerMetadata,
     client: Client,
     redirect_uri: Arc<str>,
-    /// It encrypts the cookies. One that is kept outlives a restart, and serves several processes.
+    /// They encrypt the cookies of sign-ins under way. Those that are kept outlive a restart, and serve several processes.
+    sealing: SealingKeys,
+    /// It encrypts the cookie of who is signed in.
     key: Key,
 }
 
@@ -75,11 +79,6 @@ fn cookie(app: &App, name: String, value: String, path: &'static str) -> Cookie<
         .build()
 }
 
-/// The cookie of a sign-in under way: each has its own, so that two tabs of a browser can sign in at once.
-fn pending_cookie(name: &str) -> String {
-    format!("pending-{name}")
-}
-
 fn forget(name: String, path: &'static str) -> Cookie<'static> {
     Cookie::build(name).path(path).build()
 }
@@ -97,37 +96,42 @@ async fn home(jar: PrivateCookieJar) -> Response {
     }
 }
 
-async fn login(State(app): State<App>, jar: PrivateCookieJar) -> Result<(PrivateCookieJar, Redirect), Failed> {
+/// Each sign-in has a cookie of its own, so that two tabs of a browser can sign in at once.
+async fn login(State(app): State<App>) -> Result<impl IntoResponse, Failed> {
     let request = AuthorizationRequest::new(&app.server, &app.client, app.redirect_uri.clone())
         .scopes(["openid", "email"])
         .lifetime(LIFETIME);
     let authorization = app.transport.run(request.start()).await?;
-    let pending = serde_json::to_string(&authorization.pending).map_err(|_| Failed::new("this cannot be kept"))?;
-    let name = pending_cookie(&authorization.pending.name());
-    Ok((jar.add(cookie(&app, name, pending, "/callback")), Redirect::to(&authorization.url)))
+    let cookie = authorization.pending.to_cookie(&app.sealing, &mut app.transport.cx()?)?;
+    let set = cookie.set("/callback", app.redirect_uri.starts_with("https:"));
+    Ok((AppendHeaders([(header::SET_COOKIE, set)]), Redirect::to(&authorization.url)))
 }
 
 /// Where the server sends the person back to. Whatever comes of it, what was pending is over.
-async fn callback(State(app): State<App>, jar: PrivateCookieJar, RawQuery(query): RawQuery) -> Response {
+async fn callback(
+    State(app): State<App>,
+    headers: HeaderMap,
+    jar: PrivateCookieJar,
+    RawQuery(query): RawQuery,
+) -> Response {
     let query = query.unwrap_or_default();
-    let name = match PendingAuthorization::name_in(&query) {
-        Ok(name) => pending_cookie(&name),
+    let forget = match PendingCookie::forget(&query, "/callback") {
+        Ok(forget) => AppendHeaders([(header::SET_COOKIE, forget)]),
         Err(error) => return Failed::from(error).into_response(),
     };
-    let pending = jar.get(&name);
-    let jar = jar.remove(forget(name, "/callback"));
-    match finish(&app, pending, &query).await {
+    match finish(&app, &headers, &query).await {
         // Away from this address, which holds the code.
-        Ok(user) => (jar.add(cookie(&app, USER.into(), user, "/")), Redirect::to("/")).into_response(),
-        Err(failed) => (jar, failed).into_response(),
+        Ok(user) => (forget, jar.add(cookie(&app, USER.into(), user, "/")), Redirect::to("/")).into_response(),
+        Err(failed) => (forget, failed).into_response(),
     }
 }
 
 /// Checks the answer, gets the token and says who signed in.
-async fn finish(app: &App, pending: Option<Cookie<'static>>, query: &str) -> Result<String, Failed> {
-    let pending = pending.ok_or_else(|| Failed::new("no sign-in is under way in this browser"))?;
-    let pending: PendingAuthorization =
-        serde_json::from_str(pending.value()).map_err(|error| Failed::new(&error.to_string()))?;
+async fn finish(app: &App, headers: &HeaderMap, query: &str) -> Result<String, Failed> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let cookies = cookies.collect::<Vec<_>>().join("; ");
+    let now = app.transport.now().wall;
+    let pending = PendingAuthorization::from_cookies(&app.sealing, query, &cookies, now)?;
     // A refresh token, if the application asks for one, belongs in its database.
     let token = app.transport.run(pending.finish(&app.client, query)).await?;
     let id_token = token.id_token().ok_or_else(|| Failed::new("the server does not say who this is"))?;
@@ -192,6 +196,11 @@ async fn main() -> ExitCode {
     .await
 }
 
+/// A service reads them from where it keeps its secrets.
+fn sealing_keys() -> Result<SealingKeys, Box<dyn Error>> {
+    Ok(SealingKeys::new(SealingKey::new("1", &Key::generate().master()[..32])?))
+}
+
 async fn google(file: &str) -> Result<(), Box<dyn Error>> {
     let transport = Transport::new()?;
     let secrets = transport.run(ClientSecrets::read(file)).await?;
@@ -204,7 +213,8 @@ async fn google(file: &str) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:8080").await?;
     let (server, client) = (secrets.server().clone(), secrets.client().clone());
     println!("Open http://localhost:8080/");
-    let app = App { transport, server, client, redirect_uri: redirect_uri.into(), key: Key::generate() };
+    let (sealing, key) = (sealing_keys()?, Key::generate());
+    let app = App { transport, server, client, redirect_uri: redirect_uri.into(), sealing, key };
     Ok(axum::serve(listener, router(app)).await?)
 }
 
@@ -220,6 +230,7 @@ async fn demo() -> Result<(), Box<dyn Error>> {
         server: front.metadata(),
         client: Client::new("web-app").authentication(ClientAuthentication::client_secret_post("its-secret")),
         redirect_uri: format!("{origin}/callback").into(),
+        sealing: sealing_keys()?,
         key: Key::generate(),
     };
     tokio::spawn(axum::serve(listener, router(app)).into_future());

@@ -15,6 +15,7 @@
 //! answer, then [`finish_with`](PendingAuthorization::finish_with).
 
 mod answer;
+mod cookie;
 mod finish;
 mod pending;
 mod redirect_uri;
@@ -24,6 +25,7 @@ use std::fmt;
 
 pub use answer::Answer;
 pub(crate) use answer::not_the_answer;
+pub use cookie::PendingCookie;
 pub use finish::FinishAuthorization;
 pub use pending::PendingAuthorization;
 pub(crate) use pending::Verdict;

@@ -95,7 +95,7 @@ pub(crate) fn hmac_sha256(secret: &[u8], message: &[u8]) -> Zeroizing<Vec<u8>> {
 }
 
 /// HMAC (RFC 2104, section 2), of a hash function whose blocks have so many bytes. A crate for it would be three.
-fn hmac<D: Digest, const BLOCK: usize>(secret: &[u8], message: &[u8]) -> Vec<u8> {
+pub(super) fn hmac<D: Digest, const BLOCK: usize>(secret: &[u8], message: &[u8]) -> Vec<u8> {
     let mut key = Zeroizing::new([0; BLOCK]);
     let hashed = Zeroizing::new(if secret.len() > BLOCK { D::digest(secret).to_vec() } else { Vec::new() });
     let secret = if hashed.is_empty() { secret } else { &hashed };

@@ -1,4 +1,4 @@
-//! Signatures: [`Signer`], which may be a key of ours or one far away, [`SigningKey`], [`VerifyingKey`] and
+//! Signatures and encryption: [`Signer`], which may be a key of ours or one far away, [`SigningKey`], [`VerifyingKey`] and
 //! [`MacKey`], by one of three libraries.
 //!
 //! | feature | library | algorithms | note |
@@ -6,6 +6,9 @@
 //! | `aws-lc-rs` | [aws-lc-rs](https://docs.rs/aws-lc-rs) | all | RSA twice as fast with AVX-512; its first random byte takes some 20 ms; needs a C compiler |
 //! | `ring` | [ring](https://docs.rs/ring) | all but ES512 | what the adapters turn on |
 //! | `rust-crypto` | [rsa](https://docs.rs/rsa) 0.10, [p256](https://docs.rs/p256), [p384](https://docs.rs/p384), [ed25519-dalek](https://docs.rs/ed25519-dalek) | all but ES512 | pure Rust, where ring cannot be built; RSA three times slower |
+//!
+//! [`SealingKeys`] encrypt what is kept, by ChaCha20-Poly1305, which each of the libraries has (`rust-crypto` by
+//! [chacha20poly1305](https://docs.rs/chacha20poly1305)).
 //!
 //! Any of them may be on at the same time, as when two dependencies turn them on: for each algorithm the first of
 //! this order that has it is used. There is no provider to install, and nothing that is process-wide.
@@ -20,6 +23,7 @@
 //! always given randomness to blind with. Until the advisory names it, prefer another library for RSA keys whose
 //! signatures an attacker can time. Verifying uses no private key.
 
+mod aead;
 mod algorithm;
 #[cfg(feature = "aws-lc-rs")]
 mod aws_lc_rs;
@@ -32,12 +36,14 @@ mod pem;
 mod ring;
 #[cfg(feature = "rust-crypto")]
 mod rust_crypto;
+mod sealing;
 mod signing;
 mod verifying;
 
 pub use algorithm::Algorithm;
 pub(crate) use mac::hmac_sha256;
 pub use mac::{MacAlgorithm, MacKey};
+pub use sealing::{CannotOpen, Sealed, SealingKey, SealingKeys};
 pub use signing::{Signer, Signing, SigningKey};
 pub use verifying::VerifyingKey;
 

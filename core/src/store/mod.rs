@@ -23,9 +23,9 @@ use zeroize::Zeroizing;
 use crate::{Error, ErrorKind, Timestamp};
 
 pub use key::RecordKey;
-pub use people::{CountGrants, EndGrants, Ended, ListGrants};
+pub use people::{CountGrants, EndGrants, ListGrants, Outcome, RewriteGrants};
 pub(crate) use remembered::Remembered;
-pub use save::{DeleteGrant, LoadGrant, SaveGrant, SavedGrant, SignOut};
+pub use save::{DeleteGrant, LoadGrant, RewriteGrant, SaveGrant, SavedGrant, SignOut};
 pub use shared::SharedGrant;
 pub use which::{Page, Tags, Which};
 

@@ -1,10 +1,10 @@
-//! The grants of many people: listing and counting them, and ending them all.
+//! The grants of many people: listing and counting them, ending them all, and writing them all anew.
 //!
 //! A store may not be able to: then the error says so.
 
 use std::mem;
 
-use super::{DeleteGrant, Page, RecordKey, SignOut, StoreOp, StoreReply, Which};
+use super::{DeleteGrant, Page, RecordKey, RewriteGrant, SignOut, StoreOp, StoreReply, Which};
 use crate::machine::{Effect, ask};
 use crate::{Client, Cx, Error, Machine, Reply, ServerMetadata, Step};
 
@@ -90,12 +90,12 @@ impl Asking {
     }
 }
 
-/// What [`EndGrants`] did.
+/// What became of many grants.
 #[derive(Debug, Default)]
-pub struct Ended {
-    /// How many grants were ended.
-    pub ended: u64,
-    /// Those that were not, and why.
+pub struct Outcome {
+    /// How many there were, but for those that failed.
+    pub done: u64,
+    /// Those that failed, and why.
     pub failed: Vec<(RecordKey, Error)>,
 }
 
@@ -103,84 +103,115 @@ pub struct Ended {
 /// ended is told, and the others are ended all the same.
 ///
 /// A grant that is kept while this runs may be missed: keep people from signing in first.
+#[derive(Debug)]
+pub struct EndGrants(Each);
+
+impl EndGrants {
+    /// Deletes them from the store. At the server they go on.
+    pub fn delete(which: Which) -> Self {
+        Self(Each::new(which, Work::Delete))
+    }
+
+    /// Revokes each where the server does so, and deletes it: see [`SignOut`]. Those of other servers and clients are
+    /// told as failed.
+    pub fn sign_out(which: Which, server: &ServerMetadata, client: &Client) -> Self {
+        Self(Each::new(which, Work::SignOut { server: Box::new(server.clone()), client: client.clone() }))
+    }
+}
+
+impl Machine for EndGrants {
+    type Output = Outcome;
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Outcome> {
+        self.0.resume(cx, reply)
+    }
+}
+
+/// Writes all these grants once more, one after another, while they are used: see [`RewriteGrant`].
+#[derive(Debug)]
+pub struct RewriteGrants(Each);
+
+impl RewriteGrants {
+    /// Writes these.
+    pub fn new(which: Which) -> Self {
+        Self(Each::new(which, Work::Rewrite))
+    }
+}
+
+impl Machine for RewriteGrants {
+    type Output = Outcome;
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Outcome> {
+        self.0.resume(cx, reply)
+    }
+}
+
+/// The same work on each of many grants.
 ///
 /// ```text
-/// List ─▶ End ─▶ .. ─▶ End ─▶ List ─▶ .. ─▶ done
+/// List ─▶ One ─▶ .. ─▶ One ─▶ List ─▶ .. ─▶ done
 /// ```
 #[derive(Debug)]
-pub struct EndGrants {
+struct Each {
     which: Which,
-    how: How,
+    work: Work,
     stage: Stage,
     keys: Vec<RecordKey>,
     last: Option<RecordKey>,
-    done: Ended,
+    outcome: Outcome,
 }
 
 #[derive(Debug)]
-enum How {
+enum Work {
     Delete,
+    Rewrite,
     SignOut { server: Box<ServerMetadata>, client: Client },
 }
 
 #[derive(Debug)]
 enum Stage {
     List(ListGrants),
-    End(RecordKey, Ending),
+    One(RecordKey, One),
     Over,
 }
 
 #[derive(Debug)]
-enum Ending {
+enum One {
     Delete(Box<DeleteGrant>),
+    Rewrite(Box<RewriteGrant>),
     SignOut(Box<SignOut>),
 }
 
-impl Machine for Ending {
+impl Machine for One {
     type Output = ();
     fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<()> {
         match self {
             Self::Delete(machine) => machine.resume(cx, reply),
+            Self::Rewrite(machine) => machine.resume(cx, reply),
             Self::SignOut(machine) => machine.resume(cx, reply),
         }
     }
 }
 
-impl EndGrants {
-    /// Deletes them from the store. At the server they go on.
-    pub fn delete(which: Which) -> Self {
-        Self::new(which, How::Delete)
-    }
-
-    /// Revokes each where the server does so, and deletes it: see [`SignOut`]. Those of other servers and clients are
-    /// told as failed.
-    pub fn sign_out(which: Which, server: &ServerMetadata, client: &Client) -> Self {
-        Self::new(which, How::SignOut { server: Box::new(server.clone()), client: client.clone() })
-    }
-
-    fn new(which: Which, how: How) -> Self {
+impl Each {
+    fn new(which: Which, work: Work) -> Self {
         let stage = Stage::List(ListGrants::new(which.clone(), PAGE));
-        Self { which, how, stage, keys: Vec::new(), last: None, done: Ended::default() }
+        Self { which, work, stage, keys: Vec::new(), last: None, outcome: Outcome::default() }
     }
 
     /// Goes on with the next grant, or the next page, or not at all.
     fn next(&mut self) -> Stage {
         if let Some(key) = self.keys.pop() {
-            let ending = match &self.how {
-                How::Delete => Ending::Delete(Box::new(DeleteGrant::new(key.clone()))),
-                How::SignOut { server, client } => Ending::SignOut(Box::new(SignOut::new(key.clone(), server, client))),
+            let one = match &self.work {
+                Work::Delete => One::Delete(Box::new(DeleteGrant::new(key.clone()))),
+                Work::Rewrite => One::Rewrite(Box::new(RewriteGrant::new(key.clone()))),
+                Work::SignOut { server, client } => One::SignOut(Box::new(SignOut::new(key.clone(), server, client))),
             };
-            return Stage::End(key, ending);
+            return Stage::One(key, one);
         }
         let next = |last| Stage::List(ListGrants::new(self.which.clone(), PAGE).after(&last));
         self.last.take().map_or(Stage::Over, next)
     }
-}
 
-impl Machine for EndGrants {
-    type Output = Ended;
-
-    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Ended> {
+    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Outcome> {
         loop {
             match &mut self.stage {
                 Stage::List(list) => match ask!(list, cx, reply) {
@@ -194,15 +225,15 @@ impl Machine for EndGrants {
                         return Step::Done(Err(error));
                     }
                 },
-                Stage::End(key, ending) => match ask!(ending, cx, reply) {
-                    Ok(()) => self.done.ended = self.done.ended.saturating_add(1),
-                    Err(error) => self.done.failed.push((key.clone(), error)),
+                Stage::One(key, one) => match ask!(one, cx, reply) {
+                    Ok(()) => self.outcome.done = self.outcome.done.saturating_add(1),
+                    Err(error) => self.outcome.failed.push((key.clone(), error)),
                 },
-                Stage::Over => return Step::Done(Err(Error::misuse("ending grants"))),
+                Stage::Over => return Step::Done(Err(Error::misuse("working on many grants"))),
             }
             self.stage = self.next();
             if let Stage::Over = self.stage {
-                return Step::Done(Ok(mem::take(&mut self.done)));
+                return Step::Done(Ok(mem::take(&mut self.outcome)));
             }
         }
     }

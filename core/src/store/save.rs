@@ -128,6 +128,25 @@ impl Machine for DeleteGrant {
     }
 }
 
+/// Writes a grant once more as it is, under its lease: in a store that encrypts what it keeps, it is sealed anew by the
+/// newest key. Nothing there is no error.
+#[derive(Debug)]
+pub struct RewriteGrant(Leased);
+
+impl RewriteGrant {
+    /// Writes what lies under this key.
+    pub fn new(key: RecordKey) -> Self {
+        Self(Leased::new(key, Work::Rewrite))
+    }
+}
+
+impl Machine for RewriteGrant {
+    type Output = ();
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<()> {
+        self.0.resume(cx, reply)
+    }
+}
+
 /// Revokes a grant where the server does so (RFC 7009), and deletes it. Nothing there is no error.
 ///
 /// A refresh under way comes to its end first: what it brings is what is revoked. What somebody saves in the
@@ -171,6 +190,7 @@ struct Leased {
 enum Work {
     Save { want: Want, token: Token, asked: Scopes },
     Delete,
+    Rewrite,
     SignOut { server: ServerMetadata, client: Client },
 }
 
@@ -179,7 +199,7 @@ impl Work {
     fn check(&self, key: &RecordKey) -> Result<(), Error> {
         match self {
             Self::Save { token, .. } => token.check_issuer(key.issuer()),
-            Self::Delete => Ok(()),
+            Self::Delete | Self::Rewrite => Ok(()),
             Self::SignOut { server, client } => key.check(server.issuer(), client),
         }
     }
@@ -223,7 +243,11 @@ impl Leased {
     fn change(&self, found: Option<Stored>, now: Timestamp) -> Result<Option<StoreOp>, Error> {
         let key = self.key.clone();
         Ok(match (&self.work, found) {
-            (Work::Delete | Work::SignOut { .. }, None) => None,
+            (Work::Delete | Work::Rewrite | Work::SignOut { .. }, None) => None,
+            (Work::Rewrite, Some(found)) => {
+                let version = found.version.saturating_add(1);
+                Some(StoreOp::Save { key, expected: Some(found.version), stored: Stored { version, ..found } })
+            }
             (Work::Delete | Work::SignOut { .. }, Some(found)) => {
                 Some(StoreOp::Delete { key, expected: found.version })
             }

@@ -6,13 +6,14 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use grantflow_store::PostgresStore;
+use grantflow_store::grantflow::store::RewriteGrant;
 use grantflow_store::grantflow::{Client, Discovery, InstalledApp};
 use grantflow_tests::Front;
 use grantflow_tests::postgres_server::PostgresServer;
 use grantflow_tests::redis_server::RedisServer;
 use grantflow_ureq::Transport;
 
-use crate::place::{self, End, Place};
+use crate::place::{self, End, Place, Process};
 use crate::watched::{Watched, random};
 
 /// A server that lets a replaced refresh token be used again for longer than a lease in Redis lasts.
@@ -26,10 +27,14 @@ struct Numbers {
     workers: usize,
     rounds: usize,
     stops: usize,
+    /// How long until all processes have read new keys.
+    settle: Duration,
 }
 
-const SMALL: Numbers = Numbers { processes: 4, refreshes: 6, workers: 8, rounds: 1, stops: 4 };
-const FULL: Numbers = Numbers { processes: 8, refreshes: 500, workers: 100, rounds: 10, stops: 100 };
+const SMALL: Numbers =
+    Numbers { processes: 4, refreshes: 6, workers: 8, rounds: 1, stops: 4, settle: Duration::from_secs(1) };
+const FULL: Numbers =
+    Numbers { processes: 8, refreshes: 500, workers: 100, rounds: 10, stops: 100, settle: Duration::from_secs(5) };
 
 /// A name, what happens, and whether it can on files: the lock of a stopped process never ends, so that others wait
 /// for it and there is nothing to see.
@@ -38,9 +43,10 @@ type Case = (&'static str, fn(&str, Numbers), bool);
 pub(crate) fn main(names: &[&str]) -> ExitCode {
     let numbers = if std::env::var_os("GRANTFLOW_FULL").is_some() { FULL } else { SMALL };
     let stores = Stores::start();
-    let turns: [&[Case]; 3] = [
+    let turns: [&[Case]; 4] = [
         &[("each_token_is_minted_once_per_expiry", expiries, true)],
         &[("none_uses_a_refresh_token_that_another_has_used", haste, true)],
+        &[("keys_are_rotated_under_them", rotation, true)],
         &[
             ("the_killed_leave_a_grant_that_is_whole", kills, true),
             ("the_stopped_overwrite_nothing_newer", stops, false),
@@ -147,6 +153,44 @@ fn together(place: &Place, numbers: Numbers, pace: &str) -> Vec<Vec<String>> {
         assert_eq!(tokens.iter().collect::<BTreeSet<_>>().len(), tokens.len(), "a token was handed out twice as new");
     }
     all
+}
+
+/// All of them refresh as fast as they can, while the keys are replaced by which the grant is sealed, again and again.
+fn rotation(store: &str, numbers: Numbers) {
+    let front = Watched::start(Duration::ZERO, 3600, Duration::ZERO);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys");
+    // A file is replaced whole, as an operator does.
+    let give = |keys: &str| {
+        std::fs::write(folder.path().join("new"), keys).unwrap();
+        std::fs::rename(folder.path().join("new"), &file).unwrap();
+    };
+    give("a");
+    let place = place(&format!("sealed:{} {store}", file.display()), &front, "rotation");
+    let mut processes: Vec<_> = (0..numbers.processes).map(|_| place.process("haste", u64::MAX)).collect();
+    let settle = || std::thread::sleep(numbers.settle);
+    for (old, new) in [("a", "b"), ("b", "c"), ("c", "d"), ("d", "e")] {
+        settle();
+        give(&format!("{old} {new}"));
+        settle();
+        give(&format!("{new} {old}"));
+        settle();
+        place.read_keys();
+        place.transport.run(RewriteGrant::new(place.key())).unwrap();
+        give(new);
+        settle();
+        place.read_keys();
+    }
+    processes.iter_mut().for_each(Process::enough);
+    let mut tokens = 0;
+    for process in processes {
+        match process.end() {
+            End::Done(its) => tokens += its.len(),
+            End::Lost(why) => panic!("the person was signed out: {why}"),
+        }
+    }
+    no_reuse(&front.server());
+    println!("{}: {tokens} tokens while keys were rotated four times; no reuse", kind(store));
 }
 
 fn in_all(tokens: &[Vec<String>]) -> usize {

@@ -21,13 +21,20 @@ pub(crate) fn main(args: &[&str]) -> ExitCode {
     let key = key(issuer, client, label);
     let metadata = ServerMetadata::new(place::issuer(issuer)).token_endpoint(endpoint).unwrap();
     let grant = SharedGrant::new(key, metadata, &Client::new(*client));
-    let transport = Transport::new().unwrap().with_store(place::open(store));
+    let store = place::open(store);
+    let transport = Transport::new().unwrap().with_store(store.store.clone());
     let ended = Arc::new(AtomicBool::new(false));
     std::thread::spawn({
         let ended = ended.clone();
         move || {
             let _ = std::io::stdin().read(&mut [0]);
             ended.store(true, Ordering::SeqCst);
+        }
+    });
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(Duration::from_millis(100));
+            store.read_keys();
         }
     });
     println!("ready");

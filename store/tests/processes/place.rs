@@ -6,22 +6,54 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use grantflow_store::grantflow::crypto::{SealingKey, SealingKeys};
 use grantflow_store::grantflow::source::Want;
 use grantflow_store::grantflow::store::{LoadGrant, RecordKey, SaveGrant, SavedGrant};
 use grantflow_store::grantflow::{Client, Issuer, ServerMetadata, Token, TokenRequest};
-use grantflow_store::{FileStore, PostgresStore, RedisStore, Store};
+use grantflow_store::{FileStore, PostgresStore, RedisStore, Sealed, Store};
 use grantflow_ureq::Transport;
 
 /// Longer than any process of ours takes for anything.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// The store `file:DIRECTORY`, or one at an address of Redis or PostgreSQL.
-pub(crate) fn open(store: &str) -> Arc<dyn Store> {
-    match store.strip_prefix("file:") {
-        Some(directory) => Arc::new(FileStore::new(directory)),
-        None if store.starts_with("redis:") => Arc::new(RedisStore::new(store).unwrap()),
-        None => Arc::new(PostgresStore::new(store).unwrap()),
+/// The store `file:DIRECTORY`, or one at an address of Redis or PostgreSQL; behind `sealed:FILE ` sealed by the keys in
+/// that file.
+pub(crate) fn open(store: &str) -> Opened {
+    let sealed = store.strip_prefix("sealed:").and_then(|rest| rest.split_once(' '));
+    let below = match sealed.map_or(store, |(_, below)| below) {
+        store if store.starts_with("file:") => Arc::new(FileStore::new(&store[5..])) as Arc<dyn Store>,
+        store if store.starts_with("redis:") => Arc::new(RedisStore::new(store).unwrap()),
+        store => Arc::new(PostgresStore::new(store).unwrap()),
+    };
+    let Some((file, _)) = sealed else { return Opened { store: below, keys: None } };
+    let sealed = Sealed::new(below, keys_in(file));
+    Opened { store: Arc::new(sealed.clone()), keys: Some((file.to_owned(), sealed)) }
+}
+
+/// A store, and where its keys are read from.
+pub(crate) struct Opened {
+    pub(crate) store: Arc<dyn Store>,
+    keys: Option<(String, Sealed<Arc<dyn Store>>)>,
+}
+
+impl Opened {
+    /// Reads its keys again, as a service does that is told of new ones.
+    pub(crate) fn read_keys(&self) {
+        if let Some((file, sealed)) = &self.keys {
+            sealed.set_keys(keys_in(file));
+        }
     }
+}
+
+/// The keys whose ids are in a file, the newest first.
+fn keys_in(file: &str) -> SealingKeys {
+    let text = std::fs::read_to_string(file).unwrap();
+    let mut keys = text.split_whitespace().map(|id| {
+        let bytes: Vec<u8> = (0..32).map(|i| i ^ id.as_bytes()[0]).collect();
+        SealingKey::new(id, &bytes).unwrap()
+    });
+    let newest = SealingKeys::new(keys.next().unwrap());
+    keys.fold(newest, SealingKeys::and_open)
 }
 
 pub(crate) fn issuer(issuer: &str) -> Issuer {
@@ -41,14 +73,21 @@ pub(crate) struct Place {
     pub(crate) client: String,
     pub(crate) label: String,
     pub(crate) transport: Transport,
+    pub(crate) opened: Arc<Opened>,
 }
 
 impl Place {
     pub(crate) fn new(store: &str, issuer: &str, label: &str) -> Self {
-        let transport = Transport::new().unwrap().with_store(open(store));
+        let opened = Arc::new(open(store));
+        let transport = Transport::new().unwrap().with_store(opened.store.clone());
         let endpoint = format!("{issuer}/token");
         let (store, issuer, label) = (store.to_owned(), issuer.to_owned(), label.to_owned());
-        Self { store, issuer, endpoint, client: "demo".into(), label, transport }
+        Self { store, issuer, endpoint, client: "demo".into(), label, transport, opened }
+    }
+
+    /// Reads the keys again by which the grant is sealed.
+    pub(crate) fn read_keys(&self) {
+        self.opened.read_keys();
     }
 
     pub(crate) fn key(&self) -> RecordKey {
@@ -72,7 +111,7 @@ impl Place {
     }
 
     pub(crate) fn version(&self) -> u64 {
-        open(&self.store).load(&self.key()).unwrap().expect("it was kept").version
+        open(&self.store).store.load(&self.key()).unwrap().expect("it was kept").version
     }
 
     /// A process that asks for so many tokens.

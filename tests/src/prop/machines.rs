@@ -8,7 +8,10 @@ use grantflow::google::{
 };
 use grantflow::machine::{Exited, FailureKind, Os, Platform, Program};
 use grantflow::source::{Credential, ExchangedToken, Mint, ProgramToken, TokenSource, Want};
-use grantflow::store::{DeleteGrant, LoadGrant, RecordKey, SaveGrant, SharedGrant, SignOut, StoreReply, Stored};
+use grantflow::store::{
+    CountGrants, DeleteGrant, EndGrants, ListGrants, LoadGrant, Page, RecordKey, RewriteGrants, SaveGrant, SharedGrant,
+    SignOut, StoreOp, StoreReply, Stored, Which,
+};
 use grantflow::{
     AuthorizationRequest, Client, ClientAuthentication, Cx, DeviceAuthorization, Discovery, Effect, Error, ErrorKind,
     Failure, InstalledApp, Issuer, Machine, Now, Reply, Revocation, Step, Timestamp, Token, TokenExchange,
@@ -125,6 +128,11 @@ const MACHINES: &[fn(Source<'_>, u8)] = &[
     |source, way| feed(Ok(SaveGrant::new(key(way), want(way), &token())), source),
     |source, way| feed(Ok(SignOut::new(key(way), &server(), &client(way))), source),
     |source, way| feed(Ok(DeleteGrant::new(key(way))), source),
+    |source, way| feed(Ok(ListGrants::new(Which::label("a"), usize::from(way))), source),
+    |source, _| feed(Ok(CountGrants::new(Which::label("a"))), source),
+    |source, _| feed(Ok(EndGrants::delete(Which::label("a"))), source),
+    |source, way| feed(Ok(EndGrants::sign_out(Which::label("a"), &server(), &client(way))), source),
+    |source, _| feed(Ok(RewriteGrants::new(Which::label("a"))), source),
 ];
 
 /// Any replies to any machine: the first byte chooses the machine, the second one of its kinds, the rest makes the
@@ -313,6 +321,11 @@ impl Source<'_> {
             (_, Effect::Sleep(_)) => Reply::Slept,
             (_, Effect::ReadFile { .. }) => Reply::File(self.bytes()),
             (_, Effect::Env(_)) => Reply::Env(Some("/etc/some-file.json".into()).filter(|_| self.byte() < 128)),
+            (_, Effect::Store(StoreOp::List { .. })) => {
+                let keys = (0..self.byte() % 3).map(key).collect();
+                Reply::Store(StoreReply::Listed(Page { keys, more: self.byte() < 32 }))
+            }
+            (_, Effect::Store(StoreOp::Count { .. })) => Reply::Store(StoreReply::Counted(u64::from(self.byte()))),
             (_, Effect::Store(_)) => Reply::Store(self.store_reply()),
             (_, Effect::Exec(_)) => Reply::Exec(self.exited()),
             _ => Reply::Refused,

@@ -1,0 +1,94 @@
+//! A sign-in under way in an encrypted cookie.
+
+use std::time::Duration;
+
+use grantflow::authorize::PendingCookie;
+use grantflow::crypto::{SealingKey, SealingKeys};
+use grantflow::{
+    AuthorizationRequest, Client, Cx, ErrorKind, Machine as _, Now, PendingAuthorization, Reply, Step, Timestamp,
+};
+use grantflow_tests::Server;
+
+const NOW: Timestamp = Timestamp::from_unix(1_800_000_000);
+
+fn keys(byte: u8) -> SealingKeys {
+    let bytes: Vec<u8> = (0..32).map(|i| i ^ byte).collect();
+    SealingKeys::new(SealingKey::new("cookies", &bytes).unwrap())
+}
+
+fn cx(seed: u8) -> Cx {
+    Cx::new(Now { wall: NOW, ..Now::default() }, [seed; 32])
+}
+
+/// A sign-in that was begun: the redirect that will answer it, and what is pending.
+fn begun(seed: u8) -> (String, PendingAuthorization) {
+    let server = Server::demo().metadata();
+    let request = AuthorizationRequest::new(&server, &Client::new("demo"), "http://localhost/callback")
+        .scopes("openid")
+        .lifetime(Duration::from_secs(600));
+    let Step::Done(Ok(begun)) = request.start().resume(&mut cx(seed), Reply::Start) else { panic!("no URL") };
+    let query: std::collections::BTreeMap<_, _> =
+        url::Url::parse(&begun.url).unwrap().query_pairs().into_owned().collect();
+    (format!("code=abc&state={}&iss={}", query["state"], server.issuer()), begun.pending)
+}
+
+#[test]
+fn a_sign_in_goes_into_a_cookie_and_comes_back_with_the_redirect_that_answers_it() {
+    let (redirect, pending) = begun(1);
+    let cookie = pending.to_cookie(&keys(1), &mut cx(2)).unwrap();
+    let set = cookie.set("/callback", true);
+    assert_eq!(
+        set,
+        format!("{}={}; Path=/callback; Max-Age=600; HttpOnly; SameSite=Lax; Secure", cookie.name(), cookie.value())
+    );
+    assert!(!cookie.set("/", false).contains("Secure"));
+    assert!(set.len() < 4096 && cookie.name().starts_with("pending-"));
+    let (other_redirect, other) = begun(3);
+    let other = other.to_cookie(&keys(1), &mut cx(4)).unwrap();
+    // Both tabs of the browser, and whatever else it has.
+    let header = format!("theme=dark; {}={}; {}={}; =; x", other.name(), other.value(), cookie.name(), cookie.value());
+    let open = |redirect: &str, header: &str, now| PendingAuthorization::from_cookies(&keys(1), redirect, header, now);
+    for (redirect, name) in [(&redirect, cookie.name()), (&other_redirect, other.name())] {
+        let back = open(redirect, &header, NOW).unwrap();
+        assert!(name.ends_with(&back.name()));
+        assert!(back.receive(redirect, NOW).is_ok());
+    }
+    assert!(open(&redirect, &header, NOW + Duration::from_secs(600)).is_ok());
+    let late = open(&redirect, &header, NOW + Duration::from_secs(601)).unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Expired);
+    let forget = PendingCookie::forget(&redirect, "/callback").unwrap();
+    assert!(forget.starts_with(&format!("{}=; Path=/callback; Max-Age=0", cookie.name())));
+    assert!(!format!("{cookie:?}").contains(cookie.value()));
+}
+
+#[test]
+fn no_other_cookie_is_taken_for_that_of_a_sign_in() {
+    let (redirect, pending) = begun(1);
+    let cookie = pending.to_cookie(&keys(1), &mut cx(2)).unwrap();
+    let (_, other) = begun(3);
+    let other = other.to_cookie(&keys(1), &mut cx(4)).unwrap();
+    let (name, value) = (cookie.name(), cookie.value());
+    let mut changed = value.to_owned();
+    changed.replace_range(300..301, if &value[300..301] == "A" { "B" } else { "A" });
+    let refused = [
+        String::new(),
+        format!("{name}="),
+        format!("{name}={changed}"),
+        format!("{name}={}", &value[..value.len() - 4]),
+        format!("{name}={}", other.value()),
+        format!("{}={value}", other.name()),
+        format!("{name}={{\"version\":1}}"),
+        format!("{name}={}", "A".repeat(100_000)),
+    ];
+    for header in refused {
+        let error = PendingAuthorization::from_cookies(&keys(1), &redirect, &header, NOW).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidRedirect, "{header:.80}: {error}");
+    }
+    let whole = format!("{name}={value}");
+    let wrong_key = PendingAuthorization::from_cookies(&keys(2), &redirect, &whole, NOW).unwrap_err();
+    assert_eq!(wrong_key.kind(), ErrorKind::InvalidRedirect);
+    assert!(PendingAuthorization::from_cookies(&keys(1), "code=abc", &whole, NOW).is_err(), "without a state");
+    // A cookie that another site of the domain has set beside it keeps nobody from signing in.
+    let tossed = format!("{name}=AAAA; {whole}");
+    assert!(PendingAuthorization::from_cookies(&keys(1), &redirect, &tossed, NOW).is_ok());
+}
