@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use super::file::{File, ReadFile};
 use super::hosts::{Service, Trust};
-use super::{AuthorizedUser, ExternalAccount, ExternalUser, Impersonated, MetadataServer, ServiceAccount};
+use super::{
+    AuthorizedUser, ExternalAccount, ExternalUser, GdchServiceAccount, Impersonated, MetadataServer, ServiceAccount,
+};
 use crate::Error;
 use crate::source::{Again, GrantState, Mint, TokenSource, Want};
 
@@ -24,17 +26,20 @@ pub enum GoogleCredential {
     ExternalUser(ExternalUser),
     /// A service account that another credential acts for.
     Impersonated(Impersonated),
+    /// A service account of Google Distributed Cloud.
+    Gdch(GdchServiceAccount),
     /// The account that this machine runs as.
     MetadataServer(MetadataServer),
 }
 
 /// The types of files that are understood.
-const KINDS: [&str; 5] = [
+const KINDS: [&str; 6] = [
     "service_account",
     "authorized_user",
     "external_account",
     "external_account_authorized_user",
     "impersonated_service_account",
+    "gdch_service_account",
 ];
 
 impl GoogleCredential {
@@ -68,7 +73,7 @@ impl GoogleCredential {
             "external_account" => ExternalAccount::parse(file, trust).map(Self::ExternalAccount),
             "external_account_authorized_user" => ExternalUser::parse(file, trust).map(Self::ExternalUser),
             "impersonated_service_account" => Impersonated::parse(file, trust).map(Self::Impersonated),
-            "gdch_service_account" => Err(file.wrong("type", "is gdch_service_account, which is not supported yet")),
+            "gdch_service_account" => GdchServiceAccount::parse(file, trust).map(Self::Gdch),
             _ => Err(file.wrong("type", &format!("is unknown; {} are understood", KINDS.join(", ")))),
         }
     }
@@ -81,6 +86,7 @@ impl GoogleCredential {
             Self::ExternalAccount(_) => "external_account",
             Self::ExternalUser(_) => "external_account_authorized_user",
             Self::Impersonated(_) => "impersonated_service_account",
+            Self::Gdch(_) => "gdch_service_account",
             Self::MetadataServer(_) => "metadata server",
         }
     }
@@ -92,6 +98,7 @@ impl GoogleCredential {
             Self::ExternalAccount(source) => source,
             Self::ExternalUser(source) => source,
             Self::Impersonated(source) => source,
+            Self::Gdch(source) => source,
             Self::MetadataServer(source) => source,
         }
     }
@@ -103,6 +110,7 @@ impl GoogleCredential {
             Self::ExternalAccount(source) => Self::ExternalAccount(source.quota_project(project)),
             Self::ExternalUser(source) => Self::ExternalUser(source.quota_project(project)),
             Self::Impersonated(source) => Self::Impersonated(source.quota_project(project)),
+            Self::Gdch(source) => Self::Gdch(source.quota_project(project)),
             Self::MetadataServer(source) => Self::MetadataServer(source.quota_project(project)),
         }
     }

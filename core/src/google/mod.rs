@@ -10,6 +10,7 @@ mod downscoped;
 mod external_account;
 mod external_user;
 mod file;
+mod gdch;
 mod hosts;
 mod iam;
 mod impersonated;
@@ -30,6 +31,7 @@ pub use external_account::{
 };
 pub use external_user::ExternalUser;
 pub use file::ReadFile;
+pub use gdch::GdchServiceAccount;
 pub use iam::{IamSigner, sign_blob};
 pub use impersonated::Impersonated;
 pub use metadata::MetadataServer;

@@ -106,6 +106,15 @@ pub fn service_account_json() -> Value {
     })
 }
 
+/// The key file of a service account of Google Distributed Cloud, to be changed.
+pub fn gdch_json() -> Value {
+    json!({
+        "type": "gdch_service_account", "format_version": "1", "project": "demo-gdch", "private_key_id": "1a2b3c",
+        "private_key": bad_private_keys()[1], "name": "svc-name", "ca_cert_path": "/etc/ssl/gdch-ca.pem",
+        "token_uri": "https://service-identity.demo.example/authenticate",
+    })
+}
+
 /// What `gcloud auth application-default login` writes, to be changed.
 pub fn authorized_user_json() -> Value {
     json!({

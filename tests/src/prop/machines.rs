@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use grantflow::google::{
-    AccessBoundaryRule, AuthorizedUser, ClientSecrets, DefaultCredentials, Downscoped, ExternalAccount, IamSigner,
-    Impersonated, MetadataServer, ServiceAccount, TokenInfo,
+    AccessBoundaryRule, AuthorizedUser, ClientSecrets, DefaultCredentials, Downscoped, ExternalAccount, Impersonated,
+    MetadataServer, ServiceAccount, TokenInfo, sign_blob,
 };
 use grantflow::machine::{Exited, FailureKind, Os, Platform, Program};
 use grantflow::source::{Credential, ExchangedToken, Mint, ProgramToken, TokenSource, Want};
@@ -105,18 +105,17 @@ const MACHINES: &[fn(Source<'_>, u8)] = &[
     |source, way| feed(mint(&ExchangedToken::new(Credential::fixed(token()), issuer(), &client(way)), way), source),
     |source, way| feed(mint(&external_account(way), way), source),
     |source, way| {
-        let impersonated = Impersonated::new(external_account(way), "robot@example.org").expect("an address");
-        feed(mint(&impersonated, way), source);
+        let source_of_all = Impersonated::new(Credential::fixed(token()), "robot@example.org").expect("an address");
+        // Not for a subject: what is exchanged then is none of the secrets that are looked for.
+        let want = if way % 2 == 0 { Want::access_token("a") } else { Want::id_token("https://api.example") };
+        feed(Ok(source_of_all.mint(&want, &source_of_all.first_state())), source);
     },
-    |source, way| {
+    |source, _| {
         let rule = AccessBoundaryRule::new("//storage.googleapis.com/projects/_/buckets/b", ["inRole:roles/viewer"]);
-        let source_of_all = Downscoped::new(external_account(way), [rule]).expect("a boundary");
+        let source_of_all = Downscoped::new(Credential::fixed(token()), [rule]).expect("a boundary");
         feed(mint(&source_of_all, 0), source);
     },
-    |source, way| {
-        let signer = IamSigner::new(external_account(way), "robot@example.org").expect("an address");
-        feed(mint(&ServiceAccount::with_signer("robot@example.org", signer), way), source);
-    },
+    |source, _| feed(sign_blob("robot@example.org", &token(), b"bytes"), source),
     // What is asked besides.
     |source, _| feed(Ok(Discovery::of_stranger(server().issuer())), source),
     |source, _| feed(UserInfo::new(&server(), &token()).map(UserInfo::exchange), source),
@@ -413,5 +412,5 @@ fn external_account(way: u8) -> ExternalAccount {
     };
     let audience = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/providers/p";
     let file = json!({"type": "external_account", "audience": audience, "subject_token_type": kind, "credential_source": source});
-    ExternalAccount::from_json_with_any_source(file.to_string()).expect("a file")
+    ExternalAccount::from_json_with_any_source(file.to_string()).expect("a file").client(&secret_client())
 }

@@ -138,7 +138,7 @@ fn a_variable_that_is_set_and_wrong_ends_the_search() {
         (Some("{".into()), ErrorKind::Config, "no JSON object (line 1, column 1)"),
         (Some(json!({}).to_string()), ErrorKind::Config, "`type` is missing"),
         (Some(external.to_string()), ErrorKind::Config, "`subject_token_type` is missing"),
-        (Some(json!({"type": "gdch_service_account"}).to_string()), ErrorKind::Config, "not supported yet"),
+        (Some(json!({"type": "gdch_service_account"}).to_string()), ErrorKind::Config, "`format_version` is missing"),
         (Some(json!({"type": "service_account"}).to_string()), ErrorKind::Config, "`private_key` is missing"),
         (Some(json!({"installed": {}}).to_string()), ErrorKind::Config, "`type` is missing"),
         (Some(" ".repeat(70_000)), ErrorKind::File, "larger than 64 KiB"),

@@ -9,6 +9,7 @@ mod default;
 mod downscoping;
 mod external_account;
 mod external_user;
+mod gdch;
 mod impersonation;
 mod key_file;
 mod metadata;

@@ -49,7 +49,7 @@ fn a_file_is_checked_member_by_member() {
     for (kind, says) in [
         ("external_account", "`audience` is missing"),
         ("impersonated_service_account", "`service_account_impersonation_url` is missing"),
-        ("gdch_service_account", "`type` is gdch_service_account, which is not supported yet"),
+        ("gdch_service_account", "`format_version` is missing"),
         ("made_up", "`type` is unknown; service_account, authorized_user, external_account,"),
     ] {
         let error = GoogleCredential::from_json_of_any_type(user_with(json!({"type": kind}))).unwrap_err();

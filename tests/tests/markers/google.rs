@@ -54,7 +54,7 @@ fn file<T: std::fmt::Debug + TokenSource>(seen: &mut Seen, text: &str, read: imp
     let impersonated = json!({"type": "impersonated_service_account", "source_credentials": user,
         "service_account_impersonation_url": format!("https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{EMAIL}:generateAccessToken")});
     let mut files: Vec<Value> = sources.iter().map(external).collect();
-    for whole in [external(&json!({"file": "/token"})), user, impersonated] {
+    for whole in [external(&json!({"file": "/token"})), user, impersonated, grantflow_tests::google::gdch_json()] {
         for name in [
             "type",
             "audience",
@@ -75,6 +75,13 @@ fn file<T: std::fmt::Debug + TokenSource>(seen: &mut Seen, text: &str, read: imp
             "delegates",
             "source_credentials",
             "credential_source",
+            "format_version",
+            "project",
+            "private_key",
+            "private_key_id",
+            "name",
+            "ca_cert_path",
+            "token_uri",
         ] {
             for value in [json!(text), json!([text]), json!({"type": text})] {
                 let mut changed = whole.clone();
@@ -103,6 +110,7 @@ fn files() -> Vec<Entry> {
                 "core Impersonated::from_json",
                 "core Impersonated::from_json_with_any_source",
                 "core Impersonated::from_json_with_any_server",
+                "core GdchServiceAccount::from_json_with_any_server",
             ],
             try_it: |text, seen| {
                 file(seen, text, ExternalAccount::from_json);
@@ -113,14 +121,28 @@ fn files() -> Vec<Entry> {
                 file(seen, text, Impersonated::from_json);
                 file(seen, text, Impersonated::from_json_with_any_source);
                 file(seen, text, Impersonated::from_json_with_any_server);
+                file(seen, text, GdchServiceAccount::from_json_with_any_server);
             },
         },
         Entry {
-            names: &["core ExternalAccount::read", "core ExternalUser::read", "core Impersonated::read"],
+            names: &[
+                "core ExternalAccount::read",
+                "core ExternalUser::read",
+                "core GdchServiceAccount::read",
+                "core GdchServiceAccount::quota_project",
+                "core Impersonated::read",
+            ],
             try_it: |text, seen| {
                 path(seen, text, ExternalAccount::read);
                 path(seen, text, ExternalUser::read);
                 path(seen, text, Impersonated::read);
+                path(seen, text, GdchServiceAccount::read);
+                let gdch =
+                    GdchServiceAccount::from_json_with_any_server(grantflow_tests::google::gdch_json().to_string());
+                let gdch = gdch.unwrap().quota_project(text);
+                seen.debug("an account", &gdch);
+                let want = Want::default().audience(text);
+                seen.run(&mut everything(), gdch.mint(&want, &gdch.first_state()));
             },
         },
     ]
