@@ -1,8 +1,8 @@
 //! What is Google's own beyond keys and users: federation, impersonation, downscoping.
 
 use grantflow::google::{
-    AccessBoundaryRule, AwsCredentials, AwsIdentity, Downscoped, ExternalAccount, ExternalUser, IamSigner,
-    Impersonated, MetadataServer, ServiceAccount, SubjectToken, sign_blob,
+    AccessBoundaryRule, AwsCredentials, AwsIdentity, Downscoped, ExternalAccount, ExternalUser, GdchServiceAccount,
+    IamSigner, Impersonated, MetadataServer, ServiceAccount, SubjectToken, sign_blob,
 };
 use grantflow::source::{TokenSource, Want};
 use grantflow::{Error, Timestamp, Token, token_type};
