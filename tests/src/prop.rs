@@ -3,6 +3,7 @@
 //!
 //! Some bytes stand for more than themselves, so that inputs get far: see [`splice`].
 
+mod keys;
 mod machines;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use grantflow::{
     Secret, ServerMetadata, Step, Timestamp, TokenRequest,
 };
 use http::Response;
+pub use keys::{jws, key_set, private_key};
 pub use machines::{any_replies, machines};
 
 use crate::at_once;

@@ -188,3 +188,39 @@ fn a_machine_whose_first_call_was_no_start_has_ended() {
         (0..9).for_each(|reply| prop::any_replies(&[machine, machine, 255, reply]));
     }
 }
+
+#[test]
+fn every_key_of_a_set_is_read_as_it_was_written() {
+    let ed25519 = [b"\x06".as_slice(), &[7; 40]].concat();
+    let set = include_bytes!("../../fuzz/seeds/key_set/all");
+    hold(prop::key_set, 12, &[set, &ed25519, b"\x01abc", b"\x03abc", b"{\"keys\":[{\"kty\":\"\x01\"}]}"], 2_000);
+}
+
+#[test]
+fn no_private_key_panics_or_is_shown() {
+    hold(
+        prop::private_key,
+        13,
+        &[
+            include_bytes!("../../fuzz/seeds/private_key/pkcs8"),
+            include_bytes!("../../fuzz/seeds/private_key/sec1"),
+            include_bytes!("../../fuzz/seeds/private_key/certificate"),
+            include_bytes!("../../fuzz/seeds/private_key/jwk"),
+            include_bytes!("../../fuzz/seeds/private_key/pem"),
+        ],
+        500,
+    );
+}
+
+#[test]
+fn a_signature_is_of_what_was_signed_and_of_nothing_else() {
+    let token = include_bytes!("../../fuzz/seeds/jws/token");
+    let headers: [&[u8]; 5] = [
+        b"{\"typ\":\"at+jwt\"}\n{}",
+        b"{\"crit\":[\"x\"],\"x\":1}\n{}",
+        b"{\"alg\":\"none\"}\n{}",
+        b"{\"kid\":\"\x01\"}\n{}",
+        token,
+    ];
+    hold(prop::jws, 14, &headers, 2_000);
+}
