@@ -50,9 +50,9 @@ pub(crate) async fn send(transport: &Transport, call: Call) -> Result<http::Resp
         _ => Way::Fresh,
     };
     let client = transport.own().way(&clients, way)?;
-    let proxy = match call.reach {
+    let on_the_way = match call.reach {
         Reach::Local => None,
-        _ => transport.proxy_name(call.request.uri()),
+        _ => transport.on_the_way(call.request.uri()),
     };
     call.request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     // Without a body, nothing tells when writing begins.
@@ -76,9 +76,9 @@ pub(crate) async fn send(transport: &Transport, call: Call) -> Result<http::Resp
         }
         Ok(Err(error)) => {
             let sent = begun.load(Ordering::Acquire) && !error.is_connect() && !error.is_builder();
-            Err(failure(sent, kind_of(&error), Cause { error: error.without_url(), proxy }))
+            Err(failure(sent, kind_of(&error), Cause { error: error.without_url(), way: on_the_way }))
         }
-        Err(_) => Err(failure(begun.load(Ordering::Acquire), FailureKind::Timeout, TimeIsUp { proxy })),
+        Err(_) => Err(failure(begun.load(Ordering::Acquire), FailureKind::Timeout, TimeIsUp { way: on_the_way })),
     }
 }
 
@@ -137,12 +137,12 @@ fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a 
 struct Cause {
     error: reqwest::Error,
     /// The proxy on the way, whose failure it may be.
-    proxy: Option<String>,
+    way: Option<String>,
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        on_the_way(f, self.proxy.as_deref())?;
+        on_the_way(f, self.way.as_deref())?;
         sources(&self.error).last().map_or(Ok(()), |root| fmt::Display::fmt(root, f))?;
         let unknown =
             |error: &rustls::Error| matches!(error, rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
@@ -159,19 +159,19 @@ impl StdError for Cause {
     }
 }
 
-fn on_the_way(f: &mut fmt::Formatter<'_>, proxy: Option<&str>) -> fmt::Result {
-    proxy.map_or(Ok(()), |proxy| write!(f, "through the proxy {proxy}: "))
+fn on_the_way(f: &mut fmt::Formatter<'_>, way: Option<&str>) -> fmt::Result {
+    way.map_or(Ok(()), |way| write!(f, "{way}: "))
 }
 
 /// The time of the call is over.
 #[derive(Debug)]
 struct TimeIsUp {
-    proxy: Option<String>,
+    way: Option<String>,
 }
 
 impl fmt::Display for TimeIsUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        on_the_way(f, self.proxy.as_deref())?;
+        on_the_way(f, self.way.as_deref())?;
         f.write_str("deadline has elapsed")
     }
 }

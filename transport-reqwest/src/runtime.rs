@@ -1,5 +1,9 @@
 //! The tokio runtime that everything here runs in. Where there is none, or one without time or I/O, that is one clear
 //! error, and not a panic inside of tokio.
+//!
+//! What a runtime lacks, tokio tells by a panic alone: nothing stable of it can be asked. So this panic is turned into
+//! an error, and only this one; no run of a program that works depends on it. Built with `panic = "abort"`, such a
+//! program ends at its first call with tokio's own message, which says the same.
 
 use std::any::Any;
 use std::future::poll_fn;
@@ -36,7 +40,7 @@ pub(crate) async fn inside<T>(runtime: &Handle, work: impl Future<Output = Resul
     poll_fn(|cx| poll_in(runtime, work.as_mut(), cx)).await
 }
 
-/// Nothing tells of a runtime what it has but the panic of what it lacks.
+/// Polls within the runtime, and turns the panic about what it lacks into an error.
 fn poll_in<T>(
     runtime: &Handle,
     work: Pin<&mut impl Future<Output = Result<T, Error>>>,

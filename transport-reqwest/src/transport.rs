@@ -15,7 +15,9 @@ use crate::shared::Shared;
 
 /// Carries out what machines ask for, on `reqwest` and `tokio`. Cheap to clone; make one and share it.
 ///
-/// A program runs machines with [`run`](Self::run), within a tokio runtime that has I/O and time enabled.
+/// A program runs machines with [`run`](Self::run), within a tokio runtime that has I/O and time enabled
+/// (`enable_all()`, as `#[tokio::main]` does). Where something of it is missing, each call is an error of kind
+/// [`ErrorKind::Misuse`]; in a program built with `panic = "abort"`, the message of tokio's that ends it.
 #[derive(Clone)]
 pub struct Transport {
     inner: Arc<Inner>,
@@ -143,9 +145,15 @@ impl Transport {
         self.inner.own.proxies.of(target)
     }
 
-    /// The proxy for a public address, without its password, if it is known.
-    pub(crate) fn proxy_name(&self, target: &http::Uri) -> Option<String> {
-        self.inner.own.named.then(|| self.proxy(target)).flatten().map(ToString::to_string)
+    /// The way to a public address, if it may be through a proxy, in words. Its password is not shown.
+    pub(crate) fn on_the_way(&self, target: &http::Uri) -> Option<String> {
+        match (self.proxy(target), self.inner.own.named) {
+            (Some(proxy), true) => Some(format!("through the proxy {proxy}")),
+            (None, true) => None,
+            // Of a client of reqwest's nobody can ask which proxies it has.
+            (Some(proxy), false) => Some(format!("through the proxy {proxy}, or one of the program's own HTTP client")),
+            (None, false) => Some("directly, or through a proxy of the program's own HTTP client".to_owned()),
+        }
     }
 
     pub(crate) fn documents(&self) -> &Shared {

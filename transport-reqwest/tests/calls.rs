@@ -281,7 +281,11 @@ async fn a_proxy_is_used_for_public_addresses_and_never_for_this_machine() {
     let address = format!("http://user:pass@{}", address.authority().unwrap());
     let asked = address.clone();
     let theirs = move || reqwest::Client::builder().proxy(reqwest::Proxy::all(&asked).unwrap());
-    for builder in [Transport::builder().proxy(&address), Transport::builder().http(theirs)] {
+    let known = format!("through the proxy http://{}: ", address.rsplit('@').next().unwrap());
+    for (builder, way) in [
+        (Transport::builder().proxy(&address), &*known),
+        (Transport::builder().http(theirs), "through a proxy of the program's own HTTP client: "),
+    ] {
         let transport = builder.build().unwrap();
         run_with(&transport, call(&server.address, |call| call)).await.unwrap();
         assert_eq!(proxy.heard(), [""; 0]);
@@ -289,6 +293,7 @@ async fn a_proxy_is_used_for_public_addresses_and_never_for_this_machine() {
             call("https://as.invalid/token?query=canary", |call| call.with_timeout(Duration::from_millis(300)));
         let failure = run_with(&transport, machine).await.unwrap_err();
         assert!(!failure.may_have_been_sent(), "the tunnel was never there");
+        assert!(failure.to_string().contains(way) && !failure.to_string().contains("pass"), "{failure}");
         proxy.hears("CONNECT as.invalid:443 ").await;
         assert!(!proxy.heard().concat().contains("canary"));
         proxy.heard.lock().unwrap().clear();

@@ -217,7 +217,10 @@ fn a_proxy_is_used_for_public_addresses_and_never_for_loopback() {
         assert_eq!(proxy.requests().len(), before);
         let public = call("https://as.example/token?query=canary").with_reach(Reach::Public);
         // The proxy refuses: the request itself was never written.
-        assert_fails(&transport, public, FailureKind::Connect, false);
+        let failure = fetch(&transport, public).unwrap_err();
+        assert_eq!((failure.kind(), failure.may_have_been_sent()), (FailureKind::Connect, false), "{failure}");
+        assert!(failure.to_string().contains(&format!("through the proxy http://{}: ", proxy.address)), "{failure}");
+        assert!(!whole(&Error::from(failure)).contains("canary"));
         let asked = proxy.requests().pop().unwrap();
         assert!(asked.starts_with("CONNECT as.example:443 HTTP/1.1\r\n") && !asked.contains("canary"), "{asked}");
     }
