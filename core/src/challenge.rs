@@ -149,6 +149,7 @@ fn parse(field: &str) -> Vec<Challenge> {
         };
         let mut challenge = Challenge { scheme: scheme.to_owned(), token68: None, params: Vec::new() };
         let mut sound = true;
+        text.0 = text.0.strip_prefix(':').unwrap_or(text.0);
         if text.0.starts_with(' ') {
             text.skip_blanks();
             // These have parameters alone, one of which may be empty: `Bearer error=, scope="s"`.
@@ -192,9 +193,9 @@ impl<'a> Text<'a> {
         self.0 = self.0.trim_start_matches([' ', '\t']);
     }
 
-    /// Skips blanks and commas; whether something follows.
+    /// Skips blanks and commas, and semicolons, which some write in their place; whether something follows.
     fn skip_list(&mut self) -> bool {
-        self.0 = self.0.trim_start_matches([' ', '\t', ',']);
+        self.0 = self.0.trim_start_matches([' ', '\t', ',', ';']);
         !self.0.is_empty()
     }
 
@@ -220,48 +221,75 @@ impl<'a> Text<'a> {
     fn param(&mut self) -> Option<(&'a str, Option<String>)> {
         let name = self.token()?;
         self.skip_blanks();
+        if let Some(value) = self.0.strip_prefix(':') {
+            self.0 = value;
+            self.skip_value();
+            return Some((name, None));
+        }
         self.0 = self.0.strip_prefix('=')?;
         self.skip_blanks();
+        let before = self.0;
         if let Some(quoted) = self.0.strip_prefix('"') {
             self.0 = quoted;
-            // A text that is not ended takes the rest with it.
             let value = self.quoted();
-            if value.is_none() {
-                self.0 = "";
+            if value.is_none() || self.0.is_empty() || self.0.starts_with([' ', '\t', ',', ';']) {
+                return Some((name, value));
             }
-            return Some((name, value));
-        }
-        let before = self.0;
-        let value = self.token().filter(|value| !value.starts_with('\''));
-        if value.is_some() && self.0.is_empty() | self.0.starts_with([' ', '\t', ',']) {
-            return Some((name, value.map(str::to_owned)));
+        } else {
+            let value = self.token().filter(|value| !value.starts_with('\''));
+            if value.is_some() && self.ends_value() {
+                return Some((name, value.map(str::to_owned)));
+            }
         }
         self.0 = before;
         self.skip_value();
         Some((name, None))
     }
 
-    /// Skips a value that breaks the grammar: to the quote that ends it, or to the next comma.
-    fn skip_value(&mut self) {
-        let end = match self.0.strip_prefix('\'') {
-            Some(quoted) => quoted.find('\'').map_or(0, |at| at.saturating_add(2)),
-            None => 0,
-        };
-        self.split(end);
-        self.split(self.0.find(',').unwrap_or(self.0.len()));
+    /// Whether a value without quotes ends here. Words behind it belong to it, as in `scope=read write, error=x`, but
+    /// for the name of the next parameter and a scheme before that.
+    fn ends_value(&self) -> bool {
+        let mut rest = Text(self.0);
+        rest.skip_blanks();
+        let mut words = 0;
+        while rest.0.len() < self.0.len() && rest.token().is_some() {
+            rest.skip_blanks();
+            words += 1;
+        }
+        match words {
+            0 => rest.0.is_empty() || rest.0.starts_with([',', ';']),
+            1 | 2 => rest.0.starts_with('='),
+            _ => false,
+        }
     }
 
-    /// The rest of a quoted text, behind its first quote.
+    /// Skips a value that breaks the grammar: to the quote that ends it, or to the next comma.
+    fn skip_value(&mut self) {
+        self.skip_blanks();
+        let quote = self.0.chars().next().filter(|c| matches!(c, '"' | '\''));
+        if let Some(quote) = quote {
+            // Quotes may stand within: it is the one before a comma that ends it.
+            let ends = |at: &usize| {
+                let behind = self.0.get(at.saturating_add(1)..).unwrap_or_default().trim_start_matches([' ', '\t']);
+                behind.is_empty() || behind.starts_with([',', ';'])
+            };
+            let end = self.0.match_indices(quote).map(|(at, _)| at).skip(1).find(ends);
+            self.split(end.unwrap_or(0));
+        }
+        self.split(self.0.find([',', ';']).unwrap_or(self.0.len()));
+    }
+
+    /// The rest of a quoted text, behind its first quote. One that is not ended takes all with it.
     fn quoted(&mut self) -> Option<String> {
         let mut value = String::new();
-        let mut chars = self.0.char_indices();
-        while let Some((at, c)) = chars.next() {
+        let mut chars = std::mem::take(&mut self.0).chars();
+        while let Some(c) = chars.next() {
             match c {
                 '"' => {
-                    self.split(at.saturating_add(1));
+                    self.0 = chars.as_str();
                     return Some(value);
                 }
-                '\\' => value.push(chars.next()?.1),
+                '\\' => value.push(chars.next()?),
                 c => value.push(c),
             }
         }
