@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use grantflow::source::Credential;
 use grantflow::store::{DeleteGrant, LoadGrant, RecordKey, SignOut};
-use grantflow::{Advice, Error, ErrorKind, InstalledApp, Secret, Token};
+use grantflow::{Error, ErrorKind, InstalledApp, Secret, Token};
 use grantflow_store::{Lease, Store};
 
 use crate::limit::LONGEST;
@@ -149,7 +149,7 @@ impl Transport {
         let tokens = self.shared(app, key.clone());
         match tokens.start() {
             Ok(()) => Ok(Some(tokens)),
-            Err(error) if error.advice() == Some(Advice::SignInAgain) => {
+            Err(error) if app.asks_after(&error) => {
                 *refused = saved.refresh_token;
                 Ok(None)
             }

@@ -277,10 +277,10 @@ impl Error {
     }
 
     /// Of the answer to a refresh: it refuses the refresh token, which ends what was granted.
-    pub(crate) fn refuses_grant(mut self) -> Self {
+    pub(crate) fn refuses_grant(mut self, how: &str) -> Self {
         let inner = self.edit();
         if inner.server.is_none() {
-            inner.message = "the server refuses the refresh token without a word".into();
+            inner.message = format!("the server refuses the refresh token {how}").into();
         }
         inner.transient = false;
         inner.advice = Some(Advice::SignInAgain);

@@ -138,9 +138,10 @@ pub(crate) fn server_error_in(members: &Map<String, Value>) -> Option<ServerErro
     let several = || members.get("errors")?.as_array()?.first()?.as_object();
     let (error, detail) = match members.get("error") {
         // Where a text and a number stand beside each other, the text tells more.
-        Some(Value::Object(inner)) => {
-            (code(inner, &["status", "code", "type", "reason"])?, text(inner, &["message", "error_description"]))
-        }
+        Some(Value::Object(inner)) => (
+            code(inner, &["status", "code", "error", "type", "reason"])?,
+            text(inner, &["message", "error_description"]),
+        ),
         _ => match code(members, &["error", "error_code", "errorCode", "code", "errcode"]) {
             Some(error) => (error, None),
             None => match several() {

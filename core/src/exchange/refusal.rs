@@ -7,12 +7,13 @@
 use http::Response;
 use http::header::WWW_AUTHENTICATE;
 use serde_json::{Map, Value};
+use url::form_urlencoded;
 
 use super::answer::{is_form, members};
 use crate::Error;
 
 /// The codes by which servers refuse a refresh token, in small letters.
-const CODES: [&str; 31] = [
+const CODES: [&str; 32] = [
     // RFC 6749, section 5.2; RFC 6750, section 3.1; RFC 8628, section 3.5.
     "invalid_grant",
     "invalid_token",
@@ -52,11 +53,12 @@ const CODES: [&str; 31] = [
     "revoked_refresh_token",
     "token_inactive",
     "revoked_token",
+    // Zoho, of a refresh token that was revoked.
+    "invalid_code",
 ];
 /// Codes that are about something else, whatever is said beside them.
-const OTHERS: [&str; 9] = [
+const OTHERS: [&str; 8] = [
     "invalid_client",
-    "unauthorized_client",
     "unsupported_grant_type",
     "invalid_scope",
     "invalid_target",
@@ -66,38 +68,59 @@ const OTHERS: [&str; 9] = [
     "slow_down",
 ];
 /// Members that hold a code or a description.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 22] = [
     "error",
     "status",
     "code",
     "error_code",
     "errorCode",
+    "errorcode",
     "errcode",
     "errorType",
     "type",
+    "__type",
     "message",
     "msg",
+    "errmsg",
     "error_message",
     "error_description",
+    "error_hint",
+    "description",
     "reason",
     "detail",
+    "title",
+    "fault",
+    "faultstring",
 ];
+/// Members that hold what is said, and may be objects or lists.
+const AROUND: [&str; 5] = ["error", "errors", "data", "fault", "detail"];
+/// How many of them may lie in each other.
+const DEEP: u8 = 4;
+/// The longest body that is a sentence and no page.
+const MAX_SENTENCE: usize = 500;
 
 /// Gives an error the advice to sign in again if the answer that it came of refuses the refresh token.
 pub(crate) fn at_refresh(error: Error, response: &Response<Vec<u8>>) -> Error {
     let refused = match response.status().as_u16() {
         400 | 401 if response.body().trim_ascii().is_empty() => !asks_who(response),
-        200 if error.server().is_none() => false,
-        200 | 400 | 401 | 403 => error.server().is_none_or(|server| !is_other(server.error())) && says_so(response),
+        // Where there is a token, something else is wrong.
+        200 if error.server().is_none() => !has_token(response) && says_so(response),
+        200 | 400 | 401 | 403 | 409 | 422 => {
+            error.server().is_none_or(|server| !is_other(server.error())) && says_so(response)
+        }
         _ => false,
     };
-    if refused { error.refuses_grant() } else { error }
+    match refused {
+        true if response.body().trim_ascii().is_empty() => error.refuses_grant("without a word"),
+        true => error.refuses_grant("in words of its own"),
+        false => error,
+    }
 }
 
 /// The same of a user's password: the standard's word alone (RFC 6749, section 5.2).
 pub(crate) fn at_password(error: Error) -> Error {
     let refused = error.server().is_some_and(|server| server.error() == "invalid_grant");
-    if refused { error.refuses_grant() } else { error }
+    if refused { error.refuses_grant("without a word") } else { error }
 }
 
 fn is_other(code: &str) -> bool {
@@ -109,30 +132,65 @@ fn asks_who(response: &Response<Vec<u8>>) -> bool {
     response.headers().contains_key(WWW_AUTHENTICATE)
 }
 
-fn says_so(response: &Response<Vec<u8>>) -> bool {
-    let Some(mut members) = members(response.body(), is_form(response)) else { return false };
-    let refused = refuses(&members);
-    members.values_mut().for_each(crate::secret::wipe_json);
-    refused
+fn has_token(response: &Response<Vec<u8>>) -> bool {
+    with_members(response, |members| members.contains_key("access_token")).unwrap_or(false)
 }
 
-fn refuses(members: &Map<String, Value>) -> bool {
-    let texts = |members: &Map<String, Value>| {
-        let texts = NAMES.iter().filter_map(|name| members.get(*name)?.as_str());
-        texts.map(normal).collect::<Vec<_>>()
-    };
-    let inner = match members.get("error") {
-        Some(Value::Object(inner)) => texts(inner),
-        _ => Vec::new(),
-    };
-    let several = members.get("errors").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object);
-    // Each of several errors may say by one member what by another: `refresh_token`, `invalid`.
-    let several = several.flat_map(|each| {
-        let all = each.values().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
-        texts(each).into_iter().chain([normal(&all)])
-    });
-    let mut all = texts(members).into_iter().chain(inner).chain(several);
-    all.any(|text| CODES.contains(&&*text.replace(' ', "_")) || describes(&text))
+fn with_members<T>(response: &Response<Vec<u8>>, look: impl FnOnce(&Map<String, Value>) -> T) -> Option<T> {
+    let mut members = members(response.body(), is_form(response))?;
+    let found = look(&members);
+    members.values_mut().for_each(crate::secret::wipe_json);
+    Some(found)
+}
+
+fn says_so(response: &Response<Vec<u8>>) -> bool {
+    let mut said = Vec::new();
+    let body = response.body();
+    if with_members(response, |members| collect(members, DEEP, &mut said)).is_none() {
+        match serde_json::from_slice::<Value>(body) {
+            Ok(mut value) => {
+                collect_value(&value, DEEP, &mut said);
+                crate::secret::wipe_json(&mut value);
+            }
+            // A sentence, or a form that does not call itself one.
+            Err(_) if body.len() <= MAX_SENTENCE && !body.contains(&b'<') => {
+                said.push(normal(&String::from_utf8_lossy(body)));
+                said.extend(form_urlencoded::parse(body).map(|(_, value)| normal(&value)));
+            }
+            Err(_) => {}
+        }
+    }
+    let busy = |text: &String| ["too many", "rate limit", "try again"].iter().any(|words| text.contains(words));
+    !said.iter().any(busy) && said.iter().any(|text| CODES.contains(&&*text.replace(' ', "_")) || describes(text))
+}
+
+/// What members say that hold a code or a description, and those within.
+fn collect(members: &Map<String, Value>, deep: u8, said: &mut Vec<String>) {
+    let texts = NAMES.iter().filter_map(|name| members.get(*name)?.as_str());
+    said.extend(texts.map(normal));
+    AROUND.iter().filter_map(|name| members.get(*name)).for_each(|value| collect_value(value, deep, said));
+}
+
+fn collect_value(value: &Value, deep: u8, said: &mut Vec<String>) {
+    let Some(deeper) = deep.checked_sub(1) else { return };
+    match value {
+        Value::Object(members) => collect(members, deeper, said),
+        Value::Array(list) => {
+            for each in list {
+                match each {
+                    Value::String(text) => said.push(normal(text)),
+                    // One of several may say by one member what by another: `refresh_token`, `invalid`.
+                    Value::Object(members) => {
+                        let all = members.values().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
+                        said.push(normal(&all));
+                        collect(members, deeper, said);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        _ => {}
+    }
 }
 
 /// A text in small letters, words apart by one blank each, without what ends a sentence.
@@ -144,12 +202,28 @@ fn normal(text: &str) -> String {
 
 /// Whether a description says it, as Twitch's, Zoom's and Strava's.
 fn describes(text: &str) -> bool {
-    const WHOLE: [&str; 4] = ["invalid token", "token expired", "token revoked", "token has been expired or revoked"];
-    const WRONG: [&str; 16] = [
+    // Of a token without more words it is the refresh token that is meant: no other was sent.
+    const WHOLE: [&str; 12] = [
+        "invalid token",
+        "token invalid",
+        "token expired",
+        "token revoked",
+        "token expired revoked",
+        "token not found",
+        "token not active",
+        "token inactive",
+        "session expired",
+        "session not found",
+        "session not active",
+        "grant expired",
+    ];
+    const FILLING: [&str; 10] = ["the", "this", "your", "a", "is", "has", "been", "was", "or", "provided"];
+    const WRONG: [&str; 17] = [
         "invalid",
         "expired",
         "revoked",
         "not found",
+        "not been found",
         "not valid",
         "not active",
         "no longer",
@@ -165,5 +239,6 @@ fn describes(text: &str) -> bool {
     ];
     const ABSENT: [&str; 5] = ["missing", "required", "not provided", "must be", "not supported"];
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    WHOLE.contains(&text) || (has(&["refresh token", "refreshtoken"]) && has(&WRONG) && !has(&ABSENT))
+    let short: Vec<_> = text.split(' ').filter(|word| !FILLING.contains(word)).collect();
+    WHOLE.contains(&&*short.join(" ")) || (has(&["refresh token", "refreshtoken"]) && has(&WRONG) && !has(&ABSENT))
 }

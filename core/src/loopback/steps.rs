@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::app::InstalledApp;
 use super::redirect::Host;
 use crate::store::{RecordKey, SaveGrant, SavedGrant, SharedGrant};
-use crate::{AuthorizationRequest, DeviceAuthorization, DeviceCode, DevicePolling, Error, Scopes, Token};
+use crate::{
+    Advice, AuthorizationRequest, DeviceAuthorization, DeviceCode, DevicePolling, Error, ErrorKind, Scopes, Token,
+};
 
 impl InstalledApp {
     pub(super) fn check(&self) -> Result<(), Error> {
@@ -152,6 +154,14 @@ impl InstalledApp {
     /// [covers](Self::is_covered_by) what is wanted, and there is a refresh token, or else a token that has not ended.
     pub fn can_use(&self, saved: &SavedGrant) -> bool {
         self.is_covered_by(&saved.scopes, &saved.asked) && (saved.refresh_token.is_some() || saved.token.is_some())
+    }
+
+    /// For adapters: whether the person is asked after the grant that was kept led to this error. So it is where the
+    /// server refuses the grant, and where it refuses the refresh by a code that this crate does not know: with each
+    /// start it would do so again. What must be configured, or passes, is no reason.
+    pub fn asks_after(&self, error: &Error) -> bool {
+        let unknown = error.kind() == ErrorKind::Server && error.advice().is_none() && !error.is_transient();
+        unknown || error.advice() == Some(Advice::SignInAgain)
     }
 
     /// Whether a grant has all the scopes that this application asks for: `granted` in the server's words, when

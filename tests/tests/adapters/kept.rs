@@ -157,6 +157,30 @@ pub(crate) fn a_refresh_names_scopes_where_the_server_must_be_told_them<A: Adapt
     }
 }
 
+pub(crate) fn a_refresh_that_is_refused_in_unknown_words_asks_the_person<A: Adapter>() {
+    for (status, body, asks) in [
+        (400, r#"{"error":"something_new"}"#, true),
+        (403, r#"{"error":{"code":"E_1234","message":"no"}}"#, true),
+        (200, r#"{"code":4711,"message":"no"}"#, true),
+        (401, r#"{"error":"invalid_client"}"#, false),
+        (400, r#"{"error":"invalid_request"}"#, false),
+        (503, r#"{"error":"something_new"}"#, false),
+        (403, "<html>Just a moment...</html>", false),
+    ] {
+        let stage = Stage::<A>::new("unknown words");
+        stage.front.server().settings.lifetime = 1;
+        let app = stage.app("read");
+        stage.start(&app).unwrap();
+        sleep(Duration::from_millis(1100));
+        stage.front.server().settings.lifetime = 3600;
+        for _ in 0..if status == 503 { 10 } else { 1 } {
+            stage.front.server().fail(Place::Token, Fault::status(status, body));
+        }
+        let result = stage.start(&app);
+        assert_eq!((result.is_ok(), stage.asked()), (asks, if asks { 2 } else { 1 }), "{body}: {result:?}");
+    }
+}
+
 pub(crate) fn a_resource_is_named_at_every_request_of_a_sign_in_that_is_kept<A: Adapter>() {
     let stage = Stage::<A>::new("resource");
     stage.front.server().settings.lifetime = 1;

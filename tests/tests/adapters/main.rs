@@ -348,6 +348,7 @@ suite! {
     a_token_that_does_not_end_is_kept_without_a_refresh_token
     a_token_that_ends_is_kept_until_then_without_a_refresh_token
     a_refresh_names_scopes_where_the_server_must_be_told_them
+    a_refresh_that_is_refused_in_unknown_words_asks_the_person
     a_device_signs_in_once_a_person_has_entered_its_code
     a_device_whose_connection_breaks_asks_again_later
     a_device_is_told_that_the_person_said_no
