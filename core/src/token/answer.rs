@@ -189,7 +189,9 @@ pub(crate) fn shape<'a>(
         tolerated.allow(Deviation::ByteOrderMark, found, "the answer begins with a byte order mark")?;
         body = rest;
     }
-    if !media_type(response).unwrap_or_default().eq_ignore_ascii_case(FORM) {
+    // Some call a form a text.
+    let unlabelled = || tolerated.contains(Deviation::FormBody) && body.starts_with(b"access_token=");
+    if !media_type(response).unwrap_or_default().eq_ignore_ascii_case(FORM) && !unlabelled() {
         return Ok(Shape::Json(body));
     }
     tolerated.allow(Deviation::FormBody, found, "the answer is a form and not JSON")?;
@@ -205,6 +207,9 @@ pub(crate) fn invalid(why: impl Into<Cow<'static, str>>) -> Error {
 fn not_json(response: &http::Response<Vec<u8>>, wanted: &str, error: &serde_json::Error) -> Error {
     let what = match media_type(response) {
         _ if response.body().is_empty() => "the answer is empty".to_owned(),
+        _ if response.body().starts_with(b"access_token=") => {
+            "the answer is a form and not JSON: tolerate Deviation::FormBody".to_owned()
+        }
         Some(kind) if kind.eq_ignore_ascii_case("text/html") => {
             format!("the answer is a web page and no {wanted}: is the endpoint right?")
         }
@@ -318,9 +323,9 @@ impl<'a> Scalar<'a> {
                 tolerated.allow(Deviation::NumberAsText, found, "a lifetime is no whole number")?;
                 seconds as u64
             }
-            Self::Text(text) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Self::Text(text) if text.trim().bytes().all(|byte| byte.is_ascii_digit()) => {
                 tolerated.allow(Deviation::NumberAsText, found, "a lifetime is a text")?;
-                text.parse().unwrap_or(u64::MAX)
+                text.trim().parse().unwrap_or(u64::MAX)
             }
             _ => {
                 // An error here would throw away the refresh token that came along.

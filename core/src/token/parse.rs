@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::answer::{Answer, Known, Scalar, Shape, Text, invalid, shape};
 use super::{Deviation, Deviations, Members, Rotation, Scopes, Token, TokenType};
-use crate::exchange::{Received, is_printable};
+use crate::exchange::{Received, is_printable, server_error_in};
 use crate::jose::{Expected, IdToken};
 use crate::server::Issuer;
 use crate::{Advice, Error, ErrorKind, Secret, Timestamp};
@@ -132,11 +132,10 @@ impl Asked {
         found: &mut Deviations,
     ) -> Result<Token, Error> {
         let Answer { known: fields, members, .. } = answer;
-        let access_token = fields
-            .access_token
-            .take()
-            .text("access_token")?
-            .ok_or_else(|| invalid("the answer has no access_token"))?;
+        let access_token = match fields.access_token.take().text("access_token")? {
+            Some(text) if !text.is_empty() => text,
+            _ => return Err(self.without_token(members, found)),
+        };
         let token_type = match fields.token_type.take() {
             Scalar::Text(name) => Some(name).filter(|name| !name.trim().is_empty()),
             // What was bound to no key is for bearers still.
@@ -145,6 +144,10 @@ impl Asked {
         };
         let token_type = match token_type.as_deref() {
             Some(name) if name.eq_ignore_ascii_case("bearer") => TokenType::Bearer,
+            Some(name) if name.trim().eq_ignore_ascii_case("bearer") => {
+                self.tolerated.allow(Deviation::OddMember, found, "token_type has blanks around it")?;
+                TokenType::Bearer
+            }
             Some(name) if name.eq_ignore_ascii_case("dpop") => TokenType::DPoP,
             Some(name) if name.eq_ignore_ascii_case("n_a") => TokenType::NotApplicable,
             Some(_) if self.tolerated.contains(Deviation::OddTokenType) => {
@@ -178,6 +181,21 @@ impl Asked {
         Ok(token)
     }
 
+    /// The error of an answer without an access token: the server's own words, where it has some.
+    #[cold]
+    fn without_token(&self, members: &serde_json::Map<String, serde_json::Value>, found: &mut Deviations) -> Error {
+        let fine = |code: &str| ["0", "200", "ok", "success"].iter().any(|fine| code.eq_ignore_ascii_case(fine));
+        let says = server_error_in(members).filter(|it| it.error_description().is_some() && !fine(it.error()));
+        match says {
+            Some(server) => {
+                let what = "the answer is an error under a status of success";
+                let allowed = self.tolerated.allow(Deviation::ErrorUnderSuccess, found, what);
+                allowed.err().unwrap_or_else(|| Error::from_server(ErrorKind::Server, server))
+            }
+            None => invalid("the answer has no access_token"),
+        }
+    }
+
     fn lifetime(&self, value: Scalar<'_>, sent: Timestamp, found: &mut Deviations) -> Result<Option<Timestamp>, Error> {
         let Some(seconds) = value.seconds(self.tolerated, found)? else { return Ok(None) };
         if seconds == 0 && self.tolerated.contains(Deviation::ZeroMeansNever) {
@@ -192,14 +210,15 @@ impl Asked {
             Scalar::Null => Ok(self.scopes.clone()),
             // Empty is not said: servers write it where they leave out what has not changed.
             Scalar::Text(text) if text.trim().is_empty() => Ok(self.scopes.clone()),
-            Scalar::Text(text) if text.contains(',') && !text.contains(' ') => {
+            Scalar::Text(text) if text.contains(", ") || (text.contains(',') && !text.contains(' ')) => {
                 self.tolerated.allow(Deviation::ScopeWithCommas, found, "scope is separated by commas")?;
                 Ok(text.split(',').collect())
             }
             Scalar::Text(text) => Ok(Scopes::from(&*text)),
             Scalar::List(texts) => {
                 self.tolerated.allow(Deviation::ScopeAsList, found, "scope is a list")?;
-                Ok(texts.into_iter().collect())
+                let scopes: Scopes = texts.into_iter().collect();
+                Ok(if scopes.is_empty() { self.scopes.clone() } else { scopes })
             }
             _ => {
                 self.tolerated.allow(Deviation::OddScope, found, "scope is no text")?;
