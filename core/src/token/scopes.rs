@@ -66,20 +66,35 @@ impl Scopes {
         self.contains(scope) || self.contains(crate::google::scopes::by_name(scope))
     }
 
-    /// Whether this scope is among them in other letters, or behind the address of its resource.
+    /// Whether this scope is among them in other letters, or behind the address of its resource. What servers that
+    /// separate scopes by commas are asked for is several.
     pub(crate) fn names(&self, scope: &str) -> bool {
-        self.iter().any(|own| is_name(own, scope) || is_name(scope, own))
+        let named = |scope: &str| self.iter().any(|own| is_name(own, scope) || is_name(scope, own));
+        named(scope) || (scope.contains(',') && scope.split(',').all(named))
     }
 
-    /// Whether one of these holds this scope as its part: `user` holds `user:email`.
+    /// Whether one of these holds this scope as its part, as GitHub's do, which names the whole alone ("Normalized
+    /// scopes"): `user` holds `user:email` and `read:user`, `admin:org` holds `write:org`, `repo` holds `public_repo`.
     pub(crate) fn holds(&self, scope: &str) -> bool {
-        scope.match_indices(':').any(|(end, _)| scope.get(..end).is_some_and(|whole| self.contains(whole)))
+        const LEVELS: [&str; 3] = ["read", "write", "admin"];
+        const OF_REPO: [&str; 3] = ["public_repo", "repo_deployment", "security_events"];
+        let begins =
+            scope.match_indices(':').any(|(end, _)| scope.get(..end).is_some_and(|whole| self.contains(whole)));
+        let level = scope.split_once(':').filter(|(level, _)| LEVELS.contains(level));
+        let above = level.is_some_and(|(level, of)| {
+            let higher = LEVELS.iter().skip_while(|other| **other != level).skip(1);
+            self.contains(of) || higher.map(|other| format!("{other}:{of}")).any(|other| self.contains(&other))
+        });
+        begins || above || (self.contains("repo") && OF_REPO.contains(&scope))
     }
 
     /// Whether there is one that nobody asked for by any name, but for those that OpenID Connect adds.
     pub(crate) fn has_other_words(&self, asked: &Self) -> bool {
         let added = ["openid", "profile", "email", "offline_access"];
-        self.iter().any(|own| !added.contains(&own) && !asked.grants(own) && !asked.names(own))
+        let asked_for = |own: &str| {
+            asked.grants(own) || asked.names(own) || asked.iter().any(|asked| asked.split(',').any(|part| part == own))
+        };
+        self.iter().any(|own| !added.contains(&own) && !asked_for(own))
     }
 
     /// Refuses characters that no scope may hold (RFC 6749, appendix A.4).
