@@ -109,6 +109,41 @@ fn a_run_that_is_given_up_tells_that_its_request_is_on_its_way_and_one_that_ende
 }
 
 #[test]
+fn an_address_is_read_as_people_and_servers_hand_it_over() {
+    let mut world = World::with(Server::demo());
+    let request = demo::request(world.server(), "openid read");
+    let authorization = world.run(request.start()).unwrap();
+    let redirect = world.person(&authorization.url);
+    let (base, query) = redirect.split_once('?').unwrap();
+    let cut = redirect.find("&state=").unwrap() + 20;
+    let (first, second) = redirect.split_at(cut);
+    for text in [
+        redirect.clone(),
+        query.to_owned(),
+        format!("{base}#{query}"),
+        format!("#{query}"),
+        format!("{redirect}#_=_"),
+        format!("\u{1b}[200~{redirect}\u{1b}[201~"),
+        format!("\u{200b}“{redirect}”\u{feff}"),
+        format!("<{redirect}>\r\n"),
+        format!("Location: {redirect}"),
+        format!("GET /?{query} HTTP/1.1"),
+        redirect.replace('&', "&amp;"),
+        format!("{first} {second}"),
+        format!("{first}\n  {second}"),
+    ] {
+        assert!(authorization.pending.receive(&text, world.now.wall).is_ok(), "{text:?}");
+    }
+    // Whatever is copied, it is the answer by its `state` alone.
+    let other = query.replace("state=", "state=x");
+    for text in [format!("{base}#{other}"), other.replace('&', "&amp;"), format!("#{other}"), format!("{base}#code=c")]
+    {
+        let error = authorization.pending.receive(&text, world.now.wall).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidRedirect, "{text}: {error}");
+    }
+}
+
+#[test]
 fn a_late_or_foreign_redirect_sends_nothing() {
     let mut world = World::with(Server::demo());
     for (redirect, late, kind) in [

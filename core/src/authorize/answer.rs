@@ -51,17 +51,36 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
-    /// Reads a URL, its query, the body of a form post, or `code#state`, which some servers show to be copied.
+    /// Reads a URL, its query or its fragment, the body of a form post, or `code#state`, which some servers show to be
+    /// copied. What copying and terminals add is passed over: its `state` tells whether it is the answer.
     pub(super) fn parse(redirect: &str) -> Result<Self, Error> {
         if redirect.len() > MAX_REDIRECT {
             return Err(not_the_answer("it is longer than 64 KiB"));
         }
-        // People copy the quotes and brackets around it too.
-        let redirect = redirect.trim_matches(|c: char| c.is_whitespace() || "\"'`<>".contains(c));
+        let redirect = bare(redirect);
+        // A line that the terminal or a mail has broken; and a request's line has more than the address.
+        let unbroken: Secret;
+        let redirect = match redirect.split(" HTTP/1").next().unwrap_or_default() {
+            one if one.contains(char::is_whitespace) => {
+                unbroken = one.chars().filter(|c| !c.is_whitespace()).collect::<String>().into();
+                unbroken.expose()
+            }
+            one => one,
+        };
         let query = redirect.split_once('?').map_or(redirect, |(_, query)| query);
         let (query, fragment) = query.split_once('#').unwrap_or((query, ""));
         let found = Self::read(query)?;
-        if found.state.is_none() && !fragment.is_empty() && !redirect.contains(['?', ':']) {
+        if found.state.is_some() {
+            return Ok(found);
+        }
+        // As a page's source writes an address; and as a server answers that knows fragments only.
+        for (sign, text) in [("&amp;", query), ("state=", fragment)] {
+            if text.contains(sign) {
+                let text = Secret::from(text.replace("&amp;", "&"));
+                return Self::read(text.expose());
+            }
+        }
+        if !fragment.is_empty() && !redirect.contains(['?', ':']) {
             return Ok(Self { code: present(query), state: present(fragment), ..Self::default() });
         }
         Ok(found)
@@ -97,6 +116,21 @@ impl Parameters {
         });
         Ok(answer)
     }
+}
+
+/// A text without the quotes, brackets and invisible characters that come along when it is copied or pasted.
+fn bare(text: &str) -> &str {
+    let text = text.trim();
+    // Bracketed paste, which a shell may have left on.
+    let text = text.strip_prefix("\u{1b}[200~").unwrap_or(text);
+    let text = text.strip_suffix("\u{1b}[201~").unwrap_or(text);
+    let around = |c: char| {
+        c.is_whitespace()
+            || c.is_control()
+            || "\"'`<>".contains(c)
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2018}'..='\u{201f}' | '\u{feff}')
+    };
+    text.trim_matches(around)
 }
 
 fn present(text: &str) -> Option<Secret> {

@@ -113,8 +113,8 @@ impl<S> Connections<S> {
     /// Moves every connection on as far as it goes now, and closes by dropping those that are over.
     ///
     /// `io` must not wait: where it would, it returns [`ErrorKind::WouldBlock`] (and, if asynchronous,
-    /// wakes its task later). Returns true once the receiver has its answer and the page about it is
-    /// written: it is time to [finish](Receiver::finish).
+    /// wakes its task later). Returns true once the receiver has its answer, and the page about it and all others
+    /// that were begun are written: it is time to [finish](Receiver::finish).
     #[must_use]
     pub fn serve(
         &mut self,
@@ -123,7 +123,7 @@ impl<S> Connections<S> {
         mut io: impl FnMut(&mut S, Io<'_>) -> io::Result<usize>,
     ) -> bool {
         self.0.retain_mut(|connection| connection.ends > now.mono && connection.advance(receiver, now, &mut io));
-        receiver.is_answered() && !self.0.iter().any(|connection| connection.answered && !connection.closed)
+        receiver.is_answered() && self.0.iter().all(|connection| connection.reply.is_none() || connection.closed)
     }
 
     /// When the next connection ends by itself, on the monotonic clock: time to serve again.
@@ -263,6 +263,22 @@ mod tests {
         assert!(open.serve(&mut receiver, at(2), io));
         let browser = &open.0[0].socket;
         assert!(browser.closed && browser.got.ends_with(b"</html>\n"));
+    }
+
+    #[test]
+    fn a_browser_that_comes_twice_sees_two_pages() {
+        let (mut receiver, answer) = receiver();
+        let mut open = Connections::new();
+        open.add(fake(0, &answer.request()), at(0));
+        let mut again = fake(1, &answer.request());
+        again.takes = 100;
+        open.add(again, at(0));
+        assert!(!open.serve(&mut receiver, at(1), io), "the second page is not written yet");
+        open.0[1].socket.takes = usize::MAX;
+        assert!(open.serve(&mut receiver, at(2), io));
+        let pages = open.0.iter().map(|connection| String::from_utf8_lossy(&connection.socket.got).into_owned());
+        let pages: Vec<_> = pages.collect();
+        assert!(pages[0].starts_with("HTTP/1.1 200") && pages[1].contains("Sign-in already received"), "{pages:?}");
     }
 
     #[test]

@@ -120,6 +120,8 @@ impl Receiver {
     pub fn hear(&mut self, so_far: &[u8], now: Timestamp) -> Heard {
         // A TLS ClientHello: no words of ours would be understood (RFC 8446, section 5.1).
         if so_far.first() == Some(&0x16) {
+            let why = "a browser asked for https, which is not spoken here: open the address with http";
+            self.refused.get_or_insert_with(|| not_the_answer(why));
             return Heard::Reply(Vec::new());
         }
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
@@ -161,6 +163,7 @@ impl Receiver {
         now: Timestamp,
     ) -> Result<Option<&'a str>, Away<'a>> {
         let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
+        let target = self.origin_form(target);
         let values = |name: &'static str| {
             request.headers.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
         };
@@ -208,6 +211,13 @@ impl Receiver {
             return away(ANSWERED, String::new());
         }
         Ok(Some(parameters))
+    }
+
+    /// A target without the address of this receiver, which it has on the way through a proxy (RFC 9112, section 3.2.2).
+    fn origin_form<'a>(&self, target: &'a str) -> &'a str {
+        let rest = target.strip_prefix("http://").and_then(|rest| Some(rest.split_at(rest.find('/')?)));
+        let here = rest.filter(|(authority, _)| self.hosts.iter().any(|host| host.eq_ignore_ascii_case(authority)));
+        here.map_or(target, |(_, target)| target)
     }
 
     /// Whether this has the `state` of this sign-in, which only the server's answer has.

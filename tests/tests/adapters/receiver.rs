@@ -29,6 +29,11 @@ pub(crate) fn the_receiver_survives_whatever_browsers_and_strangers_do<A: Adapte
             (
                 "absolute form",
                 with(&format!("GET http://127.0.0.1:PORT{other} HTTP/1.1\r\nHost: 127.0.0.1:PORT")),
+                "400",
+            ),
+            (
+                "another's absolute form",
+                with(&format!("GET http://evil.example:PORT{other} HTTP/1.1\r\nHost: 127.0.0.1:PORT")),
                 "421",
             ),
             (

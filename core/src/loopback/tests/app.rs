@@ -234,3 +234,20 @@ fn only_plain_https_and_loopback_addresses_are_opened() {
         assert_eq!(error.kind(), ErrorKind::Config, "{bad}");
     }
 }
+
+#[test]
+fn an_answer_on_its_way_through_a_proxy_is_taken_and_https_is_named() {
+    let (mut receiver, answer) = receiver();
+    for foreign in ["http://127.0.0.1:1", "https://127.0.0.1:50123", "http://127.0.0.1:50123@evil.example"] {
+        let request = get(&format!("{foreign}/?code=c&state=s"), "");
+        assert!(matches!(receiver.hear(request.as_bytes(), NOW), Heard::Reply(_)), "{foreign}");
+    }
+    let whole = get(&format!("http://127.0.0.1:50123/?{}", answer.query()), "");
+    assert!(matches!(receiver.hear(whole.as_bytes(), NOW), Heard::Answered(_)));
+    assert!(redeems(receiver));
+
+    let (mut receiver, _) = start(&app(), 50123);
+    assert!(matches!(receiver.hear(b"\x16\x03\x01\x02", NOW), Heard::Reply(page) if page.is_empty()));
+    let error = at_once(receiver.finish(), &mut cx()).unwrap_err();
+    assert!(error.kind() == ErrorKind::Timeout && error.to_string().contains("a browser asked for https"), "{error}");
+}
