@@ -17,7 +17,7 @@ pub use discovery::Discovery;
 pub(crate) use address::{is_loopback, is_loopback_host};
 
 use crate::json::{self, Object};
-use crate::{Deviations, Error, ErrorKind, Rotation};
+use crate::{Deviation, Deviations, Error, ErrorKind, Rotation};
 
 /// Google's issuer.
 pub(crate) const GOOGLE: &str = "https://accounts.google.com";
@@ -156,6 +156,9 @@ impl ServerMetadata {
                 ));
             }
             None => return Err(invalid("it has no issuer")),
+        }
+        if members.iter().any(|(name, value)| is_odd(name, value)) {
+            found = found.with(Deviation::OddMember);
         }
         let endpoints = Endpoints::read(&members, issuer, tolerated, &mut found)?;
         Ok(Self(Arc::new(Inner { endpoints, members, found, tolerated, ..Inner::new(issuer.clone()) })))
@@ -304,7 +307,12 @@ impl ServerMetadata {
 
     /// Whether every authorization response of this server carries `iss` (RFC 9207, section 3).
     pub(crate) fn promises_iss(&self) -> bool {
-        self.get("authorization_response_iss_parameter_supported") == Some(&Value::Bool(true))
+        match self.get("authorization_response_iss_parameter_supported") {
+            Some(Value::Bool(promised)) => *promised,
+            // A promise in a text is one: the check that it allows is not given up for a quote.
+            Some(Value::String(text)) => text.trim().eq_ignore_ascii_case("true"),
+            _ => false,
+        }
     }
 
     /// Whether the server says which PKCE methods it knows, and `method` is not among them.
@@ -313,5 +321,19 @@ impl ServerMetadata {
             Some(Value::Array(known)) => !known.iter().any(|name| name == method),
             _ => false,
         }
+    }
+}
+
+/// Whether a member is of another type than its name says: `..._supported` is a list, or true or false (RFC 8414,
+/// section 2). Null and an empty text count as missing.
+fn is_odd(name: &str, value: &Value) -> bool {
+    let is_flag = name.ends_with("_parameter_supported");
+    match value {
+        _ if !name.ends_with("s_supported") && !is_flag => false,
+        Value::Null => false,
+        Value::String(text) => !text.trim().is_empty(),
+        Value::Array(_) => is_flag,
+        Value::Bool(_) => false,
+        _ => true,
     }
 }

@@ -129,6 +129,42 @@ fn a_member_that_is_no_text_at_all_does_not_spoil_the_document() {
 }
 
 #[test]
+fn a_member_of_another_type_is_told_and_a_promise_in_a_text_is_kept() {
+    let with = |name: &str, value: Value| {
+        read(&json!({"issuer": ISSUER, "token_endpoint": "https://as.example/token",
+            "authorization_endpoint": "https://as.example/authorize", name: value}))
+        .unwrap()
+    };
+    let odd = Deviations::NONE.with(Deviation::OddMember);
+    for (name, value, found) in [
+        ("scopes_supported", json!("a b"), odd),
+        ("code_challenge_methods_supported", json!({"S256": true}), odd),
+        ("token_endpoint_auth_methods_supported", json!(7), odd),
+        ("authorization_response_iss_parameter_supported", json!("true"), odd),
+        ("authorization_response_iss_parameter_supported", json!(["true"]), odd),
+        ("scopes_supported", json!(""), Deviations::NONE),
+        ("scopes_supported", json!(null), Deviations::NONE),
+        ("scopes_supported", json!(["a"]), Deviations::NONE),
+        ("claims_parameter_supported", json!(false), Deviations::NONE),
+        ("backchannel_logout_supported", json!(true), Deviations::NONE),
+    ] {
+        assert_eq!(with(name, value.clone()).deviations(), found, "{name} {value}");
+    }
+    // Whoever promises `iss`, in whatever type, is held to it (RFC 9207, section 2.4).
+    for (promise, held) in [(json!("true"), true), (json!(true), true), (json!("false"), false), (json!(1), false)] {
+        let server = with("authorization_response_iss_parameter_supported", promise.clone());
+        let client = grantflow_tests::demo::client();
+        let request = grantflow::AuthorizationRequest::new(&server, &client, "http://127.0.0.1/callback");
+        let mut world = World::default();
+        let authorization = world.run(request.start()).unwrap();
+        let query = authorization.url.split_once('?').unwrap().1;
+        let state = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "state").unwrap().1;
+        let answer = authorization.pending.receive(&format!("code=c&state={state}"), world.now.wall);
+        assert_eq!(answer.is_err(), held, "{promise}: {answer:?}");
+    }
+}
+
+#[test]
 fn a_document_from_elsewhere_names_no_endpoint_on_this_machine() {
     let names = ["token_endpoint", "authorization_endpoint", "userinfo_endpoint", "jwks_uri", "registration_endpoint"];
     for name in names {
