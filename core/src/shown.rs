@@ -202,6 +202,27 @@ pub(crate) fn slip(path: &Path) -> &'static str {
     }
 }
 
+/// What is probably wrong with the content of a file, or of a variable, that is no JSON object.
+pub(crate) fn content_slip(content: &[u8]) -> &'static str {
+    let content = content.trim_ascii();
+    let begins = |with: &str| content.starts_with(with.as_bytes());
+    if begins("{\\\"") || begins("\"{") || begins("'{") || begins("`{") {
+        "; it stands in quotes, or its own quotes were escaped: write the JSON alone"
+    } else if begins("{'") {
+        "; JSON has double quotes"
+    } else if begins("eyJ") || begins("ewo") || begins("ewk") || begins("ew0K") || begins("eyAi") {
+        "; it looks like base64: decode it first"
+    } else if begins("-----BEGIN") {
+        "; it is a key alone: the whole file is needed"
+    } else if begins("<") {
+        "; it is a web page"
+    } else if content.len() < MAX_NAME && !content.contains(&b'{') && content.ends_with(b".json") {
+        "; it is a path: read the file"
+    } else {
+        ""
+    }
+}
+
 /// A message without what looks like a secret: the last line of defence, behind which no message goes out. Keys in
 /// PEM, tokens by their beginnings, user and password of an address and long random words become `***`.
 pub(crate) fn swept(text: &str) -> Cow<'_, str> {

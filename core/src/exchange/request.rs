@@ -14,7 +14,7 @@ use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use super::prepare::{MakePart, Part, Place};
-use super::text::{CLIENTS_HEADERS, RESERVED, Size, joined, unpadded, userinfo, vschar, write_pair};
+use super::text::{CLIENTS_HEADERS, RESERVED, Size, filled_in, joined, unpadded, userinfo, vschar, write_pair};
 use super::{Exchange, FORM, Received, State, TOTAL, TRIES};
 use crate::machine::{Identity, Repeat};
 use crate::server::{Endpoint, Issuer};
@@ -239,7 +239,9 @@ impl Request {
         if id.is_empty() {
             return self.fail(Error::config("the client_id is empty"));
         }
-        if let Err(error) = vschar("client_id", id).and_then(|()| unpadded("client_id", id)) {
+        if let Err(error) =
+            vschar("client_id", id).and_then(|()| unpadded("client_id", id)).and_then(|()| filled_in(id))
+        {
             return self.fail(error);
         }
         if let Some(identity) = client.presents() {

@@ -71,6 +71,19 @@ pub(crate) fn unpadded(name: &str, value: &str) -> Result<(), Error> {
     Err(Error::config(format!("{} begins or ends with a blank: take it away", crate::Shown::name(name))))
 }
 
+/// Refuses an id that stands in quotes, or that nobody filled in: what a configuration file or a shell left of it.
+pub(crate) fn filled_in(id: &str) -> Result<(), Error> {
+    let within = |begin: &str, end: &str| id.len() > 1 && id.starts_with(begin) && id.ends_with(end);
+    let why = if within("\"", "\"") || within("'", "'") {
+        "stands in quotes: take them away"
+    } else if within("${", "}") || within("{{", "}}") || within("<", ">") || within("%", "%") {
+        "is the place for one, which nobody has filled in"
+    } else {
+        return Ok(());
+    };
+    Err(Error::config(format!("client_id {why}")))
+}
+
 /// Whether all is ASCII from `lowest` to `~`. It does not end at the first wrong byte, so that the compiler
 /// can look at many at a time.
 pub(crate) fn is_printable(text: &str, lowest: u8) -> bool {

@@ -11,7 +11,7 @@ use super::{DEFAULT_UNIVERSE, check_quota_project};
 use crate::json;
 use crate::machine::FailureKind;
 use crate::server::{Endpoint, Issuer};
-use crate::shown::{Shown, slip};
+use crate::shown::{Shown, content_slip, slip};
 use crate::{Cx, Effect, Error, ErrorKind, Failure, Machine, Reply, Scopes, ServerMetadata, Step};
 
 /// The most bytes of a file.
@@ -139,7 +139,8 @@ impl<'a> File<'a> {
             None => None,
         };
         let object = json::object(text.as_ref().map_or(json, |text| text.as_bytes())).map_err(|e| {
-            Error::config(format!("{what} is no JSON object (line {}, column {})", e.line(), e.column()))
+            let (line, column, slip) = (e.line(), e.column(), content_slip(json));
+            Error::config(format!("{what} is no JSON object (line {line}, column {column}){slip}"))
         })?;
         Ok(Self { what, path: "", members: Cow::Owned(object.members) })
     }

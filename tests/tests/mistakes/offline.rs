@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use grantflow::google::{AuthorizedUser, ClientSecrets, DefaultCredentials, GoogleCredential, ServiceAccount};
+use grantflow::jose::Jws;
 use grantflow::machine::{Exited, FailureKind, Os, Platform, Program};
 use grantflow::proxy::Proxies;
 use grantflow::source::{ProgramToken, TokenSource as _, Want};
@@ -82,7 +83,10 @@ pub(crate) fn files() -> Vec<Mistake> {
         mistake("a path that a shell would have expanded", missing("~/key.json")),
         mistake("the text of a key in the place of its path", missing(&service_account_json().to_string())),
         mistake("an empty file", read(b"", ServiceAccount::read)),
-        mistake("a file that is no JSON", read(b"<html>", ServiceAccount::read)),
+        mistake("a file that is no JSON", read(b"nonsense", ServiceAccount::read)),
+        mistake("a web page in the place of a key", read(b"<html>", ServiceAccount::read)),
+        mistake("a key in base64", read(b"ewogICJ0eXBlIjogInNlcnZpY2VfYWNjb3VudCI=", ServiceAccount::read)),
+        mistake("a key in quotes", read(b"'{\"type\": \"service_account\"}'", ServiceAccount::read)),
         mistake("an OAuth client in the place of a key", read(client_file.as_bytes(), ServiceAccount::read)),
         mistake(
             "a key in the place of an OAuth client",
@@ -226,7 +230,13 @@ pub(crate) fn answers() -> Vec<Mistake> {
         let account = ServiceAccount::from_json(service_account_json().to_string()).unwrap();
         world.mint(&account, &Want::default()).unwrap_err()
     };
+    let quoted = {
+        let client = Client::new("\"app\"").authentication(ClientAuthentication::client_secret_post("s"));
+        world().run(TokenRequest::client_credentials(&server(), &client).unwrap().exchange()).unwrap_err()
+    };
     vec![
+        mistake("a client id in quotes", quoted),
+        mistake("something else in the place of a signed token", Jws::read("ya29.token").unwrap_err()),
         mistake("no scope for a service account", no_scope),
         mistake("a wrong client secret", fault(Fault::status(401, r#"{"error":"invalid_client"}"#))),
         mistake("a scope that the server does not have", fault(Fault::status(400, r#"{"error":"invalid_scope"}"#))),

@@ -169,6 +169,36 @@ fn files_of_every_kind_are_read_in_utf_16_and_with_a_byte_order_mark() {
 }
 
 #[test]
+fn slips_in_the_content_of_a_file_are_named_and_nothing_of_it_is_shown() {
+    use base64::Engine as _;
+    let mut file: Value = serde_json::from_str(&service_account_json().to_string()).unwrap();
+    file["private_key"] = json!(format!("-----BEGIN PRIVATE KEY-----\n{MARKER}\n-----END PRIVATE KEY-----\n"));
+    let text = file.to_string();
+    for (content, says) in [
+        (json!(text).to_string(), "stands in quotes"),
+        (format!("'{text}'"), "stands in quotes"),
+        (text.replace('"', "\\\""), "its own quotes were escaped"),
+        (text.replace('"', "'"), "double quotes"),
+        (base64::engine::general_purpose::STANDARD.encode(&text), "base64"),
+        (base64::engine::general_purpose::STANDARD.encode(serde_json::to_string_pretty(&file).unwrap()), "base64"),
+        (file["private_key"].as_str().unwrap().to_owned(), "a key alone"),
+        ("<html><body>Sign in</body></html>".into(), "a web page"),
+        ("/etc/keys/key.json\n".into(), "a path: read the file"),
+        (text[..text.len() / 2].to_owned(), "line 1"),
+    ] {
+        for error in [
+            ServiceAccount::from_json(&content).unwrap_err(),
+            GoogleCredential::from_json_of_any_type(&content).unwrap_err(),
+            ClientSecrets::from_json(&content).unwrap_err(),
+        ] {
+            let shown = format!("{error} {error:?}");
+            assert!(error.to_string().contains(says), "{content}: {error}");
+            assert!(!shown.contains("CANARY") && error.kind() == ErrorKind::Config, "{shown}");
+        }
+    }
+}
+
+#[test]
 fn blanks_around_a_text_in_a_file_are_no_part_of_it() {
     let mut file = client_file();
     file["installed"]["client_id"] = json!("1234567890-demo.apps.googleusercontent.com ");

@@ -78,6 +78,11 @@ fn a_blank_at_the_end_of_an_id_or_a_secret_is_refused_by_name() {
             ("batch", "s3cret\n", "client_secret"),
             ("batch\r\n", "s3cret", "client_id"),
             ("", "s3cret", "client_id is empty"),
+            ("\"batch\"", "s3cret", "client_id stands in quotes"),
+            ("'batch'", "s3cret", "client_id stands in quotes"),
+            ("${CLIENT_ID}", "s3cret", "nobody has filled in"),
+            ("<your client id>", "s3cret", "nobody has filled in"),
+            ("%CLIENT_ID%", "s3cret", "nobody has filled in"),
         ] {
             let mut world = World::with(Server::demo());
             let client = Client::new(id).authentication(make(secret));
