@@ -5,6 +5,7 @@ mod adapters;
 mod core;
 mod google;
 mod jose;
+mod kept;
 mod scan;
 
 use std::fmt::Debug;
@@ -94,7 +95,7 @@ impl Seen {
 }
 
 fn entries() -> impl Iterator<Item = Entry> {
-    let own = core::entries().into_iter().chain(google::entries()).chain(jose::entries());
+    let own = core::entries().into_iter().chain(google::entries()).chain(jose::entries()).chain(kept::entries());
     own.chain(adapters::entries())
 }
 
