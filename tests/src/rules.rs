@@ -74,7 +74,7 @@ impl Rule {
     ];
 
     /// Those that the code holds in the usual weather, and must hold from now on.
-    const HELD: [Self; 4] = [Self::Pauses, Self::Advice, Self::TakenBack, Self::AnsweredOnce];
+    const HELD: [Self; 3] = [Self::Advice, Self::TakenBack, Self::AnsweredOnce];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {

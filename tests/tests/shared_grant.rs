@@ -206,7 +206,8 @@ fn the_exchange_ends_with_the_lease() {
         Process::of(&source).mint(&mut desk).unwrap();
         let call = desk.world.sent().last().copied().cloned().unwrap();
         assert_eq!(call.timeout, left * SECOND, "{lease} {save}");
-        assert_eq!(call.start_before, Some(began + (save + left) * SECOND), "{lease} {save}");
+        let end = call.start_before.expect("a limit");
+        assert_eq!(end.wall, began.wall + (save + left) * SECOND, "{lease} {save}");
     }
     // Nothing left: nothing is sent, and the intent is taken back.
     for (lease, save) in [(60, 30), (60, 300), (30, 20), (10, 0), (5, 0)] {
@@ -357,14 +358,14 @@ fn a_token_that_was_refused_leads_to_another_one() {
 }
 
 #[test]
-fn a_server_known_by_its_issuer_is_discovered_under_the_lease_and_its_metadata_read_once() {
+fn a_server_known_by_its_issuer_is_discovered_before_the_lease_and_its_metadata_read_once() {
     let (mut desk, shared) = late();
     let issuer = Issuer::new("https://as.example").unwrap();
     let source = SharedGrant::new(shared.key().clone(), Known::Issuer(issuer), &client());
     let mut process = Process::of(&source);
     for _ in 0..2 {
         process.mint(&mut desk).unwrap();
-        assert_eq!(desk.did, ["load", "lease", "load", "save", "http", "http", "save", "release"]);
+        assert_eq!(desk.did, ["load", "http", "lease", "load", "save", "http", "save", "release"]);
     }
     assert_eq!(desk.world.server().seen_at(Place::OpenIdMetadata).len(), 1);
     // A server that cannot be found takes the intent back.

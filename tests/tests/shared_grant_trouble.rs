@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use grantflow::cell::{Acquired, TokenCell};
 use grantflow::machine::FailureKind;
-use grantflow::source::{Change, Grant, Outcome, TokenSource, Want};
-use grantflow::store::{RecordKey, SaveGrant, SharedGrant, Stored};
+use grantflow::source::{Change, Grant, GrantStatus, Outcome, TokenSource, Want};
+use grantflow::store::{DeleteGrant, RecordKey, SaveGrant, SharedGrant, Stored};
 use grantflow::{Advice, Error, ErrorKind, Failure, ServerMetadata, Timestamp};
 use grantflow_tests::Fault;
 use grantflow_tests::demo::{client, signed_in};
 use grantflow_tests::processes::{Desk, Process, Trip, desk, desk_with, intent, kept, late, sent};
-use grantflow_tests::server::{Place, RefreshTokens};
+use grantflow_tests::server::{Alter, Place, RefreshTokens};
 
 const SECOND: Duration = Duration::from_secs(1);
 const REFRESHED: [&str; 7] = ["load", "lease", "load", "save", "http", "save", "release"];
@@ -29,7 +29,6 @@ fn a_save_that_fails_costs_nobody_their_token_and_is_tried_again() {
     let token = process.mint(&mut desk).unwrap();
     let error = process.state.save_error().expect("it is on the status").clone();
     assert!(error.kind() == ErrorKind::Store && error.to_string().contains("no space left"), "{error}");
-    assert_eq!(token.refresh_after(), Some(desk.world.now.wall + 10 * SECOND), "the cell asks again then");
     let unsaved = token.refresh_token().unwrap().expose().to_owned();
     assert!(kept(&desk, &source) != unsaved && intent(&desk, &source).is_some());
 
@@ -38,7 +37,6 @@ fn a_save_that_fails_costs_nobody_their_token_and_is_tried_again() {
     let again = process.mint(&mut desk).unwrap();
     assert_eq!(desk.did, ["lease", "load", "save", "release"]);
     assert_eq!(again.access_token(), token.access_token());
-    assert_eq!(again.refresh_after(), Some(desk.world.now.wall + 10 * SECOND));
     assert!(process.state.save_error().is_some());
 
     desk.world.pass(10 * SECOND);
@@ -49,16 +47,119 @@ fn a_save_that_fails_costs_nobody_their_token_and_is_tried_again() {
     assert!(intent(&desk, &source).is_none() && sent(&mut desk).len() == 1);
 }
 
+/// Nobody need ask for a token: its holder saves when it is due, and once more before it ends.
 #[test]
-fn a_cell_asks_for_another_try_to_save_before_others_use_the_old_refresh_token_again() {
+fn what_could_not_be_saved_is_saved_without_a_mint_and_ever_more_seldom_tried() {
     let (mut desk, source) = late();
-    let (mut process, mut cell) = (Process::of(&source), TokenCell::new(1));
-    let Acquired::Refresh(ticket) = cell.acquire(desk.world.now) else { panic!("there is none") };
+    let mut grant: Grant<()> = Grant::new(Arc::new(source.clone()));
+    assert!(grant.save().is_none() && grant.save_due(desk.world.now).is_none());
+    let (_, mut turn) = grant.begin(()).unwrap().split();
+    let mut mint = grant.mint(&mut turn, &Want::access_token("read"), desk.world.now, None).unwrap();
+    assert!(grant.save().is_none(), "a mint under way does it");
     desk.trip("save", Trip::Pass);
     desk.trip("save", Trip::Fail);
-    let token = process.mint(&mut desk).unwrap();
-    cell.settle(ticket, desk.world.now, Ok(token));
-    assert_eq!(cell.next_wake(desk.world.now), Some(10 * SECOND));
+    let mut token = desk.run(&mut mint).unwrap();
+    assert!(grant.finish(turn, desk.world.now, mint.take_change(), Outcome::Minted(&mut token)).is_none());
+    let new = token.refresh_token().unwrap().expose().to_owned();
+    assert_ne!(kept(&desk, &source), new);
+    let before = sent(&mut desk).len();
+    for pause in [5, 10, 20, 40, 80, 160, 300, 300] {
+        assert_eq!(grant.save_due(desk.world.now), Some(pause * SECOND));
+        desk.world.pass(pause * SECOND);
+        assert_eq!(grant.save_due(desk.world.now), Some(Duration::ZERO));
+        let (turn, mut saving) = grant.save().unwrap();
+        assert!(grant.is_busy() && grant.begin(()).is_none());
+        desk.trip("save", Trip::Fail);
+        desk.run(&mut saving).unwrap_err();
+        let next = grant.finish(turn, desk.world.now, saving.take_change(), Outcome::Saved).expect("who waited");
+        let error = &mut Error::new(ErrorKind::Cancelled, "nobody wants it");
+        assert!(grant.finish(next.split().1, desk.world.now, Change::default(), Outcome::Failed(error)).is_none());
+        assert!(grant.state().save_error().is_some());
+    }
+    let (turn, mut saving) = grant.save().unwrap();
+    desk.run(&mut saving).unwrap();
+    assert!(grant.finish(turn, desk.world.now, saving.take_change(), Outcome::Saved).is_none());
+    assert!(grant.state().save_error().is_none() && grant.save_due(desk.world.now).is_none());
+    assert_eq!((kept(&desk, &source), sent(&mut desk).len()), (new, before));
+}
+
+/// A store that is full when a person signs in costs nobody what they granted.
+#[test]
+fn a_sign_in_that_cannot_be_saved_is_used_from_memory_and_saved_later() {
+    for there in [true, false] {
+        let (mut desk, source) = late();
+        let token = signed_in(&mut desk.world, "read");
+        let (key, want) = (source.key().clone(), Want::access_token("read"));
+        if !there {
+            desk.run(DeleteGrant::new(key.clone())).unwrap();
+        }
+        desk.trip("save", Trip::Fail);
+        let error = desk.run(SaveGrant::new(key.clone(), want.clone(), &token)).unwrap_err();
+        let metadata = desk.world.server().metadata();
+        let source = SharedGrant::signed_in(key, metadata, &client(), &want, &token, error).unwrap();
+        let mut grant: Grant<()> = Grant::new(Arc::new(source.clone()));
+        assert!(grant.state().save_error().is_some(), "{there}");
+        let first = grant.take_first(&Want::default(), desk.world.now).unwrap();
+        assert_eq!(first.access_token(), token.access_token(), "{there}");
+        let (turn, mut saving) = grant.save().unwrap();
+        desk.run(&mut saving).unwrap();
+        assert!(grant.finish(turn, desk.world.now, saving.take_change(), Outcome::Saved).is_none());
+        assert!(grant.state().save_error().is_none(), "{there}");
+        assert_eq!(kept(&desk, &source), token.refresh_token().unwrap().expose(), "{there}");
+        desk.world.pass(3600 * SECOND);
+        Process::of(&source).mint(&mut desk).unwrap();
+    }
+}
+
+/// A daemon that was refused goes on when somebody signs in anew, in whatever process.
+#[test]
+fn who_was_refused_looks_at_the_record_again_and_sends_nothing_until_another_refresh_token_is_there() {
+    let (mut desk, source) = late();
+    desk.world.pass(10 * SECOND);
+    let mut process = Process::of(&source);
+    desk.world.server().fail(Place::Token, Fault::status(400, r#"{"error":"invalid_grant"}"#));
+    let error = process.mint(&mut desk).unwrap_err();
+    assert!(error.ends_grant() && error.retry_after() == Some(5 * SECOND), "{error:?}");
+    assert_eq!(process.state.status(), GrantStatus::Refused { early: false });
+    for _ in 0..3 {
+        let again = process.mint(&mut desk).unwrap_err();
+        assert!(again.ends_grant() && again.to_string() == error.to_string(), "{again:?}");
+        assert_eq!((desk.did.clone(), sent(&mut desk).len()), (vec!["load"], 1));
+    }
+    // A restart may try once: a refusal is never written.
+    assert!(intent(&desk, &source).is_none());
+    let mut cell = TokenCell::new(1);
+    let Acquired::Refresh(ticket) = cell.acquire(desk.world.now) else { panic!("there is none") };
+    cell.settle(ticket, desk.world.now, Err(error));
+    assert!(matches!(cell.acquire(desk.world.now + 4 * SECOND), Acquired::Failed(_)));
+    assert!(matches!(cell.acquire(desk.world.now + 5 * SECOND), Acquired::Refresh(_)));
+    let token = signed_in(&mut desk.world, "read");
+    desk.run(SaveGrant::new(source.key().clone(), Want::access_token("read"), &token)).unwrap();
+    assert_eq!(process.mint(&mut desk).unwrap().access_token(), token.access_token());
+    assert_eq!(process.state.status(), GrantStatus::Settled);
+}
+
+/// Neither kills nor answers that never came end a grant; they only make the pauses longer.
+#[test]
+fn processes_that_die_before_they_send_anything_sign_nobody_out() {
+    let (mut desk, source) = late();
+    for _ in 0..6 {
+        let mut mint = source.mint(&Want::access_token("read"), &source.first_state());
+        desk.die_before(&mut mint, "http");
+        desk.world.pass(1800 * SECOND);
+    }
+    Process::of(&source).mint(&mut desk).unwrap();
+    assert_eq!(sent(&mut desk).len(), 1);
+}
+
+#[test]
+fn an_access_token_that_is_too_large_for_the_record_leaves_room_for_the_refresh_token() {
+    let (mut desk, source) = late();
+    let large = "x".repeat(20 * 1024);
+    desk.world.server().settings.alter_token = Alter::set("access_token", large.into());
+    let token = Process::of(&source).mint(&mut desk).unwrap();
+    assert_eq!(kept(&desk, &source), token.refresh_token().unwrap().expose());
+    assert!(desk.record(source.key()).to_string().len() < 16 * 1024);
 }
 
 #[test]
@@ -109,7 +210,7 @@ fn a_result_goes_over_what_others_wrote_while_its_holder_was_stopped() {
     let key = source.key().clone();
     desk.trip("save", Trip::Pass);
     desk.before("save", move |desk| {
-        desk.edit(&key, |record| record["intent"] = serde_json::json!({ "attempts": 2, "deadline": 0 }));
+        desk.edit(&key, |record| record["intent"] = serde_json::json!({ "since": 0, "tries": 2, "deadline": 0 }));
     });
     let token = Process::of(&source).mint(&mut desk).unwrap();
     assert_eq!(desk.did, ["load", "lease", "load", "save", "http", "save", "load", "save", "release"]);
@@ -401,12 +502,13 @@ fn invalid_grant_means_that_another_process_won_if_there_is_a_newer_record() {
 #[test]
 fn a_refresh_token_that_was_refused_is_not_sent_again_because_others_tried_it_too() {
     let (mut desk, source) = late();
+    desk.world.pass(10 * SECOND);
     let key = source.key().clone();
     desk.world.server().fail(Place::Token, Fault::status(400, r#"{"error":"invalid_grant"}"#));
-    desk.before("http", move |desk| desk.edit(&key, |record| record["intent"]["attempts"] = 2.into()));
+    desk.before("http", move |desk| desk.edit(&key, |record| record["intent"]["tries"] = 2.into()));
     let error = Process::of(&source).mint(&mut desk).unwrap_err();
     assert_eq!((error.kind(), sent(&mut desk).len()), (ErrorKind::Server, 1), "{:?}", desk.did);
-    assert_eq!(intent(&desk, &source).unwrap().0, 2);
+    assert_eq!(intent(&desk, &source), None);
     // What others wrote is no reason to leave the tokens of a grant that ended.
     assert_eq!(desk.record(source.key())["tokens"], serde_json::json!({}));
 }
@@ -428,6 +530,7 @@ fn an_old_record_from_a_replica_is_not_taken_for_what_somebody_else_got() {
 #[test]
 fn invalid_grant_otherwise_is_final_and_the_record_is_kept() {
     let (mut desk, source) = late();
+    desk.world.pass(10 * SECOND);
     desk.world.server().fail(Place::Token, Fault::status(400, r#"{"error":"invalid_grant"}"#));
     let old = kept(&desk, &source);
     let error = Process::of(&source).mint(&mut desk).unwrap_err();
@@ -593,16 +696,15 @@ fn a_token_that_was_refused_is_not_what_is_left() {
 }
 
 #[test]
-fn after_two_uses_without_an_end_it_is_lost_and_kept() {
+fn after_two_uses_without_an_end_it_rests_and_is_tried_on() {
     let (mut desk, source) = late();
     for _ in 0..2 {
         desk.world.server().fail(Place::Token, Fault::DropBefore);
         assert!(Process::of(&source).mint(&mut desk).unwrap_err().is_uncertain());
-        desk.world.pass(60 * SECOND);
     }
     let there = desk.record(source.key());
     let error = Process::of(&source).mint(&mut desk).unwrap_err();
-    assert_eq!((error.kind(), error.advice()), (ErrorKind::GrantLost, Some(Advice::SignInAgain)));
+    assert!(!error.ends_grant() && error.retry_after().is_some_and(|time| time >= 29 * SECOND), "{error:?}");
     assert_eq!((desk.did.clone(), sent(&mut desk).len()), (vec!["load", "lease", "load", "release"], 2));
     assert_eq!(desk.record(source.key()), there);
     // A person signs in, and it is as new.

@@ -210,6 +210,11 @@ impl Error {
         self.0.outcome == Use::Refused || self.0.kind == ErrorKind::GrantLost
     }
 
+    /// Whether it is the server's refusal of the refresh token.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.0.outcome == Use::Refused
+    }
+
     /// Whether the refresh token was surely used, and what came for it cannot be read.
     pub(crate) fn is_surely_used(&self) -> bool {
         self.0.outcome == Use::Used
@@ -314,6 +319,12 @@ impl Error {
             inner.outcome = Use::Nothing;
             inner.retry_after = Some(wait);
         }
+        self
+    }
+
+    /// The grant has ended, but another may be there after a while.
+    pub(crate) fn look_again(mut self, wait: Duration) -> Self {
+        self.edit().retry_after = Some(wait);
         self
     }
 

@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Again, Change, GrantState, GrantStatus, Mint, Minting, TokenSource, Want};
+use crate::store::Saving;
 use crate::{Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Token};
 
 /// A credential with its state, and the queue of those who want to mint with it. Passive, without lock;
@@ -79,6 +81,8 @@ pub enum Outcome<'a> {
     Failed(&'a mut Error),
     /// It was given up in the middle.
     Abandoned,
+    /// It was no mint, but [saved](Grant::save) what was not saved, or tried to.
+    Saved,
 }
 
 impl<'a> From<&'a mut Result<Token, Error>> for Outcome<'a> {
@@ -229,6 +233,26 @@ impl<J> Grant<J> {
             }
             _ => {}
         }
+    }
+
+    /// A turn to save what a stored grant brought and the store did not take, with the machine that does it; `None` if
+    /// all is saved, or a mint is under way, which does it itself. However the machine ends, its
+    /// [change](Saving::take_change) goes to [`finish`](Self::finish) with [`Outcome::Saved`].
+    ///
+    /// Its holder does so when it is [due](Self::save_due), and once more before it ends.
+    pub fn save(&mut self) -> Option<(Turn<()>, Saving)> {
+        if self.busy {
+            return None;
+        }
+        let saving = Saving::of(&self.state.remembered)?;
+        self.busy = true;
+        self.turns = self.turns.saturating_add(1);
+        Some((Turn { job: (), exclusive: true, begun: None, epoch: self.epoch, number: self.turns }, saving))
+    }
+
+    /// How long until it is time to [save](Self::save); `None` if there is nothing to save, or a mint is under way.
+    pub fn save_due(&self, now: Now) -> Option<Duration> {
+        self.state.remembered.save_due(now).filter(|_| !self.busy)
     }
 
     /// Puts another credential in this one's place, as after a new sign-in. A mint under way still finishes

@@ -111,15 +111,15 @@ impl Open {
 
     /// How long the refresh token must still rest. What either clock says has passed has passed.
     fn rest(&self, now: Now) -> Duration {
-        let end = self.last + pause(self.tries, self.since);
+        let end = self.last + pause(self.tries, self.since.mono.subsec_millis());
         end.wall.since(now.wall).min(end.mono.saturating_sub(now.mono))
     }
 }
 
-/// The pause after so many uses, spread a little by when the first of them was.
-pub(crate) fn pause(tries: u32, since: Now) -> Duration {
+/// The pause after so many uses, spread a little by `salt`.
+pub(crate) fn pause(tries: u32, salt: u32) -> Duration {
     let longest = PAUSE.saturating_mul(1 << tries.saturating_sub(2).min(8));
-    let spread = f64::from(since.mono.subsec_nanos() % 1000) / 5000.0;
+    let spread = f64::from(salt % 1000) / 5000.0;
     longest.mul_f64(1.0 + spread).min(LONGEST_PAUSE)
 }
 

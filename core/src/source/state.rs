@@ -155,7 +155,7 @@ impl GrantState {
             return;
         }
         if error.ends_grant() {
-            let early = may_be_valid(ends, now);
+            let early = may_be_valid(ends, now).filter(|_| error.is_refusal());
             if self.refresh_token.is_some() && !self.is_refused() {
                 self.standing = Standing::Refused { error: error.clone(), early: early.is_some() };
             }

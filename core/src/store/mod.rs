@@ -11,6 +11,7 @@ mod record;
 mod refresh;
 mod remembered;
 mod save;
+mod saving;
 mod shared;
 mod which;
 
@@ -26,6 +27,7 @@ pub use key::RecordKey;
 pub use people::{CountGrants, EndGrants, ListGrants, Outcome, RewriteGrants};
 pub(crate) use remembered::Remembered;
 pub use save::{DeleteGrant, LoadGrant, RewriteGrant, SaveGrant, SavedGrant, SignOut};
+pub use saving::Saving;
 pub use shared::SharedGrant;
 pub use which::{Page, Tags, Which};
 

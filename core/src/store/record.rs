@@ -1,17 +1,21 @@
 //! What a stored grant holds.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{RecordKey, Stored, Tags};
 use crate::secret::stored;
-use crate::source::Want;
+use crate::source::{LATE, Want};
 use crate::{Error, ErrorKind, Rotation, Scopes, Secret, Timestamp, Token};
 
 /// The most wants whose tokens are kept.
 const MAX_TOKENS: usize = 16;
+/// The most bytes of one of them, and of all.
+const LARGEST_TOKEN: usize = 16 * 1024;
+const ALL_TOKENS: usize = 64 * 1024;
 
 /// A grant as it lies in a store.
 #[derive(Clone, Serialize, Deserialize)]
@@ -40,10 +44,15 @@ pub(super) struct Record {
 /// What is written before a refresh token is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Intent {
-    /// How many uses have been begun.
-    pub(super) attempts: u32,
+    /// When the first of them began that nobody knows the end of.
+    pub(super) since: Timestamp,
+    /// How many have been begun: no limit, but it makes pauses longer.
+    pub(super) tries: u32,
     /// When the last of them is over at the latest.
     pub(super) deadline: Timestamp,
+    /// When one of them has surely used the refresh token up, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) used: Option<Timestamp>,
 }
 
 /// An access token that others may use too.
@@ -101,6 +110,11 @@ impl Record {
         if token.authorization().is_err() {
             return;
         }
+        // A large one gives way: the refresh token must find room.
+        if token.access_token().len() > LARGEST_TOKEN {
+            self.tokens.remove(&name(want));
+            return;
+        }
         let kept = Kept {
             access_token: token.access_token().into(),
             issued_at: token.issued_at(),
@@ -109,7 +123,8 @@ impl Record {
             version,
         };
         self.tokens.insert(name(want), kept);
-        while self.tokens.len() > MAX_TOKENS {
+        let size = |record: &Self| record.tokens.values().map(|kept| kept.access_token.expose().len()).sum::<usize>();
+        while self.tokens.len() > MAX_TOKENS || size(self) > ALL_TOKENS {
             let oldest = self.tokens.iter().min_by_key(|(_, kept)| kept.version).map(|(name, _)| name.clone());
             oldest.and_then(|name| self.tokens.remove(&name));
         }
@@ -141,6 +156,13 @@ impl Record {
     /// The grant has ended, and with it all its tokens.
     pub(super) fn forget_tokens(&mut self) {
         self.tokens.clear();
+    }
+
+    /// How long its server may take the token of a want for valid, which has the version in the record.
+    pub(super) fn lasts(&self, want: &Want, now: Timestamp) -> Option<(Duration, u64)> {
+        let kept = self.tokens.get(&name(want))?;
+        let left = kept.expires_at.map_or(Duration::MAX, |end| (end + LATE).since(now));
+        (!left.is_zero()).then_some((left, kept.version))
     }
 
     /// The token of a want, if it has not ended, and the version that it came with.

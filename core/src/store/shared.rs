@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use super::record::Record;
 use super::refresh::SharedRefresh;
+use super::remembered::Unsaved;
 use super::{RecordKey, Remembered};
-use crate::Client;
 use crate::source::{GrantState, Mint, Server, TokenSource, Want};
+use crate::{Client, Error, Token};
 
 /// A source of tokens from a grant that lies in a store, which processes and machines share.
 ///
@@ -14,19 +16,57 @@ use crate::source::{GrantState, Mint, Server, TokenSource, Want};
 #[derive(Clone, Debug)]
 pub struct SharedGrant(Arc<Inner>);
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Inner {
     pub(super) key: RecordKey,
     pub(super) server: Server,
     pub(super) client: Client,
     pub(super) scopes_at_refresh: bool,
+    /// What a person has just granted and could not be saved, and its token.
+    first: Option<(Unsaved, Token)>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("key", &self.key).field("server", &self.server).finish_non_exhaustive()
+    }
 }
 
 impl SharedGrant {
     /// The grant that lies under this key, of this client at this server. With the key of another server or client
     /// there are no tokens, and nothing is sent. A want that names an account must name the key's label.
     pub fn new(key: RecordKey, server: impl Into<Server>, client: &Client) -> Self {
-        Self(Arc::new(Inner { key, server: server.into(), client: client.clone(), scopes_at_refresh: false }))
+        Self(Arc::new(Inner {
+            key,
+            server: server.into(),
+            client: client.clone(),
+            scopes_at_refresh: false,
+            first: None,
+        }))
+    }
+
+    /// As [`new`](Self::new), of what a person has just granted and [`SaveGrant`](super::SaveGrant) could not save, as
+    /// `error` says: it is used from memory, and saved [later](crate::source::Grant::save), over whatever lies there
+    /// then.
+    ///
+    /// # Errors
+    ///
+    /// If the token is from another server than the key's, or holds nothing to keep.
+    pub fn signed_in(
+        key: RecordKey,
+        server: impl Into<Server>,
+        client: &Client,
+        want: &Want,
+        token: &Token,
+        error: Error,
+    ) -> Result<Self, Error> {
+        token.check_issuer(key.issuer())?;
+        let record = Record::of(key.clone(), want, token, 0)?;
+        let mut unsaved = Unsaved::new(record, 0, None);
+        unsaved.error = Some(error);
+        let first = Some((unsaved, token.clone()));
+        let (server, client) = (server.into(), client.clone());
+        Ok(Self(Arc::new(Inner { key, server, client, scopes_at_refresh: false, first })))
     }
 
     /// Names at each refresh, where the want names no scopes, those that were granted: for servers that refuse a
@@ -47,7 +87,13 @@ impl TokenSource for SharedGrant {
     }
 
     fn first_state(&self) -> GrantState {
-        GrantState { remembered: Remembered::of(self.0.key.clone()), ..GrantState::default() }
+        let mut remembered = Remembered::of(self.0.key.clone());
+        remembered.unsaved = self.0.first.as_ref().map(|(unsaved, _)| Box::new(unsaved.clone()));
+        GrantState { remembered, ..GrantState::default() }
+    }
+
+    fn first_token(&self) -> Option<Token> {
+        self.0.first.as_ref().map(|(_, token)| token.clone())
     }
 
     fn may_change(&self, _: &GrantState) -> bool {

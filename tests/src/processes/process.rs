@@ -82,5 +82,5 @@ pub fn kept(desk: &Desk, source: &SharedGrant) -> String {
 pub fn intent(desk: &Desk, source: &SharedGrant) -> Option<(u64, i64)> {
     let record = desk.record(source.key());
     let intent = record.get("intent")?;
-    Some((intent["attempts"].as_u64()?, intent["deadline"].as_i64().expect("a number")))
+    Some((intent["tries"].as_u64()?, intent["deadline"].as_i64().expect("a number")))
 }

@@ -8,12 +8,15 @@ use std::time::Duration;
 use super::record::{Intent, Record};
 use super::shared::Inner;
 use super::{RecordKey, StoreOp, StoreReply, Stored};
+use crate::exchange::Within;
 use crate::machine::{Effect, ask};
-use crate::source::{Change, GrantState, Minting, Want, WantKind, cannot};
+use crate::source::{
+    Change, GRACE, GrantState, GrantStatus, Minting, Want, WantKind, cannot, is_hopeless, lost, pause,
+};
 use crate::token::NO_REFRESH_TOKEN;
 use crate::{
-    Advice, Cx, Discovery, Error, ErrorKind, Machine, Now, Reply, Rotation, ServerMetadata, Step, Timestamp, Token,
-    TokenExchange, TokenRequest,
+    Advice, Cx, Discovery, Error, ErrorKind, Machine, Now, Reply, Rotation, Secret, ServerMetadata, Step, Timestamp,
+    Token, TokenExchange, TokenRequest,
 };
 
 /// How long a lease must hold: longer than all that happens under it.
@@ -26,30 +29,32 @@ const SHORTEST_USE: Duration = Duration::from_secs(15);
 const SAVING: Duration = Duration::from_secs(10);
 /// How long to wait for others who use the grant.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// How long servers that rotate let a refresh token be used again, where they do at all.
-const GRACE: Duration = Duration::from_secs(30);
+/// How soon one who was refused looks again whether somebody has signed in.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How often a record may change under our hands before we give up.
 const ROUNDS: u32 = 32;
 
 /// Refreshes a grant that others may be refreshing.
 ///
 /// ```text
-/// Begin ─▶ Load ─▶ (fresh: done) ─▶ Lease ─▶ LoadLeased ─▶ (fresh: release, done)
-///           ▲                         │ busy          ▲      │
-///           └───────── Wait ◀─────────┘               │      ▼
-///                                           conflict  ├── SaveIntent ─▶ Discover? ─▶ Exchange
-///                                                     │                                 │
-///                  done ◀─ Release ◀────────────── SaveResult ◀──────── token ──────────┤
-///                            ▲                                                          │
-///                            └── SaveFailure (the intent is over, or stays) ◀── error ──┘
+/// Begin ─▶ Load ─▶ (fresh: done) ─▶ Discover? ─▶ Ahead (signatures) ─▶ Lease ─▶ LoadLeased ─▶ (fresh: release, done)
+///           ▲                                                            │ busy     ▲      │
+///           └────────────────────────── Wait ◀───────────────────────────┘          │      ▼
+///                                                                         conflict  └── SaveIntent ─▶ Exchange
+///                                                                                                        │
+///                  done ◀─ Release ◀────────────── SaveResult ◀────────────── token ─────────────────────┤
+///                            ▲                                                                           │
+///                            └── SaveFailure (the intent is over, or stays) ◀────────── error ───────────┘
 /// ```
 ///
-/// The intent, which is written before the refresh token is used, tells whoever comes later that it may be
-/// used up. A newcomer waits until that use is over, and then tries once more: at once while the server's grace
-/// window may be open, else only when there is no valid token left.
+/// The intent is the last thing before the request. It tells whoever comes later that the refresh token may be used
+/// up. A newcomer waits until that use is over, and then tries once more: at once while the server's grace window may
+/// be open, else only when there is no valid token left, with pauses that grow from 30 s to 15 min. How often that
+/// was is no reason to give a grant up: a process may have died before it sent anything.
 ///
 /// What the exchange brought is remembered until it is saved. It gives way only to what is newer than itself; a
-/// process that could not save it begins with that the next time.
+/// process that could not save it begins with that the next time. A refusal is remembered too, and never written: who
+/// was refused looks at the record when asked, and goes on with another refresh token there.
 pub(super) struct SharedRefresh {
     grant: Arc<Inner>,
     want: Want,
@@ -59,8 +64,14 @@ pub(super) struct SharedRefresh {
     stage: Stage,
     /// When, on the monotonic clock, patience ends.
     until: Duration,
-    /// The lease's end, if we have one and it ends.
-    lease: Option<Option<Timestamp>>,
+    /// The lease's end, if we have one and it ends, by both clocks as they were when it was asked for.
+    lease: Option<Option<Now>>,
+    asked: Now,
+    /// The server, once it is known, and the request to it, signed.
+    server: Option<ServerMetadata>,
+    ready: Option<(Secret, Box<TokenExchange>)>,
+    /// Before when the use must begin that the intent tells of.
+    use_until: Now,
     /// How often somebody else had it.
     waits: u32,
     /// How often the record changed under our hands.
@@ -86,7 +97,8 @@ enum Stage {
     SaveIntent,
     /// After a failure to save it: whether it was written all the same.
     LoadIntent,
-    Discover(Box<Discovery>),
+    Discover(Box<Within<Discovery>>),
+    Ahead(Secret, Box<dyn Machine<Output = TokenExchange> + Send>),
     Exchange(Box<TokenExchange>),
     SaveResult,
     SaveFailure,
@@ -112,18 +124,23 @@ impl Machine for SharedRefresh {
                 Stage::Begin if !matches!(reply, Reply::Start) => Err(misused()),
                 Stage::Begin => {
                     self.until = cx.now().mono.saturating_add(PATIENCE);
-                    self.begin()
+                    self.begin(cx.now())
                 }
                 Stage::Discover(discovery) => {
                     let found = ask!(&mut **discovery, cx, reply);
                     self.discovered(found, cx.now())
+                }
+                Stage::Ahead(used, signing) => {
+                    let signed = ask!(&mut **signing, cx, reply);
+                    let used = used.clone();
+                    self.signed(used, signed, cx.now())
                 }
                 Stage::Exchange(exchange) => {
                     let result = ask!(&mut **exchange, cx, reply);
                     let change = exchange.take_change();
                     self.exchanged(result, &change, cx.now())
                 }
-                Stage::Ended => return self.finish(cx.now().wall),
+                Stage::Ended => return self.finish(),
                 _ => self.answered(cx, std::mem::take(&mut reply)),
             };
             match next {
@@ -134,7 +151,7 @@ impl Machine for SharedRefresh {
                 }
                 // Even then the lease goes back, and what was got is not lost.
                 Err(error) => {
-                    self.result = Some(self.failed(error, cx.now().wall));
+                    self.result = Some(self.failed(error, cx.now()));
                     self.stage = Stage::Ended;
                     if self.lease.take().is_some() {
                         self.stage = Stage::Release;
@@ -168,6 +185,10 @@ impl SharedRefresh {
             stage: Stage::Begin,
             until: Duration::ZERO,
             lease: None,
+            asked: Now::default(),
+            server: None,
+            ready: None,
+            use_until: Now::default(),
             waits: 0,
             rounds: 0,
             waited: None,
@@ -185,7 +206,8 @@ impl SharedRefresh {
         Ok(Next::Ask(stage, Effect::Store(StoreOp::Load { key: self.key() })))
     }
 
-    fn lease(&self) -> Result<Next, Error> {
+    fn lease(&mut self, now: Now) -> Result<Next, Error> {
+        self.asked = now;
         Ok(Next::Ask(Stage::Lease, Effect::Store(StoreOp::Lease { key: self.key(), time: LEASE })))
     }
 
@@ -213,7 +235,7 @@ impl SharedRefresh {
         self.save(stage, record, *version)
     }
 
-    fn begin(&mut self) -> Result<Next, Error> {
+    fn begin(&mut self, now: Now) -> Result<Next, Error> {
         self.grant.key.check(self.grant.server.issuer(), &self.grant.client)?;
         if self.want.wanted_account().is_some_and(|account| account != self.grant.key.label()) {
             return Err(cannot("is another account's: an account is named by its label"));
@@ -222,7 +244,7 @@ impl SharedRefresh {
             return Err(cannot("is a user's grant, and mints access tokens of that user only"));
         }
         // What could not be saved is newer than what lies there.
-        if self.state.remembered.unsaved.is_some() { self.lease() } else { self.load(Stage::Load) }
+        if self.state.remembered.unsaved.is_some() { self.lease(now) } else { self.load(Stage::Load) }
     }
 
     /// Goes on with the reply to an effect of our own.
@@ -233,7 +255,7 @@ impl SharedRefresh {
             (Stage::Load, Reply::Store(StoreReply::Loaded(found))) => self.loaded(found, now),
             (Stage::Wait, Reply::Slept) => self.load(Stage::Load),
             (Stage::Lease, Reply::Store(StoreReply::Leased(until))) => {
-                self.lease = Some(until);
+                self.lease = Some(until.map(|wall| Now { wall, mono: self.asked.mono.saturating_add(LEASE) }));
                 self.load(Stage::LoadLeased)
             }
             (Stage::Lease, Reply::Store(StoreReply::Busy)) => self.busy(cx),
@@ -304,13 +326,83 @@ impl SharedRefresh {
         let (record, version) = self.read(found)?;
         let unsaved = &mut self.state.remembered.unsaved;
         drop(unsaved.take_if(|unsaved| !unsaved.goes_over(&record, version)));
-        match self.fresh(&record, now.wall) {
-            Some(fresh) => {
-                self.result = Some(Ok(fresh));
-                Ok(Next::Go(Stage::Ended))
-            }
-            None => self.lease(),
+        self.forgive(&record);
+        if let Some(fresh) = self.fresh(&record, now.wall) {
+            self.result = Some(Ok(fresh));
+            return Ok(Next::Go(Stage::Ended));
         }
+        if let Some(result) = self.refused(&record, now) {
+            self.result = Some(result);
+            return Ok(Next::Go(Stage::Ended));
+        }
+        if !record.has_refresh_token() {
+            return self.lease(now);
+        }
+        self.current = Some((record, version));
+        self.prepare(now)
+    }
+
+    /// A refusal is of one refresh token, and forgotten when somebody has signed in anew.
+    fn forgive(&mut self, record: &Record) {
+        let refused = &mut self.state.remembered.refused;
+        drop(refused.take_if(|refused| !refused.refresh_token.matches(record.refresh_token.expose())));
+    }
+
+    /// What there is to tell if the server has refused the refresh token of this record.
+    fn refused(&mut self, record: &Record, now: Now) -> Option<Result<(Token, u64), Error>> {
+        let refused = self.state.remembered.refused.clone()?;
+        if let Some(left) = self.left(record, now.wall) {
+            return Some(Ok(left));
+        }
+        if !refused.early {
+            return Some(Err(refused.error));
+        }
+        Some(Err(refused.error.refused_early(self.lasts(record, now.wall)?)))
+    }
+
+    /// How long the server may still take the want's token for valid, if that was not refused.
+    fn lasts(&self, record: &Record, now: Timestamp) -> Option<Duration> {
+        let (lasts, version) = record.lasts(&self.want, now)?;
+        let due = || record.token(&self.want, now).is_none_or(|(token, _)| is_due(&token, now, 1.2));
+        (self.is_another(version) || due()).then_some(lasts)
+    }
+
+    /// Reads the server's metadata and makes the signatures of the request, before anything is leased or written down.
+    fn prepare(&mut self, now: Now) -> Result<Next, Error> {
+        if self.server.is_none() {
+            match self.grant.server.known() {
+                Ok(server) => self.server = Some(server),
+                Err(discovery) => {
+                    let within = Within::new(*discovery, now.mono.saturating_add(USE));
+                    return Ok(Next::Go(Stage::Discover(Box::new(within))));
+                }
+            }
+        }
+        let (used, exchange) = self.request()?;
+        let signing = Within::new(exchange.ahead(), now.mono.saturating_add(USE));
+        Ok(Next::Go(Stage::Ahead(used, Box::new(signing))))
+    }
+
+    fn discovered(&mut self, found: Result<ServerMetadata, Error>, now: Now) -> Result<Next, Error> {
+        self.server = Some(found?);
+        self.prepare(now)
+    }
+
+    fn signed(&mut self, used: Secret, signed: Result<TokenExchange, Error>, now: Now) -> Result<Next, Error> {
+        self.ready = Some((used, Box::new(signed?)));
+        // What was not saved was saved first: the lease is there.
+        if self.lease.is_some() { self.save_intent(now) } else { self.lease(now) }
+    }
+
+    /// The use of the refresh token under our hands.
+    fn request(&self) -> Result<(Secret, TokenExchange), Error> {
+        let (record, _) = self.current.as_ref().ok_or_else(misused)?;
+        let server = self.server.as_ref().ok_or_else(misused)?;
+        let request = TokenRequest::refresh_token(server, &self.grant.client, &record.refresh_token)?;
+        let request = request.granted(record.scopes.clone()).rotation(record.rotation).wanted(&self.want);
+        let names = self.grant.scopes_at_refresh && self.want.scopes_text().is_empty();
+        let request = if names { request.scopes(record.scopes_to_name()) } else { request };
+        Ok((record.refresh_token.clone(), request.exchange()))
     }
 
     fn loaded_leased(&mut self, found: Option<Stored>, now: Now) -> Result<Next, Error> {
@@ -318,34 +410,66 @@ impl SharedRefresh {
             return self.save_result(found, now);
         }
         let (record, version) = self.read(found)?;
+        self.forgive(&record);
         if let Some(fresh) = self.fresh(&record, now.wall) {
             return self.release(Ok(fresh));
         }
         if !record.has_refresh_token() {
             return self.ended(record, version, now);
         }
-        let left = self.left(&record, now.wall);
-        match record.intent {
+        if let Some(result) = self.refused(&record, now) {
+            return self.release(result);
+        }
+        self.state.remembered.open = record.intent.map(status).unwrap_or_default();
+        if let Some(intent) = record.intent {
             // The other use may still be under way: even if its process is dead, the server may have its request
             // yet. Where clocks differ, it is over when we have waited for as long as any use takes.
-            Some(intent) if now.wall < intent.deadline && self.waited != Some(version) => {
-                let left = intent.deadline.since(now.wall).min(USE);
-                let enough = self.lease.flatten().is_none_or(|end| end - SHORTEST_USE - SAVING > now.wall + left);
-                if now.mono.saturating_add(left) >= self.until || !enough {
-                    return self.release(Err(waited()));
-                }
-                self.waited = Some(version);
-                return Ok(Next::Ask(Stage::WaitIntent, Effect::Sleep(left.max(Duration::from_millis(50)))));
+            if now.wall < intent.deadline && self.waited != Some(version) {
+                return self.wait_intent(intent, version, now);
             }
-            Some(intent) if intent.attempts >= 2 => return self.release(Err(lost())),
-            // Too late for any grace window: as long as there is a token that is good, it does.
-            Some(intent) if now.wall.since(intent.deadline) > GRACE && left.is_some() => {
-                return self.release(left.ok_or_else(lost));
+            if let Some(result) = self.rests(intent, &record, now.wall) {
+                return self.release(result);
             }
-            _ => {}
         }
         self.current = Some((record, version));
-        self.save_intent(now)
+        if self.ready.is_some() { self.save_intent(now) } else { self.prepare(now) }
+    }
+
+    fn wait_intent(&mut self, intent: Intent, version: u64, now: Now) -> Result<Next, Error> {
+        let left = intent.deadline.since(now.wall).min(USE);
+        let enough = self.lease.flatten().is_none_or(|end| end.wall - SHORTEST_USE - SAVING > now.wall + left);
+        if now.mono.saturating_add(left) >= self.until || !enough {
+            return self.release(Err(waited()));
+        }
+        self.waited = Some(version);
+        Ok(Next::Ask(Stage::WaitIntent, Effect::Sleep(left.max(Duration::from_millis(50)))))
+    }
+
+    /// What there is to tell if a refresh token whose fate nobody knows is not used now.
+    fn rests(&self, intent: Intent, record: &Record, now: Timestamp) -> Option<Result<(Token, u64), Error>> {
+        let ago = now.since(intent.deadline);
+        if intent.tries < 2 && ago <= GRACE {
+            return None;
+        }
+        // As long as there is a token that is good, it does.
+        if let Some(left) = self.left(record, now) {
+            return Some(Ok(left));
+        }
+        if let Some(used) = intent.used {
+            let since = now.since(used);
+            return Some(Err(if since > GRACE {
+                lost().look_again(LOOK_AGAIN)
+            } else {
+                unclear(GRACE.saturating_sub(since))
+            }));
+        }
+        let salt = u32::try_from(intent.since.as_unix_millis().unsigned_abs() % 1000).unwrap_or_default();
+        let rest = pause(intent.tries, salt).saturating_sub(ago);
+        (intent.tries >= 2 && !rest.is_zero()).then(|| {
+            let error = unclear(rest);
+            let hopeless = is_hopeless(intent.tries, now.since(intent.since));
+            Err(if hopeless { error.with_advice(Advice::SignInAgain) } else { error })
+        })
     }
 
     /// There is no refresh token, and no token that does: only a new sign-in helps. A token that is there all the same
@@ -365,21 +489,24 @@ impl SharedRefresh {
     fn save_intent(&mut self, now: Now) -> Result<Next, Error> {
         let (record, _) = self.current.as_mut().ok_or_else(misused)?;
         if record.rotation == Rotation::Never {
-            return self.use_refresh_token(now);
+            return self.exchange(now);
         }
         let known = record.intent;
         self.before = known;
         record.intent = Some(Intent {
-            attempts: known.map_or(0, |intent| intent.attempts).saturating_add(1),
+            since: known.map_or(now.wall, |intent| intent.since),
+            tries: known.map_or(0, |intent| intent.tries).saturating_add(1),
             deadline: now.wall + USE,
+            used: known.and_then(|intent| intent.used),
         });
+        self.use_until = now + USE;
         self.save_current(Stage::SaveIntent)
     }
 
     fn saved_intent(&mut self, now: Now) -> Result<Next, Error> {
         let (_, version) = self.current.as_mut().ok_or_else(misused)?;
         *version = version.saturating_add(1);
-        self.use_refresh_token(now)
+        self.exchange(now)
     }
 
     /// Takes an intent back of which nothing came, should it be there.
@@ -395,39 +522,27 @@ impl SharedRefresh {
         }
     }
 
-    fn use_refresh_token(&mut self, now: Now) -> Result<Next, Error> {
-        match self.grant.server.known() {
-            Ok(server) => self.exchange(&server, now),
-            Err(discovery) => Ok(Next::Go(Stage::Discover(discovery))),
-        }
-    }
-
-    fn discovered(&mut self, found: Result<ServerMetadata, Error>, now: Now) -> Result<Next, Error> {
-        match found {
-            Ok(server) => self.exchange(&server, now),
-            Err(error) => self.exchanged(Err(error), &Change::default(), now),
-        }
-    }
-
-    fn exchange(&mut self, server: &ServerMetadata, now: Now) -> Result<Next, Error> {
+    fn exchange(&mut self, now: Now) -> Result<Next, Error> {
         let (record, _) = self.current.as_ref().ok_or_else(misused)?;
-        let request = match TokenRequest::refresh_token(server, &self.grant.client, &record.refresh_token) {
-            Ok(request) => request.granted(record.scopes.clone()).rotation(record.rotation).wanted(&self.want),
-            Err(error) => return self.exchanged(Err(error), &Change::default(), now),
+        let exchange = match self.ready.take() {
+            Some((used, exchange)) if used.matches(record.refresh_token.expose()) => exchange,
+            // Another refresh token came into the record meanwhile.
+            _ => match self.request() {
+                Ok((_, exchange)) => Box::new(exchange),
+                Err(error) => return self.exchanged(Err(error), &Change::default(), now),
+            },
         };
-        let names = self.grant.scopes_at_refresh && self.want.scopes_text().is_empty();
-        let request = if names { request.scopes(record.scopes_to_name()) } else { request };
         // All of it within the time that the intent tells others, and within the lease.
-        let by_intent = record.intent.map(|intent| intent.deadline);
-        let by_lease = self.lease.flatten().map(|end| end - SAVING);
-        let end = by_intent.into_iter().chain(by_lease).min();
-        let time = end.map_or(USE, |end| end.since(now.wall)).min(USE);
-        let exchange = request.exchange().total_time(time);
-        let exchange = match end {
-            Some(end) => exchange.start_before(now.at(end)),
+        let saving = |end: Now| Now { wall: end.wall - SAVING, mono: end.mono.saturating_sub(SAVING) };
+        let by_intent = record.intent.map(|_| self.use_until);
+        let by_lease = self.lease.flatten().map(saving);
+        let end = by_intent.into_iter().chain(by_lease).reduce(Now::earlier);
+        let left = |end: Now| end.wall.since(now.wall).min(end.mono.saturating_sub(now.mono));
+        let exchange = exchange.total_time(end.map_or(USE, left).min(USE));
+        Ok(Next::Go(Stage::Exchange(Box::new(match end {
+            Some(end) => exchange.start_before(end),
             None => exchange,
-        };
-        Ok(Next::Go(Stage::Exchange(Box::new(exchange))))
+        }))))
     }
 }
 
@@ -443,9 +558,13 @@ fn waited() -> Error {
     Error::new(ErrorKind::Timeout, "another process is refreshing this grant and does not come to an end")
 }
 
-fn lost() -> Error {
-    let why = "the server may have replaced the refresh token in an answer that never arrived";
-    Error::new(ErrorKind::GrantLost, why).with_advice(Advice::SignInAgain)
+fn unclear(wait: Duration) -> Error {
+    let why = "a refresh went out and no answer came; it is tried again after a pause";
+    Error::new(ErrorKind::Timeout, why).transient().told_again(wait)
+}
+
+fn status(intent: Intent) -> GrantStatus {
+    GrantStatus::Unclear { since: intent.since, tries: intent.tries, used: intent.used.is_some() }
 }
 
 fn misused() -> Error {

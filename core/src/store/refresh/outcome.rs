@@ -1,45 +1,57 @@
 //! What becomes of a use of the refresh token: its result is saved, its failure is written down.
 
-use std::time::Duration;
-
-use super::{Next, ROUNDS, SharedRefresh, Stage, misused};
-use crate::source::Change;
+use super::{LOOK_AGAIN, Next, ROUNDS, SharedRefresh, Stage, misused, status};
+use crate::machine::Effect;
+use crate::source::{Change, GrantStatus, is_hopeless};
 use crate::store::record::Record;
-use crate::store::remembered::Unsaved;
-use crate::store::{StoreReply, Stored};
-use crate::{Error, Now, Reply, Step, Timestamp, Token};
-
-/// When to try again to save what could not be saved.
-const SAVE_AGAIN: Duration = Duration::from_secs(10);
+use crate::store::remembered::{Refused, Unsaved};
+use crate::store::{StoreOp, StoreReply, Stored};
+use crate::{Advice, Error, Now, Reply, Rotation, Secret, Step, Token};
 
 impl SharedRefresh {
     pub(super) fn exchanged(&mut self, result: Result<Token, Error>, change: &Change, now: Now) -> Result<Next, Error> {
         match result {
             Ok(token) => {
+                self.state.remembered.open = GrantStatus::Settled;
+                self.state.remembered.refused = None;
                 let (mut record, version) = self.current.take().ok_or_else(misused)?;
                 let used = record.refresh_token.clone();
                 record.refreshed(&self.want, &token, version.saturating_add(1));
-                let unsaved = Unsaved { record, version, used, error: None };
+                let unsaved = Unsaved::new(record, version, Some(used));
                 self.result = Some(Ok((token, version.saturating_add(1))));
-                self.save_unsaved(Box::new(unsaved))
+                self.save_unsaved(Box::new(unsaved), false, now)
             }
             // The answer is of no use, and the refresh token that came with it is the one to use next.
             Err(error) if let Some(new) = change.refresh_token() => {
                 let (mut record, version) = self.current.take().ok_or_else(misused)?;
                 let used = record.succeeded(new);
                 self.result = Some(Err(error));
-                self.save_unsaved(Box::new(Unsaved { record, version, used, error: None }))
+                self.save_unsaved(Box::new(Unsaved::new(record, version, Some(used))), false, now)
             }
             Err(error) if error.ends_grant() => {
+                let error = error.during("refreshing the stored grant", None).look_again(LOOK_AGAIN);
+                let (record, _) = self.current.as_ref().ok_or_else(misused)?;
+                let refresh_token = record.refresh_token.clone();
+                self.state.remembered.refused =
+                    Some(Box::new(Refused { refresh_token, error: error.clone(), early: false }));
                 self.result = Some(Err(error));
                 self.load(Stage::LoadRejected)
             }
             Err(error) => {
                 let (record, _) = self.current.as_mut().ok_or_else(misused)?;
+                let rotates = record.rotation == Rotation::Rotates;
                 let Some(intent) = &mut record.intent else { return self.release(Err(error)) };
+                let mut error = error;
                 if error.is_uncertain() {
                     // Nobody knows what became of it: the intent stays, and nobody need wait for its end.
                     intent.deadline = now.wall;
+                    if rotates && error.is_surely_used() {
+                        intent.used.get_or_insert(now.wall);
+                    }
+                    if is_hopeless(intent.tries, now.wall.since(intent.since)) {
+                        error = error.with_advice(Advice::SignInAgain);
+                    }
+                    self.state.remembered.open = status(*intent);
                 } else {
                     // This use did nothing; an earlier one may have.
                     record.intent = self.before;
@@ -50,7 +62,14 @@ impl SharedRefresh {
         }
     }
 
-    fn save_unsaved(&mut self, unsaved: Box<Unsaved>) -> Result<Next, Error> {
+    fn save_unsaved(&mut self, unsaved: Box<Unsaved>, anew: bool, now: Now) -> Result<Next, Error> {
+        if anew {
+            let version = u64::try_from(now.wall.as_unix_millis()).unwrap_or(1);
+            let op =
+                unsaved.record.write(version).map(|stored| StoreOp::Save { key: self.key(), expected: None, stored });
+            self.state.remembered.unsaved = Some(Box::new(Unsaved { version: version.saturating_sub(1), ..*unsaved }));
+            return Ok(Next::Ask(Stage::SaveResult, Effect::Store(op?)));
+        }
         let saving = self.save(Stage::SaveResult, &unsaved.record, unsaved.version);
         self.state.remembered.unsaved = Some(unsaved);
         saving
@@ -61,11 +80,11 @@ impl SharedRefresh {
         let mut unsaved = self.state.remembered.unsaved.take().ok_or_else(misused)?;
         let goes_over = match &found {
             Some(there) => Record::read(there, &self.grant.key).map(|it| unsaved.goes_over(&it, there.version)),
-            // Somebody has signed out.
-            None => Ok(false),
+            // Nobody had signed in here before; or somebody has signed out.
+            None => Ok(unsaved.used.is_none()),
         };
         match goes_over {
-            Ok(true) => self.save_unsaved(unsaved),
+            Ok(true) => self.save_unsaved(unsaved, found.is_none(), now),
             Ok(false) => match self.result.take() {
                 // Another sign-in, perhaps: that stays, and so does our token.
                 Some(Ok((token, _))) => self.release(Ok((token, unsaved.version))),
@@ -94,10 +113,10 @@ impl SharedRefresh {
     }
 
     /// What comes of a failure: what is not saved is handed out all the same, and saved later.
-    pub(super) fn failed(&mut self, error: Error, now: Timestamp) -> Result<(Token, u64), Error> {
+    pub(super) fn failed(&mut self, error: Error, now: Now) -> Result<(Token, u64), Error> {
         let Some(unsaved) = &mut self.state.remembered.unsaved else { return Err(error) };
-        unsaved.error = Some(error.clone());
-        self.result.take().unwrap_or_else(|| unsaved.record.token(&self.want, now).ok_or(error))
+        unsaved.fail(error.clone(), now);
+        self.result.take().unwrap_or_else(|| unsaved.record.token(&self.want, now.wall).ok_or(error))
     }
 
     /// After `invalid_grant`.
@@ -113,22 +132,39 @@ impl SharedRefresh {
             }
             (*record, *version) = (newer, found.version);
         }
-        // The access tokens of a grant that ended have ended too.
-        record.forget_tokens();
-        if let Some(intent) = &mut record.intent {
-            intent.deadline = now.wall;
-        }
+        // That is an answer. What it says is not written down: a newcomer may ask once.
+        record.intent = None;
+        let refresh_token = record.refresh_token.clone();
+        self.settle_refusal(refresh_token, now)?;
         self.save_current(Stage::SaveFailure)
     }
 
-    pub(super) fn finish(&mut self, now: Timestamp) -> Step<Token> {
+    /// Some servers refuse refreshes as long as the last access token is good: then that does, and counts for more.
+    fn settle_refusal(&mut self, refresh_token: Secret, now: Now) -> Result<(), Error> {
+        let Some(Err(error)) = self.result.take() else { return Err(misused()) };
+        let (record, _) = self.current.as_ref().ok_or_else(misused)?;
+        let (lasts, left) = (self.lasts(record, now.wall), self.left(record, now.wall));
+        self.state.remembered.open = GrantStatus::Settled;
+        self.state.remembered.refused =
+            Some(Box::new(Refused { refresh_token, error: error.clone(), early: lasts.is_some() }));
+        self.result = Some(match (left, lasts) {
+            (Some(left), _) => Ok(left),
+            (None, Some(lasts)) => Err(error.refused_early(lasts)),
+            (None, None) => {
+                // The access tokens of a grant that ended have ended too.
+                self.current.iter_mut().for_each(|(record, _)| record.forget_tokens());
+                Err(error)
+            }
+        });
+        Ok(())
+    }
+
+    pub(super) fn finish(&mut self) -> Step<Token> {
         Step::Done(match self.result.take() {
-            Some(Ok((mut token, version))) => {
-                let remembered = &mut self.state.remembered;
-                match remembered.error() {
-                    // To be asked again means to save it, and not that the token will not do.
-                    Some(_) => token = token.with_refresh_after(now + SAVE_AGAIN),
-                    None => remembered.hand_out(&self.want, version),
+            Some(Ok((token, version))) => {
+                // Until it is saved, to be asked again does not mean that the token will not do.
+                if self.state.remembered.error().is_none() {
+                    self.state.remembered.hand_out(&self.want, version);
                 }
                 Ok(token)
             }

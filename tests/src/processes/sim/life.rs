@@ -36,7 +36,7 @@ const LARGEST_SUM: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Life {
     /// Refresh tokens that were refused to it when it had no valid access token, and when it had one.
-    refused: BTreeSet<String>,
+    refused: BTreeMap<String, u32>,
     refused_early: BTreeSet<String>,
     /// Whether a refresh that had read the server's metadata came to a token.
     metadata: bool,
@@ -96,8 +96,11 @@ impl Sim {
         let has = |good: &str| run.seen.knows(good) || held.is_some_and(|held| held.token.access_token() == good);
         let early = good.is_some_and(has);
         let life = &mut self.processes[process].known;
-        let list = if early { &mut life.refused_early } else { &mut life.refused };
-        list.insert(token.to_owned());
+        if early {
+            life.refused_early.insert(token.to_owned());
+        } else {
+            *life.refused.entry(token.to_owned()).or_default() += 1;
+        }
         self.report.refused_early += u64::from(early);
     }
 
@@ -123,7 +126,7 @@ impl Sim {
         let token = seen.refresh_token.clone().or_else(|| seen.sent.clone()).unwrap_or_default();
         let gone =
             self.story.used_up.get(&token).is_some_and(|since| self.truth.saturating_sub(*since) + SECOND >= GRACE);
-        let refused = self.processes[process].known.refused.contains(&token);
+        let refused = self.processes[process].known.refused.contains_key(&token);
         let alive = self.server.is_alive(&token, self.truth);
         if self.known.signed_out.insert((process, self.processes[process].life, token.clone())) {
             self.report.signed_out += 1;
@@ -142,7 +145,7 @@ impl Sim {
     pub(super) fn judge_advice(&mut self, process: usize, seen: &Seen, error: &Error) {
         let advice = error.advice() == Some(Advice::SignInAgain) && !is_final(error);
         let token = seen.refresh_token.clone().unwrap_or_default();
-        let open = self.known.uses(&token);
+        let open = self.known.uses(&token).max(u32::try_from(seen.open).unwrap_or(u32::MAX));
         self.rule(Rule::Advice, !advice || open >= 5, || {
             format!("process {process} says to sign in again after {open} uses: {error}")
         });
@@ -230,7 +233,9 @@ impl Sim {
         let (process, truth, seen) = (run.process, self.truth, &run.seen);
         let life = &self.processes[process].known;
         let lease = seen.lease_ends;
-        let again = life.refused.contains(token) || (life.refused_early.contains(token) && valid);
+        // By a client's clock a token may end a little later than by its server's: then it is asked once more.
+        let again =
+            life.refused.get(token).is_some_and(|times| *times > 1) || (life.refused_early.contains(token) && valid);
         let last = self.story.sent.insert(token.to_owned(), truth);
         let pause = last.map_or(Duration::MAX, |last| truth.saturating_sub(last));
         // With what was saved last the store loses intents too.
@@ -362,7 +367,8 @@ impl Sim {
     /// What somebody has granted could not be saved.
     pub(super) fn judge_sign_in(&mut self, process: usize, seen: &Seen) {
         let Some(token) = seen.signed_in.clone() else { return };
-        let kept = self.kept() == token;
+        let unsaved = self.processes[process].grant.state().save_error().is_some();
+        let kept = unsaved || self.kept() == token;
         self.report.sign_ins_lost += u64::from(!kept);
         self.rule(Rule::SignInKept, kept, || {
             format!("what a person granted at process {process} cannot be saved, and is thrown away")
@@ -372,11 +378,16 @@ impl Sim {
     /// A process is told to end, and may do its last things. It does so when it has nothing under way.
     pub(super) fn shut_down(&mut self, process: usize, life: u64) {
         let busy = self.runs.values().any(|run| run.process == process);
-        if self.lives(process, life) && !self.processes[process].stopped && !busy {
-            self.judge_last(process, false);
-            self.processes[process].known.unsaved = None;
-            self.end_life(process, ("anything", "in order"));
-        }
+        if self.lives(process, life) && !self.processes[process].stopped && !busy
+            && !self.begin_save(process, true) {
+                self.end_in_order(process);
+            }
+    }
+
+    pub(super) fn end_in_order(&mut self, process: usize) {
+        self.judge_last(process, false);
+        self.processes[process].known.unsaved = None;
+        self.end_life(process, ("anything", "in order"));
     }
 
     /// Another copy of the store takes over, and what was saved last is lost.

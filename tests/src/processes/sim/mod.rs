@@ -252,7 +252,10 @@ pub fn run_by(seed: u64, rules: Rules) -> Result<Report, Box<Broken<Report>>> {
 #[derive(Debug)]
 enum Event {
     /// A process needs a token.
-    Ask { process: usize, life: u64 },
+    Ask {
+        process: usize,
+        life: u64,
+    },
     /// What a run asked for leaves its process.
     Send(u64),
     /// It is done.
@@ -262,15 +265,34 @@ enum Event {
     /// A request has taken all the time that it may.
     TimeOut(u64),
     /// A process dies.
-    Die { process: usize, life: u64, at: Place },
+    Die {
+        process: usize,
+        life: u64,
+        at: Place,
+    },
     /// A process is stopped.
-    Stop { process: usize, life: u64, at: Place, time: Duration },
+    Stop {
+        process: usize,
+        life: u64,
+        at: Place,
+        time: Duration,
+    },
     /// A process goes on.
-    GoOn { process: usize, life: u64 },
+    GoOn {
+        process: usize,
+        life: u64,
+    },
     /// A process begins.
     Start(usize),
     /// Somebody has seen that a person must sign in.
-    SignIn { process: usize, life: u64 },
+    SignIn {
+        process: usize,
+        life: u64,
+    },
+    Save {
+        process: usize,
+        life: u64,
+    },
     /// Something changes in the world.
     Weather(Weather),
 }
@@ -384,6 +406,7 @@ impl Sim {
             Event::GoOn { process, life } => self.go_on(process, life),
             Event::Start(process) => self.start(process),
             Event::SignIn { process, life } => self.sign_in(process, life),
+            Event::Save { process, life } => self.save(process, life),
             Event::Weather(weather) => self.change(weather),
         }
     }

@@ -8,7 +8,7 @@ use grantflow::cell::{self, Acquired, Issued, TokenCell};
 use grantflow::documents::{Documents, Ticket};
 use grantflow::exchange::Received;
 use grantflow::source::{Change, Grant, Mint, Outcome, Turn, Want};
-use grantflow::store::{LoadGrant, RecordKey, SaveGrant, SavedGrant, SharedGrant};
+use grantflow::store::{LoadGrant, RecordKey, SaveGrant, SavedGrant, Saving, SharedGrant};
 use grantflow::{Cx, Error, ErrorKind, Machine, Reply, Step, Token, TokenRequest};
 
 use super::life::Life;
@@ -76,7 +76,14 @@ enum Work {
     },
     /// Looks whether somebody else has signed in.
     Look,
-    SignIn,
+    SignIn {
+        token: Box<Token>,
+    },
+    /// Saves what could not be saved; the last thing of its process, perhaps.
+    Save {
+        turn: Turn<()>,
+        last: bool,
+    },
 }
 
 enum Outcomes {
@@ -112,6 +119,24 @@ impl Machine for Mints {
 }
 
 impl Running for Mints {
+    fn change(&mut self) -> Change {
+        self.0.take_change()
+    }
+}
+
+struct Saves(Saving);
+
+impl Machine for Saves {
+    type Output = Outcomes;
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Outcomes> {
+        match self.0.resume(cx, reply) {
+            Step::Do(effect) => Step::Do(effect),
+            Step::Done(result) => Step::Done(result.map(|()| Outcomes::Kept)),
+        }
+    }
+}
+
+impl Running for Saves {
     fn change(&mut self) -> Change {
         self.0.take_change()
     }
@@ -269,7 +294,7 @@ impl Sim {
         let mut run = Run { process, work, machine, op: None, began: self.truth, seen: Seen::default(), ticket: None };
         run.seen.signed_in = signed_in;
         self.note("process {a} begins run {b}", process, id);
-        if let Work::SignIn = run.work {
+        if let Work::SignIn { .. } = run.work {
             self.known.signers.insert(id);
         }
         self.runs.insert(id, run);
@@ -330,11 +355,21 @@ impl Sim {
                 self.land(process, slot, ticket, turn, (Err(error), change), Some(&run.seen));
             }
             (Work::Look, Ok(Outcomes::Found(found))) => self.looked(process, found),
-            (Work::SignIn, Ok(Outcomes::Kept)) => {
+            (Work::SignIn { .. }, Ok(Outcomes::Kept)) => {
                 self.know_signed_in();
                 self.signed_in(process);
             }
-            (Work::Look | Work::SignIn, _) => {
+            (Work::Save { turn, last }, _) => self.saved(process, turn, change, last),
+            (Work::SignIn { token }, Err(error)) => {
+                self.know_signed_in();
+                let server = Server::as_known(&self.plan);
+                let source = SharedGrant::signed_in(key(), server, &client(), &wants()[0], &token, error);
+                self.begin_with(process, source.expect("a grant"));
+                self.know_unsaved(process, true);
+                self.judge_sign_in(process, &run.seen);
+                self.save_later(process);
+            }
+            (Work::Look | Work::SignIn { .. }, _) => {
                 self.judge_sign_in(process, &run.seen);
                 self.processes[process].signing_in = false;
                 self.sign_in_later(process);
@@ -368,6 +403,48 @@ impl Sim {
         if let Some(turn) = next {
             self.take_turn(process, turn);
         }
+        self.save_later(process);
+    }
+
+    /// What is not saved is saved when it is due.
+    fn save_later(&mut self, process: usize) {
+        let now = self.now(process);
+        let life = self.processes[process].life;
+        if let Some(wait) = self.processes[process].grant.save_due(now) {
+            self.after(wait, Event::Save { process, life });
+        }
+    }
+
+    /// It may be time to save what is not saved.
+    pub(super) fn save(&mut self, process: usize, life: u64) {
+        let now = self.now(process);
+        if self.lives(process, life) && self.processes[process].grant.save_due(now).is_some_and(|wait| wait.is_zero()) {
+            self.begin_save(process, false);
+        }
+    }
+
+    /// Whether there is something to save, and nobody is at it.
+    pub(super) fn begin_save(&mut self, process: usize, last: bool) -> bool {
+        let Some((turn, saving)) = self.processes[process].grant.save() else { return false };
+        self.run(process, Work::Save { turn, last }, None, Box::new(Saves(saving)));
+        true
+    }
+
+    fn saved(&mut self, process: usize, turn: Turn<()>, change: Change, last: bool) {
+        let now = self.now(process);
+        let grant = &mut self.processes[process].grant;
+        let before = grant.state().save_error().is_some();
+        let next = grant.finish(turn, now, change, Outcome::Saved);
+        let after = grant.state().save_error().is_some();
+        self.report.saved_later += u64::from(before && !after);
+        self.know_unsaved(process, after);
+        if last {
+            return self.end_in_order(process);
+        }
+        if let Some(turn) = next {
+            self.take_turn(process, turn);
+        }
+        self.save_later(process);
     }
 
     /// Somebody is told of a failure.
@@ -417,12 +494,17 @@ impl Sim {
         let machine = SaveGrant::new(key(), wants()[0].clone(), &token);
         self.note("a person signs in at process {a}", process, 0);
         let signed_in = token.refresh_token().map(|token| token.expose().to_owned());
-        self.run(process, Work::SignIn, signed_in, Box::new(Into(machine, |()| Outcomes::Kept)));
+        let work = Work::SignIn { token: Box::new(token) };
+        self.run(process, work, signed_in, Box::new(Into(machine, |()| Outcomes::Kept)));
     }
 
     /// Another grant takes the place of the one that ended.
     fn signed_in(&mut self, process: usize) {
         let source = SharedGrant::new(key(), Server::as_known(&self.plan), &client());
+        self.begin_with(process, source);
+    }
+
+    fn begin_with(&mut self, process: usize, source: SharedGrant) {
         let here = &mut self.processes[process];
         here.signing_in = false;
         here.dead = None;

@@ -248,7 +248,7 @@ impl Sim {
     /// Keeps back what happens inside of a process that is stopped.
     pub(super) fn unless_stopped(&mut self, event: Event) -> Option<Event> {
         let process = match &event {
-            Event::Ask { process, .. } | Event::SignIn { process, .. } => *process,
+            Event::Ask { process, .. } | Event::SignIn { process, .. } | Event::Save { process, .. } => *process,
             Event::Send(op) | Event::Back(op) | Event::TimeOut(op) => self.ops.get(op)?.process,
             Event::Carry(op) => {
                 let op = self.ops.get(op)?;
