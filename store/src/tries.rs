@@ -54,7 +54,7 @@ pub(crate) fn until(time: Duration) -> Timestamp {
 pub(crate) fn check_size(stored: &Stored) -> Result<(), Failure> {
     let size = stored.value.len();
     let why = || format!("the record has {size} bytes; no more than {MAX_RECORD} can be kept");
-    if size <= MAX_RECORD { Ok(()) } else { Err(Failure::not_sent(FailureKind::Store, why())) }
+    if size <= MAX_RECORD { Ok(()) } else { Err(Failure::not_sent(FailureKind::TooLarge, why())) }
 }
 
 #[cfg(test)]

@@ -1,9 +1,5 @@
-//! The rules that both simulations hold a grant's life to, each with a name, and which of them count.
-//!
-//! Those that [hold](Rule::holds) count in every run. The others are what the code must come to: a run counts how
-//! often they were broken, and `simulate --rules next` ends a seed at the first that is. `--rules NAME` adds one alone.
+//! The rules that both simulations hold a grant's life to, each with a name.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 /// A rule about the life of a grant.
@@ -52,31 +48,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// All of them.
-    pub const ALL: [Self; 17] = [
-        Self::ServerEnds,
-        Self::Pauses,
-        Self::GoesOn,
-        Self::Advice,
-        Self::TakenBack,
-        Self::IntentLast,
-        Self::RefusedOnce,
-        Self::AnsweredOnce,
-        Self::SuccessorLives,
-        Self::Revives,
-        Self::SavedLater,
-        Self::SignInKept,
-        Self::RotationLearned,
-        Self::BothClocks,
-        Self::LeaseClock,
-        Self::TokensGiveWay,
-        Self::OldMetadata,
-    ];
-
-    /// Those that the code holds in the usual weather, and must hold from now on.
-    const HELD: [Self; 3] = [Self::Advice, Self::TakenBack, Self::AnsweredOnce];
-
-    /// Its name on the command line.
+    /// Its name, as it is said when it is broken.
     pub fn name(self) -> &'static str {
         match self {
             Self::ServerEnds => "server-ends",
@@ -98,11 +70,6 @@ impl Rule {
             Self::OldMetadata => "old-metadata",
         }
     }
-
-    /// Whether the code is known to hold it.
-    pub fn holds(self) -> bool {
-        Self::HELD.contains(&self)
-    }
 }
 
 impl fmt::Display for Rule {
@@ -110,58 +77,6 @@ impl fmt::Display for Rule {
         f.write_str(self.name())
     }
 }
-
-/// Which rules count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Rules {
-    /// Those that the code holds.
-    #[default]
-    Now,
-    /// All of them, in all weather.
-    Next,
-    /// Those that the code holds and this one, in all weather.
-    Only(Rule),
-}
-
-impl Rules {
-    /// What they are called on the command line: `now`, `next`, or the name of a rule.
-    pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "now" => Some(Self::Now),
-            "next" => Some(Self::Next),
-            name => Rule::ALL.into_iter().find(|rule| rule.name() == name).map(Self::Only),
-        }
-    }
-
-    /// Whether one who breaks this rule ends the run.
-    pub fn count(self, rule: Rule) -> bool {
-        match self {
-            Self::Now => rule.holds(),
-            // It is for the driver's documents to keep.
-            Self::Next => rule != Rule::OldMetadata,
-            Self::Only(one) => one == rule,
-        }
-    }
-
-    /// Whether there is weather too that the code is not made for yet, and what it did instead of these rules is not
-    /// asked for any more.
-    pub fn are_next(self) -> bool {
-        self != Self::Now
-    }
-}
-
-impl fmt::Display for Rules {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Now => f.write_str("now"),
-            Self::Next => f.write_str("next"),
-            Self::Only(rule) => rule.fmt(f),
-        }
-    }
-}
-
-/// How often rules were broken that do not count.
-pub type Owed = BTreeMap<Rule, u64>;
 
 /// A line of a summary: what, and the counts behind it.
 pub(crate) fn line(f: &mut fmt::Formatter<'_>, what: &str, counts: &[(&str, u64)]) -> fmt::Result {
@@ -172,13 +87,4 @@ pub(crate) fn line(f: &mut fmt::Formatter<'_>, what: &str, counts: &[(&str, u64)
         write!(f, "{comma}{count}{of}")?;
     }
     writeln!(f)
-}
-
-/// The lines about rules that do not count.
-pub(crate) fn owed(f: &mut fmt::Formatter<'_>, owed: &Owed) -> fmt::Result {
-    if owed.is_empty() {
-        return writeln!(f, "no rule was broken, of those that do not count either");
-    }
-    writeln!(f, "broken, and not counted yet:")?;
-    owed.iter().try_for_each(|(rule, times)| line(f, rule.name(), &[("times", *times)]))
 }

@@ -5,8 +5,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::rules::Rules;
-
 /// After so many seeds that broke a rule the others are left out.
 const ENOUGH: usize = 20;
 
@@ -29,8 +27,6 @@ pub trait Report: fmt::Debug + fmt::Display + Default + PartialEq + Send {
 pub struct Broken<R> {
     /// The seed; it leads here every time.
     pub seed: u64,
-    /// Which rules counted.
-    pub rules: Rules,
     /// Which rule, and how.
     pub why: String,
     /// What had happened last.
@@ -45,14 +41,13 @@ impl<R: Report> fmt::Debug for Broken<R> {
             writeln!(f, "{line}")?;
         }
         writeln!(f, "seed {} broke a rule at event {}: {}", self.seed, self.report.events(), self.why)?;
-        let command = R::COMMAND;
-        let (rules, seed) = (self.rules, self.seed);
-        write!(f, "again: cargo run --release -p grantflow-tests --bin {command} --rules {rules} --seed {seed}")
+        let (command, seed) = (R::COMMAND, self.seed);
+        write!(f, "again: cargo run --release -p grantflow-tests --bin {command} --seed {seed}")
     }
 }
 
-/// One seed of a simulation, by some rules.
-pub type Run<R> = fn(u64, Rules) -> Result<R, Box<Broken<R>>>;
+/// One seed of a simulation.
+pub type Run<R> = fn(u64) -> Result<R, Box<Broken<R>>>;
 
 /// How many seeds went.
 #[derive(Debug)]
@@ -70,7 +65,7 @@ pub struct Runs<R: Report> {
 /// # Panics
 ///
 /// If a simulation panics.
-pub fn run_all<R: Report>(run: Run<R>, rules: Rules, first: u64, last: u64) -> Runs<R> {
+pub fn run_all<R: Report>(run: Run<R>, first: u64, last: u64) -> Runs<R> {
     let next = AtomicU64::new(first);
     let runs = Mutex::new(Runs { ran: 0, total: R::default(), broken: Vec::new() });
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
@@ -80,7 +75,7 @@ pub fn run_all<R: Report>(run: Run<R>, rules: Rules, first: u64, last: u64) -> R
             if seed > last || runs.lock().expect("no worker panicked").broken.len() >= ENOUGH {
                 return;
             }
-            let result = run(seed, rules);
+            let result = run(seed);
             let mut runs = runs.lock().expect("no worker panicked");
             runs.ran += 1;
             match result {

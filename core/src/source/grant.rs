@@ -53,10 +53,17 @@ pub struct Turn<J> {
     /// What its holder gave.
     pub job: J,
     exclusive: bool,
-    /// When the token ends that its want had as the mint began; `None` if it did not begin.
-    begun: Option<Option<Now>>,
+    /// Of a mint that has begun.
+    begun: Option<Begun>,
     epoch: u64,
     number: u64,
+}
+
+/// When a mint began, and when the token ends that its want had then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begun {
+    pub(super) at: Now,
+    pub(super) ends: Option<Now>,
 }
 
 impl<J> Turn<J> {
@@ -140,13 +147,16 @@ impl<J> Grant<J> {
             return Err(Error::new(ErrorKind::Cancelled, "the credential was replaced"));
         }
         let mint = self.machine(want, now, ends)?;
-        turn.begun = Some(ends);
+        turn.begun = Some(Begun { at: now, ends });
         Ok(mint)
     }
 
     fn machine(&self, want: &Want, now: Now, ends: Option<Now>) -> Result<Mint, Error> {
         let before = self.state.check(now, ends)?;
-        let mint = self.source.mint(want, &self.state);
+        let mint = match self.state.remembered.is_stored() {
+            true => self.source.mint(want, &self.state.held(ends.is_some())),
+            false => self.source.mint(want, &self.state),
+        };
         Ok(match before {
             Some(moment) => Box::new(Before { moment, mint }),
             None => mint,
@@ -186,7 +196,8 @@ impl<J> Grant<J> {
     /// is merged by its lineage.
     pub fn overtake(&mut self, now: Now) -> Option<Turn<J>> {
         let number = self.holder;
-        let turn = Turn { job: (), exclusive: true, begun: Some(None), epoch: self.epoch, number };
+        let turn =
+            Turn { job: (), exclusive: true, begun: Some(Begun { at: now, ends: None }), epoch: self.epoch, number };
         let why = "the refresh was begun, and nobody goes on with it";
         let mut error = Error::new(ErrorKind::Cancelled, why).transient().uncertain();
         if !self.busy {
@@ -214,22 +225,22 @@ impl<J> Grant<J> {
                 }
                 self.state.minted(successor);
             }
-            (Outcome::Failed(error), Some(ends)) => {
+            (Outcome::Failed(error), Some(begun)) => {
                 let again = self.source.again(error);
                 if again == Again::Never {
                     *error = error.clone().never_again();
                 }
                 if !settled {
-                    self.state.failed(error, now, ends);
+                    self.state.failed(error, now, begun);
                 }
                 if let Again::After(time) = again {
                     *error = error.clone().with_retry_after(Some(time));
                 }
             }
-            (Outcome::Abandoned, Some(ends)) if sent && !settled => {
+            (Outcome::Abandoned, Some(begun)) if sent && !settled => {
                 let why = "a refresh was given up when its request was on its way";
                 let mut error = Error::new(ErrorKind::Cancelled, why).transient().uncertain();
-                self.state.failed(&mut error, now, ends);
+                self.state.failed(&mut error, now, begun);
             }
             _ => {}
         }
@@ -309,7 +320,8 @@ impl Grant<()> {
     /// Takes over what came of a mint that began with a token that ends at this moment.
     pub(super) fn replay(&mut self, now: Now, ends: Option<Now>, change: Change, outcome: Outcome<'_>) {
         self.turns = self.turns.saturating_add(1);
-        let turn = Turn { job: (), exclusive: true, begun: Some(ends), epoch: self.epoch, number: self.turns };
+        let begun = Some(Begun { at: now, ends });
+        let turn = Turn { job: (), exclusive: true, begun, epoch: self.epoch, number: self.turns };
         let _nobody_waits = self.finish(turn, now, change, outcome);
     }
 

@@ -25,7 +25,7 @@ pub use grant::{Grant, Outcome, Turn};
 pub use program::ProgramToken;
 pub(crate) use program::{Report, without_tokens};
 pub use standing::GrantStatus;
-pub(crate) use standing::{GRACE, LATE, is_hopeless, lost, pause};
+pub(crate) use standing::{GRACE, LATE, is_hopeless, learned, lost, pause};
 pub use state::GrantState;
 pub use want::{Want, WantKind};
 

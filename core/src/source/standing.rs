@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use crate::{Advice, Error, ErrorKind, Now, Timestamp};
+use crate::{Advice, Error, ErrorKind, Now, Rotation, Timestamp};
 
 /// How long servers that rotate let a refresh token be used again, where they do at all.
 pub(crate) const GRACE: Duration = Duration::from_secs(30);
@@ -22,6 +22,17 @@ const PAUSE: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(900);
 /// After this time and so many uses the advice is to sign in again, though it is tried on.
 const HOPELESS: (Duration, u32) = (Duration::from_secs(3600), 5);
+
+/// After so many refreshes without a successor a refresh token counts as one that stays.
+const LEARNED: u8 = 5;
+
+/// What is known of a server's habit with refresh tokens after so many refreshes without a successor.
+pub(crate) fn learned(rotation: Rotation, staying: u8) -> Rotation {
+    match rotation {
+        Rotation::Unknown if staying >= LEARNED => Rotation::Never,
+        rotation => rotation,
+    }
+}
 
 /// How it stands with a grant, as far as is known.
 #[non_exhaustive]

@@ -4,13 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::change::Lineage;
+use super::grant::Begun;
 use super::link::Link;
-use super::standing::{GrantStatus, Open, Standing, is_hopeless, may_be_valid};
+use super::standing::{GrantStatus, Open, Standing, is_hopeless, learned, may_be_valid};
 use crate::store::Remembered;
 use crate::{Advice, Error, Now, Rotation, Scopes, Secret};
-
-/// After so many refreshes without a successor a refresh token counts as one that stays.
-const LEARNED: u8 = 5;
 
 /// What changes as a credential is used, and belongs to it as a whole and not to one want.
 #[derive(Clone, Default)]
@@ -50,10 +48,7 @@ impl GrantState {
 
     /// What is known of the server's habit with refresh tokens.
     pub fn rotation(&self) -> Rotation {
-        match self.rotation {
-            Rotation::Unknown if self.staying >= LEARNED => Rotation::Never,
-            rotation => rotation,
-        }
+        learned(self.rotation, self.staying)
     }
 
     /// Whether uses of the refresh token must follow one another.
@@ -97,6 +92,13 @@ impl GrantState {
     /// Whether a mint that is torn off could lose something.
     pub(super) fn could_be_lost(&self) -> bool {
         self.refresh_token.is_some() || self.remembered.is_stored() || self.base().is_some_and(Self::could_be_lost)
+    }
+
+    /// The state of a stored grant as a mint needs it, whose want holds a token that its server has not refused, or none.
+    pub(super) fn held(&self, holds: bool) -> Self {
+        let mut state = self.clone();
+        state.remembered.holds(holds);
+        state
     }
 
     /// Keeps what a former credential could not save of the same grant.
@@ -149,17 +151,19 @@ impl GrantState {
     }
 
     /// A mint has failed that may have used the refresh token; says what there is to tell of it.
-    pub(super) fn failed(&mut self, error: &mut Error, now: Now, ends: Option<Now>) {
+    pub(super) fn failed(&mut self, error: &mut Error, now: Now, begun: Begun) {
         // Of a chain, the base knows.
         if self.link.is_some() {
             return;
         }
         if error.ends_grant() {
-            let early = may_be_valid(ends, now).filter(|_| error.is_refusal());
+            // That the answer came late does not matter.
+            let early = may_be_valid(begun.ends, begun.at).is_some() && error.is_refusal() && self.remembered.is_news();
             if self.refresh_token.is_some() && !self.is_refused() {
-                self.standing = Standing::Refused { error: error.clone(), early: early.is_some() };
+                self.standing = Standing::Refused { error: error.clone(), early };
             }
-            if let Some(wait) = early {
+            if early {
+                let wait = may_be_valid(begun.ends, now).unwrap_or_default();
                 self.remembered.refused_early();
                 *error = error.clone().refused_early(wait);
             }

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{RecordKey, Stored, Tags};
 use crate::secret::stored;
-use crate::source::{LATE, Want};
+use crate::source::{LATE, Want, learned};
 use crate::{Error, ErrorKind, Rotation, Scopes, Secret, Timestamp, Token};
 
 /// The most wants whose tokens are kept.
@@ -16,11 +18,28 @@ const MAX_TOKENS: usize = 16;
 /// The most bytes of one of them, and of all.
 const LARGEST_TOKEN: usize = 16 * 1024;
 const ALL_TOKENS: usize = 64 * 1024;
+/// The form of records that this release reads.
+const READER: u32 = 1;
 
 /// A grant as it lies in a store.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Record {
+    /// The oldest form of records that a reader must know to touch this one. What is only added does not raise it.
+    #[serde(default)]
+    reader: u32,
     pub(super) key: RecordKey,
+    /// Which sign-in it is of: a digest of what came with it first.
+    #[serde(default)]
+    pub(super) grant: String,
+    /// How many refresh tokens came before this one.
+    #[serde(default)]
+    pub(super) generation: u64,
+    /// Whose sign-in it is, and in which session of the server, as its ID token said (OpenID Connect Core 1.0, section 2;
+    /// Front-Channel Logout 1.0, section 3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sub: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sid: Option<String>,
     /// Empty if the server gave none: the access token that came then is all there is of the grant.
     #[serde(with = "stored")]
     pub(super) refresh_token: Secret,
@@ -30,6 +49,9 @@ pub(super) struct Record {
     #[serde(default, skip_serializing_if = "Scopes::is_empty")]
     pub(super) asked: Scopes,
     pub(super) rotation: Rotation,
+    /// How many refreshes followed one another that brought no successor.
+    #[serde(default)]
+    staying: u8,
     /// The thumbprint of the key that the tokens are bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) key_binding: Option<String>,
@@ -70,12 +92,20 @@ struct Kept {
 impl Record {
     /// The record of a grant that a person has just given.
     pub(super) fn of(key: RecordKey, want: &Want, token: &Token, version: u64) -> Result<Self, Error> {
+        let first = token.refresh_token().map_or(token.access_token(), Secret::expose);
+        let claims = token.id_token();
         let mut record = Self {
+            reader: READER,
             key,
+            grant: digest(first),
+            generation: 0,
+            sub: claims.map(|id_token| id_token.subject().to_owned()),
+            sid: claims.and_then(|id_token| id_token.claims().get("sid")?.as_str()).map(str::to_owned),
             refresh_token: token.refresh_token().cloned().unwrap_or_else(|| Secret::from("")),
             scopes: token.scopes().clone(),
             asked: Scopes::default(),
             rotation: token.rotation(),
+            staying: 0,
             key_binding: None,
             intent: None,
             tokens: BTreeMap::new(),
@@ -89,18 +119,29 @@ impl Record {
 
     /// Takes over what a refresh brought. The use of the refresh token has ended.
     pub(super) fn refreshed(&mut self, want: &Want, token: &Token, version: u64) {
-        if let Some(refresh_token) = token.refresh_token() {
-            self.refresh_token = refresh_token.clone();
+        match token.refresh_token() {
+            Some(new) if !new.matches(self.refresh_token.expose()) => {
+                self.succeeded(new);
+            }
+            _ => self.staying = self.staying.saturating_add(1),
         }
         self.rotation = token.rotation();
         self.intent = None;
         self.keep(want, token, version);
     }
 
+    /// What is known of the server's habit with refresh tokens: one that has stayed for some refreshes counts as one
+    /// that stays, and no longer once a successor comes.
+    pub(super) fn rotation(&self) -> Rotation {
+        learned(self.rotation, self.staying)
+    }
+
     /// Takes over the refresh token that came with an answer that is of no use otherwise; returns the one that was
     /// used for it.
     pub(super) fn succeeded(&mut self, new: &Secret) -> Secret {
         self.rotation = Rotation::Rotates;
+        self.staying = 0;
+        self.generation = self.generation.saturating_add(1);
         self.intent = None;
         std::mem::replace(&mut self.refresh_token, new.clone())
     }
@@ -130,6 +171,16 @@ impl Record {
         }
     }
 
+    /// Says with which version its tokens come, of one that was not saved yet.
+    pub(super) fn comes_with(&mut self, version: u64) {
+        self.tokens.values_mut().for_each(|kept| kept.version = version);
+    }
+
+    /// Whether there are access tokens that could give way.
+    pub(super) fn has_tokens(&self) -> bool {
+        !self.tokens.is_empty()
+    }
+
     /// Whether new tokens can be had.
     pub(super) fn has_refresh_token(&self) -> bool {
         !self.refresh_token.is_empty()
@@ -153,7 +204,7 @@ impl Record {
         self.tokens.remove(&name(want));
     }
 
-    /// The grant has ended, and with it all its tokens.
+    /// The access tokens are of no use any more, or give way: others refresh for themselves.
     pub(super) fn forget_tokens(&mut self) {
         self.tokens.clear();
     }
@@ -182,11 +233,17 @@ impl Record {
     pub(super) fn read(stored: &Stored, key: &RecordKey) -> Result<Self, Error> {
         let wrong = |why: String| Error::new(ErrorKind::Store, format!("the stored grant {key} {why}"));
         let record: Self = serde_json::from_slice(&stored.value).map_err(|e| {
+            if serde_json::from_slice::<Form>(&stored.value).is_ok_and(|form| form.reader > READER) {
+                return newer(key);
+            }
             let (line, column, name) = (e.line(), e.column(), key.name());
             wrong(format!(
                 "cannot be read (line {line}, column {column}); look at {name}, and delete it to sign in anew"
             ))
         })?;
+        if record.reader > READER {
+            return Err(newer(key));
+        }
         if record.key != *key {
             return Err(wrong(format!("is another one: {}", record.key)));
         }
@@ -206,6 +263,23 @@ impl Record {
             }
         }
     }
+}
+
+/// All that must be read of a record of any form.
+#[derive(Deserialize)]
+struct Form {
+    reader: u32,
+}
+
+fn newer(key: &RecordKey) -> Error {
+    let why = format!("the stored grant {key} was written by a newer release of grantflow: update this program");
+    Error::new(ErrorKind::Store, why)
+}
+
+/// What tells one sign-in from another.
+fn digest(first: &str) -> String {
+    let digest = Sha256::digest(first);
+    BASE64_URL_SAFE_NO_PAD.encode(digest.get(..16).unwrap_or_default())
 }
 
 /// A want as a text, the same in every process.

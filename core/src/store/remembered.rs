@@ -1,16 +1,21 @@
 //! What a process remembers of a stored grant.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::RecordKey;
-use super::record::{Record, name};
+use super::record::{Intent, Record, name};
 use crate::source::{GrantStatus, Want};
-use crate::{Error, Now, Secret};
+use crate::{Error, Now, Secret, Timestamp};
 
 /// The first pause before what could not be saved is tried again; it doubles.
 const SAVE_AGAIN: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// How long a use of the refresh token may take.
+pub(super) const USE: Duration = Duration::from_secs(30);
+/// How many grants that were replaced by a sign-in are remembered.
+const MOST_FORMER: usize = 8;
 
 /// What a process remembers of a stored grant between two mints.
 #[derive(Clone, Default)]
@@ -19,12 +24,18 @@ pub(crate) struct Remembered {
     key: Option<RecordKey>,
     /// The version of the token that was handed out last, by want: to be asked again means that it will not do.
     handed: BTreeMap<String, u64>,
+    /// Whether the want of the mint under way holds the one that was handed out to it, and no server has refused that.
+    holds: bool,
     /// What is not saved yet.
     pub(super) unsaved: Option<Box<Unsaved>>,
     /// What the server refused.
     pub(super) refused: Option<Box<Refused>>,
     /// How it stands with the refresh token by the record.
     pub(super) open: GrantStatus,
+    /// The use that the record tells of.
+    watched: Option<Watched>,
+    /// The newest record that was seen in the store, or put there.
+    newest: Option<Arc<Newest>>,
 }
 
 /// A refresh token that the server refused.
@@ -34,6 +45,25 @@ pub(super) struct Refused {
     pub(super) error: Error,
     /// Whether there was a valid access token.
     pub(super) early: bool,
+    /// Whether the last mint was told so by the server, and not by this memory.
+    pub(super) news: bool,
+}
+
+/// A use of the refresh token that the record tells of, and when, on the monotonic clock, it is over at the latest: what
+/// either clock says has passed has passed.
+#[derive(Clone, Copy)]
+struct Watched {
+    intent: Intent,
+    over: Duration,
+    /// When it was seen first that the refresh token is surely used up.
+    used: Duration,
+}
+
+/// The newest record of the grant, its version, and the grants that others signed in over before.
+struct Newest {
+    record: Record,
+    version: u64,
+    former: Vec<String>,
 }
 
 impl Remembered {
@@ -47,6 +77,11 @@ impl Remembered {
             Some(refused) => GrantStatus::Refused { early: refused.early },
             None => self.open,
         }
+    }
+
+    /// Whether a refusal is not only told once more.
+    pub(crate) fn is_news(&self) -> bool {
+        self.refused.as_deref().is_none_or(|refused| refused.news)
     }
 
     /// Takes note that the server refused the refresh token because an access token is good.
@@ -70,8 +105,13 @@ impl Remembered {
 
     /// Keeps what another memory of the same grant could not save: no change of the credential makes it less new.
     pub(crate) fn take_over(&mut self, other: &Self) {
-        if self.key == other.key && self.unsaved.is_none() {
-            self.unsaved = other.unsaved.clone();
+        if self.key == other.key {
+            if self.unsaved.is_none() {
+                self.unsaved = other.unsaved.clone();
+            }
+            // Nor less known what was refused, and what was there.
+            self.refused = other.refused.clone();
+            self.newest = other.newest.clone();
         }
     }
 
@@ -84,26 +124,119 @@ impl Remembered {
     pub(super) fn is_another(&self, want: &Want, version: u64) -> bool {
         self.handed.get(&name(want)).is_none_or(|handed| version > *handed)
     }
+
+    pub(crate) fn holds(&mut self, holds: bool) {
+        self.holds = holds;
+    }
+
+    /// Whether the token that came with this version may be asked for again when it is `due`: it was not refused.
+    pub(super) fn may_do(&self, want: &Want, version: u64, due: bool) -> bool {
+        self.is_another(want, version) || self.holds && due
+    }
+
+    /// Takes note of what the record says of a use of the refresh token.
+    pub(super) fn watch(&mut self, intent: Option<Intent>, now: Now) {
+        let before = self.watched.take();
+        self.watched = intent.map(|intent| {
+            let left = intent.deadline.since(now.wall).min(USE);
+            let same =
+                |watched: &Watched| (watched.intent.deadline, watched.intent.tries) == (intent.deadline, intent.tries);
+            let over = before.filter(same).map_or(now.mono.saturating_add(left), |watched| watched.over);
+            let used =
+                before.filter(|watched| watched.intent.used == intent.used).map_or(now.mono, |watched| watched.used);
+            Watched { intent, over, used }
+        });
+    }
+
+    /// How long the use may still take that the record tells of.
+    pub(super) fn left(&self, now: Now) -> Duration {
+        self.watched.map_or(Duration::ZERO, |Watched { intent, over, .. }| {
+            intent.deadline.since(now.wall).min(over.saturating_sub(now.mono))
+        })
+    }
+
+    /// For how long it is over.
+    pub(super) fn over(&self, now: Now) -> Duration {
+        self.watched.map_or(Duration::ZERO, |Watched { intent, over, .. }| {
+            now.wall.since(intent.deadline).max(now.mono.saturating_sub(over))
+        })
+    }
+
+    /// For how long the refresh token is surely used up.
+    pub(super) fn used_up(&self, now: Now) -> Option<Duration> {
+        let Watched { intent, used, .. } = self.watched?;
+        Some(now.wall.since(intent.used?).max(now.mono.saturating_sub(used)))
+    }
+
+    /// Takes note of what lies in the store, unless something newer was there before: a replica may lag behind, or have
+    /// taken the place of one that has lost its data. Of two grants the one with the higher version is the newer.
+    pub(super) fn know(&mut self, record: &Record, version: u64) {
+        let mut former = self.former();
+        match &self.newest {
+            Some(newest) if newest.is_after(record) => return,
+            Some(newest) if newest.version >= version && !is_after(record, &newest.record, &[]) => return,
+            Some(newest) if newest.record.grant != record.grant => {
+                former.push(newest.record.grant.clone());
+                let many = former.len().saturating_sub(MOST_FORMER);
+                former.drain(..many);
+            }
+            _ => {}
+        }
+        self.newest = Some(Arc::new(Newest { record: record.clone(), version, former }));
+    }
+
+    /// The grants that others signed in over before.
+    pub(super) fn former(&self) -> Vec<String> {
+        self.newest.as_deref().map(|newest| newest.former.clone()).unwrap_or_default()
+    }
+
+    /// What is to be saved once more, because the store has lost it: it holds what came before.
+    pub(super) fn lost(&self, found: &Record) -> Option<Unsaved> {
+        let newest = self.newest.as_deref().filter(|newest| newest.is_after(found))?;
+        Some(Unsaved::new(newest.record.clone(), newest.version, newest.former.clone()))
+    }
 }
 
-/// What a refresh brought, until it is saved.
+impl Newest {
+    fn is_after(&self, other: &Record) -> bool {
+        is_after(&self.record, other, &self.former)
+    }
+}
+
+/// Whether a record came after another, of the same grant or of one that came before it.
+fn is_after(record: &Record, other: &Record, former: &[String]) -> bool {
+    match record.grant == other.grant {
+        true => record.generation > other.generation,
+        false => former.contains(&other.grant),
+    }
+}
+
+/// What a refresh or a sign-in brought, until it is saved.
 #[derive(Clone)]
 pub(super) struct Unsaved {
     pub(super) record: Record,
     /// The version that it goes over.
     pub(super) version: u64,
-    /// The refresh token that was used for it; without one it is of a sign-in, and goes over whatever lies there.
-    pub(super) used: Option<Secret>,
+    /// Whether it is of a sign-in, and goes over whatever lies there.
+    pub(super) signed_in: bool,
+    /// The grants that others signed in over before.
+    former: Vec<String>,
     /// Why it could not be saved.
     pub(super) error: Option<Error>,
     /// How often that was tried, and when, on the monotonic clock, it is to be tried next.
-    pub(super) tries: u32,
-    pub(super) next: Duration,
+    tries: u32,
+    next: Duration,
 }
 
 impl Unsaved {
-    pub(super) fn new(record: Record, version: u64, used: Option<Secret>) -> Self {
-        Self { record, version, used, error: None, tries: 0, next: Duration::ZERO }
+    /// What a refresh brought.
+    pub(super) fn new(record: Record, version: u64, former: Vec<String>) -> Self {
+        Self { record, version, signed_in: false, former, error: None, tries: 0, next: Duration::ZERO }
+    }
+
+    /// What a person granted, and why it is not saved.
+    pub(super) fn signed_in(record: Record, error: Error) -> Self {
+        Self { signed_in: true, error: Some(error), ..Self::new(record, 0, Vec::new()) }
     }
 
     /// It could not be saved.
@@ -114,19 +247,42 @@ impl Unsaved {
         self.error = Some(error);
     }
 
-    /// Looks at what lies in the store. False if that is newer; else this goes over it.
-    ///
-    /// As long as the refresh token lies there that was used, whatever was written beside it since is about
-    /// further uses of it. And what is read may be older than what was written.
-    pub(super) fn goes_over(&mut self, found: &Record, version: u64) -> bool {
-        let Some(used) = &self.used else {
-            self.version = version;
-            return true;
-        };
-        let replaces = !used.matches(self.record.refresh_token.expose());
-        if version > self.version && replaces && used.matches(found.refresh_token.expose()) {
-            self.version = version;
+    /// Whether it can do with less room: the access tokens give way.
+    pub(super) fn slim(&mut self) -> bool {
+        let slimmer = self.record.has_tokens();
+        if slimmer {
+            self.record.forget_tokens();
         }
-        version <= self.version
+        slimmer
+    }
+
+    /// Looks at what lies in the store. False if that is newer, or this itself; else this goes over it.
+    ///
+    /// What is read may be older than what was written: after a conflict, when it is read `again`, it counts.
+    pub(super) fn goes_over(&mut self, found: &Record, version: u64, again: bool) -> bool {
+        let same = found.grant == self.record.grant;
+        let beside = same && found.generation == self.record.generation && version <= self.version;
+        let goes = match self.signed_in {
+            true => !same,
+            false => beside || is_after(&self.record, found, &self.former),
+        };
+        if goes && (again || version > self.version) {
+            self.replaces(version);
+        }
+        goes
+    }
+
+    /// It goes over this version.
+    fn replaces(&mut self, version: u64) {
+        self.version = version;
+        if self.signed_in {
+            self.record.comes_with(version.saturating_add(1));
+        }
+    }
+
+    /// It goes where nothing lies: the clock is ahead of whatever was deleted.
+    pub(super) fn begins(&mut self, now: Timestamp) {
+        let first = u64::try_from(now.as_unix_millis()).unwrap_or(1);
+        self.replaces(first.saturating_sub(1));
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::record::Record;
 use super::{RecordKey, StoreOp, StoreReply, Stored};
+use crate::failure::FailureKind;
 use crate::machine::{Effect, ask};
 use crate::source::Want;
 use crate::{
@@ -75,8 +76,9 @@ impl LoadGrant {
     fn read(&self, found: &Stored, now: Timestamp) -> Result<SavedGrant, Error> {
         let record = Record::read(found, &self.key)?;
         let token = record.token(&self.want, now).map(|(token, _)| token);
+        let rotation = record.rotation();
         let refresh_token = record.has_refresh_token().then_some(record.refresh_token);
-        let Record { scopes, asked, rotation, .. } = record;
+        let Record { scopes, asked, .. } = record;
         Ok(SavedGrant { refresh_token, scopes, asked, rotation, token })
     }
 }
@@ -183,6 +185,8 @@ struct Leased {
     stage: Stage,
     until: Duration,
     rounds: u32,
+    /// Whether the store has no room for access tokens.
+    slim: bool,
     result: Result<(), Error>,
 }
 
@@ -220,7 +224,7 @@ enum Stage {
 
 impl Leased {
     fn new(key: RecordKey, work: Work) -> Self {
-        Self { key, work, stage: Stage::Begin, until: Duration::ZERO, rounds: 0, result: Ok(()) }
+        Self { key, work, stage: Stage::Begin, until: Duration::ZERO, rounds: 0, slim: false, result: Ok(()) }
     }
 
     fn ask(&mut self, stage: Stage, op: StoreOp) -> Step<()> {
@@ -258,9 +262,16 @@ impl Leased {
                 let version = expected.map_or_else(first, |version| version.saturating_add(1));
                 let mut record = Record::of(key.clone(), want, token, version)?;
                 record.asked = asked.clone();
+                if self.slim {
+                    record.forget_tokens();
+                }
                 Some(StoreOp::Save { key, expected, stored: record.write(version)? })
             }
         })
+    }
+
+    fn may_slim(&self) -> bool {
+        !self.slim && matches!(&self.work, Work::Save { token, .. } if token.refresh_token().is_some())
     }
 
     /// The revocation of what was found, if there is any.
@@ -306,6 +317,12 @@ impl Leased {
             }
             (Stage::Change, Reply::Store(StoreReply::Conflict)) if self.rounds >= ROUNDS => {
                 self.release(Err(Error::new(ErrorKind::Store, "the stored grant keeps changing").transient()))
+            }
+            // The access token gives way, if there is more to keep.
+            (Stage::Change, Reply::Failed(failure)) if failure.kind() == FailureKind::TooLarge && self.may_slim() => {
+                self.slim = true;
+                let op = StoreOp::Load { key: self.key.clone() };
+                self.ask(Stage::Load, op)
             }
             (Stage::Lease, Reply::Store(StoreReply::Leased(_)))
             | (Stage::Change, Reply::Store(StoreReply::Conflict)) => {

@@ -62,9 +62,7 @@ impl SharedGrant {
     ) -> Result<Self, Error> {
         token.check_issuer(key.issuer())?;
         let record = Record::of(key.clone(), want, token, 0)?;
-        let mut unsaved = Unsaved::new(record, 0, None);
-        unsaved.error = Some(error);
-        let first = Some((unsaved, token.clone()));
+        let first = Some((Unsaved::signed_in(record, error), token.clone()));
         let (server, client) = (server.into(), client.clone());
         Ok(Self(Arc::new(Inner { key, server, client, scopes_at_refresh: false, first })))
     }

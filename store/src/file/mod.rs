@@ -145,7 +145,7 @@ impl Store for FileStore {
         let size = stored.to_bytes().len();
         if size > MAX_RECORD {
             let why = format!("the record has {size} bytes; no more than {MAX_RECORD} can be kept");
-            return Err(Failure::not_sent(FailureKind::Store, why));
+            return Err(Failure::not_sent(FailureKind::TooLarge, why));
         }
         self.change(key, expected, || self.replace(key, stored))
     }

@@ -1,14 +1,11 @@
-//! Runs a simulation: `cargo run --release -p grantflow-tests --bin simulate -- [processes] [--rules R] [--seeds N] [--seed S]`.
+//! Runs a simulation: `cargo run --release -p grantflow-tests --bin simulate -- [processes] [--seeds N] [--seed S]`.
 //!
 //! It is that of a program with many tokens, or of `processes` that share a grant. `--seeds N` runs the seeds 1
-//! to N (1,000 unless told) on all processors; `--seed S` runs that one alone. Of the rules in
-//! [`rules`](grantflow_tests::rules) those count that the code holds; with `--rules next` all of them, with
-//! `--rules NAME` that one.
+//! to N (1,000 unless told) on all processors; `--seed S` runs that one alone.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
-use grantflow_tests::rules::Rules;
 use grantflow_tests::seeds::{Report, Run, run_all};
 use grantflow_tests::{processes, simulation};
 
@@ -19,29 +16,25 @@ fn main() -> ExitCode {
         ["processes", rest @ ..] => (true, rest),
         rest => (false, rest),
     };
-    let (rules, rest) = match rest {
-        ["--rules", name, rest @ ..] => (Rules::named(name), rest),
-        rest => (Some(Rules::Now), rest),
-    };
     let seeds = match rest {
         [] => Some((1, 1000)),
         ["--seeds", number] => number.parse().ok().map(|last| (1, last)),
         ["--seed", number] => number.parse().ok().map(|seed| (seed, seed)),
         _ => None,
     };
-    match rules.zip(seeds) {
-        Some((rules, seeds)) if of_processes => simulate(processes::run_by, rules, seeds),
-        Some((rules, seeds)) => simulate(simulation::run_by, rules, seeds),
+    match seeds {
+        Some(seeds) if of_processes => simulate(processes::run, seeds),
+        Some(seeds) => simulate(simulation::run, seeds),
         None => {
-            eprintln!("usage: simulate [processes] [--rules now|next|NAME] [--seeds N | --seed S]");
+            eprintln!("usage: simulate [processes] [--seeds N | --seed S]");
             ExitCode::from(2)
         }
     }
 }
 
-fn simulate<R: Report>(run: Run<R>, rules: Rules, (first, last): (u64, u64)) -> ExitCode {
+fn simulate<R: Report>(run: Run<R>, (first, last): (u64, u64)) -> ExitCode {
     let began = Instant::now();
-    let runs = run_all(run, rules, first, last);
+    let runs = run_all(run, first, last);
     let took = began.elapsed().as_secs_f64();
     print!("{}", runs.total);
     println!("{:.1} days", runs.total.time().as_secs_f64() / 86_400.0);
@@ -52,7 +45,7 @@ fn simulate<R: Report>(run: Run<R>, rules: Rules, (first, last): (u64, u64)) -> 
     for broken in &runs.broken {
         println!("seed {}: {}", broken.seed, broken.why);
     }
-    let again = run(first.seed, rules).err();
+    let again = run(first.seed).err();
     let same = again.is_some_and(|again| again.why == first.why && again.report == first.report);
     println!("the first does so again: {}", if same { "yes" } else { "NO" });
     ExitCode::FAILURE

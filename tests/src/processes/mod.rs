@@ -8,4 +8,4 @@ mod sim;
 pub use desk::{Desk, Trip};
 pub use process::{Process, desk, desk_with, intent, kept, late, sent};
 pub use shelf::{Moment, Shelf};
-pub use sim::{Report, run, run_by};
+pub use sim::{Report, run};

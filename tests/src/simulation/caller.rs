@@ -67,6 +67,7 @@ impl Sim {
                 self.note("caller {a} gets a token of slot {b}", caller, slot as u64);
                 self.judge_token(slot, &issued);
                 self.judge_clocks(slot, published);
+                self.know_served(slot);
                 let late = match self.rng.below(10) {
                     0 => self.rng.time(Duration::from_millis(1), Duration::from_secs(60)),
                     _ => Duration::ZERO,

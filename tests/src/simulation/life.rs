@@ -72,15 +72,11 @@ impl Unclear {
 }
 
 impl Sim {
-    /// A rule about the life of a grant. Those that do not count yet are counted.
+    /// A rule about the life of a grant.
     fn rule(&mut self, rule: Rule, holds: bool, why: impl FnOnce() -> String) {
-        if holds {
-            return;
+        if !holds {
+            self.breaks(format!("{rule}: {}", why()));
         }
-        if self.rules.count(rule) {
-            return self.breaks(format!("{rule}: {}", why()));
-        }
-        *self.report.owed.entry(rule).or_default() += 1;
     }
 
     /// The server's answer to a use says that the credential is no good.
@@ -90,8 +86,7 @@ impl Sim {
         if run.epoch != self.credentials[credential].epoch {
             return;
         }
-        let now = self.clock.now();
-        let early = run.ends.is_some_and(|end| !now.has_reached(end + LATE));
+        let early = run.ends.is_some_and(|end| !run.began.has_reached(end + LATE));
         self.slots[nth].known.refused_early = early;
         self.credentials[credential].life.refused |= !early;
         self.report.refused_early += u64::from(early);
@@ -198,6 +193,11 @@ impl Sim {
         self.rule(Rule::GoesOn, !late, || {
             format!("slot {nth} fails though its refresh token was not tried for {idle:?}: {error}")
         });
+    }
+
+    /// Somebody is served: a token that had ended by the wall clock may be good once more when that is set back.
+    pub(super) fn know_served(&mut self, nth: usize) {
+        self.credentials[self.slots[nth].credential].life.waiting.remove(&nth);
     }
 
     /// A refresh has failed, and that is not the end.

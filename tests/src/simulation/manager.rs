@@ -78,6 +78,7 @@ pub(super) struct Run {
     turn: Turn<()>,
     /// When the token ends that its want had as it began.
     pub(super) ends: Option<Now>,
+    pub(super) began: Now,
     mint: Option<Mint>,
     pub(super) wire: Option<u64>,
     pub(super) requests: u32,
@@ -248,6 +249,7 @@ impl Sim {
             forced,
             turn,
             ends: None,
+            began: Now::default(),
             mint: None,
             wire: None,
             requests: 0,
@@ -276,6 +278,7 @@ impl Sim {
         let now = self.clock.now();
         let ends = slot.cell.ends();
         run.ends = ends;
+        run.began = now;
         match credential.grant.mint(&mut run.turn, &slot.want, now, ends) {
             Ok(mint) => {
                 run.mint = Some(mint);
@@ -327,7 +330,9 @@ impl Sim {
         self.know_end(&run, result.as_ref().err());
         let grant = &mut self.credentials[credential].grant;
         let next = grant.finish(run.turn, now, change(run.mint), Outcome::from(&mut result));
-        self.know_settled((run.slot, run.epoch), run.metadata.is_some(), &result);
+        // Of what was found at the second address the first may be asked again.
+        let found = run.metadata.is_some() && run.requests == run.requests_for_token + 1;
+        self.know_settled((run.slot, run.epoch), found, &result);
         self.slots[run.slot].cell.settle(run.ticket, now, result);
         self.after_turn(credential, run.slot, run.epoch, next);
     }

@@ -37,7 +37,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::rules::{self, Owed, Rule, Rules};
+use crate::rules::{self, Rule};
 use crate::seeds::{self, Broken};
 use account::Account;
 use caller::Caller;
@@ -86,8 +86,6 @@ pub struct Report {
     pub refused_early: u64,
     /// How many ended tokens were handed out by one who reads one clock that was set back a little.
     pub ended_by_limit: u64,
-    /// How often rules were broken that do not count.
-    pub owed: Owed,
     /// How many refresh tokens were given up as lost.
     pub lost: u64,
     /// How many of those the server would still have taken.
@@ -117,7 +115,6 @@ impl seeds::Report for Report {
         self.alive_by_limit += other.alive_by_limit;
         self.refused_early += other.refused_early;
         self.ended_by_limit += other.ended_by_limit;
-        other.owed.iter().for_each(|(rule, times)| *self.owed.entry(*rule).or_default() += times);
         self.lost += other.lost;
         self.lost_though_alive += other.lost_though_alive;
         self.lost_though_unsent += other.lost_though_unsent;
@@ -149,7 +146,6 @@ impl fmt::Display for Report {
         rules::line(f, "refused while a token was good", &[("", self.refused_early)])?;
         rules::line(f, "ended tokens, unseen by one clock", &[("", self.ended_by_limit)])?;
         writeln!(f, "  {:<36}{:?}", "longest recovery", self.recovery)?;
-        rules::owed(f, &self.owed)?;
         writeln!(f, "digest {:016x}", self.digest)
     }
 }
@@ -160,16 +156,7 @@ impl fmt::Display for Report {
 ///
 /// The rule, and what led there.
 pub fn run(seed: u64) -> Result<Report, Box<Broken<Report>>> {
-    run_by(seed, Rules::Next)
-}
-
-/// The same by other rules.
-///
-/// # Errors
-///
-/// The rule, and what led there.
-pub fn run_by(seed: u64, rules: Rules) -> Result<Report, Box<Broken<Report>>> {
-    let mut sim = Sim::new(seed, rules);
+    let mut sim = Sim::new(seed);
     sim.begin();
     while sim.broken.is_none() && sim.season != Season::Over {
         let Some((at, event)) = sim.clock.next() else { break };
@@ -183,7 +170,7 @@ pub fn run_by(seed: u64, rules: Rules) -> Result<Report, Box<Broken<Report>>> {
     sim.report.digest = sim.log.digest();
     match sim.broken {
         None => Ok(sim.report),
-        Some(why) => Err(Box::new(Broken { seed, rules, why, last: sim.log.last(), report: sim.report })),
+        Some(why) => Err(Box::new(Broken { seed, why, last: sim.log.last(), report: sim.report })),
     }
 }
 
@@ -214,7 +201,6 @@ enum Event {
 
 struct Sim {
     rng: Rng,
-    rules: Rules,
     clock: Clock,
     log: Log,
     accounts: Vec<Account>,
@@ -240,10 +226,9 @@ struct Sim {
 }
 
 impl Sim {
-    fn new(seed: u64, rules: Rules) -> Self {
+    fn new(seed: u64) -> Self {
         let mut sim = Self {
             rng: Rng::new(seed),
-            rules,
             clock: Clock::default(),
             log: Log::default(),
             accounts: Vec::new(),

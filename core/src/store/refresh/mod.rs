@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::record::{Intent, Record};
+use super::remembered::USE;
 use super::shared::Inner;
 use super::{RecordKey, StoreOp, StoreReply, Stored};
 use crate::exchange::Within;
@@ -21,8 +22,6 @@ use crate::{
 
 /// How long a lease must hold: longer than all that happens under it.
 const LEASE: Duration = Duration::from_secs(60);
-/// How long a use of the refresh token may take.
-const USE: Duration = Duration::from_secs(30);
 /// A use for which there is less time is not begun after waiting.
 const SHORTEST_USE: Duration = Duration::from_secs(15);
 /// What is left of a lease for saving when a use has taken all its time.
@@ -76,10 +75,10 @@ pub(super) struct SharedRefresh {
     waits: u32,
     /// How often the record changed under our hands.
     rounds: u32,
-    /// The version of the record whose use we have waited for.
-    waited: Option<u64>,
     /// The intent that was there before ours.
     before: Option<Intent>,
+    /// When the use was begun.
+    used_at: Now,
     /// The record under our hands, and its version in the store.
     current: Option<(Record, u64)>,
     /// What there is to hand out, once the lease is given back, and the version that it came with.
@@ -191,8 +190,8 @@ impl SharedRefresh {
             use_until: Now::default(),
             waits: 0,
             rounds: 0,
-            waited: None,
             before: None,
+            used_at: Now::default(),
             current: None,
             result: None,
         }
@@ -271,7 +270,12 @@ impl SharedRefresh {
             (Stage::LoadIntent, Reply::Store(StoreReply::Loaded(found))) => self.loaded_intent(found),
             (Stage::SaveResult, reply) => self.saved_result(reply),
             (Stage::LoadRejected, Reply::Store(StoreReply::Loaded(found))) => self.loaded_rejected(found, now),
-            (Stage::SaveFailure | Stage::LoadIntent | Stage::LoadRejected, _) => self.give_up(),
+            // Whether there is another record nobody can say: it is looked for when somebody asks again.
+            (Stage::LoadRejected, _) => {
+                self.settle_refusal(now)?;
+                self.give_up()
+            }
+            (Stage::SaveFailure | Stage::LoadIntent, _) => self.give_up(),
             (Stage::Release, _) => Ok(Next::Go(Stage::Ended)),
             (Stage::Wait | Stage::WaitIntent, Reply::Refused) => Err(waited()),
             (Stage::Load | Stage::Lease | Stage::LoadLeased, Reply::Failed(failure)) => Err(failure.into()),
@@ -315,7 +319,11 @@ impl SharedRefresh {
     /// with it.
     fn left(&self, record: &Record, now: Timestamp) -> Option<(Token, u64)> {
         // Cells ask a little earlier than they must, each at a moment of its own.
-        record.token(&self.want, now).filter(|(token, version)| self.is_another(*version) || is_due(token, now, 1.2))
+        record.token(&self.want, now).filter(|(token, version)| self.may_do(*version, is_due(token, now, 1.2)))
+    }
+
+    fn may_do(&self, version: u64, due: bool) -> bool {
+        self.state.remembered.may_do(&self.want, version, due)
     }
 
     fn is_another(&self, version: u64) -> bool {
@@ -325,8 +333,12 @@ impl SharedRefresh {
     fn loaded(&mut self, found: Option<Stored>, now: Now) -> Result<Next, Error> {
         let (record, version) = self.read(found)?;
         let unsaved = &mut self.state.remembered.unsaved;
-        drop(unsaved.take_if(|unsaved| !unsaved.goes_over(&record, version)));
-        self.forgive(&record);
+        drop(unsaved.take_if(|unsaved| !unsaved.goes_over(&record, version, false)));
+        // What lies there is outdated, or the store has lost what came after it.
+        if unsaved.is_some() || self.state.remembered.lost(&record).is_some() {
+            return self.lease(now);
+        }
+        self.learn(&record, version, now);
         if let Some(fresh) = self.fresh(&record, now.wall) {
             self.result = Some(Ok(fresh));
             return Ok(Next::Go(Stage::Ended));
@@ -342,15 +354,20 @@ impl SharedRefresh {
         self.prepare(now)
     }
 
-    /// A refusal is of one refresh token, and forgotten when somebody has signed in anew.
-    fn forgive(&mut self, record: &Record) {
-        let refused = &mut self.state.remembered.refused;
-        drop(refused.take_if(|refused| !refused.refresh_token.matches(record.refresh_token.expose())));
+    /// Takes note of what lies there. A refusal is of one refresh token, and forgotten when there is another.
+    fn learn(&mut self, record: &Record, version: u64, now: Now) {
+        let remembered = &mut self.state.remembered;
+        drop(remembered.refused.take_if(|refused| !refused.refresh_token.matches(record.refresh_token.expose())));
+        remembered.know(record, version);
+        remembered.watch(record.intent, now);
+        remembered.open = record.intent.map(status).unwrap_or_default();
     }
 
     /// What there is to tell if the server has refused the refresh token of this record.
     fn refused(&mut self, record: &Record, now: Now) -> Option<Result<(Token, u64), Error>> {
-        let refused = self.state.remembered.refused.clone()?;
+        let refused = self.state.remembered.refused.as_deref_mut()?;
+        refused.news = false;
+        let refused = refused.clone();
         if let Some(left) = self.left(record, now.wall) {
             return Some(Ok(left));
         }
@@ -363,8 +380,8 @@ impl SharedRefresh {
     /// How long the server may still take the want's token for valid, if that was not refused.
     fn lasts(&self, record: &Record, now: Timestamp) -> Option<Duration> {
         let (lasts, version) = record.lasts(&self.want, now)?;
-        let due = || record.token(&self.want, now).is_none_or(|(token, _)| is_due(&token, now, 1.2));
-        (self.is_another(version) || due()).then_some(lasts)
+        let due = record.token(&self.want, now).is_none_or(|(token, _)| is_due(&token, now, 1.2));
+        self.may_do(version, due).then_some(lasts)
     }
 
     /// Reads the server's metadata and makes the signatures of the request, before anything is leased or written down.
@@ -399,6 +416,7 @@ impl SharedRefresh {
         let (record, _) = self.current.as_ref().ok_or_else(misused)?;
         let server = self.server.as_ref().ok_or_else(misused)?;
         let request = TokenRequest::refresh_token(server, &self.grant.client, &record.refresh_token)?;
+        // Of a rotation that was learned the request is as careful as before.
         let request = request.granted(record.scopes.clone()).rotation(record.rotation).wanted(&self.want);
         let names = self.grant.scopes_at_refresh && self.want.scopes_text().is_empty();
         let request = if names { request.scopes(record.scopes_to_name()) } else { request };
@@ -409,8 +427,12 @@ impl SharedRefresh {
         if self.state.remembered.unsaved.is_some() {
             return self.save_result(found, now);
         }
-        let (record, version) = self.read(found)?;
-        self.forgive(&record);
+        let (record, version) = self.read(found.clone())?;
+        if let Some(lost) = self.state.remembered.lost(&record) {
+            self.state.remembered.unsaved = Some(Box::new(lost));
+            return self.save_result(found, now);
+        }
+        self.learn(&record, version, now);
         if let Some(fresh) = self.fresh(&record, now.wall) {
             return self.release(Ok(fresh));
         }
@@ -420,14 +442,13 @@ impl SharedRefresh {
         if let Some(result) = self.refused(&record, now) {
             return self.release(result);
         }
-        self.state.remembered.open = record.intent.map(status).unwrap_or_default();
         if let Some(intent) = record.intent {
-            // The other use may still be under way: even if its process is dead, the server may have its request
-            // yet. Where clocks differ, it is over when we have waited for as long as any use takes.
-            if now.wall < intent.deadline && self.waited != Some(version) {
-                return self.wait_intent(intent, version, now);
+            // The other use may still be under way: even if its process is dead, the server may have its request yet.
+            let left = self.state.remembered.left(now);
+            if !left.is_zero() {
+                return self.wait_intent(left, now);
             }
-            if let Some(result) = self.rests(intent, &record, now.wall) {
+            if let Some(result) = self.rests(intent, &record, now) {
                 return self.release(result);
             }
         }
@@ -435,28 +456,25 @@ impl SharedRefresh {
         if self.ready.is_some() { self.save_intent(now) } else { self.prepare(now) }
     }
 
-    fn wait_intent(&mut self, intent: Intent, version: u64, now: Now) -> Result<Next, Error> {
-        let left = intent.deadline.since(now.wall).min(USE);
+    fn wait_intent(&mut self, left: Duration, now: Now) -> Result<Next, Error> {
         let enough = self.lease.flatten().is_none_or(|end| end.wall - SHORTEST_USE - SAVING > now.wall + left);
         if now.mono.saturating_add(left) >= self.until || !enough {
             return self.release(Err(waited()));
         }
-        self.waited = Some(version);
         Ok(Next::Ask(Stage::WaitIntent, Effect::Sleep(left.max(Duration::from_millis(50)))))
     }
 
     /// What there is to tell if a refresh token whose fate nobody knows is not used now.
-    fn rests(&self, intent: Intent, record: &Record, now: Timestamp) -> Option<Result<(Token, u64), Error>> {
-        let ago = now.since(intent.deadline);
-        if intent.tries < 2 && ago <= GRACE {
+    fn rests(&self, intent: Intent, record: &Record, now: Now) -> Option<Result<(Token, u64), Error>> {
+        let over = self.state.remembered.over(now);
+        if intent.tries < 2 && over <= GRACE {
             return None;
         }
         // As long as there is a token that is good, it does.
-        if let Some(left) = self.left(record, now) {
+        if let Some(left) = self.left(record, now.wall) {
             return Some(Ok(left));
         }
-        if let Some(used) = intent.used {
-            let since = now.since(used);
+        if let Some(since) = self.state.remembered.used_up(now) {
             return Some(Err(if since > GRACE {
                 lost().look_again(LOOK_AGAIN)
             } else {
@@ -464,10 +482,10 @@ impl SharedRefresh {
             }));
         }
         let salt = u32::try_from(intent.since.as_unix_millis().unsigned_abs() % 1000).unwrap_or_default();
-        let rest = pause(intent.tries, salt).saturating_sub(ago);
+        let rest = pause(intent.tries, salt).saturating_sub(over);
         (intent.tries >= 2 && !rest.is_zero()).then(|| {
             let error = unclear(rest);
-            let hopeless = is_hopeless(intent.tries, now.since(intent.since));
+            let hopeless = is_hopeless(intent.tries, now.wall.since(intent.since));
             Err(if hopeless { error.with_advice(Advice::SignInAgain) } else { error })
         })
     }
@@ -488,10 +506,10 @@ impl SharedRefresh {
     /// Writes down that the refresh token is about to be used; where it is never replaced, nothing need be.
     fn save_intent(&mut self, now: Now) -> Result<Next, Error> {
         let (record, _) = self.current.as_mut().ok_or_else(misused)?;
-        if record.rotation == Rotation::Never {
+        let known = record.intent;
+        if known.is_none() && record.rotation() == Rotation::Never {
             return self.exchange(now);
         }
-        let known = record.intent;
         self.before = known;
         record.intent = Some(Intent {
             since: known.map_or(now.wall, |intent| intent.since),
@@ -504,8 +522,9 @@ impl SharedRefresh {
     }
 
     fn saved_intent(&mut self, now: Now) -> Result<Next, Error> {
-        let (_, version) = self.current.as_mut().ok_or_else(misused)?;
+        let (record, version) = self.current.as_mut().ok_or_else(misused)?;
         *version = version.saturating_add(1);
+        self.state.remembered.know(record, *version);
         self.exchange(now)
     }
 
@@ -523,6 +542,7 @@ impl SharedRefresh {
     }
 
     fn exchange(&mut self, now: Now) -> Result<Next, Error> {
+        self.used_at = now;
         let (record, _) = self.current.as_ref().ok_or_else(misused)?;
         let exchange = match self.ready.take() {
             Some((used, exchange)) if used.matches(record.refresh_token.expose()) => exchange,

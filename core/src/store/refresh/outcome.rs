@@ -1,12 +1,13 @@
 //! What becomes of a use of the refresh token: its result is saved, its failure is written down.
 
 use super::{LOOK_AGAIN, Next, ROUNDS, SharedRefresh, Stage, misused, status};
+use crate::failure::FailureKind;
 use crate::machine::Effect;
 use crate::source::{Change, GrantStatus, is_hopeless};
-use crate::store::record::Record;
+use crate::store::record::{Intent, Record};
 use crate::store::remembered::{Refused, Unsaved};
 use crate::store::{StoreOp, StoreReply, Stored};
-use crate::{Advice, Error, Now, Reply, Rotation, Secret, Step, Token};
+use crate::{Advice, Error, Now, Reply, Rotation, Step, Token};
 
 impl SharedRefresh {
     pub(super) fn exchanged(&mut self, result: Result<Token, Error>, change: &Change, now: Now) -> Result<Next, Error> {
@@ -15,73 +16,86 @@ impl SharedRefresh {
                 self.state.remembered.open = GrantStatus::Settled;
                 self.state.remembered.refused = None;
                 let (mut record, version) = self.current.take().ok_or_else(misused)?;
-                let used = record.refresh_token.clone();
                 record.refreshed(&self.want, &token, version.saturating_add(1));
-                let unsaved = Unsaved::new(record, version, Some(used));
                 self.result = Some(Ok((token, version.saturating_add(1))));
-                self.save_unsaved(Box::new(unsaved), false, now)
+                self.save_new(record, version, now)
             }
             // The answer is of no use, and the refresh token that came with it is the one to use next.
             Err(error) if let Some(new) = change.refresh_token() => {
                 let (mut record, version) = self.current.take().ok_or_else(misused)?;
-                let used = record.succeeded(new);
+                record.succeeded(new);
                 self.result = Some(Err(error));
-                self.save_unsaved(Box::new(Unsaved::new(record, version, Some(used))), false, now)
+                self.save_new(record, version, now)
             }
             Err(error) if error.ends_grant() => {
                 let error = error.during("refreshing the stored grant", None).look_again(LOOK_AGAIN);
                 let (record, _) = self.current.as_ref().ok_or_else(misused)?;
                 let refresh_token = record.refresh_token.clone();
+                // It was good when the use began: that the answer comes late does not matter.
+                let early = self.lasts(record, self.used_at.wall).is_some();
                 self.state.remembered.refused =
-                    Some(Box::new(Refused { refresh_token, error: error.clone(), early: false }));
+                    Some(Box::new(Refused { refresh_token, error: error.clone(), early, news: true }));
                 self.result = Some(Err(error));
                 self.load(Stage::LoadRejected)
             }
+            Err(error) if error.is_uncertain() => self.unclear(error, now),
             Err(error) => {
                 let (record, _) = self.current.as_mut().ok_or_else(misused)?;
-                let rotates = record.rotation == Rotation::Rotates;
-                let Some(intent) = &mut record.intent else { return self.release(Err(error)) };
-                let mut error = error;
-                if error.is_uncertain() {
-                    // Nobody knows what became of it: the intent stays, and nobody need wait for its end.
-                    intent.deadline = now.wall;
-                    if rotates && error.is_surely_used() {
-                        intent.used.get_or_insert(now.wall);
-                    }
-                    if is_hopeless(intent.tries, now.wall.since(intent.since)) {
-                        error = error.with_advice(Advice::SignInAgain);
-                    }
-                    self.state.remembered.open = status(*intent);
-                } else {
-                    // This use did nothing; an earlier one may have.
-                    record.intent = self.before;
+                if record.intent.is_none() {
+                    return self.release(Err(error));
                 }
+                // This use did nothing; an earlier one may have.
+                record.intent = self.before;
                 self.result = Some(Err(error));
                 self.save_current(Stage::SaveFailure)
             }
         }
     }
 
-    fn save_unsaved(&mut self, unsaved: Box<Unsaved>, anew: bool, now: Now) -> Result<Next, Error> {
-        if anew {
-            let version = u64::try_from(now.wall.as_unix_millis()).unwrap_or(1);
-            let op =
-                unsaved.record.write(version).map(|stored| StoreOp::Save { key: self.key(), expected: None, stored });
-            self.state.remembered.unsaved = Some(Box::new(Unsaved { version: version.saturating_sub(1), ..*unsaved }));
-            return Ok(Next::Ask(Stage::SaveResult, Effect::Store(op?)));
+    /// Nobody knows what became of a use: the intent stays, and nobody need wait for its end.
+    fn unclear(&mut self, error: Error, now: Now) -> Result<Next, Error> {
+        let (record, _) = self.current.as_mut().ok_or_else(misused)?;
+        if record.rotation == Rotation::Never {
+            return self.release(Err(error));
         }
-        let saving = self.save(Stage::SaveResult, &unsaved.record, unsaved.version);
+        let new = Intent { since: now.wall, tries: 1, deadline: now.wall, used: None };
+        let intent = record.intent.get_or_insert(new);
+        intent.deadline = now.wall;
+        if record.rotation == Rotation::Rotates && error.is_surely_used() {
+            intent.used.get_or_insert(now.wall);
+        }
+        let hopeless = is_hopeless(intent.tries, now.wall.since(intent.since));
+        self.state.remembered.open = status(*intent);
+        self.state.remembered.watch(Some(*intent), now);
+        self.result = Some(Err(if hopeless { error.with_advice(Advice::SignInAgain) } else { error }));
+        self.save_current(Stage::SaveFailure)
+    }
+
+    fn save_new(&mut self, record: Record, version: u64, now: Now) -> Result<Next, Error> {
+        let former = self.state.remembered.former();
+        self.save_unsaved(Box::new(Unsaved::new(record, version, former)), false, now)
+    }
+
+    fn save_unsaved(&mut self, mut unsaved: Box<Unsaved>, anew: bool, now: Now) -> Result<Next, Error> {
+        if anew {
+            unsaved.begins(now.wall);
+        }
+        let (key, version) = (self.key(), unsaved.version);
+        let stored = unsaved.record.write(version.saturating_add(1));
         self.state.remembered.unsaved = Some(unsaved);
-        saving
+        let expected = (!anew).then_some(version);
+        Ok(Next::Ask(Stage::SaveResult, Effect::Store(StoreOp::Save { key, expected, stored: stored? })))
     }
 
     /// Saves what is not saved yet over what lies there, unless that is newer.
     pub(super) fn save_result(&mut self, found: Option<Stored>, now: Now) -> Result<Next, Error> {
         let mut unsaved = self.state.remembered.unsaved.take().ok_or_else(misused)?;
         let goes_over = match &found {
-            Some(there) => Record::read(there, &self.grant.key).map(|it| unsaved.goes_over(&it, there.version)),
+            Some(there) => {
+                Record::read(there, &self.grant.key).map(|it| unsaved.goes_over(&it, there.version, self.rounds > 0))
+            }
             // Nobody had signed in here before; or somebody has signed out.
-            None => Ok(unsaved.used.is_none()),
+            None => Ok(unsaved.signed_in),
         };
         match goes_over {
             Ok(true) => self.save_unsaved(unsaved, found.is_none(), now),
@@ -100,16 +114,29 @@ impl SharedRefresh {
     pub(super) fn saved_result(&mut self, reply: Reply) -> Result<Next, Error> {
         match reply {
             Reply::Store(StoreReply::Saved) => {
-                self.state.remembered.unsaved = None;
+                self.saved();
                 match self.result.take() {
                     Some(result) => self.release(result),
                     None => self.again(),
                 }
             }
             Reply::Store(StoreReply::Conflict) => self.again(),
+            // The access tokens give way.
+            Reply::Failed(failure) if failure.kind() == FailureKind::TooLarge && self.slim() => self.again(),
             Reply::Failed(failure) => Err(failure.into()),
             _ => Err(Error::refused("Store")),
         }
+    }
+
+    fn saved(&mut self) {
+        if let Some(unsaved) = self.state.remembered.unsaved.take() {
+            self.state.remembered.know(&unsaved.record, unsaved.version.saturating_add(1));
+        }
+    }
+
+    /// Whether what is to be saved can do with less room.
+    fn slim(&mut self) -> bool {
+        self.state.remembered.unsaved.as_deref_mut().is_some_and(Unsaved::slim)
     }
 
     /// What comes of a failure: what is not saved is handed out all the same, and saved later.
@@ -134,23 +161,21 @@ impl SharedRefresh {
         }
         // That is an answer. What it says is not written down: a newcomer may ask once.
         record.intent = None;
-        let refresh_token = record.refresh_token.clone();
-        self.settle_refusal(refresh_token, now)?;
+        self.settle_refusal(now)?;
         self.save_current(Stage::SaveFailure)
     }
 
     /// Some servers refuse refreshes as long as the last access token is good: then that does, and counts for more.
-    fn settle_refusal(&mut self, refresh_token: Secret, now: Now) -> Result<(), Error> {
+    pub(super) fn settle_refusal(&mut self, now: Now) -> Result<(), Error> {
         let Some(Err(error)) = self.result.take() else { return Err(misused()) };
         let (record, _) = self.current.as_ref().ok_or_else(misused)?;
         let (lasts, left) = (self.lasts(record, now.wall), self.left(record, now.wall));
         self.state.remembered.open = GrantStatus::Settled;
-        self.state.remembered.refused =
-            Some(Box::new(Refused { refresh_token, error: error.clone(), early: lasts.is_some() }));
-        self.result = Some(match (left, lasts) {
-            (Some(left), _) => Ok(left),
-            (None, Some(lasts)) => Err(error.refused_early(lasts)),
-            (None, None) => {
+        let early = self.state.remembered.refused.as_deref().is_some_and(|refused| refused.early);
+        self.result = Some(match left {
+            Some(left) => Ok(left),
+            None if early => Err(error.refused_early(lasts.unwrap_or_default())),
+            None => {
                 // The access tokens of a grant that ended have ended too.
                 self.current.iter_mut().for_each(|(record, _)| record.forget_tokens());
                 Err(error)

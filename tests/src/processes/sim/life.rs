@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use grantflow::store::StoreOp;
-use grantflow::{Advice, Effect, Error, Rotation};
+use grantflow::{Advice, Effect, Error, Now, Rotation, Timestamp};
 
-use super::oracle::Seen;
+use super::oracle::{LATE, Seen};
 use super::process::{Run, is_final, key};
 use super::{Rule, Season, Sim};
 
@@ -20,6 +20,10 @@ const SHORTEST: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(5_100);
 /// How long metadata that was read once may keep a refresh waiting.
 const METADATA: Duration = Duration::from_secs(10);
+/// How long before the end of a token another is asked for, at the earliest.
+const MARGIN: Duration = Duration::from_secs(360);
+/// How old metadata may be that nobody can read any more.
+const OLDEST: Duration = Duration::from_secs(29 * 86_400);
 /// The shortest time for a use that was begun.
 const SHORTEST_USE: Duration = Duration::from_secs(14);
 /// By when a result is saved, if nothing fails meanwhile: the longest pause between two tries, and twice what waiting
@@ -36,10 +40,12 @@ const LARGEST_SUM: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Life {
     /// Refresh tokens that were refused to it when it had no valid access token, and when it had one.
-    refused: BTreeMap<String, u32>,
+    refused: BTreeSet<String>,
     refused_early: BTreeSet<String>,
-    /// Whether a refresh that had read the server's metadata came to a token.
-    metadata: bool,
+    /// Access tokens that were refused to it.
+    rejected: BTreeSet<String>,
+    /// When a refresh that had read the server's metadata came to a token.
+    metadata: Option<Now>,
     /// When it last asked the store for something.
     looked: Duration,
     /// Since when it has something that is not saved, and nothing has failed.
@@ -72,15 +78,11 @@ pub(super) struct Story {
 }
 
 impl Sim {
-    /// A rule about the life of a grant. Those that do not count yet are counted.
+    /// A rule about the life of a grant.
     pub(super) fn rule(&mut self, rule: Rule, holds: bool, why: impl FnOnce() -> String) {
-        if holds {
-            return;
+        if !holds {
+            self.breaks(format!("{rule}: {}", why()));
         }
-        if self.rules.count(rule) {
-            return self.breaks(format!("{rule}: {}", why()));
-        }
-        *self.report.owed.entry(rule).or_default() += 1;
     }
 
     /// The refresh token that lies in the store.
@@ -91,17 +93,61 @@ impl Sim {
     /// The server has refused a refresh token, and its sender knows; `good` is the access token because of which.
     pub(super) fn know_refusal(&mut self, id: u64, token: &str, good: Option<&str>) {
         let run = &self.runs[&id];
-        let (process, slot) = (run.process, run.slot());
-        let held = slot.and_then(|slot| self.processes[process].slots[slot].cell.held());
-        let has = |good: &str| run.seen.knows(good) || held.is_some_and(|held| held.token.access_token() == good);
-        let early = good.is_some_and(has);
+        let process = run.process;
+        // By what it knows: what is refused for good while there seems to be a valid access token looks the same, and a
+        // token whose request was under way for long is valid for longer than its client can know.
+        let early = run.seen.valid;
         let life = &mut self.processes[process].known;
         if early {
             life.refused_early.insert(token.to_owned());
         } else {
-            *life.refused.entry(token.to_owned()).or_default() += 1;
+            life.refused.insert(token.to_owned());
         }
         self.report.refused_early += u64::from(early);
+    }
+
+    /// A resource refuses an access token to a process.
+    pub(super) fn know_rejected(&mut self, process: usize, token: &str) {
+        self.processes[process].known.rejected.insert(token.to_owned());
+    }
+
+    /// Whether the server may take the token for valid that a process holds for a want.
+    pub(super) fn may_be_held(&self, process: usize, slot: usize) -> bool {
+        let now = self.now(process);
+        self.processes[process].slots[slot].cell.ends().is_some_and(|end| !now.has_reached(end + LATE))
+    }
+
+    /// The same of one that lies in the store.
+    pub(super) fn may_be_kept(&self, run: &Run, slot: usize, now: Timestamp) -> bool {
+        let here = &self.processes[run.process];
+        let wanted = here.slots[slot].want.wanted_resources().next().unwrap_or_default();
+        // Long before the end of the one that it holds it would not ask, if that were good.
+        let held = here.slots[slot].cell.held().map(|held| held.token.access_token());
+        run.seen.kept(now).any(|(token, left)| {
+            let known = held != Some(token) || left <= MARGIN;
+            known && self.server.resource(token) == wanted && !here.known.rejected.contains(token)
+        })
+    }
+
+    /// When a refresh token was sent last.
+    pub(super) fn last_sent(&self, token: &str) -> Option<Duration> {
+        self.story.sent.get(token).copied()
+    }
+
+    /// What was sent was not begun: that is no use.
+    pub(super) fn know_not_begun(&mut self, token: &str, before: Option<Duration>) {
+        match before {
+            Some(before) => self.story.sent.insert(token.to_owned(), before),
+            None => self.story.sent.remove(token),
+        };
+    }
+
+    /// Whether the successor of a refresh token had been saved before this, and the store has lost nothing since.
+    pub(super) fn was_superseded(&self, token: &str, intent: Option<Duration>) -> bool {
+        let superseded = self.story.superseded.get(token).copied();
+        superseded
+            .zip(intent)
+            .is_some_and(|(then, intent)| then < intent && self.story.fell_back.is_none_or(|at| at < then))
     }
 
     /// The server has surely used a refresh token, and what it gave for it is lost.
@@ -124,9 +170,10 @@ impl Sim {
     /// A process tells that somebody must sign in.
     pub(super) fn judge_sign_out(&mut self, process: usize, seen: &Seen, error: &Error) {
         let token = seen.refresh_token.clone().or_else(|| seen.sent.clone()).unwrap_or_default();
-        let gone =
-            self.story.used_up.get(&token).is_some_and(|since| self.truth.saturating_sub(*since) + SECOND >= GRACE);
-        let refused = self.processes[process].known.refused.contains_key(&token);
+        // When that was, others know by the record, whose clock may be wrong.
+        let over = |since: &Duration| self.plan.clocks || self.truth.saturating_sub(*since) + SECOND >= GRACE;
+        let gone = self.story.used_up.get(&token).is_some_and(over);
+        let refused = self.processes[process].known.refused.contains(&token);
         let alive = self.server.is_alive(&token, self.truth);
         if self.known.signed_out.insert((process, self.processes[process].life, token.clone())) {
             self.report.signed_out += 1;
@@ -145,10 +192,17 @@ impl Sim {
     pub(super) fn judge_advice(&mut self, process: usize, seen: &Seen, error: &Error) {
         let advice = error.advice() == Some(Advice::SignInAgain) && !is_final(error);
         let token = seen.refresh_token.clone().unwrap_or_default();
-        let open = self.known.uses(&token).max(u32::try_from(seen.open).unwrap_or(u32::MAX));
+        // A process that died between its intent and its request has used it, as far as others can know.
+        let open = seen.open + usize::from(seen.intent_at.is_some());
+        let open = self.known.uses(&token).max(u32::try_from(open).unwrap_or(u32::MAX));
         self.rule(Rule::Advice, !advice || open >= 5, || {
             format!("process {process} says to sign in again after {open} uses: {error}")
         });
+    }
+
+    /// A process has looked at the record.
+    pub(super) fn know_looked(&mut self, process: usize) {
+        self.processes[process].known.looked = self.truth;
     }
 
     /// A process tells a caller of a failure.
@@ -185,10 +239,17 @@ impl Sim {
         self.story.signed_in = self.truth;
     }
 
+    /// Whether the metadata has been read, and not too long ago by any clock.
+    fn has_metadata(&self, process: usize) -> bool {
+        let now = self.now(process);
+        self.processes[process].known.metadata.is_some_and(|read| !now.has_reached(read + OLDEST))
+    }
+
     /// A run asks for something.
     pub(super) fn judge_effect(&mut self, id: u64, effect: &Effect) {
         let truth = self.truth;
         let Some(run) = self.runs.get_mut(&id) else { return };
+        run.seen.discovers &= matches!(effect, Effect::Http(_) | Effect::Sleep(_));
         if let Effect::Store(StoreOp::Load { .. } | StoreOp::Lease { .. }) = effect {
             self.processes[run.process].known.looked = truth;
         }
@@ -206,19 +267,26 @@ impl Sim {
         let truth = self.truth;
         let Some(run) = self.runs.get_mut(&id) else { return };
         let process = run.process;
-        let had = self.processes[process].known.metadata;
+        let had = self.has_metadata(process);
+        let Some(run) = self.runs.get_mut(&id) else { return };
         let Some(token) = refresh_token else {
+            run.seen.had |= had && run.seen.metadata.is_none();
             run.seen.metadata.get_or_insert(truth);
+            run.seen.discovered_leased |= run.seen.leased;
+            run.seen.discovers = true;
+            run.seen.documents += 1;
             let intent = std::mem::take(&mut run.seen.ready);
             return self.rule(Rule::IntentLast, !intent, || {
                 format!("run {id} has saved an intent, and asks for the server's metadata")
             });
         };
         run.seen.ready = false;
+        run.seen.discovers = false;
         let first = !std::mem::replace(&mut run.seen.requested, true);
         let took = run.seen.metadata.map_or(Duration::ZERO, |since| truth.saturating_sub(since));
         let stopped = !run.seen.stopped.is_zero();
-        let waited = run.seen.metadata.is_some();
+        let waited = run.seen.discovered_leased;
+        let had = run.seen.had;
         self.rule(Rule::OldMetadata, !first || !had || stopped || took <= METADATA, || {
             format!("metadata that was read once keeps run {id} waiting for {took:?}")
         });
@@ -233,9 +301,7 @@ impl Sim {
         let (process, truth, seen) = (run.process, self.truth, &run.seen);
         let life = &self.processes[process].known;
         let lease = seen.lease_ends;
-        // By a client's clock a token may end a little later than by its server's: then it is asked once more.
-        let again =
-            life.refused.get(token).is_some_and(|times| *times > 1) || (life.refused_early.contains(token) && valid);
+        let again = life.refused.contains(token) || (life.refused_early.contains(token) && valid);
         let last = self.story.sent.insert(token.to_owned(), truth);
         let pause = last.map_or(Duration::MAX, |last| truth.saturating_sub(last));
         // With what was saved last the store loses intents too.
@@ -311,11 +377,15 @@ impl Sim {
         let back = seen.intent.is_none() || seen.used || seen.taken_back || seen.store_failed || seen.conflict;
         let token = seen.refresh_token.clone().unwrap_or_default();
         let discovered = seen.metadata.is_some();
-        let had = self.processes[process].known.metadata;
-        let in_vain = discovered && !seen.requested;
+        let had = seen.had;
+        let in_vain = seen.discovers && !seen.requested;
         self.rule(Rule::TakenBack, back, || format!("an intent for {token} stays, and the server has not begun"));
         match error {
-            None => self.processes[process].known.metadata |= discovered && run.slot().is_some(),
+            // Of what was found at the second address the first may be asked again.
+            None if discovered && seen.documents == 1 && run.slot().is_some() => {
+                self.processes[process].known.metadata = Some(self.now(process));
+            }
+            None => {}
             Some(error) => self.rule(Rule::OldMetadata, !had || !in_vain, || {
                 format!("process {process} fails for want of metadata that it has read once: {error}")
             }),
@@ -378,10 +448,9 @@ impl Sim {
     /// A process is told to end, and may do its last things. It does so when it has nothing under way.
     pub(super) fn shut_down(&mut self, process: usize, life: u64) {
         let busy = self.runs.values().any(|run| run.process == process);
-        if self.lives(process, life) && !self.processes[process].stopped && !busy
-            && !self.begin_save(process, true) {
-                self.end_in_order(process);
-            }
+        if self.lives(process, life) && !self.processes[process].stopped && !busy && !self.begin_save(process, true) {
+            self.end_in_order(process);
+        }
     }
 
     pub(super) fn end_in_order(&mut self, process: usize) {

@@ -35,7 +35,7 @@ use std::time::Duration;
 use grantflow::{Now, Timestamp};
 
 use super::Shelf;
-use crate::rules::{self, Owed, Rule, Rules};
+use crate::rules::{self, Rule};
 use crate::seeds::{self, Broken};
 use crate::simulation::log::Log;
 use crate::simulation::rng::Rng;
@@ -129,8 +129,6 @@ pub struct Report {
     pub longest_revival: Duration,
     /// How often somebody signed in, and what they granted could not be saved.
     pub sign_ins_lost: u64,
-    /// How often rules were broken that do not count.
-    pub owed: Owed,
     /// How often somebody signed in again.
     pub sign_ins: u64,
     /// The longest time of one refresh, without the time that its process was stopped and the store took.
@@ -151,7 +149,6 @@ impl seeds::Report for Report {
             answered_uses answered_in_grace answered_after_fall_back answered_unsaved killed killed_unsaved
             unsaved_killed unsaved_lost fall_backs revivals sign_ins_lost);
         self.digest ^= other.digest;
-        other.owed.iter().for_each(|(rule, times)| *self.owed.entry(*rule).or_default() += times);
         for (mine, theirs) in [(&mut self.deaths, &other.deaths), (&mut self.stops, &other.stops)] {
             theirs.iter().for_each(|(at, count)| *mine.entry(*at).or_default() += count);
         }
@@ -206,7 +203,6 @@ impl fmt::Display for Report {
         rules::line(f, "revived by a sign-in elsewhere", &[("", self.revivals)])?;
         writeln!(f, "  {:<36}{:?}", "longest until that", self.longest_revival)?;
         writeln!(f, "  {:<36}{:?}, {:?}", "longest refresh, recovery", self.longest, self.recovery)?;
-        rules::owed(f, &self.owed)?;
         writeln!(f, "digest {:016x}", self.digest)
     }
 }
@@ -217,16 +213,7 @@ impl fmt::Display for Report {
 ///
 /// The rule, and what led there.
 pub fn run(seed: u64) -> Result<Report, Box<Broken<Report>>> {
-    run_by(seed, Rules::Now)
-}
-
-/// The same by other rules.
-///
-/// # Errors
-///
-/// The rule, and what led there.
-pub fn run_by(seed: u64, rules: Rules) -> Result<Report, Box<Broken<Report>>> {
-    let mut sim = Sim::new(seed, rules);
+    let mut sim = Sim::new(seed);
     sim.begin();
     while sim.broken.is_none() && sim.season != Season::Over {
         let Some(Reverse(entry)) = sim.queue.pop() else { break };
@@ -244,7 +231,7 @@ pub fn run_by(seed: u64, rules: Rules) -> Result<Report, Box<Broken<Report>>> {
     last.push(format!("{:?}", sim.plan));
     match sim.broken {
         None => Ok(sim.report),
-        Some(why) => Err(Box::new(Broken { seed, rules, why, last, report: sim.report })),
+        Some(why) => Err(Box::new(Broken { seed, why, last, report: sim.report })),
     }
 }
 
@@ -329,7 +316,6 @@ impl Eq for Entry {}
 
 struct Sim {
     rng: Rng,
-    rules: Rules,
     plan: Plan,
     /// The true time, by which the server and the store go.
     truth: Duration,
@@ -355,14 +341,13 @@ struct Sim {
 }
 
 impl Sim {
-    fn new(seed: u64, rules: Rules) -> Self {
+    fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let plan = Plan::new(&mut rng, rules);
+        let plan = Plan::new(&mut rng);
         Self {
             server: Server::new(&plan),
             shelf: Shelf::new(plan.expiring),
             rng,
-            rules,
             plan,
             truth: Duration::ZERO,
             queue: BinaryHeap::new(),

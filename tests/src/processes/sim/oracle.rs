@@ -17,6 +17,8 @@ use super::process::{Run, is_final, key};
 const SECOND: Duration = Duration::from_secs(1);
 /// How long the grace window of a server may be open.
 const GRACE: Duration = Duration::from_secs(30);
+/// How much later than its client a server may think that a token ends: the client counts from the request.
+pub(super) const LATE: Duration = Duration::from_secs(5);
 /// How long a use of a refresh token may take.
 const USE: Duration = Duration::from_secs(30);
 /// The longest that a refresh may take: waiting for the lease, waiting for another's use, discovery, a use, and two
@@ -30,12 +32,23 @@ pub(super) struct Seen {
     pub(super) stopped: Duration,
     /// The refresh token that it has read last, and when by its clock.
     pub(super) refresh_token: Option<String>,
-    /// The access tokens that lay beside it.
-    access: Vec<String>,
+    /// The access tokens that lay beside it, and when they end.
+    access: Vec<(String, Option<Timestamp>)>,
+    /// Whether the server may have taken an access token of its want for valid, when it began or when it sent.
+    pub(super) valid: bool,
+    /// When a refresh token had been sent before that it has sent.
+    sent_before: Option<Duration>,
     /// When its lease ends, by the true time.
     pub(super) lease_ends: Option<Duration>,
-    /// When it began to ask for the server's metadata.
+    /// When it began to ask for the server's metadata, whether its process had read it before, whether it had the lease
+    /// then, and whether it still does so.
     pub(super) metadata: Option<Duration>,
+    pub(super) had: bool,
+    pub(super) leased: bool,
+    pub(super) discovered_leased: bool,
+    pub(super) discovers: bool,
+    /// How often it asked for it.
+    pub(super) documents: u32,
     /// Whether it has begun to send a refresh token.
     pub(super) requested: bool,
     /// Whether an intent is saved, and nothing was asked for since.
@@ -69,7 +82,14 @@ pub(super) struct Seen {
 impl Seen {
     /// Whether this access token lay in the store.
     pub(super) fn knows(&self, token: &str) -> bool {
-        self.access.iter().any(|access| access == token)
+        self.access.iter().any(|(access, _)| access == token)
+    }
+
+    /// The access tokens that lay there and whose server may take them for valid, and for how long.
+    pub(super) fn kept(&self, now: Timestamp) -> impl Iterator<Item = (&str, Duration)> {
+        let left = move |ends: &Option<Timestamp>| ends.map_or(Duration::MAX, |end| (end + LATE).since(now));
+        let kept = self.access.iter().map(move |(access, ends)| (access.as_str(), left(ends)));
+        kept.filter(|(_, left)| !left.is_zero())
     }
 }
 
@@ -80,8 +100,8 @@ pub(super) struct Known {
     pub(super) signers: BTreeSet<u64>,
     /// Access tokens that were ever saved.
     access: BTreeSet<String>,
-    /// Refresh tokens whose successor was saved.
-    superseded: BTreeSet<String>,
+    /// Refresh tokens that were ever saved.
+    saved: BTreeSet<String>,
     /// Which runs have saved an intent for a refresh token that the store knows no end of.
     open: BTreeMap<String, BTreeSet<u64>>,
     /// How often a refresh token went out so that it may have been used.
@@ -109,7 +129,7 @@ pub(super) fn refresh_token(stored: &Stored) -> String {
 struct Record {
     refresh_token: String,
     intent: Option<(u64, i64)>,
-    access: Vec<String>,
+    access: Vec<(String, Option<Timestamp>)>,
 }
 
 impl Record {
@@ -124,7 +144,12 @@ impl Record {
         Self {
             refresh_token: text(&record["refresh_token"]),
             intent,
-            access: tokens.map(|(_, kept)| text(&kept["access_token"])).collect(),
+            access: tokens
+                .map(|(_, kept)| {
+                    let ends = kept["expires_at"].as_i64().map(Timestamp::from_unix_millis);
+                    (text(&kept["access_token"]), ends)
+                })
+                .collect(),
         }
     }
 }
@@ -135,7 +160,7 @@ impl Sim {
         let mut why = None;
         for (nth, process) in self.processes.iter().enumerate().filter(|(_, process)| process.alive) {
             let refreshing = process.slots.iter().any(|slot| slot.cell.is_refreshing());
-            if refreshing && !self.runs.values().any(|run| run.process == nth) {
+            if refreshing && !self.runs.values().any(|run| run.process == nth && run.is_turn()) {
                 why = Some(format!("process {nth} holds on to a ticket that nobody has"));
             }
         }
@@ -145,7 +170,8 @@ impl Sim {
 
     pub(super) fn know_first(&mut self) {
         let record = Record::read(self.shelf.peek(&key()).expect("a record"));
-        self.known.access.extend(record.access);
+        self.known.access.extend(record.access.into_iter().map(|(access, _)| access));
+        self.known.saved.insert(record.refresh_token);
     }
 
     /// Something new lies in the store.
@@ -154,23 +180,23 @@ impl Sim {
         self.require(new.version == old.version + 1, || "a version was left out".to_owned());
         let (old, record) = (Record::read(&old), Record::read(new));
         let token = record.refresh_token.clone();
-        let sizes: Vec<usize> = record.access.iter().map(String::len).collect();
-        self.known.access.extend(record.access);
+        let sizes: Vec<usize> = record.access.iter().map(|(access, _)| access.len()).collect();
+        self.known.access.extend(record.access.into_iter().map(|(access, _)| access));
         self.judge_size(&sizes);
-        // What a person has granted goes over anything.
+        // What a person has granted goes over anything, once: that its save failed may be known late, and not be so.
         let same = token == old.refresh_token;
-        if self.known.signers.contains(&run) || (!same && token.ends_with("-0")) {
+        let first = self.known.saved.insert(token.clone()) && token.ends_with("-0");
+        if self.known.signers.contains(&run) || first {
             return;
         }
         let next = self.server.descends(&token, &old.refresh_token);
         // For a while the same version may mean two things.
-        let twice = self.story.fell_back.is_some_and(|at| self.truth.saturating_sub(at) < TWICE);
+        let twice = self.is_twice();
         self.require(same || next || twice, || format!("{token} overwrites {}, which is newer", old.refresh_token));
         if next {
-            self.known.superseded.insert(old.refresh_token.clone());
             self.know_superseded(&old.refresh_token.clone());
         }
-        let (truth, is_next) = (self.truth, true);
+        let truth = self.truth;
         let seen = self.runs.get_mut(&run).map(|run| &mut run.seen);
         let open = self.known.open.entry(old.refresh_token).or_default();
         match (old.intent, record.intent) {
@@ -178,12 +204,12 @@ impl Sim {
                 open.insert(run);
                 if let Some(seen) = seen {
                     seen.intent_at = Some(truth);
+                    // Where refresh tokens stay it is written down after a use, if that is unclear.
+                    seen.used &= seen.sent.as_deref() == Some(token.as_str());
                     seen.taken_back = false;
-                    seen.used = false;
                     seen.previous = before.map(|(_, deadline)| deadline);
                     seen.intent = Some((token, new.version));
                 }
-                self.require(attempts <= 2 || is_next, || "a third attempt".to_owned());
             }
             (Some(_), None) => {
                 open.clear();
@@ -202,6 +228,11 @@ impl Sim {
             }
             _ => {}
         }
+    }
+
+    /// Whether the store has just lost what was saved last.
+    fn is_twice(&self) -> bool {
+        self.story.fell_back.is_some_and(|at| self.truth.saturating_sub(at) < TWICE)
     }
 
     /// Somebody reads what lies in the store.
@@ -235,7 +266,10 @@ impl Sim {
                 seen.loaded = true;
                 self.knows_successor(process, &token);
             }
-            (_, Reply::Store(StoreReply::Leased(until))) => seen.lease_until = *until,
+            (_, Reply::Store(StoreReply::Leased(until))) => {
+                seen.lease_until = *until;
+                seen.leased = true;
+            }
             (_, Reply::Store(StoreReply::Saved)) => seen.ready = seen.intent_at.is_some() && seen.sent.is_none(),
             (What::Store(..), Reply::Failed(_)) => {
                 seen.loaded = false;
@@ -252,6 +286,8 @@ impl Sim {
                 };
                 if not_done {
                     seen.used = false;
+                    let before = seen.sent_before;
+                    self.know_not_begun(&token, before);
                     let uses = self.known.uses.entry(token).or_default();
                     *uses = uses.saturating_sub(1);
                 } else if response.status() == 400 {
@@ -300,9 +336,9 @@ impl Sim {
         run.seen.sent = Some(token.to_owned());
         run.seen.conflict = false;
         run.seen.used = true;
-        let next = true;
         let run = &self.runs[&id];
-        if self.plan.known == grantflow::Rotation::Never {
+        // Where refresh tokens stay, that may be known, or learned.
+        if !self.plan.rotates && self.plan.known != grantflow::Rotation::Rotates {
             return;
         }
         let (now, here) = (self.now(run.process), &self.processes[run.process]);
@@ -315,17 +351,15 @@ impl Sim {
         let late = seen.previous.is_some_and(|end| seen.read_at.since(Timestamp::from_unix_millis(end)) > GRACE);
         // A token of another grant does not count.
         let valid = run.slot().and_then(|slot| here.slots[slot].cell.valid(now));
-        let valid = valid.is_some_and(|held| seen.access.iter().any(|token| token == held.token.access_token()));
-        let strict = !self.plan.clocks;
+        let valid = valid.is_some_and(|held| seen.knows(held.token.access_token()));
+        let early = run.slot().is_some_and(|slot| self.may_be_kept(run, slot, now.wall));
+        // With what was saved last the store loses intents and leases too.
+        let strict = !self.plan.clocks && !self.is_twice();
         let uses = self.known.uses.get(token).copied().unwrap_or_default() + 1;
         let why = if seen.intent.as_ref().is_none_or(|(intent, _)| intent != token) {
             Some("no intent was saved for it")
-        } else if here.used.contains(token) && !next {
-            Some("its sender knows that it was used")
-        } else if strict && !next && self.known.superseded.contains(token) {
-            Some("its successor was saved")
-        } else if uses > 2 && !next {
-            Some("a third use")
+        } else if strict && self.was_superseded(token, seen.intent_at) {
+            Some("its successor had been saved before its intent")
         } else if strict && same_time && seen.stopped.is_zero() {
             Some("another one uses it at this moment")
         } else if strict && late && valid && seen.stopped.is_zero() {
@@ -335,6 +369,10 @@ impl Sim {
         };
         why.into_iter().for_each(|why| self.breaks(format!("run {id} sends {token}: {why}")));
         self.known.uses.insert(token.to_owned(), uses);
+        let before = self.last_sent(token);
+        let seen = &mut self.runs.get_mut(&id).expect("a run").seen;
+        seen.valid |= early;
+        seen.sent_before = before;
         self.judge_use(id, token, valid, uses);
         self.report.recoveries += u64::from(self.runs[&id].seen.previous.is_some());
     }
@@ -367,18 +405,13 @@ impl Sim {
     /// A refresh has failed.
     pub(super) fn judge_failure(&mut self, process: usize, seen: &Seen, error: &Error) {
         let token = seen.refresh_token.clone().unwrap_or_default();
-        let next = true;
         if is_final(error) {
             self.judge_sign_out(process, seen, error);
         }
         self.judge_advice(process, seen, error);
         match error.kind() {
             ErrorKind::GrantLost => {
-                let open = seen.open;
-                self.require(next || open >= 2 || seen.outdated, || {
-                    format!("{token} is given up after {open} uses without an end")
-                });
-                self.note("{b} is given up by process {a}", process, open as u64);
+                self.note("{b} is given up by process {a}", process, seen.open as u64);
                 if self.known.lost.insert(token.clone()) {
                     self.report.lost += 1;
                     self.report.lost_though_alive += u64::from(self.server.is_alive(&token, self.truth));
@@ -388,10 +421,9 @@ impl Sim {
             ErrorKind::Server if is_final(error) => {
                 let sent = seen.sent.clone().unwrap_or_default();
                 self.report.refused += u64::from(self.known.refused.insert(sent.clone()));
-                let alive = self.server.is_alive(&sent, self.truth);
-                // What was refused instead is judged apart.
-                let fails_to_see = seen.loaded && sent != token && !seen.outdated && !(next && sent.is_empty());
-                self.require((next || !alive) && !fails_to_see, || format!("{sent} is given up, and {token} is there"));
+                // What was not sent was refused before.
+                let fails_to_see = seen.loaded && sent != token && !seen.outdated && !sent.is_empty();
+                self.require(!fails_to_see, || format!("{sent} is given up, and {token} is there"));
             }
             ErrorKind::Misuse | ErrorKind::Unsupported | ErrorKind::NotSignedIn | ErrorKind::Entropy => {
                 self.breaks(format!("process {process} fails: {error:?}"));

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use grantflow::Rotation;
 
-use crate::rules::Rules;
 use crate::simulation::rng::Rng;
 
 #[derive(Debug)]
@@ -48,12 +47,12 @@ pub(super) struct Plan {
 pub(super) const ENDLESS: Duration = Duration::from_secs(1_000_000_000);
 
 impl Plan {
-    pub(super) fn new(rng: &mut Rng, rules: Rules) -> Self {
+    pub(super) fn new(rng: &mut Rng) -> Self {
         let rotates = rng.chance(85);
         let seconds = Duration::from_secs;
         let expiring = rng.chance(50);
         let clocks = rng.chance(40);
-        let next = rules.are_next();
+        let early = rng.chance(15) && !clocks;
         Self {
             processes: 2 + rng.below(5),
             wants: 1 + rng.below(3),
@@ -72,11 +71,12 @@ impl Plan {
             clocks,
             deadly: rng.pick(&[20, 50, 200, 1_000_000]),
             withdrawn: rng.chance(30),
-            daemons: rng.chance(50) && next,
+            daemons: rng.chance(50),
             idle: rng.chance(20),
-            early: rng.chance(15) && next && !clocks,
-            padding: if next { rng.pick(&[0, 0, 0, 0, 0, 0, 0, 0, 6_000, 20_000]) } else { 0 },
-            falls_back: rng.chance(30) && next && expiring,
+            early,
+            // Where nobody gets a token beside another's, all must find room in the record.
+            padding: rng.pick(&[0, 0, 0, 0, 0, 0, 0, 0, 6_000, if early { 0 } else { 20_000 }]),
+            falls_back: rng.chance(30) && expiring,
         }
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Process {
     /// How far its wall clock is off, in milliseconds.
     pub(super) offset: i64,
     pub(super) grant: Grant<Job>,
+    /// How often another took its place.
+    epoch: u64,
     pub(super) slots: Vec<Slot>,
     /// Whether somebody is about to sign in here.
     signing_in: bool,
@@ -58,6 +60,7 @@ pub(super) struct Job {
 /// A machine under way.
 pub(super) struct Run {
     pub(super) process: usize,
+    epoch: u64,
     work: Work,
     machine: Box<dyn Running>,
     /// What it has asked for.
@@ -93,6 +96,11 @@ enum Outcomes {
 }
 
 impl Run {
+    /// Whether others wait for it to refresh.
+    pub(super) fn is_turn(&self) -> bool {
+        matches!(self.work, Work::Refresh { .. } | Work::Save { .. })
+    }
+
     /// The slot that it refreshes.
     pub(super) fn slot(&self) -> Option<usize> {
         if let Work::Refresh { slot, .. } = self.work { Some(slot) } else { None }
@@ -178,6 +186,7 @@ impl Sim {
             deferred: Vec::new(),
             offset,
             grant: self.grant(),
+            epoch: 0,
             slots: Vec::new(),
             signing_in: false,
             used: BTreeSet::new(),
@@ -266,6 +275,7 @@ impl Sim {
             return true;
         }
         self.note("a token of process {a} is refused", process, issued.generation);
+        self.know_rejected(process, issued.token.access_token());
         !self.processes[process].slots[slot].cell.reject(issued.generation, now)
     }
 
@@ -291,8 +301,11 @@ impl Sim {
 
     fn run(&mut self, process: usize, work: Work, signed_in: Option<String>, machine: Box<dyn Running>) {
         let id = self.id();
-        let mut run = Run { process, work, machine, op: None, began: self.truth, seen: Seen::default(), ticket: None };
+        let epoch = self.processes[process].epoch;
+        let mut run =
+            Run { process, epoch, work, machine, op: None, began: self.truth, seen: Seen::default(), ticket: None };
         run.seen.signed_in = signed_in;
+        run.seen.valid = run.slot().is_some_and(|slot| self.may_be_held(process, slot));
         self.note("process {a} begins run {b}", process, id);
         if let Work::SignIn { .. } = run.work {
             self.known.signers.insert(id);
@@ -343,16 +356,14 @@ impl Sim {
         self.judge_time(&run);
         self.judge_run(&run, result.as_ref().err());
         let process = run.process;
+        // What a former grant comes to is told to nobody.
+        let seen = (run.epoch == self.processes[process].epoch).then_some(&run.seen);
         match (run.work, result) {
             (Work::Refresh { slot, ticket, turn }, Ok(Outcomes::Minted(minted))) => {
-                self.land(process, slot, ticket, turn, (Ok(*minted), change), Some(&run.seen));
+                self.land(process, slot, ticket, turn, (Ok(*minted), change), seen);
             }
             (Work::Refresh { slot, ticket, turn }, Err(error)) => {
-                self.judge_failure(process, &run.seen, &error);
-                if is_final(&error) {
-                    self.processes[process].dead = run.seen.refresh_token.clone();
-                }
-                self.land(process, slot, ticket, turn, (Err(error), change), Some(&run.seen));
+                self.land(process, slot, ticket, turn, (Err(error), change), seen);
             }
             (Work::Look, Ok(Outcomes::Found(found))) => self.looked(process, found),
             (Work::SignIn { .. }, Ok(Outcomes::Kept)) => {
@@ -396,8 +407,16 @@ impl Sim {
         self.report.unsaved += u64::from(after && !before);
         self.report.saved_later += u64::from(before && !after);
         self.know_unsaved(process, after);
-        if let (Ok(token), Some(seen)) = (&result, seen) {
-            self.judge_token(token, seen, after);
+        match (&result, seen) {
+            (Ok(token), Some(seen)) => self.judge_token(token, seen, after),
+            // What is known of the grant may have changed what there is to tell.
+            (Err(error), Some(seen)) => {
+                self.judge_failure(process, seen, error);
+                if is_final(error) {
+                    self.processes[process].dead = seen.refresh_token.clone();
+                }
+            }
+            (_, None) => {}
         }
         self.processes[process].slots[slot].cell.settle(ticket, now, result);
         if let Some(turn) = next {
@@ -508,6 +527,7 @@ impl Sim {
         let here = &mut self.processes[process];
         here.signing_in = false;
         here.dead = None;
+        here.epoch += 1;
         here.grant.replace(Arc::new(source));
         here.slots.iter_mut().for_each(|slot| slot.cell.clear());
     }

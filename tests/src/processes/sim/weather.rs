@@ -43,8 +43,8 @@ pub(super) enum Season {
 }
 
 /// By the end of the quiet time everybody must have been served: the longest lease, the longest wait for it, the
-/// longest use, the longest pause of a cell, and as much again.
-const QUIET: Duration = Duration::from_secs(2 * (60 + 90 + 60 + 60));
+/// longest use, the longest pauses of a cell and between two uses, and as much again.
+const QUIET: Duration = Duration::from_secs(2 * (60 + 90 + 60 + 60 + 900));
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -116,7 +116,7 @@ impl Sim {
                 return;
             }
             Weather::Host(_) => {
-                let refuses = self.rng.chance(30) && self.rules.are_next();
+                let refuses = self.rng.chance(30);
                 self.host = if refuses { Host::Refuses } else { Host::Hangs };
                 self.note("the host of the metadata falls ill", 0, 0);
                 let time = self.rng.time(SECOND, 4 * self.plan.lifetime + MINUTE);
@@ -240,6 +240,8 @@ impl Sim {
         }
         self.note("process {a} goes on", process, 0);
         self.know_hindered(process);
+        // What it had just read when it was stopped, it can only tell now.
+        self.know_looked(process);
         for event in std::mem::take(&mut self.processes[process].deferred) {
             self.after(Duration::ZERO, event);
         }
@@ -292,12 +294,7 @@ impl Sim {
             self.after(SECOND, Event::SignIn { process, life });
             self.after(SECOND, Event::Ask { process, life });
         }
-        self.after(self.quiet(), Event::Weather(Weather::Season));
-    }
-
-    /// Where tries never end, the longest pause between two of them comes to it.
-    fn quiet(&self) -> Duration {
-        if self.rules.are_next() { QUIET + 2 * (15 * MINUTE + MINUTE) } else { QUIET }
+        self.after(QUIET, Event::Weather(Weather::Season));
     }
 
     fn judge_recovery(&mut self) {
@@ -306,7 +303,7 @@ impl Sim {
                 let served = self.processes[process].slots.get(slot).and_then(|slot| slot.served);
                 match served {
                     Some(at) => {
-                        let began = self.season_began - self.quiet();
+                        let began = self.season_began - QUIET;
                         self.report.recovery = self.report.recovery.max(at.saturating_sub(began));
                     }
                     None => {
