@@ -255,8 +255,9 @@ impl Record {
 
     pub(super) fn write(&self, version: u64) -> Result<Stored, Error> {
         let mut value = Zeroizing::new(Vec::with_capacity(8 * 1024));
+        let tags = Tags::new(self.key.issuer(), self.sub.as_deref(), self.sid.as_deref());
         match serde_json::to_writer(&mut *value, self) {
-            Ok(()) => Ok(Stored { version, value, tags: Tags::default() }),
+            Ok(()) => Ok(Stored { version, value, tags }),
             Err(error) => {
                 value.zeroize();
                 Err(Error::new(ErrorKind::Store, "the grant cannot be written").with_source(error))

@@ -90,8 +90,8 @@ impl Sim {
         self.shelf.peek(&key()).map(super::oracle::refresh_token).unwrap_or_default()
     }
 
-    /// The server has refused a refresh token, and its sender knows; `good` is the access token because of which.
-    pub(super) fn know_refusal(&mut self, id: u64, token: &str, good: Option<&str>) {
+    /// The server has refused a refresh token, and its sender knows.
+    pub(super) fn know_refusal(&mut self, id: u64, token: &str) {
         let run = &self.runs[&id];
         let process = run.process;
         // By what it knows: what is refused for good while there seems to be a valid access token looks the same, and a

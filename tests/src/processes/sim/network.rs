@@ -16,8 +16,6 @@ use super::{Event, Sim};
 pub(super) struct Wire {
     request: Request<Vec<u8>>,
     pub(super) refresh_token: Option<String>,
-    /// The access token because of which the server refuses to refresh.
-    pub(super) good: Option<String>,
     fate: Fate,
     back: Duration,
     answer: Option<Response<Vec<u8>>>,
@@ -118,7 +116,7 @@ impl Sim {
         let there = self.rng.time(MILLI, 500 * MILLI) + early;
         let back = self.rng.time(MILLI, 500 * MILLI) + late;
         let op = self.ops.get_mut(&id).expect("an op");
-        op.what = What::Wire(Wire { request, refresh_token, good: None, fate, back, answer: None, acted: false });
+        op.what = What::Wire(Wire { request, refresh_token, fate, back, answer: None, acted: false });
         op.sent = true;
         self.after(there, Event::Carry(id));
         self.after(call.timeout, Event::TimeOut(id));
@@ -179,7 +177,6 @@ impl Sim {
             let answer = self.server.answer(self.truth, &wire.request);
             wire.acted = true;
             ended = answer.ended;
-            wire.good = answer.good;
             wire.answer = Some(answer.response);
         }
         let (fate, back, token) = (wire.fate, wire.back, wire.refresh_token.clone());

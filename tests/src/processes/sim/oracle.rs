@@ -278,7 +278,6 @@ impl Sim {
             }
             (What::Wire(wire), Reply::Http(response)) => {
                 let Some(token) = wire.refresh_token.clone() else { return };
-                let good = wire.good.clone();
                 let not_done = match response.status().as_u16() {
                     400 => !response.body().ends_with(b"invalid_grant\"}"),
                     401 => true,
@@ -291,7 +290,7 @@ impl Sim {
                     let uses = self.known.uses.entry(token).or_default();
                     *uses = uses.saturating_sub(1);
                 } else if response.status() == 400 {
-                    self.know_refusal(id, &token, good.as_deref());
+                    self.know_refusal(id, &token);
                 } else if response.status().is_success() && !response.body().ends_with(b"}") {
                     self.know_used_up(&token);
                 } else if self.plan.rotates && response.status().is_success() && response.body().ends_with(b"}") {

@@ -49,8 +49,6 @@ pub(super) struct Answer {
     pub(super) response: Response<Vec<u8>>,
     /// Whether it ended the grant.
     pub(super) ended: bool,
-    /// The access token because of which it refuses.
-    pub(super) good: Option<String>,
 }
 
 impl Server {
@@ -88,7 +86,7 @@ impl Server {
     }
 
     pub(super) fn answer(&mut self, at: Duration, request: &Request<Vec<u8>>) -> Answer {
-        let ok = |body: String| Answer { response: json(200, body), ended: false, good: None };
+        let ok = |body: String| Answer { response: json(200, body), ended: false };
         if request.uri().path().contains("/.well-known/") {
             let [authorize, token] = ["authorize", "token"].map(|path| format!("https://as.example/{path}"));
             return ok(format!(
@@ -98,22 +96,22 @@ impl Server {
         let used = param(request, "refresh_token").expect("a refresh token");
         let record = self.refresh.get(&used).expect("a refresh token of this server");
         let family = record.family;
-        let gone = |ended, good| Answer { response: json(400, r#"{"error":"invalid_grant"}"#.into()), ended, good };
+        let gone = |ended| Answer { response: json(400, r#"{"error":"invalid_grant"}"#.into()), ended };
         let [scope, resource] = ["scope", "resource"].map(|name| param(request, name).unwrap_or_default());
         let what = (format!("{scope} {resource}"), resource);
         if self.families[family].ended {
-            return gone(false, None);
+            return gone(false);
         }
         let last = self.last.get(&(family, what.0.clone())).copied();
-        if let Some(nth) = last.filter(|nth| self.early && at < self.access[*nth].ends) {
-            return gone(false, Some(format!("at{}-{nth}", self.padding)));
+        if last.is_some_and(|nth| self.early && at < self.access[nth].ends) {
+            return gone(false);
         }
         if !self.rotates {
             return ok(self.token(at, family, what, None));
         }
         if !self.is_alive(&used, at) {
             self.families[family].ended = true;
-            return gone(true, None);
+            return gone(true);
         }
         self.refresh.get_mut(&used).expect("it was there").replaced.get_or_insert(at);
         let next = self.new_refresh_token(family, Some(used));
