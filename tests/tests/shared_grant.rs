@@ -130,7 +130,10 @@ fn a_new_sign_in_in_the_middle_stays() {
             let token = signed_in(&mut desk.world, "read");
             // Another program, which has no lease.
             let old = desk.version(&key);
-            desk.edit(&key, |record| record["refresh_token"] = token.refresh_token().unwrap().expose().into());
+            desk.edit(&key, |record| {
+                record["refresh_token"] = token.refresh_token().unwrap().expose().into();
+                record["grant"] = "another".into();
+            });
             assert_eq!(desk.version(&key), old + 1);
         });
         let mut process = Process::of(&source);

@@ -636,10 +636,12 @@ fn patience_includes_the_wait_for_another_s_use() {
     desk.shelf.expiring = true;
     desk.die_before(source.mint(&Want::access_token("read"), &source.first_state()), "http");
     let began = desk.world.now.mono;
-    desk.edit(source.key(), |record| record["intent"]["deadline"] = i64::MAX.into());
-    desk.before("sleep", |desk| {
+    let key = source.key().clone();
+    desk.before("sleep", move |desk| {
         desk.world.pass(80 * SECOND);
         desk.shelf.forget_leases();
+        // A use that began just now, by a clock that is ahead.
+        desk.edit(&key, |record| record["intent"]["deadline"] = i64::MAX.into());
     });
     let error = Process::of(&source).mint(&mut desk).unwrap_err();
     assert_eq!((error.kind(), sent(&mut desk).len()), (ErrorKind::Timeout, 0), "{error}");

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::standing::Begun;
 use super::{Again, Change, GrantState, GrantStatus, Mint, Minting, TokenSource, Want};
 use crate::store::Saving;
 use crate::{Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Token};
@@ -57,13 +58,6 @@ pub struct Turn<J> {
     begun: Option<Begun>,
     epoch: u64,
     number: u64,
-}
-
-/// When a mint began, and when the token ends that its want had then.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Begun {
-    pub(super) at: Now,
-    pub(super) ends: Option<Now>,
 }
 
 impl<J> Turn<J> {
@@ -154,7 +148,7 @@ impl<J> Grant<J> {
     fn machine(&self, want: &Want, now: Now, ends: Option<Now>) -> Result<Mint, Error> {
         let before = self.state.check(now, ends)?;
         let mint = match self.state.remembered.is_stored() {
-            true => self.source.mint(want, &self.state.held(ends.is_some())),
+            true => self.source.mint(want, &self.state.holding(ends.is_some())),
             false => self.source.mint(want, &self.state),
         };
         Ok(match before {

@@ -70,6 +70,13 @@ pub(crate) enum Standing {
     Refused { error: Error, early: bool },
 }
 
+/// When a mint began, and when the token ends that its want had then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begun {
+    pub(super) at: Now,
+    pub(super) ends: Option<Now>,
+}
+
 /// Uses of a refresh token whose fate nobody knows.
 #[derive(Clone)]
 pub(crate) struct Open {

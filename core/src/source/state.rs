@@ -4,9 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::change::Lineage;
-use super::grant::Begun;
 use super::link::Link;
-use super::standing::{GrantStatus, Open, Standing, is_hopeless, learned, may_be_valid};
+use super::standing::{Begun, GrantStatus, Open, Standing, is_hopeless, learned, may_be_valid};
 use crate::store::Remembered;
 use crate::{Advice, Error, Now, Rotation, Scopes, Secret};
 
@@ -94,8 +93,8 @@ impl GrantState {
         self.refresh_token.is_some() || self.remembered.is_stored() || self.base().is_some_and(Self::could_be_lost)
     }
 
-    /// The state of a stored grant as a mint needs it, whose want holds a token that its server has not refused, or none.
-    pub(super) fn held(&self, holds: bool) -> Self {
+    /// The state of a stored grant for a mint, whose want holds a token that no server has refused, or does not.
+    pub(super) fn holding(&self, holds: bool) -> Self {
         let mut state = self.clone();
         state.remembered.holds(holds);
         state

@@ -24,8 +24,8 @@ pub(crate) struct Remembered {
     key: Option<RecordKey>,
     /// The version of the token that was handed out last, by want: to be asked again means that it will not do.
     handed: BTreeMap<String, u64>,
-    /// Whether the want of the mint under way holds the one that was handed out to it, and no server has refused that.
-    holds: bool,
+    /// Whether what was handed out to the want of the mint under way was refused by a server.
+    rejected: bool,
     /// What is not saved yet.
     pub(super) unsaved: Option<Box<Unsaved>>,
     /// What the server refused.
@@ -125,13 +125,15 @@ impl Remembered {
         self.handed.get(&name(want)).is_none_or(|handed| version > *handed)
     }
 
+    /// Says whether the want of the mint that begins holds a token that no server has refused.
     pub(crate) fn holds(&mut self, holds: bool) {
-        self.holds = holds;
+        self.rejected = !holds;
     }
 
-    /// Whether the token that came with this version may be asked for again when it is `due`: it was not refused.
+    /// Whether the token that came with this version may still do: one that was handed out is asked for again when it is
+    /// `due`, or because it was refused.
     pub(super) fn may_do(&self, want: &Want, version: u64, due: bool) -> bool {
-        self.is_another(want, version) || self.holds && due
+        self.is_another(want, version) || due && !self.rejected
     }
 
     /// Takes note of what the record says of a use of the refresh token.
