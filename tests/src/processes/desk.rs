@@ -37,6 +37,8 @@ pub enum Trip {
     Refuse,
     /// It is not done.
     Fail,
+    /// It is not done: there is too much to keep.
+    TooLarge,
     /// It is done, and nobody knows.
     Lose,
     /// It is done after this.
@@ -124,6 +126,9 @@ impl Desk {
             Some((_, Trip::Refuse)) => return Reply::Refused,
             Some((_, Trip::Fail)) => {
                 return Reply::Failed(Failure::not_sent(FailureKind::Store, "no space left on device"));
+            }
+            Some((_, Trip::TooLarge)) => {
+                return Reply::Failed(Failure::not_sent(FailureKind::TooLarge, "the record has too many bytes"));
             }
             Some((_, Trip::Lose)) => {
                 self.do_it(owner, effect);
