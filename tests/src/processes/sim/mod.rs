@@ -6,17 +6,19 @@
 //! with them; saves fail and answers get lost, from the store as from the server; a store may forget its leases and
 //! read what is a few seconds old; clocks differ and jump. After every event the rules of [`oracle`](self) hold:
 //!
-//! 1. A refresh token is sent only under an intent that was saved for it, not after its sender has seen that it was
-//!    used, not after its successor was saved, and not a third time when it may have been used twice.
+//! 1. A refresh token is sent only under an intent that was saved for it, unless it stays, and not after its successor had
+//!    been saved before that.
 //! 2. It is not sent by two at the same time, nor a second time without need while the grace window may be over.
 //! 3. What is newer is never overwritten.
 //! 4. What is handed out was saved; or the failure to save it is on the status; or something newer lies there.
-//! 5. Nobody is signed out unless the server has ended the grant, or two uses of the refresh token had no known end.
-//! 6. With a grace window without end, the server never ends the grant.
-//! 7. Nobody waits for longer than a bound, and when the trouble is over, everybody is served.
+//! 5. With a grace window without end, the server never ends the grant.
+//! 6. Nobody waits for longer than a bound, and when the trouble is over, everybody is served.
+//! 7. All [`Rule`]s of the life of a grant.
 //!
-//! Rules about the order of events among processes are relaxed where their clocks differ by more than a second: no
-//! process can know that its clock is wrong.
+//! Rules about the order of events among processes are relaxed where their clocks differ by more than a second, and for
+//! a while after the store has lost what was saved last: no process can know that its clock is wrong, nor what nobody
+//! has seen who is alive. Two things are limits, which the architecture names: that somebody holds what is not saved,
+//! and that a request of a server that refuses early refreshes took long.
 
 mod effects;
 mod life;
@@ -87,7 +89,7 @@ pub struct Report {
     pub ended: u64,
     /// How many refresh tokens the server refused for good.
     pub refused: u64,
-    /// How many refresh tokens were given up because two uses had no known end.
+    /// How many refresh tokens were given up because a use of them had surely used them up.
     pub lost: u64,
     /// How many of these the server would still have taken.
     pub lost_though_alive: u64,
