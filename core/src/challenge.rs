@@ -251,10 +251,10 @@ impl<'a> Text<'a> {
     fn ends_value(&self) -> bool {
         let mut rest = Text(self.0);
         rest.skip_blanks();
-        let mut words = 0;
+        let mut words = 0_u32;
         while rest.0.len() < self.0.len() && rest.token().is_some() {
             rest.skip_blanks();
-            words += 1;
+            words = words.saturating_add(1);
         }
         match words {
             0 => rest.0.is_empty() || rest.0.starts_with([',', ';']),
