@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use grantflow::source::Credential;
 use grantflow::store::{DeleteGrant, LoadGrant, RecordKey, SignOut};
 use grantflow::{Error, ErrorKind, InstalledApp, Secret, Token};
 use grantflow_store::{Lease, Store};
@@ -31,8 +30,11 @@ impl Transport {
     /// A server that gives no refresh token leaves the access token as all there is: it is kept and used until it ends,
     /// which at some servers it never does, or is refused; then the person is asked again. Where a refresh token can be had,
     /// ask for it: by the scope `offline_access`, and by `prompt("consent")` if it comes with consent alone.
-    /// If the store fails just when somebody has signed in, that is told on the terminal, and the manager has the grant in
-    /// memory alone.
+    /// If the store fails just when somebody has signed in, that is told on the terminal, the manager has the grant in
+    /// memory, and saves it later: [`Status::unsaved`](crate::Status::unsaved).
+    ///
+    /// Where another process is using the refresh token, or died while it did, the first token waits for the end of that
+    /// use, for 30 seconds at the most.
     /// Whatever the manager refreshes goes through the store.
     ///
     /// ```no_run
@@ -102,7 +104,7 @@ impl Transport {
             print(&message);
         }
         match self.run(app.keep(key.clone(), &token)) {
-            Err(error) if error.kind() == ErrorKind::Store => return Ok(self.unsaved(app, &token, &error)),
+            Err(error) if error.kind() == ErrorKind::Store => return self.unsaved(app, key, &token, error),
             saved => saved?,
         }
         drop(lease);
@@ -161,13 +163,10 @@ impl Transport {
         TokenManager::new(self, app.kept(key), app.want())
     }
 
-    /// The manager of a grant that could not be saved, which lives as long as the program does.
-    fn unsaved(&self, app: &InstalledApp, token: &Token, error: &Error) -> TokenManager {
-        print(&format!("The sign-in could not be saved, and ends with this program: {error}"));
-        let source = Credential::signed_in(app.server(), app.client(), token);
-        // Without a refresh token there is this one.
-        let source = source.unwrap_or_else(|_| Credential::fixed(token.clone()));
-        TokenManager::new(self, source, app.want())
+    /// The manager of a grant that could not be saved yet.
+    fn unsaved(&self, app: &InstalledApp, key: RecordKey, token: &Token, error: Error) -> Result<TokenManager, Error> {
+        print(&format!("The sign-in could not be saved. That is tried again as long as this program runs. {error}"));
+        Ok(TokenManager::new(self, app.signed_in(key, token, error)?, app.want()))
     }
 }
 

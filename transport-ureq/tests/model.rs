@@ -21,12 +21,15 @@ use shuttle::{Runner, thread};
 
 use flight::Credential;
 use shared::Shared;
-use slot::{Closed, Slot};
+use slot::{Closed, Slot, Tend as _};
 use token_ref::TokenRef;
 
 #[allow(dead_code, reason = "the crate uses all of it")]
 #[path = "../src/manager/flight.rs"]
 mod flight;
+#[allow(dead_code, reason = "the crate uses all of it")]
+#[path = "../src/manager/saving.rs"]
+mod saving;
 #[allow(dead_code, reason = "the crate uses all of it")]
 #[path = "../src/manager/slot.rs"]
 mod slot;
@@ -93,7 +96,8 @@ mod shared {
     use grantflow::Now;
     use grantflow::cell::{Issued, TokenCell};
     use grantflow::source::Mint;
-    use slot::Timer;
+    use grantflow::store::Saving;
+    use slot::{Tend, Timer};
 
     /// The outside: a world of its own for each schedule. Its own locks are no points to switch at.
     pub(crate) struct Shared {
@@ -154,7 +158,11 @@ mod shared {
             Ok(())
         }
 
-        pub(crate) fn arm(&self, _: &Arc<Slot>, timer: &mut Timer, _: Duration) {
+        pub(crate) fn save(&self, _: &mut Saving) -> Result<(), Error> {
+            panic!("nothing here lies in a store")
+        }
+
+        pub(crate) fn arm(&self, _: &Arc<impl Tend + 'static>, timer: &mut Timer, _: Duration) {
             *timer = 1;
         }
 
@@ -364,7 +372,7 @@ fn whatever_fails_in_whatever_order_nobody_is_left_waiting() {
                     1 => drop(inside.ask(slot).map(|token| slot.reject(&token.0))),
                     // Tokens are due after 50 minutes, and end after 60.
                     2 => inside.pass(thread_rng().gen_range(0..4_000)),
-                    3 => slot.tend(1),
+                    3 => slot.clone().tend(1),
                     _ => drop(inside.ask(slot)),
                 }
             }
@@ -534,7 +542,7 @@ fn a_step_back_that_one_clock_cannot_see_is_seen_by_whoever_compares_both() {
         set_back(&scene, 1_500, 1_900);
         let now = scene.shared.now();
         assert!(slot.fresh(now.wall).is_some(), "by the wall clock alone it is good");
-        slot.look_again();
+        slot.clone().look_again();
         assert!(slot.fresh(now.wall).is_none());
         assert_eq!(scene.ask(&slot).unwrap().0.generation, 2);
     });

@@ -150,6 +150,17 @@ impl InstalledApp {
         if self.scopes_at_refresh { grant.scopes_at_refresh() } else { grant }
     }
 
+    /// For adapters: as [`kept`](Self::kept), of a sign-in that could not be saved.
+    ///
+    /// # Errors
+    ///
+    /// If the token holds nothing to keep.
+    pub fn signed_in(&self, key: RecordKey, token: &Token, error: Error) -> Result<SharedGrant, Error> {
+        let grant = SharedGrant::signed_in(key, &self.server, &self.client, &self.want(), token, error)?;
+        let grant = grant.asked(self.scopes.clone());
+        Ok(if self.scopes_at_refresh { grant.scopes_at_refresh() } else { grant })
+    }
+
     /// For adapters: whether a grant that was kept does, so that nobody need be asked: it
     /// [covers](Self::is_covered_by) what is wanted, and there is a refresh token, or else a token that has not ended.
     pub fn can_use(&self, saved: &SavedGrant) -> bool {

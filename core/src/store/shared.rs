@@ -7,7 +7,7 @@ use super::refresh::SharedRefresh;
 use super::remembered::Unsaved;
 use super::{RecordKey, Remembered};
 use crate::source::{GrantState, Mint, Server, TokenSource, Want};
-use crate::{Client, Error, Token};
+use crate::{Client, Error, Scopes, Token};
 
 /// A source of tokens from a grant that lies in a store, which processes and machines share.
 ///
@@ -65,6 +65,16 @@ impl SharedGrant {
         let first = Some((Unsaved::signed_in(record, error), token.clone()));
         let (server, client) = (server.into(), client.clone());
         Ok(Self(Arc::new(Inner { key, server, client, scopes_at_refresh: false, first })))
+    }
+
+    /// Of what was [just granted](Self::signed_in): keeps beside it what was asked for, as
+    /// [`SaveGrant::asked`](super::SaveGrant::asked) does.
+    pub fn asked(self, scopes: impl Into<Scopes>) -> Self {
+        let mut inner = (*self.0).clone();
+        if let Some((unsaved, _)) = &mut inner.first {
+            unsaved.record.asked = scopes.into();
+        }
+        Self(Arc::new(inner))
     }
 
     /// Names at each refresh, where the want names no scopes, those that were granted: for servers that refuse a

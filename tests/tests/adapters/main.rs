@@ -30,6 +30,7 @@ mod odd_places;
 mod programs;
 mod proxy;
 mod receiver;
+mod saving;
 mod stores;
 mod terminal;
 
@@ -45,6 +46,7 @@ use odd_places::*;
 use programs::*;
 use proxy::*;
 use receiver::*;
+use saving::*;
 use stores::*;
 use terminal::*;
 
@@ -66,6 +68,9 @@ trait Adapter: Sized {
     fn load_or_sign_in(&self, app: &InstalledApp) -> Result<Token, Error>;
     fn sign_out(&self, app: &InstalledApp) -> Result<(), Error>;
     fn forget(&self, app: &InstalledApp) -> Result<(), Error>;
+    /// The manager of [`load_or_sign_in`](Self::load_or_sign_in).
+    type Tokens: Tokens;
+    fn tokens(&self, app: &InstalledApp) -> Result<Self::Tokens, Error>;
     fn cx(&self) -> Cx;
     /// A pool of this source: the first of these wants all at once, then the others when this was done.
     fn pool_tokens(
@@ -130,6 +135,10 @@ impl Adapter for Blocking {
     }
     fn forget(&self, app: &InstalledApp) -> Result<(), Error> {
         self.0.forget(app, "")
+    }
+    type Tokens = grantflow_ureq::TokenManager;
+    fn tokens(&self, app: &InstalledApp) -> Result<Self::Tokens, Error> {
+        self.0.load_or_sign_in(app, "")
     }
     fn cx(&self) -> Cx {
         self.0.cx().unwrap()
@@ -229,6 +238,11 @@ impl Adapter for Async {
     }
     fn forget(&self, app: &InstalledApp) -> Result<(), Error> {
         self.1.block_on(self.0.forget(app, ""))
+    }
+    type Tokens = InRuntime;
+    fn tokens(&self, app: &InstalledApp) -> Result<Self::Tokens, Error> {
+        let runtime = runtime();
+        Ok(InRuntime(runtime.block_on(self.0.load_or_sign_in(app, ""))?, runtime))
     }
     fn cx(&self) -> Cx {
         self.0.cx().unwrap()
@@ -365,6 +379,10 @@ suite! {
     what_was_saved_in_the_middle_of_a_sign_out_is_revoked_too
     a_grant_that_cannot_be_revoked_can_be_forgotten
     a_sign_in_that_cannot_be_saved_is_not_thrown_away
+    what_could_not_be_saved_is_saved_by_itself_once_that_can_be
+    what_could_not_be_saved_is_saved_at_the_end
+    a_sign_in_that_could_not_be_saved_is_saved_later
+    who_was_refused_goes_on_when_somebody_has_signed_in_elsewhere
     what_a_file_of_googles_holds_is_taken_over_and_written_again
     a_refusal_that_is_not_of_the_token_goes_to_the_caller_and_the_token_stays
     a_refusal_of_the_token_is_answered_by_one_other

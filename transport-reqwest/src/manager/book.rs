@@ -13,6 +13,7 @@ use grantflow::{Error, ErrorKind};
 
 use super::hub::Hub;
 use super::origin::Origin;
+use super::saving;
 use super::slot::{Ended, Slot};
 use super::token_ref::TokenRef;
 
@@ -86,6 +87,7 @@ impl Book {
         }
         drop(names);
         listed.slots.iter().for_each(|slot| slot.end(Ended::Removed));
+        saving::save_at_last(vec![listed.origin]);
         true
     }
 
@@ -188,6 +190,11 @@ impl Book {
                 moved.place.store(place, Relaxed);
             }
         }
+    }
+
+    /// All credentials.
+    pub(super) fn origins(&self) -> Vec<Arc<Origin>> {
+        self.read().credentials.iter().map(|listed| listed.origin.clone()).collect()
     }
 
     /// How many wants there are.

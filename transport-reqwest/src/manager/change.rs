@@ -27,6 +27,10 @@ pub struct Change {
     pub want: Want,
     /// What came of it.
     pub outcome: Result<Arc<Issued>, Error>,
+    /// How it stands with the grant since: see [`Status::grant`].
+    pub grant: GrantStatus,
+    /// Why what came last could not be saved in the store, if so: see [`Status::unsaved`].
+    pub unsaved: Option<Error>,
 }
 
 /// A name that looks like a secret is not shown.
@@ -36,6 +40,8 @@ impl fmt::Debug for Change {
             .field("credential", &Shown::name(&self.credential))
             .field("want", &self.want)
             .field("outcome", &self.outcome)
+            .field("grant", &self.grant)
+            .field("unsaved", &self.unsaved)
             .finish()
     }
 }
@@ -112,6 +118,11 @@ impl Watchers {
                 Some(receiver)
             }
         })
+    }
+
+    /// Whether anybody does.
+    pub(super) fn listen(&self) -> bool {
+        self.callback.is_some() || matches!(&*lock(&self.channel), Channel::Open(_))
     }
 
     pub(super) fn tell(&self, change: Change) {

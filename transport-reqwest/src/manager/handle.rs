@@ -1,6 +1,7 @@
 //! What managers and pools hold: with the last clone, all ends.
 
 use super::book::Book;
+use super::saving;
 
 pub(super) struct Handle(pub(super) Book);
 
@@ -8,5 +9,6 @@ impl Drop for Handle {
     fn drop(&mut self) {
         self.0.close();
         self.0.hub.settled_at_last();
+        saving::save_at_last(self.0.origins());
     }
 }

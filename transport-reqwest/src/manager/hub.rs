@@ -99,25 +99,27 @@ impl Hub {
 
     /// As [`settled`](Self::settled), for the last handle, wherever it is dropped.
     pub(super) fn settled_at_last(&self) {
-        if self.rotating.borrow().threaded == 0 {
-            return;
+        if self.rotating.borrow().threaded > 0 {
+            blocking(|| self.settled_blocking());
         }
-        match Runtime::try_current() {
-            Ok(runtime)
-                if runtime.runtime_flavor() == RuntimeFlavor::MultiThread && tokio::task::try_id().is_some() =>
-            {
-                if WORKER.get() {
-                    // What is queued on this thread must go on elsewhere.
-                    return tokio::task::block_in_place(|| self.settled_blocking());
-                }
-                // A task of a `LocalSet`, whose thread has no such queue and must not be left, or a worker that never
-                // ran a task of this crate: the next task takes the place that other workers cannot take from.
-                runtime.spawn(async {});
-                self.settled_blocking();
+    }
+}
+
+/// Waits, wherever this is.
+pub(super) fn blocking(wait: impl FnOnce()) {
+    match Runtime::try_current() {
+        Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread && tokio::task::try_id().is_some() => {
+            if WORKER.get() {
+                // What is queued on this thread must go on elsewhere.
+                return tokio::task::block_in_place(wait);
             }
-            // Outside of any task, nothing is queued on this thread.
-            _ => self.settled_blocking(),
+            // A task of a `LocalSet`, whose thread has no such queue and must not be left, or a worker that never
+            // ran a task of this crate: the next task takes the place that other workers cannot take from.
+            runtime.spawn(async {});
+            wait();
         }
+        // Outside of any task, nothing is queued on this thread.
+        _ => wait(),
     }
 }
 

@@ -20,6 +20,7 @@ mod handle;
 mod hub;
 mod origin;
 mod pool;
+mod saving;
 mod slot;
 mod sync;
 mod token_manager;

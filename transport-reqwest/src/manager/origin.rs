@@ -21,6 +21,7 @@ use grantflow::source::{Change, Grant, GrantState, Mint, Minting as _, Outcome, 
 use grantflow::{Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Token};
 use tokio::sync::Notify;
 
+use super::background::At;
 use super::hub::Hub;
 use super::sync::lock;
 
@@ -31,6 +32,13 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// How long a step of the store, or a file, may take.
 const STEP: Duration = Duration::from_secs(60);
 
+impl Drop for Origin {
+    fn drop(&mut self) {
+        let mut save_at = lock(&self.line).save_at.take();
+        self.hub.timetable.remove(&mut save_at);
+    }
+}
+
 /// A credential in use.
 pub(super) struct Origin {
     pub(super) name: Arc<str>,
@@ -38,24 +46,32 @@ pub(super) struct Origin {
     line: Mutex<Line>,
 }
 
-struct Line {
-    grant: Grant<Arc<Flying>>,
+pub(super) struct Line {
+    pub(super) grant: Grant<Arc<Flying>>,
     /// Whose turn it is, if all others wait for its end.
     holder: Weak<Flying>,
+    /// The turn of a save under way, and since when, on the monotonic clock.
+    pub(super) saving: Option<(Turn<()>, Duration)>,
+    /// Where the next save stands in the timetable.
+    pub(super) save_at: Option<At>,
 }
 
 impl Origin {
     pub(super) fn new(hub: Arc<Hub>, name: Arc<str>, source: Arc<dyn TokenSource>) -> Arc<Self> {
-        let line = Line { grant: Grant::new(source), holder: Weak::new() };
-        Arc::new(Self { name, hub, line: Mutex::new(line) })
+        let line = Line { grant: Grant::new(source), holder: Weak::new(), saving: None, save_at: None };
+        let origin = Arc::new(Self { name, hub, line: Mutex::new(line) });
+        origin.save_later(&mut origin.line());
+        origin
     }
 
     pub(super) fn state(&self) -> GrantState {
         self.line().grant.state().clone()
     }
 
-    pub(super) fn replace(&self, source: Arc<dyn TokenSource>) {
-        self.line().grant.replace(source);
+    pub(super) fn replace(self: &Arc<Self>, source: Arc<dyn TokenSource>) {
+        let mut line = self.line();
+        line.grant.replace(source);
+        self.save_later(&mut line);
     }
 
     /// The token that it came with, if this want is for that and no other has it.
@@ -86,10 +102,14 @@ impl Origin {
     }
 
     /// Ends a turn, and gives the next one to the first in the queue who still wants it.
-    fn finish(&self, turn: Turn<()>, change: Change, outcome: Outcome<'_>) {
-        let mut line = self.line();
+    fn finish(self: &Arc<Self>, turn: Turn<()>, change: Change, outcome: Outcome<'_>) {
+        self.end(&mut self.line(), turn, change, outcome);
+    }
+
+    pub(super) fn end(self: &Arc<Self>, line: &mut Line, turn: Turn<()>, change: Change, outcome: Outcome<'_>) {
         let next = line.grant.finish(turn, self.now(), change, outcome);
-        self.give(&mut line, next);
+        self.give(line, next);
+        self.save_later(line);
     }
 
     fn give(&self, line: &mut Line, mut next: Option<Turn<Arc<Flying>>>) {
@@ -109,7 +129,8 @@ impl Origin {
     }
 
     /// Sees to it that nobody waits for a turn that nobody takes, or that does not end.
-    pub(super) fn relieve(&self) {
+    pub(super) fn relieve(self: &Arc<Self>) {
+        self.relieve_saving();
         let holder = self.line().holder.upgrade();
         if let Some(holder) = holder.filter(|holder| holder.is_left(self.now())) {
             self.leave_behind(&holder);
@@ -137,11 +158,11 @@ impl Origin {
         true
     }
 
-    fn line(&self) -> MutexGuard<'_, Line> {
+    pub(super) fn line(&self) -> MutexGuard<'_, Line> {
         lock(&self.line)
     }
 
-    fn now(&self) -> Now {
+    pub(super) fn now(&self) -> Now {
         self.hub.transport.now()
     }
 }

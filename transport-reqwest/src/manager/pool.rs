@@ -129,6 +129,7 @@ impl TokenPool {
     pub async fn shutdown(&self) {
         self.0.0.close();
         self.0.0.hub.settled().await;
+        self.0.0.hub.save(self.0.0.origins()).await;
     }
 }
 

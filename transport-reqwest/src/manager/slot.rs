@@ -195,8 +195,12 @@ impl Slot {
     }
 
     pub(super) fn tell(&self, outcome: Result<Arc<Issued>, Error>) {
-        let (credential, want) = (self.origin.name.clone(), self.want.clone());
-        self.origin.hub.watchers.tell(Change { credential, want, outcome });
+        if !self.origin.hub.watchers.listen() {
+            return;
+        }
+        let (credential, want, state) = (self.origin.name.clone(), self.want.clone(), self.origin.state());
+        let (grant, unsaved) = (state.status(), state.save_error().cloned());
+        self.origin.hub.watchers.tell(Change { credential, want, outcome, grant, unsaved });
     }
 
     /// Takes a ticket back. Whoever waits begins again.

@@ -9,6 +9,8 @@ use http::{HeaderMap, HeaderValue, Request};
 
 use super::asking::Fetch;
 use super::book::Book;
+#[cfg(doc)]
+use super::change::Status;
 use super::change::{Changes, Status};
 use super::handle::Handle;
 use super::hub::Hub;
@@ -33,6 +35,10 @@ use crate::Transport;
 /// background; if a refresh token that changes with each use is just being used, it waits for that, for 5
 /// seconds at the most. It cannot wait within a runtime of a single thread: there,
 /// [`shutdown`](Self::shutdown) is the way.
+///
+/// What the store of a grant does not take is used from memory, and saved later: after 5 s, and then ever more seldom,
+/// every 5 minutes at least, and once more at [`shutdown`](Self::shutdown) or when the last clone is dropped, which waits
+/// for that for 10 seconds at the most. See [`Status::unsaved`].
 ///
 /// A token ends by whichever clock says so first. Readers of a fresh one ask the wall clock alone: if that was set back
 /// to before the moment when the token came, they ask both; if it was set back by less, that is noticed within half a
@@ -181,8 +187,8 @@ impl TokenManager {
     }
 
     /// Ends this manager and all its clones: from now on there are no tokens. Waits for a use of a refresh
-    /// token that changes with each use, for 5 seconds at the most; [`grant_state`](Self::grant_state) then
-    /// has the newest. Of a pool, one want ends, and the pool goes on.
+    /// token that changes with each use, for 5 seconds at the most, and for a store that is to take what it could not take
+    /// before, for 10; [`grant_state`](Self::grant_state) then has the newest. Of a pool, one want ends, and the pool goes on.
     pub async fn shutdown(&self) {
         if self.pooled {
             self.handle.0.forget(&self.slot);
@@ -191,6 +197,7 @@ impl TokenManager {
             self.handle.0.close();
         }
         self.handle.0.hub.settled().await;
+        self.handle.0.hub.save(vec![self.slot.origin.clone()]).await;
     }
 }
 

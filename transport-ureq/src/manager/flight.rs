@@ -8,7 +8,7 @@ use grantflow::source::{Again, Change, Grant, GrantState, Mint, Minting, Outcome
 use grantflow::{Cx, Error, ErrorKind, Machine, Reply, Step, Token};
 
 use super::shared::Shared;
-use super::slot::Slot;
+use super::slot::{Slot, Timer};
 use super::sync::{Condvar, Mutex, lock, wait};
 
 /// How often a job may begin anew.
@@ -25,21 +25,26 @@ pub(crate) struct Credential {
 }
 
 pub(crate) struct Queue {
-    grant: Grant<Job>,
+    pub(crate) grant: Grant<Job>,
     /// How many flights are under way that must not be torn off: a new refresh token would be lost.
     pub(crate) delicate: u32,
+    /// When the background is to save what could not be saved.
+    pub(crate) saving: Timer,
 }
 
 impl Credential {
     pub(crate) fn new(shared: &Arc<Shared>, name: Arc<str>, source: Arc<dyn TokenSource>) -> Arc<Self> {
         let grant = Grant::new(Arc::new(Calm(source)));
-        let queue = Mutex::new(Queue { grant, delicate: 0 });
-        Arc::new(Self { name, shared: shared.clone(), queue, over: Condvar::new() })
+        let queue = Mutex::new(Queue { grant, delicate: 0, saving: 0 });
+        let credential = Arc::new(Self { name, shared: shared.clone(), queue, over: Condvar::new() });
+        credential.save_later();
+        credential
     }
 
     /// Puts another in its place. Its slots are to be cleared next.
-    pub(crate) fn replace(&self, source: Arc<dyn TokenSource>) {
+    pub(crate) fn replace(self: &Arc<Self>, source: Arc<dyn TokenSource>) {
         lock(&self.queue).grant.replace(Arc::new(Calm(source)));
+        self.save_later();
     }
 
     /// The token that it came with, if this want is for that and no other has it.
@@ -67,6 +72,16 @@ impl Credential {
 
     fn finish(&self, turn: Turn<()>, change: Change, outcome: Outcome<'_>) -> Option<Turn<Job>> {
         lock(&self.queue).grant.finish(turn, self.shared.now(), change, outcome)
+    }
+
+    /// Ends a turn, and has all go on that waited for it.
+    pub(crate) fn end(self: &Arc<Self>, turn: Turn<()>, change: Change, outcome: Outcome<'_>) {
+        let mut next = self.finish(turn, change, outcome);
+        while let Some(turn) = next {
+            Task::Mint(turn).dispatch();
+            next = self.next_turn();
+        }
+        self.save_later();
     }
 }
 
@@ -112,13 +127,13 @@ impl Job {
         let mailbox = Arc::new(Mailbox::default());
         self.waiting = Some(mailbox.clone());
         self.here = true;
-        Task(self.begin().unwrap_or_else(|| mailbox.take())).run();
+        Task::Mint(self.begin().unwrap_or_else(|| mailbox.take())).run();
     }
 
     /// Has it done in the background, once it has its turn.
     pub(crate) fn behind(self) {
         if let Some(turn) = self.begin() {
-            Task(turn).dispatch();
+            Task::Mint(turn).dispatch();
         }
     }
 
@@ -160,13 +175,22 @@ impl Mailbox {
     }
 }
 
-/// A job whose turn it is.
-pub(crate) struct Task(Turn<Job>);
+/// What there is to do.
+pub(crate) enum Task {
+    /// A job whose turn it is.
+    Mint(Turn<Job>),
+    /// What could not be saved is to be saved.
+    Save(Arc<Credential>),
+}
 
 impl Task {
     /// Does it, on this thread.
     pub(crate) fn run(self) {
-        let (mut job, turn) = self.0.split();
+        let turn = match self {
+            Self::Mint(turn) => turn,
+            Self::Save(home) => return home.save(),
+        };
+        let (mut job, turn) = turn.split();
         let slot = job.slot.clone();
         // Counted first, looked second: whoever closes the slot first and counts second misses none.
         let _delicate = Delicate::enter(&slot.home);
@@ -195,19 +219,27 @@ impl Task {
 
     /// Hands it to the thread that waits for it, or to the background. Without threads there, it is given up,
     /// and so are those behind it and whatever else is left there, each at its own credential.
-    fn dispatch(self) {
+    pub(crate) fn dispatch(self) {
         let mut tasks = vec![self];
         while let Some(mut task) = tasks.pop() {
-            if let Some(mailbox) = task.0.job.waiting.take() {
-                mailbox.put(task.0);
+            if let Self::Mint(turn) = &mut task
+                && let Some(mailbox) = turn.job.waiting.take()
+            {
+                let Self::Mint(turn) = task else { continue };
+                mailbox.put(turn);
                 continue;
             }
-            let shared = task.0.job.slot.home.shared.clone();
-            for Self(turn) in shared.later(task).err().unwrap_or_default() {
+            let shared = match &task {
+                Self::Mint(turn) => turn.job.slot.home.shared.clone(),
+                Self::Save(home) => home.shared.clone(),
+            };
+            for task in shared.later(task).err().unwrap_or_default() {
+                // What cannot be saved now is saved at the end of the next flight, or of all.
+                let Self::Mint(turn) = task else { continue };
                 let (job, turn) = turn.split();
                 let next = job.slot.home.finish(turn, Change::default(), Outcome::Failed(&mut given_up()));
                 drop(job);
-                tasks.extend(next.map(Self));
+                tasks.extend(next.map(Self::Mint));
             }
         }
     }
@@ -248,11 +280,7 @@ impl Flight<'_> {
         // A source that panics here has lost what it kept.
         let change = self.mint.as_mut().map(|mint| catch_unwind(AssertUnwindSafe(|| mint.take_change())));
         let change = change.and_then(Result::ok).unwrap_or_default();
-        let mut next = self.home.finish(turn, change, outcome);
-        while let Some(turn) = next {
-            Task(turn).dispatch();
-            next = self.home.next_turn();
-        }
+        self.home.end(turn, change, outcome);
     }
 
     /// Whether the machine may go on only in a turn of its own.

@@ -1,6 +1,8 @@
 //! What the clones of a manager or pool share, and how the last of them leaves.
 
+use std::sync::mpsc::channel;
 use std::sync::{Arc, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::flight::Credential;
@@ -11,6 +13,9 @@ use super::wants::Wants;
 
 /// How long leaving waits for a refresh whose new refresh token would be lost.
 const LONGEST_GOODBYE: Duration = Duration::from_secs(5);
+
+/// How long it waits for a store to take what it did not take before.
+const LONGEST_SAVING: Duration = Duration::from_secs(10);
 
 /// Owned by those who may still ask; flights own no share of it.
 pub(crate) struct Handle {
@@ -33,6 +38,7 @@ impl Handle {
             Holds::Pool(wants) => wants.close(),
         };
         part(&credentials);
+        save(credentials);
         self.shared.leave();
     }
 
@@ -42,12 +48,35 @@ impl Handle {
         wants.forget(slot);
         slot.close(Closed::ShutDown);
         part(std::slice::from_ref(&slot.home));
+        save(vec![slot.home.clone()]);
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
         self.shutdown();
+    }
+}
+
+/// Saves once more what could not be saved, and waits for that, within its time. Only the store has a hand in it, so that
+/// it may be waited for in a callback too.
+pub(super) fn save(mut credentials: Vec<Arc<Credential>>) {
+    credentials.retain(|credential| credential.is_unsaved());
+    if credentials.is_empty() {
+        return;
+    }
+    let (done, end) = channel::<()>();
+    let all = credentials.clone();
+    let work = move || {
+        all.iter().for_each(Credential::save);
+        drop(done);
+    };
+    match thread::Builder::new().name("grantflow-save".into()).spawn(work) {
+        // It ends when the other end is dropped.
+        Ok(_) => {
+            let _ = end.recv_timeout(LONGEST_SAVING);
+        }
+        Err(_) => credentials.iter().for_each(Credential::save),
     }
 }
 

@@ -11,6 +11,7 @@ mod builder;
 mod flight;
 mod handle;
 mod pool;
+mod saving;
 mod shared;
 mod slot;
 mod sync;

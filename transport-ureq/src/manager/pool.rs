@@ -10,7 +10,7 @@ use grantflow::ErrorKind;
 use grantflow::source::{GrantState, TokenSource, Want};
 
 use super::flight::Credential;
-use super::handle::{Handle, Holds};
+use super::handle::{self, Handle, Holds};
 use super::shared::{Changes, Shared};
 use super::slot::Closed;
 use super::token_manager::TokenManager;
@@ -64,6 +64,7 @@ impl TokenPool {
     pub fn remove(&self, name: &str) -> bool {
         let Some(entry) = self.wants().remove(name) else { return false };
         entry.slots.iter().for_each(|slot| slot.close(Closed::Removed));
+        handle::save(vec![entry.credential]);
         true
     }
 

@@ -9,11 +9,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use grantflow::cell::{Issued, TokenCell};
-use grantflow::source::{Mint, Want};
+use grantflow::source::{GrantStatus, Mint, Want};
+use grantflow::store::Saving;
 use grantflow::{Error, Now, Shown, Token};
 
 use super::flight::Task;
-use super::slot::{Slot, Timer};
+use super::slot::{Slot, Tend, Timer};
 use super::sync::{Mutex, lock};
 use super::worker::Worker;
 use crate::Transport;
@@ -34,6 +35,10 @@ pub struct Change {
     /// What came of it. The refresh token to keep from now on is with the token
     /// ([`Token::refresh_token`](grantflow::Token::refresh_token)).
     pub outcome: Result<Arc<Issued>, Error>,
+    /// How it stands with the grant since: see [`Status::grant`](crate::Status::grant).
+    pub grant: GrantStatus,
+    /// Why what came last could not be saved in the store, if so: see [`Status::unsaved`](crate::Status::unsaved).
+    pub unsaved: Option<Error>,
 }
 
 /// A name that looks like a secret is not shown.
@@ -43,6 +48,8 @@ impl fmt::Debug for Change {
             .field("credential", &Shown::name(&self.credential))
             .field("want", &self.want)
             .field("outcome", &self.outcome)
+            .field("grant", &self.grant)
+            .field("unsaved", &self.unsaved)
             .finish()
     }
 }
@@ -132,6 +139,10 @@ impl Shared {
         self.transport.run(mint)
     }
 
+    pub(crate) fn save(&self, saving: &mut Saving) -> Result<(), Error> {
+        self.transport.run(saving)
+    }
+
     /// Whether refreshes may go on by themselves.
     pub(crate) fn background(&self) -> bool {
         !self.settings.no_background
@@ -145,10 +156,10 @@ impl Shared {
         }
     }
 
-    /// Has the slot tended after this time, and not when it was to be before.
-    pub(crate) fn arm(&self, slot: &Arc<Slot>, timer: &mut Timer, time: Duration) {
+    /// Has it tended after this time, and not when it was to be before.
+    pub(crate) fn arm(&self, what: &Arc<impl Tend + 'static>, timer: &mut Timer, time: Duration) {
         if let Some(worker) = self.worker() {
-            worker.arm(slot, timer, time);
+            worker.arm(what, timer, time);
         }
     }
 
@@ -166,7 +177,14 @@ impl Shared {
         if self.settings.callbacks.is_empty() && listeners.is_empty() {
             return;
         }
-        let change = Change { credential: slot.home.name.clone(), want: slot.want.clone(), outcome };
+        let state = slot.home.state();
+        let change = Change {
+            credential: slot.home.name.clone(),
+            want: slot.want.clone(),
+            outcome,
+            grant: state.status(),
+            unsaved: state.save_error().cloned(),
+        };
         listeners.retain(|listener| listener.send(change.clone()).is_ok());
         drop(listeners);
         let before = TELLING.replace(true);

@@ -45,6 +45,14 @@ struct State {
 /// When the worker is to look after a slot, on the worker's clock; none if it is zero.
 pub(crate) type Timer = u64;
 
+/// What the worker looks after.
+pub(crate) trait Tend: Send + Sync {
+    /// Its time has come, on behalf of the timer that was set to this moment.
+    fn tend(self: Arc<Self>, timer: Timer);
+    /// One of the clocks was set.
+    fn look_again(self: Arc<Self>);
+}
+
 /// Why a slot hands out nothing any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Closed {
@@ -298,31 +306,6 @@ impl Slot {
         state.landed();
     }
 
-    /// Looks whether it is time for a refresh, on behalf of the timer that was set to this moment.
-    pub(crate) fn tend(self: &Arc<Self>, timer: Timer) {
-        let shared = &self.home.shared;
-        let now = shared.now();
-        let mut state = lock(&self.state);
-        if state.timer == timer {
-            state.timer = 0;
-        }
-        if state.closed.is_some() || !self.used.load(Relaxed) {
-            return;
-        }
-        match state.cell.next_wake(now) {
-            None => {}
-            Some(Duration::ZERO) => {
-                if let Acquired::Due(_, Some(ticket)) = state.cell.acquire(now) {
-                    self.show(&state.cell, now);
-                    let job = Job::new(self, ticket, state.epoch);
-                    drop(state);
-                    job.behind();
-                }
-            }
-            Some(_) => self.arm(&mut state),
-        }
-    }
-
     /// Hands out a token that is in use, and soon to be another.
     fn take(&self, token: Arc<Issued>) -> TokenRef {
         self.used.store(true, Relaxed);
@@ -334,16 +317,6 @@ impl Slot {
         match (cell.held(), cell.serves_for(now)) {
             (Some(issued), Some(time)) => self.shown.show(issued, now.wall, now.wall + time),
             _ => self.shown.hide(),
-        }
-    }
-
-    /// Looks at the clocks again, one of which was set: what is shown until some moment of the wall clock may have
-    /// ended by the other.
-    pub(crate) fn look_again(&self) {
-        let state = lock(&self.state);
-        if state.closed.is_none() {
-            self.shown.hide();
-            self.show(&state.cell, self.home.shared.now());
         }
     }
 
@@ -360,6 +333,42 @@ impl Slot {
             state = wait(&landing, state);
         }
         state
+    }
+}
+
+impl Tend for Slot {
+    fn tend(self: Arc<Self>, timer: Timer) {
+        let shared = &self.home.shared;
+        let now = shared.now();
+        let mut state = lock(&self.state);
+        if state.timer == timer {
+            state.timer = 0;
+        }
+        if state.closed.is_some() || !self.used.load(Relaxed) {
+            return;
+        }
+        match state.cell.next_wake(now) {
+            None => {}
+            Some(Duration::ZERO) => {
+                if let Acquired::Due(_, Some(ticket)) = state.cell.acquire(now) {
+                    self.show(&state.cell, now);
+                    let job = Job::new(&self, ticket, state.epoch);
+                    drop(state);
+                    job.behind();
+                }
+            }
+            Some(_) => self.arm(&mut state),
+        }
+    }
+
+    // What is shown until some moment of the wall clock may have
+    // ended by the other.
+    fn look_again(self: Arc<Self>) {
+        let state = lock(&self.state);
+        if state.closed.is_none() {
+            self.shown.hide();
+            self.show(&state.cell, self.home.shared.now());
+        }
     }
 }
 

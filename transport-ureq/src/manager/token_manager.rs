@@ -40,8 +40,10 @@ use super::token_ref::TokenRef;
 ///   at once, until it is time to try again.
 /// - After a failure for good (`invalid_grant`) nothing is tried until the credential is
 ///   [replaced](Self::replace).
+/// - What the store of a grant does not take is used from memory, and saved later: after 5 s, and then ever more seldom,
+///   every 5 minutes at least. See [`Status::unsaved`].
 /// - The last handle to be dropped waits, for 5 s at the most, for a refresh under way whose new refresh token
-///   would be lost with it. Nothing else keeps the process. What is in a `static` is never dropped: end it by
+///   would be lost with it, and then for 10 s at the most for what is not saved yet. Nothing else keeps the process. What is in a `static` is never dropped: end it by
 ///   [`shutdown`](Self::shutdown).
 #[derive(Clone)]
 pub struct TokenManager {
@@ -209,7 +211,8 @@ impl TokenManager {
     }
 
     /// Ends it for all handles: from now on they get errors. Waits, for 5 s at the most, for a refresh under
-    /// way whose new refresh token would be lost. In a pool it ends this want, which the pool then forgets.
+    /// way whose new refresh token would be lost, and for 10 s at the most for a store that is to take what it could not
+    /// take before. In a pool it ends this want, which the pool then forgets.
     pub fn shutdown(&self) {
         self.handle.end(&self.slot);
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use grantflow::Timestamp;
 
 use super::flight::Task;
-use super::slot::{Slot, Timer};
+use super::slot::{Tend, Timer};
 use super::sync::{lock, wait};
 use crate::transport::wall;
 
@@ -54,21 +54,22 @@ struct Desk {
     helpers: usize,
 }
 
-/// A slot to be tended. By time, and by the slot's address, which is nobody else's while this is here.
+/// What is to be tended. By time, and by its address, which is nobody else's while this is here.
 struct Entry {
     timer: Timer,
-    slot: Weak<Slot>,
+    what: Weak<dyn Tend>,
 }
 
 impl Entry {
-    fn new(timer: Timer, slot: &Arc<Slot>) -> Self {
-        Self { timer, slot: Arc::downgrade(slot) }
+    fn new(timer: Timer, what: &Arc<impl Tend + 'static>) -> Self {
+        Self { timer, what: Arc::downgrade(what) as Weak<dyn Tend> }
     }
 }
 
 impl Ord for Entry {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.timer.cmp(&other.timer).then_with(|| self.slot.as_ptr().cmp(&other.slot.as_ptr()))
+        let address = |entry: &Self| entry.what.as_ptr().cast::<()>();
+        self.timer.cmp(&other.timer).then_with(|| address(self).cmp(&address(other)))
     }
 }
 
@@ -122,14 +123,14 @@ impl Worker {
         }
     }
 
-    /// Sets or moves the timer of a slot.
-    pub(crate) fn arm(&self, slot: &Arc<Slot>, timer: &mut Timer, time: Duration) {
+    /// Sets or moves a timer.
+    pub(crate) fn arm(&self, what: &Arc<impl Tend + 'static>, timer: &mut Timer, time: Duration) {
         let mut desk = lock(&self.inner.desk);
-        desk.timers.remove(&Entry::new(*timer, slot));
+        desk.timers.remove(&Entry::new(*timer, what));
         // A part of a millisecond is a whole one: too early is for nothing.
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
         *timer = desk.clock.tick(wall(), Instant::now()).saturating_add(millis);
-        let entry = Entry::new(*timer, slot);
+        let entry = Entry::new(*timer, what);
         let first = desk.timers.first().is_none_or(|first| entry < *first);
         desk.timers.insert(entry);
         drop(desk);
@@ -144,8 +145,8 @@ impl Worker {
         }
     }
 
-    pub(crate) fn disarm(&self, slot: &Arc<Slot>, timer: &mut Timer) {
-        lock(&self.inner.desk).timers.remove(&Entry::new(std::mem::take(timer), slot));
+    pub(crate) fn disarm(&self, what: &Arc<impl Tend + 'static>, timer: &mut Timer) {
+        lock(&self.inner.desk).timers.remove(&Entry::new(std::mem::take(timer), what));
     }
 
     /// Has a task done. Where there is no thread for it, all that wait are given back: others' too, whose own threads
@@ -180,16 +181,15 @@ impl Drop for Worker {
 }
 
 impl Inner {
-    /// Tends one slot after the other, each at its time.
+    /// Tends one after the other, each at its time.
     fn tend(&self) {
         let mut desk = lock(&self.desk);
         while !desk.ended {
             let now = desk.clock.tick(wall(), Instant::now());
             if std::mem::take(&mut desk.clock.set_back) {
-                let slots: Vec<_> = desk.timers.iter().filter_map(|entry| entry.slot.upgrade()).collect();
+                let all: Vec<_> = desk.timers.iter().filter_map(|entry| entry.what.upgrade()).collect();
                 drop(desk);
-                slots.iter().for_each(|slot| slot.look_again());
-                drop(slots);
+                all.into_iter().for_each(Tend::look_again);
                 desk = lock(&self.desk);
                 continue;
             }
@@ -201,10 +201,10 @@ impl Inner {
                     self.wake.wait_timeout(desk, sleep).unwrap_or_else(PoisonError::into_inner).0
                 }
                 Some(timer) => {
-                    let slot = desk.timers.pop_first().and_then(|entry| entry.slot.upgrade());
+                    let what = desk.timers.pop_first().and_then(|entry| entry.what.upgrade());
                     drop(desk);
-                    if let Some(slot) = slot {
-                        slot.tend(timer);
+                    if let Some(what) = what {
+                        what.tend(timer);
                     }
                     lock(&self.desk)
                 }
@@ -272,6 +272,7 @@ mod tests {
     use super::*;
     use crate::manager::flight::Credential;
     use crate::manager::shared::Shared;
+    use crate::manager::slot::Slot;
 
     /// A source whose mints take turns.
     struct InTurns(Source);
