@@ -11,10 +11,8 @@ use std::ops::BitOr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zeroize::Zeroize;
-
 use crate::failure::{Failure, FailureKind};
-use crate::secret::Secret;
+use crate::secret::{Secret, wipe_buffer};
 use crate::shown::swept;
 use crate::time::Now;
 
@@ -382,7 +380,7 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.request.body_mut().zeroize();
+        wipe_buffer(self.request.body_mut());
     }
 }
 

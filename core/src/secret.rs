@@ -75,6 +75,14 @@ pub(crate) fn wipe(bytes: &mut [u8]) {
     zeroize::optimization_barrier(bytes);
 }
 
+/// Wipes a buffer, and what it has room for: something longer may have lain there.
+pub(crate) fn wipe_buffer(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    buffer.resize(buffer.capacity(), 0);
+    zeroize::optimization_barrier(&**buffer);
+    buffer.clear();
+}
+
 /// Wipes every text inside a JSON value. Member names are not secrets.
 pub(crate) fn wipe_json(value: &mut serde_json::Value) {
     use serde_json::Value;

@@ -28,9 +28,9 @@ use std::fmt;
 use std::time::Duration;
 
 use http::Response;
-use zeroize::Zeroize;
 
 pub use ahead::Ahead;
+use request::Inner;
 pub(crate) use request::Refusable;
 pub use request::Request;
 
@@ -43,6 +43,7 @@ use prepare::{Part, Preparing};
 
 pub(crate) use crate::call::FORM;
 use crate::machine::Repeat;
+use crate::secret::wipe_buffer;
 use crate::{Advice, Call, Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Timestamp};
 
 /// The total time of an exchange, its repetitions included.
@@ -114,8 +115,8 @@ impl<T> Machine for Exchange<T> {
             (State::Preparing(preparing), reply) => self.prepare(preparing, cx, reply),
             (State::Sent { at }, Reply::Http(mut response)) => {
                 let result = self.judge(&mut response, at, cx.now().wall);
-                response.body_mut().zeroize();
-                self.was_old = self.request.oldest.is_some() && answer::age(&response) > Duration::ZERO;
+                wipe_buffer(response.body_mut());
+                self.was_old = self.request.0.oldest.is_some() && answer::age(&response) > Duration::ZERO;
                 let wants_nonce = self.wants_nonce(&response, result.as_ref().err());
                 match result {
                     _ if wants_nonce => self.begin(cx),
@@ -207,7 +208,7 @@ impl<T> Exchange<T> {
     }
 
     fn is_signed(&self, now: Now) -> bool {
-        self.parts.len() == self.request.parts.len() && self.parts.iter().all(|part| part.is_fresh(now))
+        self.parts.len() == self.request.0.parts.len() && self.parts.iter().all(|part| part.is_fresh(now))
     }
 
     fn prepare(&mut self, preparing: Box<Preparing>, cx: &mut Cx, reply: Reply) -> Step<T> {
@@ -238,7 +239,7 @@ impl<T> Exchange<T> {
                 self.parts = parts;
                 Step::Done(Ok(()))
             }
-            Step::Done(Err(error)) => Step::Done(Err(error.during(self.request.doing, None))),
+            Step::Done(Err(error)) => Step::Done(Err(error.during(self.request.0.doing, None))),
         }
     }
 
@@ -281,16 +282,16 @@ impl<T> Exchange<T> {
         self.state = State::Sent { at: now.wall };
         let call = Call::new(request)
             .with_timeout(self.deadline.saturating_sub(now.mono))
-            .with_max_body(self.request.max_body)
-            .with_repeat(self.request.repeat)
-            .with_reach(self.request.endpoint.reach());
-        let call = match self.request.oldest {
+            .with_max_body(self.request.0.max_body)
+            .with_repeat(self.request.0.repeat)
+            .with_reach(self.request.0.endpoint.reach());
+        let call = match self.request.0.oldest {
             // Others who ask at the same time are answered together.
             Some(_) if self.anew => call.may_be_old(Duration::ZERO, Duration::ZERO),
             Some((age, on_failure)) => call.may_be_old(age, on_failure),
             None => call,
         };
-        let call = match &self.request.identity {
+        let call = match &self.request.0.identity {
             Some(identity) => call.with_identity(identity.clone()),
             None => call,
         };
@@ -323,7 +324,7 @@ impl<T> Exchange<T> {
 
     /// Waits before the next try, if there may be one; else this error is the end.
     fn pause(&mut self, cx: &mut Cx, error: Error, maybe_sent: bool) -> Step<T> {
-        let allowed = self.request.repeat == Repeat::Freely || !maybe_sent;
+        let allowed = self.request.0.repeat == Repeat::Freely || !maybe_sent;
         if !allowed {
             return self.end(Err(error));
         }
@@ -343,12 +344,12 @@ impl<T> Exchange<T> {
 
     fn judge(&mut self, response: &mut Response<Vec<u8>>, sent: Timestamp, now: Timestamp) -> Result<T, Error> {
         let status = response.status();
-        if response.body().len() > self.request.max_body {
+        if response.body().len() > self.request.0.max_body {
             return Err(Error::new(ErrorKind::InvalidResponse, "the answer is larger than allowed"));
         }
-        let plain = coding::undo(response, self.request.max_body);
+        let plain = coding::undo(response, self.request.0.max_body);
         let response = &*response;
-        let genuine = (self.request.genuine)(response).map_err(|error| error.with_status(status.as_u16()));
+        let genuine = (self.request.0.genuine)(response).map_err(|error| error.with_status(status.as_u16()));
         let error = if status.is_success() {
             genuine?;
             plain?;
@@ -366,11 +367,11 @@ impl<T> Exchange<T> {
                 _ => error,
             }
         };
-        Err(match self.request.refusable {
+        Err(match self.request.0.refusable {
             Refusable::RefreshToken => refusal::at_refresh(error, response),
             Refusable::Password => refusal::at_password(error),
             // Whoever serves a public document knows nothing of a grant.
-            Refusable::Nothing if self.request.oldest.is_some() && error.advice() == Some(Advice::SignInAgain) => {
+            Refusable::Nothing if self.request.0.oldest.is_some() && error.advice() == Some(Advice::SignInAgain) => {
                 error.with_advice(Advice::AskProvider)
             }
             Refusable::Nothing => error,
@@ -379,14 +380,14 @@ impl<T> Exchange<T> {
 
     fn end(&mut self, result: Result<T, Error>) -> Step<T> {
         Step::Done(result.or_else(|error| {
-            let error = if self.request.repeat == Repeat::Freely { error.certain() } else { error };
+            let error = if self.request.0.repeat == Repeat::Freely { error.certain() } else { error };
             (self.rescue)(self.told(error))
         }))
     }
 
     /// An error beside which its answer brought something: as it may be told, without the secrets of the request.
     pub(crate) fn told(&self, error: Error) -> Error {
-        let Request { doing, endpoint, secrets, .. } = &self.request;
+        let Inner { doing, endpoint, secrets, .. } = &*self.request.0;
         error.strike_out(secrets).during(doing, Some(endpoint.as_str()))
     }
 }

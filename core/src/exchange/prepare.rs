@@ -97,7 +97,7 @@ impl Preparing {
                     }
                 }
             }
-            let Some(maker) = request.parts.get(self.made.len()) else {
+            let Some(maker) = request.0.parts.get(self.made.len()) else {
                 self.rounds = self.rounds.saturating_add(1);
                 // A signer may take longer than what it signs lives.
                 if self.rounds < ROUNDS && !self.made.iter().all(|part| part.is_fresh(cx.now())) {
@@ -120,12 +120,12 @@ impl Preparing {
 impl Request {
     /// Adds a part that is made anew at each try.
     pub(crate) fn part(mut self, maker: Arc<dyn MakePart>) -> Self {
-        self.parts.push(maker);
+        self.0.parts.push(maker);
         self
     }
 
     pub(super) fn takes_nonce(&self) -> bool {
-        self.parts.iter().any(|maker| maker.takes_nonce())
+        self.0.parts.iter().any(|maker| maker.takes_nonce())
     }
 
     /// Makes the parts by keys that are here.

@@ -1,5 +1,6 @@
 //! Requests as values: of grants and endpoints of the standards, and of anybody's own.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,20 +8,23 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Response};
 use serde::Serialize;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use super::prepare::{MakePart, Part, Place};
-use super::text::{CLIENTS_HEADERS, RESERVED, Size, filled_in, joined, unpadded, userinfo, vschar, write_pair};
+use super::text::{
+    CLIENTS_HEADERS, RESERVED, Size, filled_in, is_encoded, joined, unpadded, userinfo, vschar, write_pair,
+};
 use super::{Exchange, FORM, Received, State, TOTAL, TRIES};
 use crate::machine::{Identity, Repeat};
 use crate::server::{Endpoint, Issuer};
 use crate::{Client, Cx, Error, Secret, Shown};
 
-const JSON: &str = "application/json";
+static FORM_TYPE: HeaderValue = HeaderValue::from_static(FORM);
+static JSON_TYPE: HeaderValue = HeaderValue::from_static("application/json");
 /// RFC 7523, section 2.2.
 const CLIENT_ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// The most bytes of a token answer.
@@ -62,11 +66,14 @@ pub(crate) enum Refusable {
 /// # assert_eq!(request.headers()["content-type"], "application/json");
 /// # Ok::<(), Error>(())
 /// ```
-pub struct Request {
+pub struct Request(pub(super) Box<Inner>);
+
+/// What a request is made of, in a box: it is handed on with each part that it gets.
+pub(super) struct Inner {
     pub(super) doing: &'static str,
     pub(super) method: Method,
     pub(super) endpoint: Endpoint,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, HeaderValue)>,
     body: Zeroizing<String>,
     /// What the body is.
     kind: Kind,
@@ -95,50 +102,55 @@ impl Request {
     /// A form or JSON to post. `doing` names the purpose in errors, as in "refreshing a token".
     /// It may reach the server twice only if [`repeat`](Self::repeat) says so.
     pub fn post(doing: &'static str, endpoint: &Endpoint) -> Self {
-        Self {
+        Self::made(doing, Method::POST, Kind::Form, Repeat::OnlyIfUnsent, endpoint)
+    }
+
+    fn made(doing: &'static str, method: Method, kind: Kind, repeat: Repeat, endpoint: &Endpoint) -> Self {
+        let room = if kind == Kind::Form { 1024 } else { 0 };
+        Self(Box::new(Inner {
             doing,
-            method: Method::POST,
+            method,
             endpoint: endpoint.clone(),
-            headers: HeaderMap::new(),
-            body: Zeroizing::new(String::with_capacity(1024)),
-            kind: Kind::Form,
+            headers: Vec::new(),
+            body: Zeroizing::new(String::with_capacity(room)),
+            kind,
             secrets: Vec::new(),
             parts: Vec::new(),
-            repeat: Repeat::OnlyIfUnsent,
+            repeat,
             max_body: MAX_BODY,
             identity: None,
             refusable: Refusable::Nothing,
             oldest: None,
             genuine: |_| Ok(()),
             error: None,
-        }
+        }))
     }
 
     /// An address to get, any number of times. It has no parameters but those in the address.
     pub fn get(doing: &'static str, endpoint: &Endpoint) -> Self {
-        Self { repeat: Repeat::Freely, ..Self::new(doing, Method::GET, endpoint) }
+        Self::made(doing, Method::GET, Kind::Nothing, Repeat::Freely, endpoint)
     }
 
     /// A request of any method, without a body unless it gets one.
     pub fn new(doing: &'static str, method: Method, endpoint: &Endpoint) -> Self {
-        Self { method, kind: Kind::Nothing, ..Self::post(doing, endpoint) }
+        Self::made(doing, method, Kind::Nothing, Repeat::OnlyIfUnsent, endpoint)
     }
 
     /// Whether the request may reach the server twice.
     pub fn repeat(mut self, repeat: Repeat) -> Self {
-        self.repeat = repeat;
+        self.0.repeat = repeat;
         self
     }
 
     /// The most bytes to take from the answer's body; 1 MiB unless told.
     pub fn max_body(mut self, max: usize) -> Self {
-        self.max_body = max;
+        self.0.max_body = max;
         self
     }
 
     /// Says that the answer is a public document, which may be old: see [`Call::may_be_old`](crate::Call::may_be_old).
     pub fn may_be_old(mut self, age: Duration, on_failure: Duration) -> Self {
-        self.oldest = Some((age, on_failure));
+        self.0.oldest = Some((age, on_failure));
         self
     }
 
@@ -159,7 +171,7 @@ impl Request {
     /// # Ok::<(), grantflow::Error>(())
     /// ```
     pub fn identity(mut self, identity: Identity) -> Self {
-        self.identity = Some(identity);
+        self.0.identity = Some(identity);
         self
     }
 
@@ -172,13 +184,13 @@ impl Request {
     /// Whether an answer is the server's own, and not of somebody in its place. What is not is an error, whatever
     /// it says; if it says "later", the request is made again.
     pub(crate) fn genuine(mut self, check: fn(&Response<Vec<u8>>) -> Result<(), Error>) -> Self {
-        self.genuine = check;
+        self.0.genuine = check;
         self
     }
 
     /// It uses what a server may refuse so that a person must sign in again.
     pub(crate) fn refuses(mut self, what: Refusable) -> Self {
-        self.refusable = what;
+        self.0.refusable = what;
         self
     }
 
@@ -187,9 +199,9 @@ impl Request {
         if value.is_empty() {
             return self;
         }
-        match self.kind {
+        match self.0.kind {
             Kind::Form => {}
-            Kind::Nothing if self.method != Method::GET && self.method != Method::HEAD => self.kind = Kind::Form,
+            Kind::Nothing if self.0.method != Method::GET && self.0.method != Method::HEAD => self.0.kind = Kind::Form,
             Kind::Nothing | Kind::Json => {
                 let why = "it belongs into the address, or into the JSON";
                 return self.fail(Error::config(format!("the parameter {} needs a form: {why}", Shown::name(name))));
@@ -272,7 +284,7 @@ impl Request {
                 let value = joined(&["Basic ", &encoded]);
                 self.keep_secret(secret.expose());
                 self.keep_secret(value.get(6..).unwrap_or_default());
-                self.add_header("authorization", &value, true)
+                self.add_header(AUTHORIZATION, &value, true)
             }
             PrivateKeyJwt(key) => match key.assertion(client, server) {
                 Ok(assertion) => (self.param("client_id", id))
@@ -286,7 +298,7 @@ impl Request {
     /// Sends this value as JSON. Secrets in it are struck from what the server says only if they are
     /// [named](Self::keeps_secret).
     pub fn json(mut self, value: &impl Serialize) -> Self {
-        if self.kind == Kind::Json || !self.body.is_empty() {
+        if self.0.kind == Kind::Json || !self.0.body.is_empty() {
             return self.fail(Error::config("a request has one body: a form, or one value as JSON"));
         }
         // Written where there is room for it, so that no copy of a secret is left behind by growth.
@@ -296,17 +308,17 @@ impl Request {
             serde_json::to_writer(&mut *json, value).map(|()| json)
         });
         match written.map(|mut json| String::from_utf8(std::mem::take(&mut *json))) {
-            Ok(Ok(json)) => self.body = Zeroizing::new(json),
+            Ok(Ok(json)) => self.0.body = Zeroizing::new(json),
             Ok(Err(_)) | Err(_) => return self.fail(Error::config("the value cannot be written as JSON")),
         }
-        self.kind = Kind::Json;
+        self.0.kind = Kind::Json;
         self
     }
 
     /// Adds a header that is no secret. Those that the HTTP client sets, and those that are there already, are errors;
     /// `content-type` and `accept` may be set where `application/json` will not do.
     pub fn header(self, name: &str, value: &str) -> Self {
-        self.add_header(name, value, false)
+        self.named_header(name, value, false)
     }
 
     /// Adds a header that is a secret, to be struck from whatever the server says.
@@ -316,7 +328,7 @@ impl Request {
         if let Some((_, credentials)) = value.expose().split_once(' ') {
             self.keep_secret(credentials);
         }
-        self.add_header(name, value.expose(), true)
+        self.named_header(name, value.expose(), true)
     }
 
     /// Names a secret that is sent within JSON, to be struck from whatever the server says.
@@ -331,30 +343,34 @@ impl Request {
     ///
     /// Of kind [`ErrorKind::TokenType`](crate::ErrorKind::TokenType) if it cannot be sent so.
     pub fn bearer(mut self, token: &crate::Token) -> Result<Self, Error> {
-        if self.headers.contains_key(AUTHORIZATION) {
+        if self.has_header(&AUTHORIZATION) {
             return Ok(self.fail(twice(&AUTHORIZATION)));
         }
-        self.headers.insert(AUTHORIZATION, token.authorization()?.clone());
+        self.0.headers.push((AUTHORIZATION, token.authorization()?.clone()));
         self.keep_secret(token.access_token());
         Ok(self)
     }
 
-    fn add_header(mut self, name: &str, value: &str, sensitive: bool) -> Self {
+    fn named_header(self, name: &str, value: &str, sensitive: bool) -> Self {
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
             return self.fail(Error::config("a header has a name that none can have"));
         };
         if CLIENTS_HEADERS.contains(&name.as_str()) {
             return self.fail(Error::config(format!("the header {name} is the HTTP client's to set")));
         }
+        self.add_header(name, value, sensitive)
+    }
+
+    fn add_header(mut self, name: HeaderName, value: &str, sensitive: bool) -> Self {
         // A secret's memory is wiped with the last clone of the header.
         let made = match sensitive {
             true => HeaderValue::from_maybe_shared(Bytes::from_owner(Zeroizing::new(value.as_bytes().to_vec()))),
             false => HeaderValue::from_str(value),
         };
         match made {
-            Ok(mut value) if !self.headers.contains_key(&name) => {
+            Ok(mut value) if !self.has_header(&name) => {
                 value.set_sensitive(sensitive);
-                self.headers.insert(name, value);
+                self.0.headers.push((name, value));
                 self
             }
             Ok(_) => self.fail(twice(&name)),
@@ -363,38 +379,47 @@ impl Request {
     }
 
     pub(crate) fn fail(mut self, error: Error) -> Self {
-        self.error.get_or_insert(error);
+        self.0.error.get_or_insert(error);
         self
     }
 
     /// What must not be shown, should the server send it back.
     pub(crate) fn secrets(&self) -> &[Secret] {
-        &self.secrets
+        &self.0.secrets
     }
 
     fn keep_secret(&mut self, text: &str) {
-        self.secrets.push(text.into());
-        let mut encoded = Zeroizing::new(String::with_capacity(text.len().saturating_mul(3)));
-        encoded.extend(form_urlencoded::byte_serialize(text.as_bytes()));
-        if *encoded != text {
-            self.secrets.push(encoded.as_str().into());
+        self.0.secrets.push(text.into());
+        if !is_encoded(text) {
+            let mut encoded = Zeroizing::new(String::with_capacity(text.len().saturating_mul(3)));
+            encoded.extend(form_urlencoded::byte_serialize(text.as_bytes()));
+            self.0.secrets.push(encoded.as_str().into());
         }
     }
 
+    fn has_header(&self, name: &HeaderName) -> bool {
+        self.0.headers.iter().any(|(other, _)| other == name)
+    }
+
     fn has(&self, name: &str) -> bool {
-        form_urlencoded::parse(self.body.as_bytes()).any(|(other, _)| other == name)
+        let name = match is_encoded(name) {
+            true => Cow::Borrowed(name),
+            false => form_urlencoded::byte_serialize(name.as_bytes()).collect(),
+        };
+        let mut pairs = self.0.body.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.any(|(other, _)| other == name)
     }
 
     /// Writes a pair where there is room for it, so that no copy of a secret is left behind by growth.
     fn push(&mut self, name: &str, value: &str) {
         let needed = name.len().saturating_add(value.len()).saturating_mul(3).saturating_add(2);
-        if self.body.capacity().saturating_sub(self.body.len()) < needed {
-            let room = self.body.capacity().saturating_mul(2).saturating_add(needed);
+        if self.0.body.capacity().saturating_sub(self.0.body.len()) < needed {
+            let room = self.0.body.capacity().saturating_mul(2).saturating_add(needed);
             let mut larger = Zeroizing::new(String::with_capacity(room));
-            larger.push_str(&self.body);
-            self.body = larger;
+            larger.push_str(&self.0.body);
+            self.0.body = larger;
         }
-        write_pair(&mut self.body, name, value);
+        write_pair(&mut self.0.body, name, value);
     }
 
     /// The request for whoever sends it themselves. Follow no redirect with it, and hand the answer to
@@ -413,26 +438,29 @@ impl Request {
 
     /// The first thing that was wrong with it.
     pub(super) fn check(&self) -> Result<(), Error> {
-        self.error.clone().map_or(Ok(()), Err)
+        self.0.error.clone().map_or(Ok(()), Err)
     }
 
     /// The request with the parts that were made for this try.
     pub(super) fn build(&self, parts: &[Part]) -> Result<http::Request<Vec<u8>>, Error> {
         let mut request = http::Request::new(self.body(parts));
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = (self.endpoint.as_str().parse())
+        *request.method_mut() = self.0.method.clone();
+        *request.uri_mut() = (self.0.endpoint.as_str().parse())
             .map_err(|e| Error::config("the endpoint is not an address that HTTP can use").with_source(e))?;
-        *request.headers_mut() = self.headers.clone();
-        let headers = request.headers_mut();
-        let media_type = match self.kind {
+        let media_type = match self.0.kind {
             Kind::Nothing => None,
-            Kind::Form => Some(FORM),
-            Kind::Json => Some(JSON),
+            Kind::Form => Some(&FORM_TYPE),
+            Kind::Json => Some(&JSON_TYPE),
         };
-        if let Some(media_type) = media_type {
-            headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(media_type));
+        let headers = request.headers_mut();
+        for (name, value) in media_type.map(|value| (&CONTENT_TYPE, value)).into_iter().chain([(&ACCEPT, &JSON_TYPE)]) {
+            if !self.has_header(name) {
+                headers.insert(name, value.clone());
+            }
         }
-        headers.entry(ACCEPT).or_insert(HeaderValue::from_static(JSON));
+        for (name, value) in &self.0.headers {
+            headers.insert(name, value.clone());
+        }
         Ok(request)
     }
 
@@ -442,8 +470,8 @@ impl Request {
         let room = parts.iter().map(|Part { place: Place::Param(name), value, .. }| {
             encoded(name).saturating_add(encoded(value.expose())).saturating_add(2)
         });
-        let mut body = String::with_capacity(room.fold(self.body.len(), usize::saturating_add));
-        body.push_str(&self.body);
+        let mut body = String::with_capacity(room.fold(self.0.body.len(), usize::saturating_add));
+        body.push_str(&self.0.body);
         for Part { place: Place::Param(name), value, .. } in parts {
             write_pair(&mut body, name, value.expose());
         }
@@ -478,6 +506,6 @@ fn twice(header: &HeaderName) -> Error {
 /// Shows where it goes and no parameter.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Request({}: {} {:?})", self.doing, self.method, self.endpoint)
+        write!(f, "Request({}: {} {:?})", self.0.doing, self.0.method, self.0.endpoint)
     }
 }

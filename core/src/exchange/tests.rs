@@ -49,7 +49,8 @@ struct Proof(Key);
 
 impl MakePart for Proof {
     fn make(&self, request: &Request, nonce: Option<&str>, cx: &mut Cx) -> Result<Making, Error> {
-        let claims = format!("{} {:?} {} {}", request.method, request.endpoint, nonce.unwrap_or("-"), cx.now().wall);
+        let claims =
+            format!("{} {:?} {} {}", request.0.method, request.0.endpoint, nonce.unwrap_or("-"), cx.now().wall);
         let signing = JwtSigner::new("dpop+jwt", Arc::new(self.0)).sign(&claims);
         Ok(Making { signing, place: Place::Param("proof"), life: Duration::from_secs(60) })
     }

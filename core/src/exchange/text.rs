@@ -108,6 +108,11 @@ pub(super) fn joined(parts: &[&str]) -> Zeroizing<String> {
     text
 }
 
+/// Whether text is the same when it is form-encoded.
+pub(super) fn is_encoded(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'*' | b'-' | b'.' | b'_'))
+}
+
 /// Appends a pair to a form.
 pub(super) fn write_pair(form: &mut String, name: &str, value: &str) {
     if !form.is_empty() {
