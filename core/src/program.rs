@@ -10,7 +10,7 @@ use crate::Shown;
 /// A program to run, without a shell.
 ///
 /// Its standard input is closed. What is in [`env`](Self::env) is added to the environment that the driver's process
-/// has. `Debug` shows the path, how many arguments there are and the names of variables, none of their values.
+/// has. Arguments and values are wiped on drop. `Debug` shows the path, how many arguments there are and the names of variables, none of their values.
 ///
 /// ```
 /// use std::time::Duration;
@@ -92,6 +92,14 @@ impl Program {
     }
 }
 
+/// Wipes the arguments and the values of variables: some programs are given a secret.
+impl Drop for Program {
+    fn drop(&mut self) {
+        let values = self.env.drain(..).map(|(_, value)| value);
+        self.args.drain(..).chain(values).for_each(|text| crate::secret::wipe_buffer(&mut text.into_encoded_bytes()));
+    }
+}
+
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} with {} arguments", Shown::path(&self.path), self.args.len())?;
@@ -138,8 +146,8 @@ impl Exited {
 
 impl Drop for Exited {
     fn drop(&mut self) {
-        crate::secret::wipe(&mut self.stdout);
-        crate::secret::wipe(&mut self.stderr);
+        crate::secret::wipe_buffer(&mut self.stdout);
+        crate::secret::wipe_buffer(&mut self.stderr);
     }
 }
 

@@ -177,7 +177,7 @@ impl Request {
 
     /// Sends it there instead.
     pub(crate) fn at(mut self, endpoint: Endpoint) -> Self {
-        self.endpoint = endpoint;
+        self.0.endpoint = endpoint;
         self
     }
 
@@ -257,7 +257,7 @@ impl Request {
             return self.fail(error);
         }
         if let Some(identity) = client.presents() {
-            self.identity = Some(identity.clone());
+            self.0.identity = Some(identity.clone());
         }
         match client.method() {
             // With a certificate, the name says whose it is (RFC 8705, section 2).

@@ -3,11 +3,11 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use grantflow::crypto::{Algorithm, SigningKey};
-use grantflow::exchange::Request;
-use grantflow::machine::Rules;
+use grantflow::crypto::{Algorithm, Signer, Signing, SigningKey};
+use grantflow::exchange::{Received, Request};
+use grantflow::machine::{Exited, Identity, Program, Rules};
 use grantflow::{
-    Client, ClientAuthentication, Cx, Effect, Issuer, Machine, Now, Reply, Secret, ServerMetadata, Step, Token,
+    Call, Client, ClientAuthentication, Cx, Effect, Issuer, Machine, Now, Reply, Secret, ServerMetadata, Step, Token,
     TokenRequest,
 };
 
@@ -134,7 +134,9 @@ fn answers_leave_no_copy_of_a_token_behind() {
     let (server, client) = (server(), Client::new("c"));
     for answer in [
         format!("{{\"access_token\":\"{CANARY}\",\"token_type\":\"Bearer\",\"refresh_token\":\"{CANARY}\"}}"),
-        format!("{{\"access_token\":\"a\",\"token_type\":\"Bearer\",\"refresh_token\":\"{CANARY}\",\"expires_in\":[]}}"),
+        format!(
+            "{{\"access_token\":\"a\",\"token_type\":\"Bearer\",\"refresh_token\":\"{CANARY}\",\"expires_in\":[]}}"
+        ),
     ] {
         let request = TokenRequest::refresh_token(&server, &client, &Secret::from("old one")).unwrap();
         let mut token = None;
@@ -164,4 +166,84 @@ fn keys_leave_none_behind_even_if_they_cannot_be_used() {
             assert_eq!(left_behind(|| drop(SigningKey::from_pem(Algorithm::RS256, &pem).err())), 0, "{body}");
         }
     }
+}
+
+#[test]
+fn an_opened_call_leaves_none_behind_and_one_that_is_refused_neither() {
+    let call = |room: usize| {
+        let mut body = Vec::with_capacity(room);
+        body.extend_from_slice(CANARY.as_bytes());
+        Call::new(http::Request::post("https://as.example/t").body(body).unwrap())
+    };
+    for room in [CANARY.len(), 1000] {
+        assert_eq!(left_behind(|| drop(call(room))), 0, "never opened");
+        assert_eq!(left_behind(|| drop(call(room).open(Rules::V1).unwrap())), 0, "opened");
+        let refused = || drop(call(room).with_identity(Identity::named("x")).open(Rules::V1).unwrap_err());
+        assert_eq!(left_behind(refused), 0, "refused");
+        let shortened = || {
+            let mut open = call(room).open(Rules::V1).unwrap();
+            open.request.body_mut().clear();
+        };
+        assert_eq!(left_behind(shortened), 0, "its body shortened by the driver");
+        // Whoever takes the request out has it to wipe.
+        assert_eq!(left_behind(|| drop(call(room).open(Rules::V1).unwrap().take_request())), 1, "taken out");
+    }
+}
+
+/// Opens the call that a machine begins with, and drops it before the machine.
+fn opened<M: Machine>(mut machine: M) {
+    let step = machine.resume(&mut Cx::new(Now::default(), [7; 32]), Reply::Start);
+    let Step::Do(Effect::Http(call)) = step else { panic!("no request") };
+    drop(call.open(Rules::V1 | Rules::IDENTITY).unwrap());
+}
+
+/// Signs by the secret itself, whose base64 is then the end of the assertion.
+#[derive(Debug)]
+struct ByItself;
+
+impl Signer for ByItself {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::ES256
+    }
+    fn sign(&self, _: &[u8], _: &mut Cx) -> Signing {
+        Signing::Done(Ok(CANARY.as_bytes().to_vec()))
+    }
+}
+
+#[test]
+fn whatever_an_opened_call_carries_leaves_none_behind() {
+    let (server, endpoint) = (server(), grantflow::Endpoint::new("https://as.example/t").unwrap());
+    let value = Secret::from(format!("Bearer {CANARY}"));
+    let basic = Client::new("id").authentication(ClientAuthentication::client_secret_basic(CANARY));
+    let signed = Client::new("c").authentication(ClientAuthentication::private_key_jwt(ByItself));
+    let token = Token::bearer(CANARY, Now::default().wall, None).unwrap();
+    let nothing = |_: Received<'_>| Ok(());
+    let cases: [(&str, &dyn Fn()); 6] = [
+        ("a header", &|| {
+            opened(Request::get("asking", &endpoint).secret_header("x-vault-token", &value).exchange(nothing));
+        }),
+        ("a bearer token", &|| opened(Request::get("asking", &endpoint).bearer(&token).unwrap().exchange(nothing))),
+        ("Basic", &|| opened(TokenRequest::client_credentials(&server, &basic).unwrap().exchange())),
+        ("JSON", &|| {
+            let secret = Secret::from(CANARY);
+            opened(Request::post("asking", &endpoint).json(&secret.expose()).keeps_secret(&secret).exchange(nothing));
+        }),
+        ("an assertion", &|| opened(TokenRequest::client_credentials(&server, &signed).unwrap().exchange())),
+        ("a certificate's key", &|| {
+            let identity = Identity::pem("a certificate", CANARY);
+            opened(Request::post("asking", &endpoint).identity(identity).exchange(nothing));
+        }),
+    ];
+    for (name, work) in cases {
+        assert_eq!(left_behind(work), 0, "{name}");
+    }
+}
+
+#[test]
+fn programs_leave_none_behind_nor_does_what_they_printed() {
+    let program = || Program::new("/bin/get-token").args(["--key", CANARY]).env("KEY", CANARY);
+    assert_eq!(left_behind(|| drop(program())), 0);
+    assert_eq!(left_behind(|| drop(program().clone())), 0);
+    let printed = || [CANARY.as_bytes(), &[b'.'; 5000], CANARY.as_bytes()].concat();
+    assert_eq!(left_behind(|| drop(Exited::new(Some(0), printed(), printed()))), 0);
 }
