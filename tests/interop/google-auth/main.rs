@@ -2,6 +2,8 @@
 //! other at a pretend Google. `tests/interop/google-auth/run` installs google-auth and starts this. It ends with an
 //! error at the first thing that is wrong.
 
+mod federation;
+
 use std::error::Error as StdError;
 use std::path::Path;
 use std::process::Command;
@@ -22,7 +24,9 @@ fn main() -> Done {
     let folder = std::env::temp_dir().join(format!("grantflow-google-auth-{}", std::process::id()));
     std::fs::create_dir(&folder)?;
     let stage = Stage { google: Front::start(Google::demo())?, python, folder: &folder, transport: Transport::new()? };
-    let result = token_json(&stage).and_then(|()| default_credentials(&stage));
+    let result = token_json(&stage)
+        .and_then(|()| default_credentials(&stage))
+        .and_then(|()| federation::compare(&stage.python, stage.folder));
     std::fs::remove_dir_all(&folder)?;
     result
 }
