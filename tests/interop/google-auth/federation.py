@@ -19,7 +19,7 @@ from google.oauth2.credentials import Credentials
 folder, now = sys.argv[1], datetime.datetime.fromtimestamp(int(sys.argv[2]), datetime.timezone.utc).replace(tzinfo=None)
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_only"
 IMDS = {
-    "/latest/api/token": "session",
+    "/latest/api/token": "AQAEADemoSession==",
     "/latest/meta-data/placement/availability-zone": "us-east-2b",
     "/latest/platform": json.dumps({"value": "subject"}),
     "/latest/meta-data/iam/security-credentials": "demo-role",
