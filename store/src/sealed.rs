@@ -22,7 +22,7 @@ const DATA_KEYS: usize = 1024;
 /// Any store, with what it keeps encrypted at rest, and bound to its key: a value that is put in another's place does not
 /// open. Keys, versions and tags are what the store below sees: labels can be read there.
 ///
-/// A value grows by 106 bytes and the key's id; with a [key service](KeyService) by the data key's encrypted form too.
+/// A load or a save of 4 KiB takes some 10 us more (`benches/stores.rs`). A value grows by 102 bytes and the key's id; with a [key service](KeyService) by the data key's encrypted form too.
 /// How keys are used and rotated, and that they do not wear out, is said at [`SealingKeys`];
 /// [`RewriteGrants`](grantflow::store::RewriteGrants) seals everything anew while the service runs, and
 /// [`set_keys`](Self::set_keys) gives a running process other keys.
