@@ -13,6 +13,7 @@
 //! | use Google's credentials | [`google`] |
 //! | know a server | [`Discovery`], [`ServerMetadata`] |
 //! | ask who signed in; revoke a token | [`UserInfo`], [`Revocation`] |
+//! | verify the tokens of others | [`Verifier`], [`Introspection`], [`Protection`] |
 //! | drive the machines yourself | [`machine`] |
 //!
 //! # Features
@@ -49,11 +50,13 @@ mod global;
 pub mod google;
 mod grant;
 mod hosts;
+mod introspect;
 pub mod jose;
 mod json;
 pub mod loopback;
 pub mod machine;
 mod program;
+mod protect;
 pub mod proxy;
 mod revoke;
 mod secret;
@@ -78,8 +81,11 @@ pub use failure::Failure;
 pub use grant::device::{DeviceAuthorization, DeviceCode, DevicePolling};
 pub use grant::{TokenExchange, TokenRequest, token_type};
 pub use hosts::Hosts;
+pub use introspect::{Introspect, Introspection};
+pub use jose::Verifier;
 pub use loopback::InstalledApp;
 pub use machine::{Cx, Effect, Event, Machine, Reply, Step};
+pub use protect::{Protection, Refusal};
 pub use revoke::Revocation;
 pub use secret::Secret;
 pub use server::{Discovery, Endpoint, Issuer, ServerMetadata};

@@ -20,6 +20,7 @@ pub mod front;
 pub mod google;
 mod http1;
 pub mod jwt;
+pub mod keys;
 pub mod kms;
 pub mod person;
 #[cfg(unix)]
@@ -36,6 +37,7 @@ pub mod world;
 
 pub use front::Front;
 pub use google::Google;
+pub use keys::IssuerKey;
 pub use server::{Fault, Place, Registered, Server};
 pub use world::{Did, Prints, World, at_once};
 

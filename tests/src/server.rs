@@ -10,6 +10,7 @@ mod client;
 mod device;
 mod exchange;
 mod fault;
+mod introspect;
 mod settings;
 mod token;
 
@@ -24,6 +25,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use url::form_urlencoded;
 
+use crate::keys::IssuerKey;
 use device::Device;
 
 pub use certificate::ClientCertificate;
@@ -117,6 +119,8 @@ pub enum Place {
     Token,
     /// `/revoke`
     Revoke,
+    /// `/introspect`
+    Introspect,
     /// `/resource`: what access tokens are good for.
     Resource,
     /// Any other path.
@@ -243,6 +247,7 @@ impl Server {
             Place::Verification => format!("{base}/device"),
             Place::Token => format!("{base}/token"),
             Place::Revoke => format!("{base}/revoke"),
+            Place::Introspect => format!("{base}/introspect"),
             Place::Resource => format!("{base}/resource"),
             Place::Elsewhere => format!("{base}/elsewhere"),
         }
@@ -301,13 +306,14 @@ impl Server {
 
     fn place(&self, path: &str) -> Place {
         use Place::*;
-        let all = [OpenIdMetadata, OAuthMetadata, Keys, Authorize, Device, Verification, Token, Revoke, Resource];
+        let all =
+            [OpenIdMetadata, OAuthMetadata, Keys, Authorize, Device, Verification, Token, Revoke, Introspect, Resource];
         all.into_iter().find(|place| self.address(*place)[self.origin().len()..] == *path).unwrap_or(Elsewhere)
     }
 
     fn handle(&mut self, place: Place, now: Timestamp, request: &Request<Vec<u8>>) -> Response<Vec<u8>> {
         let method = match place {
-            Place::Device | Place::Token | Place::Revoke => Method::POST,
+            Place::Device | Place::Token | Place::Revoke | Place::Introspect => Method::POST,
             _ => Method::GET,
         };
         if request.method() != method {
@@ -316,14 +322,40 @@ impl Server {
         match place {
             Place::OpenIdMetadata if self.settings.openid_metadata => answer(StatusCode::OK, &self.document()),
             Place::OAuthMetadata if self.settings.oauth_metadata => answer(StatusCode::OK, &self.document()),
-            Place::Keys => answer(StatusCode::OK, &json!({"keys": []})),
+            Place::Keys => self.publish_keys(),
             Place::Authorize => self.authorize(now, request),
             Place::Device => self.authorize_device(now, request).unwrap_or_else(Refusal::into_response),
             Place::Verification => self.verify_device(now, request),
             Place::Token => self.token(now, request).unwrap_or_else(Refusal::into_response),
             Place::Revoke => self.revoke(now, request).unwrap_or_else(Refusal::into_response),
+            Place::Introspect => self.introspect(now, request).unwrap_or_else(Refusal::into_response),
             Place::Resource => self.resource(now, request),
             _ => text(StatusCode::NOT_FOUND, "nothing here"),
+        }
+    }
+
+    /// Its keys (RFC 7517, section 5).
+    fn publish_keys(&self) -> Response<Vec<u8>> {
+        let mut response = answer(StatusCode::OK, &IssuerKey::set(&self.settings.keys));
+        response.headers_mut().remove(header::CACHE_CONTROL);
+        if let Some(value) = self.settings.keys_cache_control {
+            response.headers_mut().insert(header::CACHE_CONTROL, value.parse().expect("a header value"));
+        }
+        response
+    }
+
+    /// A JWT of its own.
+    fn signed(&self, header: &Value, claims: &Value) -> String {
+        match self.settings.signs_with.as_ref().or(self.settings.keys.first()) {
+            Some(key) => {
+                // What is said of a key is the key's own, unless something else was wanted.
+                let mut header = header.clone();
+                if header["kid"] == "1" && header["alg"] == "RS256" {
+                    header.as_object_mut().expect("an object").retain(|name, _| !matches!(&**name, "kid" | "alg"));
+                }
+                key.sign_with(&header, claims)
+            }
+            None => token::jwt(header, claims),
         }
     }
 
@@ -335,6 +367,7 @@ impl Server {
             "device_authorization_endpoint": self.address(Place::Device),
             "token_endpoint": self.address(Place::Token),
             "revocation_endpoint": self.address(Place::Revoke),
+            "introspection_endpoint": self.address(Place::Introspect),
             "jwks_uri": self.address(Place::Keys),
             "response_types_supported": ["code"],
             "grant_types_supported": [

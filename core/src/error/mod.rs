@@ -86,6 +86,8 @@ pub enum ErrorKind {
     Issuer,
     /// The ID token is missing, malformed, or not meant for this client and this request.
     IdToken,
+    /// An access token that was presented to a resource server is malformed, has ended, or is not meant for it.
+    AccessToken,
     /// A signed token is malformed, its signature is wrong or by an algorithm that is not allowed, or there is no key to
     /// check it with.
     Signature,

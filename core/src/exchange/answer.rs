@@ -114,7 +114,7 @@ pub(super) fn members(body: &[u8], may_be_form: bool) -> Option<Map<String, Valu
 }
 
 /// How old an answer says that it is (RFC 9111, section 5.1).
-pub(super) fn age(response: &Response<Vec<u8>>) -> Duration {
+pub(crate) fn age(response: &Response<Vec<u8>>) -> Duration {
     let seconds = response.headers().get(AGE).and_then(|age| age.to_str().ok()?.trim().parse().ok());
     Duration::from_secs(seconds.unwrap_or(0))
 }

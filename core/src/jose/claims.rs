@@ -1,44 +1,157 @@
 //! The claims of a JWT, read strictly: a name that stands twice is refused (RFC 7519, section 4).
+//!
+//! They stay the JSON that they came as, with an index of where each member stands: most of them are never asked for.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::OnceLock;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
+use serde_json::{Map, Number, Value};
 
 use crate::Timestamp;
 
+/// Up to this many names are compared each with each.
+const FEW: usize = 32;
+
 /// The claims of a token that was checked (RFC 7519, section 4). `Debug` shows their names.
 #[derive(Clone, Default)]
-pub struct Claims(Map<String, Value>);
+pub struct Claims {
+    json: String,
+    members: Vec<Member>,
+    /// All members as values: made when one is asked for, or from the start where there is no JSON.
+    values: OnceLock<Map<String, Value>>,
+}
+
+/// A member of the JSON.
+#[derive(Clone)]
+struct Member {
+    name: Name,
+    value: Span,
+}
+
+#[derive(Clone)]
+enum Name {
+    Plain(Span),
+    /// One that is written with an escape.
+    Escaped(Box<str>),
+}
+
+/// A part of the JSON, which is less than 4 GiB long.
+#[derive(Clone, Copy)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// Where this part of `json` stands in it.
+    fn of(part: &str, json: &str) -> Self {
+        let start = (part.as_ptr() as usize).wrapping_sub(json.as_ptr() as usize);
+        let index = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        Self { start: index(start), end: index(start.wrapping_add(part.len())) }
+    }
+
+    fn in_text(self, json: &str) -> &str {
+        json.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
+impl Name {
+    fn in_text<'a>(&'a self, json: &'a str) -> &'a str {
+        match self {
+            Self::Plain(span) => span.in_text(json),
+            Self::Escaped(name) => name,
+        }
+    }
+}
 
 impl Claims {
+    /// Reads a JSON object in which no name stands twice.
+    pub(crate) fn parse(json: Vec<u8>) -> Option<Self> {
+        let json = String::from_utf8(json).ok()?;
+        let mut reader = serde_json::Deserializer::from_str(&json);
+        let members = reader.deserialize_map(Index(&json)).ok()?;
+        reader.end().ok()?;
+        let claims = Self { json, members, values: OnceLock::new() };
+        claims.are_unique().then_some(claims)
+    }
+
+    fn are_unique(&self) -> bool {
+        if self.members.len() > FEW {
+            let mut names = BTreeSet::new();
+            return self.members.iter().all(|member| names.insert(member.name.in_text(&self.json)));
+        }
+        let mut rest = self.members.as_slice();
+        while let [first, others @ ..] = rest {
+            let name = first.name.in_text(&self.json);
+            if others.iter().any(|other| other.name.in_text(&self.json) == name) {
+                return false;
+            }
+            rest = others;
+        }
+        true
+    }
+
+    /// The JSON of a member, if the members are there as JSON and it stands among them.
+    fn raw(&self, name: &str) -> Option<&str> {
+        let member = self.members.iter().find(|member| member.name.in_text(&self.json) == name)?;
+        Some(member.value.in_text(&self.json))
+    }
+
+    fn values(&self) -> &Map<String, Value> {
+        // It was read before: a value that cannot be, such as a number that is too large, costs itself.
+        self.values.get_or_init(|| {
+            let read = |member: &Member| {
+                let value = serde_json::from_str(member.value.in_text(&self.json)).ok()?;
+                Some((member.name.in_text(&self.json).to_owned(), value))
+            };
+            self.members.iter().filter_map(read).collect()
+        })
+    }
+
+    /// Whether there is such a claim, of whatever value.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.raw(name).is_some() || self.json.is_empty() && self.values().contains_key(name)
+    }
+
     /// Wipes the texts, where they are the numbers of a private key.
     pub(crate) fn wipe(&mut self) {
-        self.0.values_mut().for_each(crate::secret::wipe_json);
+        zeroize::Zeroize::zeroize(&mut self.json);
+        self.members.clear();
+        if let Some(values) = self.values.get_mut() {
+            values.values_mut().for_each(crate::secret::wipe_json);
+        }
     }
 
     /// A claim by its name.
     pub fn get(&self, name: &str) -> Option<&Value> {
-        self.0.get(name)
+        self.values().get(name)
     }
 
     /// A claim that is a text.
     pub fn str(&self, name: &str) -> Option<&str> {
-        self.get(name)?.as_str()
+        match self.raw(name) {
+            Some(raw) => match raw.strip_prefix('"')?.strip_suffix('"')? {
+                plain if !plain.contains('\\') => Some(plain),
+                _ => self.get(name)?.as_str(),
+            },
+            None if self.json.is_empty() => self.get(name)?.as_str(),
+            None => None,
+        }
     }
 
     /// A claim that is a moment: seconds since the epoch, as `exp`, `iat`, `auth_time`.
     pub fn time(&self, name: &str) -> Option<Timestamp> {
-        match self.get(name)? {
-            Value::Number(number) => {
-                let seconds = number.as_i64().or_else(|| {
-                    // A fraction is legal (RFC 7519, section 2); what is beyond any date is not.
-                    number.as_f64().filter(|s| s.abs() < 1e15).map(|s| s as i64)
-                })?;
-                (seconds >= 0).then(|| Timestamp::from_unix(seconds))
-            }
-            _ => None,
-        }
+        let number: Number = match self.raw(name) {
+            Some(raw) => serde_json::from_str(raw).ok()?,
+            None if self.json.is_empty() => self.get(name)?.as_number()?.clone(),
+            None => return None,
+        };
+        // A fraction is legal (RFC 7519, section 2); what is beyond any date is not.
+        let seconds = number.as_i64().or_else(|| number.as_f64().filter(|s| s.abs() < 1e15).map(|s| s as i64))?;
+        (seconds >= 0).then(|| Timestamp::from_unix(seconds))
     }
 
     /// A claim that is a truth value. Apple and Amazon send it as text, which is understood.
@@ -53,8 +166,10 @@ impl Claims {
     /// A claim that is a text or a list of texts, as `aud`: all of them. `None` if it is missing, empty
     /// or holds anything else.
     pub fn list(&self, name: &str) -> Option<Vec<&str>> {
+        if let Some(text) = self.str(name) {
+            return Some(vec![text]);
+        }
         match self.get(name)? {
-            Value::String(text) => Some(vec![text]),
             Value::Array(list) if !list.is_empty() => list.iter().map(Value::as_str).collect(),
             _ => None,
         }
@@ -62,21 +177,38 @@ impl Claims {
 
     /// All names and values, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value))
+        self.values().iter().map(|(name, value)| (name.as_str(), value))
     }
-}
 
-impl Claims {
     /// The claims of an answer that is JSON by itself. What cannot be read costs itself, but no name may stand twice.
     pub(crate) fn read(json: &[u8]) -> Option<Self> {
         let object = crate::json::object(json).ok().filter(|object| !object.twice)?;
-        Some(Self(object.members))
+        Some(object.members.into())
+    }
+
+    /// A claim that is itself an object.
+    pub(crate) fn object(&self, name: &str) -> Option<Self> {
+        match self.raw(name) {
+            Some(raw) => Self::parse(raw.as_bytes().to_vec()),
+            None => self.get(name)?.as_object().cloned().map(Self::from),
+        }
+    }
+}
+
+impl From<Map<String, Value>> for Claims {
+    fn from(members: Map<String, Value>) -> Self {
+        Self { json: String::new(), members: Vec::new(), values: members.into() }
     }
 }
 
 impl fmt::Debug for Claims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        let mut names: Vec<_> = match self.json.is_empty() {
+            true => self.values().keys().map(String::as_str).collect(),
+            false => self.members.iter().map(|member| member.name.in_text(&self.json)).collect(),
+        };
+        names.sort_unstable();
+        f.debug_set().entries(names).finish()
     }
 }
 
@@ -95,9 +227,105 @@ impl<'de> Deserialize<'de> for Claims {
                         return Err(de::Error::custom("a member twice"));
                     }
                 }
-                Ok(Claims(members))
+                Ok(members.into())
             }
         }
         deserializer.deserialize_map(Object)
+    }
+}
+
+/// Reads where the members of an object stand.
+struct Index<'a>(&'a str);
+
+impl<'de> Visitor<'de> for Index<'de> {
+    type Value = Vec<Member>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<Member>, A::Error> {
+        let mut members = Vec::with_capacity(16);
+        while let Some(name) = map.next_key_seed(ReadName(self.0))? {
+            let value: &RawValue = map.next_value()?;
+            members.push(Member { name, value: Span::of(value.get(), self.0) });
+        }
+        Ok(members)
+    }
+}
+
+/// Reads a name.
+struct ReadName<'a>(&'a str);
+
+impl<'de> de::DeserializeSeed<'de> for ReadName<'de> {
+    type Value = Name;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Name, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ReadName<'de> {
+    type Value = Name;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Name, E> {
+        Ok(Name::Plain(Span::of(name, self.0)))
+    }
+    fn visit_str<E>(self, name: &str) -> Result<Name, E> {
+        Ok(Name::Escaped(name.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> Option<Claims> {
+        Claims::parse(json.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn the_index_says_what_the_values_say() {
+        let json = r#" {"a": "x", "b\u0062" : "y\n", "c":[ "1" , "2"], "d":-1.5e0, "e":17, "f":true,"g":"false",
+            "h":{"i":"j"}, "k":null, "ü":"ü", "l":9e999, "m":"\"", "n":"" } "#;
+        let claims = parse(json).unwrap();
+        for (name, text) in [("a", "x"), ("bb", "y\n"), ("ü", "ü"), ("m", "\""), ("n", ""), ("g", "false")] {
+            assert_eq!(claims.str(name), Some(text), "{name}");
+            assert_eq!(claims.list(name), Some(vec![text]), "{name}");
+        }
+        for name in ["c", "d", "e", "f", "h", "k", "l", "b", ""] {
+            assert_eq!(claims.str(name), None, "{name}");
+        }
+        assert_eq!(claims.list("c"), Some(vec!["1", "2"]));
+        assert_eq!(claims.time("e"), Some(Timestamp::from_unix(17)));
+        for name in ["a", "d", "k", "l", "g", "zz"] {
+            assert_eq!(claims.time(name), None, "{name}");
+        }
+        assert_eq!((claims.bool("f"), claims.bool("g"), claims.bool("e")), (Some(true), Some(false), None));
+        assert_eq!(claims.object("h").unwrap().str("i"), Some("j"));
+        assert!(claims.object("a").is_none() && claims.has("l") && !claims.has("b"));
+        // A number that no type holds is there, and has no value.
+        assert_eq!(claims.iter().count(), 12);
+        let clone = claims.clone();
+        assert_eq!(clone.str("a"), Some("x"));
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_is_refused_however_it_is_written() {
+        assert!(parse(r#"{"a":1,"b":2,"\u0061":3}"#).is_none());
+        assert!(parse(r#"{"a":1,"b":2,"b":2}"#).is_none());
+        let many: Vec<_> = (0..100).map(|n| format!(r#""n{n}":{n}"#)).collect();
+        assert!(parse(&format!("{{{}}}", many.join(","))).is_some());
+        assert!(parse(&format!("{{{},\"n7\":1}}", many.join(","))).is_none());
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for json in ["", "[]", "\"x\"", "{", "{}x", r#"{"a"}"#, r#"{"a":}"#, r#"{"a":1,}"#, "{\"a\":\"\u{1}\"}"] {
+            assert!(parse(json).is_none(), "{json}");
+        }
+        assert!(Claims::parse(b"{\"a\":\"\xff\"}".to_vec()).is_none());
+        assert!(parse("{}").is_some_and(|claims| !claims.has("a") && claims.get("a").is_none()));
+        let deep = format!("{{\"a\":{}}}", "[".repeat(10_000));
+        assert!(parse(&deep).is_none());
     }
 }

@@ -77,6 +77,11 @@ impl IdToken {
         Ok(Self { text: text.into(), claims })
     }
 
+    /// One whose signature and claims were checked.
+    pub(super) fn of(text: &str, claims: Claims) -> Self {
+        Self { text: text.into(), claims }
+    }
+
     /// The token itself, for servers that take one as a proof.
     pub fn as_secret(&self) -> &Secret {
         &self.text

@@ -1,16 +1,27 @@
-//! JSON Web Keys, signed tokens, and the ID tokens of OpenID Connect.
+//! JSON Web Keys, signed tokens, the ID tokens of OpenID Connect, and tokens of others, verified by the keys of their
+//! issuers.
 
+pub(crate) mod access_token;
 mod claims;
 mod id_token;
+mod id_token_rules;
+mod introspection_jwt;
 mod jwk;
 mod jws;
+mod keys;
 mod sign;
+mod verifier;
 
+pub use access_token::AccessToken;
 pub use claims::Claims;
 pub use id_token::IdToken;
 pub use jwk::{Jwk, JwkSet};
 pub use jws::Jws;
+pub use keys::{KeySet, ReadKeys};
+pub use verifier::{Verdict, Verifiable, Verifier, Verify};
 
 pub(crate) use id_token::{Expected, Occasion};
 pub(crate) use jws::unverified_id_token;
+pub(crate) use introspection_jwt::SignedIntrospection;
 pub(crate) use sign::{JwtSigner, SignJwt};
+pub(crate) use verifier::LEEWAY;

@@ -149,7 +149,7 @@ impl Endpoint {
     }
 
     /// One that is known to be right.
-    pub(super) fn known(address: &'static str) -> Self {
+    pub(crate) fn known(address: &'static str) -> Self {
         Self { address: address.into(), reach: Reach::Public }
     }
 

@@ -83,6 +83,12 @@ impl Discovery {
         self
     }
 
+    /// Takes no old answer.
+    pub(crate) fn anew(mut self) -> Self {
+        self.anew = true;
+        self
+    }
+
     fn at(issuer: &Issuer, current: Where) -> Self {
         let (issuer, tolerated) = (issuer.clone(), Deviations::TOLERATED);
         Self {

@@ -21,6 +21,8 @@ use crate::{Deviation, Deviations, Error, ErrorKind, Rotation};
 
 /// Google's issuer.
 pub(crate) const GOOGLE: &str = "https://accounts.google.com";
+/// The keys that Google signs with.
+pub(crate) const GOOGLE_KEYS: &str = "https://www.googleapis.com/oauth2/v3/certs";
 
 /// The most bytes of a metadata document.
 const MAX_METADATA: usize = 256 * 1024;
@@ -103,7 +105,7 @@ impl ServerMetadata {
             ("token_endpoint", "https://oauth2.googleapis.com/token"),
             ("revocation_endpoint", "https://oauth2.googleapis.com/revoke"),
             ("userinfo_endpoint", "https://openidconnect.googleapis.com/v1/userinfo"),
-            ("jwks_uri", "https://www.googleapis.com/oauth2/v3/certs"),
+            ("jwks_uri", GOOGLE_KEYS),
             ("device_authorization_endpoint", "https://oauth2.googleapis.com/device/code"),
         ] {
             members.insert(name.to_owned(), address.into());

@@ -39,6 +39,11 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
+/// The service account's private key, in PKCS#8 without PEM.
+pub fn private_key_der() -> Vec<u8> {
+    base64(include_str!("../../data/google/private_key.b64"))
+}
+
 /// The service account's private key, in PKCS#8 as Google writes it.
 pub fn private_key() -> String {
     pem("PRIVATE KEY", &base64(include_str!("../../data/google/private_key.b64")))

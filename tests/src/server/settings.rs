@@ -6,6 +6,8 @@ use std::time::Duration;
 use grantflow::Scopes;
 use serde_json::Value;
 
+use crate::keys::IssuerKey;
+
 /// What can be chosen of the server's behaviour.
 #[derive(Debug)]
 pub struct Settings {
@@ -47,6 +49,18 @@ pub struct Settings {
     /// Where its endpoints are for clients that present a certificate, such as `https://mtls.as.example`. If it has no
     /// such place, it asks for certificates at all of them.
     pub mtls_origin: Option<String>,
+    /// The keys that it publishes. It signs with the first one; without any, its signatures are none.
+    pub keys: Vec<IssuerKey>,
+    /// The key that it signs with in the place of the first one that it publishes.
+    pub signs_with: Option<IssuerKey>,
+    /// `Cache-Control` of its keys.
+    pub keys_cache_control: Option<&'static str>,
+    /// The resource that its access tokens are for.
+    pub resource: String,
+    /// Whether its access tokens are JWTs (RFC 9068).
+    pub jwt_access_tokens: bool,
+    /// Changes what introspection says before it is sent.
+    pub alter_introspection: Alter,
     /// Changes the metadata document before it is sent.
     pub alter_metadata: Alter,
     /// Changes the answer to a device before it is sent.
@@ -80,6 +94,12 @@ impl Default for Settings {
             openid_metadata: true,
             oauth_metadata: true,
             mtls_origin: None,
+            keys: Vec::new(),
+            signs_with: None,
+            keys_cache_control: None,
+            resource: "https://api.example".into(),
+            jwt_access_tokens: false,
+            alter_introspection: Alter::default(),
             alter_metadata: Alter::default(),
             alter_device: Alter::default(),
             alter_token: Alter::default(),

@@ -194,8 +194,18 @@ impl Server {
 
     /// A new access token, for all that was granted or for less.
     pub(super) fn access(&mut self, now: Timestamp, grant: usize, narrowed: Option<Scopes>) -> Value {
-        let token = self.fresh("at");
         let lifetime = self.settings.lifetime;
+        let narrow = narrowed.as_ref().unwrap_or(&self.grants[grant].scopes).as_str().to_owned();
+        let mut token = self.fresh("at");
+        if self.settings.jwt_access_tokens {
+            let Grant { client_id, subject, auth_time, .. } = &self.grants[grant];
+            let claims = json!({
+                "iss": self.issuer, "aud": self.settings.resource, "sub": subject, "client_id": client_id,
+                "iat": now.as_unix(), "exp": now.as_unix().saturating_add_unsigned(lifetime), "jti": token, "scope": narrow,
+                "auth_time": auth_time.as_unix(),
+            });
+            token = self.signed(&json!({"typ": "at+jwt"}), &claims);
+        }
         let mut body = json!({"access_token": token, "token_type": "Bearer", "expires_in": lifetime});
         let granted = &self.grants[grant].scopes;
         let scopes = narrowed.clone().unwrap_or_else(|| granted.clone());
@@ -246,7 +256,7 @@ impl Server {
             let mut header = json!({"alg": "RS256", "kid": "1"});
             self.settings.alter_id_header.apply(&mut header);
             self.settings.alter_id_claims.apply(&mut claims);
-            body["id_token"] = jwt(&header, &claims).into();
+            body["id_token"] = self.signed(&header, &claims).into();
         }
         self.settings.alter_token.apply(&mut body);
         Ok(body)

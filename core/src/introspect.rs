@@ -1,0 +1,208 @@
+//! Token introspection (RFC 7662), for resource servers whose tokens are not JWTs; with signed answers (RFC 9701).
+//!
+//! ```text
+//! Asking ─plain answer─▶ judged ─▶ Done
+//!    └─signed answer─▶ Verifying ─▶ judged ─▶ Done
+//! ```
+
+use std::fmt;
+
+use crate::exchange::{Request, media_type};
+use crate::jose::access_token::wrong;
+use crate::jose::{AccessToken, Claims, SignedIntrospection, Verifier, Verify};
+use crate::machine::{Repeat, ask};
+use crate::{Client, Cx, Endpoint, Error, ErrorKind, Exchange, Issuer, Machine, Reply, Secret, ServerMetadata, Step};
+use crate::{Timestamp, protect};
+
+/// The media type of a signed answer (RFC 9701, section 4).
+const SIGNED: &str = "application/token-introspection+jwt";
+
+/// Asks an authorization server about access tokens that were presented to a resource server: a value that is made
+/// once, of which each token makes a machine. Cheap to clone.
+///
+/// No answer is kept: a token that is revoked is refused from then on (RFC 7662, section 4).
+///
+/// ```
+/// use grantflow::{Client, ClientAuthentication, Introspection, Issuer, ServerMetadata};
+///
+/// let server = ServerMetadata::new(Issuer::new("https://as.example")?)
+///     .introspection_endpoint("https://as.example/introspect")?;
+/// let resource = Client::new("api").authentication(ClientAuthentication::client_secret_basic("s3cret"));
+/// let introspection = Introspection::new(&server, &resource)?.audience("https://api.example");
+/// let machine = introspection.of("the token of a request");
+/// # let _ = machine;
+/// # Ok::<(), grantflow::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Introspection {
+    issuer: Issuer,
+    endpoint: Endpoint,
+    client: Client,
+    audiences: Vec<Box<str>>,
+    signed: Option<Verifier<SignedIntrospection>>,
+}
+
+impl Introspection {
+    /// Asks this server, as this client: the resource server, which must authenticate (RFC 7662, section 2.1).
+    ///
+    /// # Errors
+    ///
+    /// If the server is known without an `introspection_endpoint`, or the client is registered at another.
+    pub fn new(server: &ServerMetadata, client: &Client) -> Result<Self, Error> {
+        client.check_issuer(server.issuer())?;
+        let (issuer, endpoint) = (server.issuer().clone(), server.introspection()?.clone());
+        Ok(Self { issuer, endpoint, client: client.clone(), audiences: Vec::new(), signed: None })
+    }
+
+    /// Takes tokens for this resource alone: the answer must have it in `aud`. Several may be named.
+    pub fn audience(mut self, resource: &str) -> Self {
+        self.audiences.push(resource.into());
+        self
+    }
+
+    /// Asks for a signed answer (RFC 9701), and takes no other. It is for the client, or for one of the
+    /// [audiences](Self::audience) that are named before.
+    ///
+    /// # Errors
+    ///
+    /// If the server is known without a `jwks_uri`.
+    pub fn signed(mut self, server: &ServerMetadata) -> Result<Self, Error> {
+        let us = self.audiences.iter().cloned().chain([self.client.id().into()]);
+        self.signed = Some(Verifier::introspection(server, us.collect())?);
+        Ok(self)
+    }
+
+    /// The machine that asks about a token.
+    ///
+    /// # Errors
+    ///
+    /// Its errors are of kind [`ErrorKind::AccessToken`] if the token is not good here, and those of a request
+    /// otherwise.
+    pub fn of(&self, token: &str) -> Introspect {
+        Introspect { introspection: self.clone(), stage: Stage::Begin(token.into()) }
+    }
+
+    fn exchange(&self, token: &Secret) -> Exchange<Answer> {
+        let request = Request::post("asking about a token", &self.endpoint)
+            .repeat(Repeat::Freely)
+            .secret("token", token)
+            .param("token_type_hint", "access_token")
+            .authenticate(&self.client, &self.issuer);
+        let signed = self.signed.is_some();
+        let request = if signed { request.header("accept", SIGNED) } else { request };
+        request.exchange(move |received| {
+            let invalid = |why| Error::new(ErrorKind::InvalidResponse, why);
+            let is_signed = media_type(received.response).is_some_and(|it| it.eq_ignore_ascii_case(SIGNED));
+            let body = received.response.body();
+            match (signed, is_signed) {
+                (true, true) => match std::str::from_utf8(body) {
+                    Ok(jwt) => Ok(Answer::Signed(jwt.trim().into())),
+                    Err(_) => Err(invalid("the signed answer is no JWT")),
+                },
+                (true, false) => Err(invalid("a signed answer was asked for, and this one is not")),
+                (false, true) => Err(invalid("the answer is signed, which was not asked for")),
+                (false, false) => Claims::parse(body.clone())
+                    .map(Answer::Plain)
+                    .ok_or_else(|| invalid("the answer is no JSON object, or has a member twice")),
+            }
+        })
+    }
+
+    /// What an answer means (RFC 7662, section 2.2).
+    fn judge(&self, claims: Claims, now: Timestamp) -> Result<AccessToken, Error> {
+        match claims.get("active").and_then(serde_json::Value::as_bool) {
+            Some(true) => {}
+            Some(false) => return Err(wrong("the access token is not active")),
+            None => {
+                return Err(Error::new(
+                    ErrorKind::InvalidResponse,
+                    "the answer does not say whether the token is active",
+                ));
+            }
+        }
+        if claims.has("iss") && claims.str("iss") != Some(self.issuer.as_str()) {
+            return Err(wrong("the access token is another issuer's (iss)"));
+        }
+        let is_ours = |aud: &&str| self.audiences.iter().any(|ours| **ours == **aud);
+        if !self.audiences.is_empty() && !claims.list("aud").is_some_and(|aud| aud.iter().any(is_ours)) {
+            return Err(wrong("the access token is for another resource (aud)"));
+        }
+        // The server looks at its own clock; one that says "active" of a token that has ended is not believed.
+        if claims.has("exp") && claims.time("exp").is_none_or(|exp| now >= exp + crate::jose::LEEWAY) {
+            return Err(wrong("the access token has expired (exp)"));
+        }
+        if claims.has("nbf") && claims.time("nbf").is_none_or(|nbf| nbf > now + crate::jose::LEEWAY) {
+            return Err(wrong("the access token is not valid yet (nbf)"));
+        }
+        Ok(AccessToken::of(claims))
+    }
+}
+
+enum Answer {
+    Plain(Claims),
+    Signed(Secret),
+}
+
+/// Asks about one token: see [`Introspection::of`].
+pub struct Introspect {
+    introspection: Introspection,
+    stage: Stage,
+}
+
+enum Stage {
+    Begin(Secret),
+    Asking(Box<Exchange<Answer>>),
+    Verifying(Box<Verify<SignedIntrospection>>),
+    Ended,
+}
+
+impl Machine for Introspect {
+    type Output = AccessToken;
+
+    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<AccessToken> {
+        loop {
+            match &mut self.stage {
+                Stage::Begin(token) => {
+                    if !protect::is_token(token.expose()) {
+                        self.stage = Stage::Ended;
+                        return Step::Done(Err(wrong("what was presented is no access token")));
+                    }
+                    self.stage = Stage::Asking(Box::new(self.introspection.exchange(token)));
+                }
+                Stage::Asking(exchange) => {
+                    let answer = ask!(exchange, cx, reply);
+                    self.stage = Stage::Ended;
+                    match answer {
+                        Ok(Answer::Plain(claims)) => {
+                            return Step::Done(self.introspection.judge(claims, cx.now().wall));
+                        }
+                        Ok(Answer::Signed(jwt)) => match &self.introspection.signed {
+                            Some(verifier) => {
+                                self.stage = Stage::Verifying(Box::new(verifier.verify(jwt.expose())));
+                            }
+                            None => return Step::Done(Err(Error::misuse("introspection"))),
+                        },
+                        Err(error) => return Step::Done(Err(error)),
+                    }
+                }
+                Stage::Verifying(verify) => {
+                    let answer = ask!(verify, cx, reply);
+                    self.stage = Stage::Ended;
+                    return Step::Done(answer.and_then(|SignedIntrospection(claims)| {
+                        let said = claims.object("token_introspection").ok_or_else(|| {
+                            Error::new(ErrorKind::InvalidResponse, "the signed answer says nothing of the token")
+                        })?;
+                        self.introspection.judge(said, cx.now().wall)
+                    }));
+                }
+                Stage::Ended => return Step::Done(Err(Error::misuse("introspection"))),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Introspect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Introspect").field("introspection", &self.introspection).finish_non_exhaustive()
+    }
+}
