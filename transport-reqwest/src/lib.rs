@@ -30,11 +30,13 @@
 //!   line, and requests that carry a token.
 //! - `store`: `Transport::with_store`, for grants that outlive the program, and `load_or_sign_in`.
 //! - `programs`: [`Builder::allow_programs`], for sources whose token a program prints.
+//! - `verifier`: `TokenVerifier`, which verifies the tokens of others by the keys of their issuers.
 //! - `browser`: opens the user's browser; without it [`Transport::sign_in`] prints the URL only.
 //!
 //! Off by default:
 //!
-//! - `tower`: `AuthorizeLayer`, which puts tokens on the requests of hyper, tonic and others.
+//! - `tower`: `AuthorizeLayer`, which puts tokens on the requests of hyper, tonic and others; `ProtectLayer`, by which only
+//!   requests with a good token reach a service, such as axum's.
 //! - `tracing`: a span `grantflow` for each machine, and in it an event for each effect and reply, at the
 //!   level `debug` and without any secret.
 //! - `bundled-roots`: `Builder::bundled_roots`, for hosts that have no root certificates of their own.
@@ -69,6 +71,8 @@ mod manager;
 mod own;
 #[cfg(feature = "programs")]
 mod program;
+#[cfg(feature = "tower")]
+mod protect;
 mod resolve;
 mod run;
 mod runtime;
@@ -81,6 +85,8 @@ mod tls;
 #[cfg(feature = "tower")]
 mod tower;
 mod transport;
+#[cfg(feature = "verifier")]
+mod verifier;
 
 #[cfg(feature = "manager")]
 pub use authorized::{AuthorizedClient, AuthorizedError};
@@ -92,7 +98,11 @@ pub use grantflow;
 pub use grantflow_store;
 #[cfg(feature = "manager")]
 pub use manager::{Change, Changes, ManagerBuilder, Status, TokenManager, TokenPool, TokenRef};
+#[cfg(feature = "tower")]
+pub use protect::{Protect, ProtectLayer};
 pub use reqwest;
 #[cfg(feature = "tower")]
 pub use tower::{Again, Authorize, AuthorizeLayer, Once, Twice};
 pub use transport::Transport;
+#[cfg(feature = "verifier")]
+pub use verifier::TokenVerifier;

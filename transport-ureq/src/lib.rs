@@ -46,6 +46,7 @@
 //!   line, and requests that carry a token.
 //! - `store`: `Transport::with_store`, for grants that outlive the program, and `load_or_sign_in`.
 //! - `programs`: [`Builder::allow_programs`], for sources whose token a program prints.
+//! - `verifier`: `TokenVerifier`, which verifies the tokens of others by the keys of their issuers.
 //! - `browser`: opens the user's browser; without it [`Transport::sign_in`] prints the URL only.
 //! - `platform-roots`: trusts the root certificates of the platform.
 //!
@@ -82,6 +83,8 @@ mod stored;
 mod terminal;
 mod tls;
 mod transport;
+#[cfg(feature = "verifier")]
+mod verifier;
 
 #[cfg(feature = "manager")]
 pub use authorized::{Authorize, AuthorizedAgent, Repeatable};
@@ -95,3 +98,5 @@ pub use limit::{Cancel, Limit};
 pub use manager::{Change, Changes, ManagerBuilder, Status, TokenManager, TokenPool, TokenRef};
 pub use transport::{Builder, Transport};
 pub use ureq;
+#[cfg(feature = "verifier")]
+pub use verifier::TokenVerifier;
