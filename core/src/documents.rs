@@ -171,8 +171,8 @@ impl Documents {
         Ticket { key, number: self.tickets }
     }
 
-    /// Ends a fetch with what it came to, and gives that back. Documents, and the word that there is none (404, 405,
-    /// 410), are kept; anything else is shared for a second with others who ask.
+    /// Ends a fetch with what it came to, and gives that back. Documents are kept, and so is the word that there is none
+    /// (404, 405, 410) where there was none before; anything else is shared for a second with others who ask.
     pub fn settle(
         &mut self,
         ticket: Ticket,
@@ -191,7 +191,8 @@ impl Documents {
             Err(failure) => Some(Err(failure.clone())),
         };
         match kept {
-            Some(Ok(document)) if document.is_lasting() => {
+            // That a document which was there is there no more is no reason to forget it: it may be a matter of minutes.
+            Some(Ok(document)) if document.is_lasting() && !(document.is_none() && entry.has_some()) => {
                 entry.document = Some(document);
                 entry.failed = None;
             }
@@ -248,6 +249,10 @@ impl Entry {
         }
     }
 
+    fn has_some(&self) -> bool {
+        self.document.as_ref().is_some_and(|document| !document.is_none())
+    }
+
     fn size(&self) -> usize {
         let failed = self.failed.as_ref().and_then(|failed| failed.outcome.as_ref().ok());
         self.document.iter().chain(failed).fold(0, |sum, document| sum.saturating_add(document.size()))
@@ -283,9 +288,13 @@ impl Document {
 
     /// Whether it says something that holds for a while: here it is, or here is none.
     fn is_lasting(&self) -> bool {
+        self.0.response.status().is_success() || self.is_none()
+    }
+
+    /// Whether it says that there is none.
+    fn is_none(&self) -> bool {
         let status = self.0.response.status();
-        status.is_success()
-            || matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::GONE)
+        matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::GONE)
     }
 }
 

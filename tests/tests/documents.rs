@@ -87,6 +87,19 @@ fn old_metadata_does_while_its_host_hangs_and_delays_nobody() {
 }
 
 #[test]
+fn a_document_that_is_not_there_for_a_while_is_not_forgotten() {
+    let (mut documents, call) = (Documents::new(), call("https://as.example/keys"));
+    let ticket = to_fetch(documents.look(&call, now(0)));
+    documents.settle(ticket, now(0), answer(200, "keys")).unwrap();
+    let Look::Old(_, ticket) = documents.look(&call, now(3601)) else { panic!() };
+    documents.settle(ticket, now(3601), answer(404, "deploying")).unwrap();
+    assert_eq!(have(documents.look(&call, now(3601)), now(3601)).0, "keys");
+    // And asked for again, until it is too old.
+    assert!(matches!(documents.look(&call, now(3603)), Look::Old(..)));
+    drop(to_fetch(documents.look(&self::call("https://as.example/keys"), now(7261 + 60))));
+}
+
+#[test]
 fn a_driver_without_documents_reads_each_time() {
     let mut world = World::with(Server::demo());
     world.documents = None;

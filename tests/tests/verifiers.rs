@@ -62,7 +62,9 @@ fn judge(verifier: &Verifier<IdToken>, key: &IssuerKey, claims: &Value, now: Now
 
 #[test]
 fn an_id_token_from_elsewhere_is_verified_by_the_keys_that_the_metadata_names() {
-    for key in [IssuerKey::es256("a"), IssuerKey::rs256("b"), IssuerKey::es256("c").without_kid()] {
+    for (nth, key) in
+        [IssuerKey::es256("a"), IssuerKey::rs256("b"), IssuerKey::es256("c").without_kid()].into_iter().enumerate()
+    {
         let mut world = with_keys([key.clone()]);
         let token = demo::signed_in(&mut world, "openid email");
         let text = token.id_token().unwrap().as_secret().expose().to_owned();
@@ -81,7 +83,8 @@ fn an_id_token_from_elsewhere_is_verified_by_the_keys_that_the_metadata_names() 
             format!("{}.{}.", parts[0], parts[1]),
         ] {
             let error = world.run(verifier.clone().any_nonce().verify(&forged)).unwrap_err();
-            assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Signature, false), "{error}");
+            // A token that names no key may be by one that is not known yet.
+            assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Signature, nth == 2), "{error}");
         }
         let error = world.run(verifier.verify(&text)).unwrap_err();
         assert!(error.to_string().contains("nonce"), "{error}");

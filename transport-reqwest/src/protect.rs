@@ -136,9 +136,11 @@ impl ProtectLayer {
     async fn admit<B>(&self, request: Request<B>) -> Result<Request<B>, Box<Refused>> {
         let (mut parts, body) = request.into_parts();
         let token = self.protection.token(&parts.headers, &parts.uri)?;
-        let verified = self.check.verify(token).await.map_err(|error| {
-            Box::new(Refused { refusal: self.protection.refuse(&error), error: Some(error) })
-        })?;
+        let verified = self
+            .check
+            .verify(token)
+            .await
+            .map_err(|error| Box::new(Refused { refusal: self.protection.refuse(&error), error: Some(error) }))?;
         self.protection.check(&verified, self.check.now())?;
         parts.extensions.insert(verified);
         Ok(Request::from_parts(parts, body))

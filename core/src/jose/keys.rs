@@ -30,6 +30,8 @@ const SHORTEST: Duration = Duration::from_secs(5 * 60);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// How long nobody asks anew after keys were asked for.
 const PAUSE: Duration = Duration::from_secs(30);
+/// How long a failure is shared with others who ask.
+const SHARED: Duration = Duration::from_secs(1);
 /// How long it may take to read them.
 const TOTAL: Duration = Duration::from_secs(10);
 
@@ -234,6 +236,12 @@ impl Machine for ReadKeys {
                         self.oldest = fetched.life;
                         let endpoint = endpoint.clone();
                         self.stage = Stage::Read(read(&endpoint, self.oldest, self.old.is_none()), endpoint);
+                    }
+                    // What is remembered of the address is no reason to fail; but neither is it to ask all the time.
+                    Err(_) if exchange.was_old() && self.oldest > SHARED => {
+                        self.oldest = SHARED;
+                        let endpoint = endpoint.clone();
+                        self.stage = Stage::Read(read(&endpoint, SHARED, false), endpoint);
                     }
                     Err(error) if is_gone(&error) && !self.anew && self.issuer.is_some() => {
                         self.anew = true;

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use grantflow::jose::IdToken;
 use grantflow::machine::Identity;
 use grantflow::source::{Credential, TokenSource, Want};
 use grantflow::{
     AuthorizationRequest, Cx, Discovery, Error, ErrorKind, InstalledApp, Issuer, Machine, Revocation, ServerMetadata,
-    Token, TokenRequest,
+    Token, TokenRequest, Verifier,
 };
 use grantflow_tests::canary::{hidden, hidden_in_debug, hidden_in_error};
 use grantflow_tests::demo::{self, batch, client};
@@ -33,6 +34,7 @@ mod receiver;
 mod saving;
 mod stores;
 mod terminal;
+mod verifiers;
 
 use authorized::*;
 use calls::*;
@@ -49,6 +51,7 @@ use receiver::*;
 use saving::*;
 use stores::*;
 use terminal::*;
+use verifiers::*;
 
 /// What both adapters can do, in one shape.
 trait Adapter: Sized {
@@ -84,6 +87,13 @@ trait Adapter: Sized {
     fn status(&self, url: &str, token: &Token, identity: Option<&Identity>) -> u16;
     /// A pool of these credentials, whose tokens are all wanted at once.
     fn pool_of(&self, credentials: Vec<Credential>) -> Vec<Result<Token, Error>>;
+    /// Verifies the first of these tokens all at once, then the others when this was done; how long each took.
+    fn verify_all(
+        &self,
+        verifier: &Verifier<IdToken>,
+        tokens: [Vec<String>; 2],
+        between: &dyn Fn(),
+    ) -> Vec<(Result<IdToken, Error>, Duration)>;
 
     fn new() -> Self {
         Self::watched(|_| {})
@@ -178,6 +188,27 @@ impl Adapter for Blocking {
             let asking: Vec<_> = named.map(|named| scope.spawn(|| ask(named))).collect();
             asking.into_iter().map(|asking| asking.join().unwrap()).collect()
         })
+    }
+    fn verify_all(
+        &self,
+        verifier: &Verifier<IdToken>,
+        tokens: [Vec<String>; 2],
+        between: &dyn Fn(),
+    ) -> Vec<(Result<IdToken, Error>, Duration)> {
+        let verifier = grantflow_ureq::TokenVerifier::new(&self.0, verifier.clone());
+        let verify = |token: &str| {
+            let began = Instant::now();
+            (verifier.clone().verify(token), began.elapsed())
+        };
+        let mut results = Vec::new();
+        for tokens in &tokens {
+            std::thread::scope(|scope| {
+                let verifying: Vec<_> = tokens.iter().map(|token| scope.spawn(|| verify(token))).collect();
+                results.extend(verifying.into_iter().map(|verifying| verifying.join().unwrap()));
+            });
+            between();
+        }
+        results
     }
 }
 
@@ -298,6 +329,31 @@ impl Adapter for Async {
             tokens
         })
     }
+    fn verify_all(
+        &self,
+        verifier: &Verifier<IdToken>,
+        tokens: [Vec<String>; 2],
+        between: &dyn Fn(),
+    ) -> Vec<(Result<IdToken, Error>, Duration)> {
+        let verifier = grantflow_reqwest::TokenVerifier::new(&self.0, verifier.clone());
+        let mut results = Vec::new();
+        for tokens in tokens {
+            self.1.block_on(async {
+                let verify = |token: String| {
+                    let verifier = verifier.clone();
+                    tokio::spawn(async move {
+                        let began = Instant::now();
+                        (verifier.verify(&token).await, began.elapsed())
+                    })
+                };
+                for verifying in tokens.into_iter().map(verify).collect::<Vec<_>>() {
+                    results.push(verifying.await.unwrap());
+                }
+            });
+            between();
+        }
+        results
+    }
 }
 
 /// Each function as a test of both adapters.
@@ -342,6 +398,9 @@ suite! {
     a_proxy_is_never_used_for_this_machine
     nothing_that_is_watched_shows_a_secret
     no_cookie_is_kept
+    a_thousand_tokens_at_once_read_the_keys_once_and_strangers_ask_for_none
+    a_new_key_is_asked_for_once_by_all_who_need_it_and_nobody_else_waits
+    keys_that_cannot_be_read_are_an_error_for_all_who_wait_and_asked_for_again
     the_receiver_survives_whatever_browsers_and_strangers_do
     the_receiver_survives_more_connections_than_it_holds
     the_receiver_survives_those_that_never_finish
