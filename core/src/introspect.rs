@@ -162,7 +162,7 @@ impl Machine for Introspect {
     fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<AccessToken> {
         loop {
             match &mut self.stage {
-                Stage::Begin(token) => {
+                Stage::Begin(token) if matches!(reply, Reply::Start) => {
                     if !protect::is_token(token.expose()) {
                         self.stage = Stage::Ended;
                         return Step::Done(Err(wrong("what was presented is no access token")));
@@ -195,7 +195,10 @@ impl Machine for Introspect {
                         self.introspection.judge(said, cx.now().wall)
                     }));
                 }
-                Stage::Ended => return Step::Done(Err(Error::misuse("introspection"))),
+                Stage::Begin(_) | Stage::Ended => {
+                    self.stage = Stage::Ended;
+                    return Step::Done(Err(Error::misuse("introspection")));
+                }
             }
         }
     }

@@ -5,6 +5,7 @@
 
 mod keys;
 mod machines;
+mod tokens;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use grantflow::{
 use http::Response;
 pub use keys::{jws, key_set, private_key};
 pub use machines::{any_replies, machines};
+pub use tokens::{introspection_answer, presented_token, signed_token};
 
 use crate::at_once;
 use crate::canary::{hidden, hidden_in_debug, hidden_in_error, shapes};

@@ -156,6 +156,50 @@ fn no_client_file_panics_or_leaks() {
 }
 
 #[test]
+fn no_signed_token_is_read_as_anything_else_than_what_was_signed() {
+    hold(
+        prop::signed_token,
+        9,
+        &[
+            b"\0{\"azp\":\"app\",\"auth_time\":1795176000,\"email\":\"\\u0061\\n\"}",
+            b"\x02{\"scope\":\"a b\",\"acr\":\"b\",\"auth_time\":1795176000.5,\"cnf\":{}}",
+            b"\x06{\"scp\":[\"a\"],\"nbf\":1,\"aud\":[\"app\",\"x\"],\"sub\":null}",
+            b"\x01{\"iss\":\"https://as.example\",\"aud\":\"app\"}",
+        ],
+        1_000,
+    );
+}
+
+#[test]
+fn nothing_that_nobody_has_signed_is_verified() {
+    hold(
+        prop::presented_token,
+        10,
+        &[
+            b"eyJhbGciOiJFUzI1NiIsImtpZCI6ImEifQ.e30.AAAA",
+            b"eyJhbGciOiJub25lIn0.eyJpc3MiOiJodHRwczovL2FzLmV4YW1wbGUifQ.",
+            b"Bearer abc\nBearer abc",
+        ],
+        5_000,
+    );
+}
+
+#[test]
+fn no_answer_to_an_introspection_panics_leaks_or_is_believed_without_its_word() {
+    hold(
+        prop::introspection_answer,
+        11,
+        &[
+            b"\0{\"active\":true,\"sub\":\"\x01\",\"scope\":\"a b\",\"exp\":1795179600,\"aud\":[\"x\"]}",
+            b"\0{\"active\":\"true\"}",
+            b"\x03eyJ0eXAiOiJ0b2tlbi1pbnRyb3NwZWN0aW9uK2p3dCIsImFsZyI6IkVTMjU2In0.e30.AAAA",
+            b"\0{\"error\":\"invalid_client\",\"error_description\":\"\x01\"}",
+        ],
+        5_000,
+    );
+}
+
+#[test]
 fn whatever_the_replies_every_machine_ends_and_says_no_secret() {
     // Machine, client, start; then seed, time, clock, reply, status, type, wait, body for each step.
     let machines = (0..=u8::MAX).take(prop::machines());

@@ -18,7 +18,7 @@ use super::jwk::JwkSet;
 use crate::exchange::{Request, age};
 use crate::machine::ask;
 use crate::server::Issuer;
-use crate::{Cx, Discovery, Endpoint, Error, Exchange, Machine, Now, Reply, ServerMetadata, Step};
+use crate::{Cx, Discovery, Endpoint, Error, ErrorKind, Exchange, Machine, Now, Reply, ServerMetadata, Step};
 
 /// The most bytes of a key set.
 const MAX_BODY: usize = 512 * 1024;
@@ -199,6 +199,7 @@ impl ReadKeys {
                 let asked = if self.old.is_some() { now } else { read };
                 Ok(KeySet(Arc::new(Inner { keys: Arc::new(keys), read: Some(read), life, asked, failure: None })))
             }
+            Err(error) if error.kind() == ErrorKind::Misuse => Err(error),
             Err(error) => match self.old.take() {
                 Some(old) if old.is_usable(now) => Ok(old.failed(now, error)),
                 Some(old) => Err(too_old(&old, now, error)),
@@ -214,7 +215,7 @@ impl Machine for ReadKeys {
     fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<KeySet> {
         loop {
             match &mut self.stage {
-                Stage::Here(keys) => {
+                Stage::Here(keys) if matches!(reply, Reply::Start) => {
                     let keys = keys.clone();
                     self.stage = Stage::Ended;
                     return Step::Done(Ok(keys));
@@ -252,7 +253,10 @@ impl Machine for ReadKeys {
                     }
                     result => return self.end(cx.now(), result),
                 },
-                Stage::Ended => return Step::Done(Err(Error::misuse("reading keys"))),
+                Stage::Here(_) | Stage::Ended => {
+                    self.stage = Stage::Ended;
+                    return Step::Done(Err(Error::misuse("reading keys")));
+                }
             }
         }
     }

@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::claims::Claims;
-use super::jwk::Verified;
-use super::jws::Jws;
+use super::jws::{Jws, Verified};
 use super::keys::{KeySet, KeySource, ReadKeys};
 use crate::crypto::{Algorithm, MacKey};
 use crate::machine::ask;
@@ -186,7 +185,7 @@ impl<T: Verifiable> Verifier<T> {
         T::check(&self.rules, &presented)?;
         match &self.keys {
             Keys::Secret(key) => drop(jws.verify_mac(key)?),
-            Keys::Public(_) => match keys.keys().verify(&jws, jws.allowed(&self.algorithms)?) {
+            Keys::Public(_) => match jws.verify_by(keys.keys(), jws.allowed(&self.algorithms)?) {
                 Verified::Yes => {}
                 Verified::No => return Err(Error::new(ErrorKind::Signature, "the token's signature is wrong")),
                 Verified::NoKey => return self.without_key(&claims, keys, now).map(Err),
@@ -297,13 +296,16 @@ impl<T: Verifiable> Machine for Verify<T> {
     fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<T> {
         loop {
             let (read, first) = match &mut self.stage {
-                Stage::Begin => {
+                Stage::Begin if matches!(reply, Reply::Start) => {
                     self.stage = Stage::Keys(self.verifier.read_keys(None, cx.now()));
                     continue;
                 }
                 Stage::Keys(reading) => (ask!(reading, cx, reply), true),
                 Stage::Newer(reading) => (ask!(reading, cx, reply), false),
-                Stage::Ended => return Step::Done(Err(Error::misuse("verifying a token"))),
+                Stage::Begin | Stage::Ended => {
+                    self.stage = Stage::Ended;
+                    return Step::Done(Err(Error::misuse("verifying a token")));
+                }
             };
             self.stage = Stage::Ended;
             let keys = match read {

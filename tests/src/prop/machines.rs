@@ -6,6 +6,7 @@ use grantflow::google::{
     AccessBoundaryRule, AuthorizedUser, ClientSecrets, DefaultCredentials, Downscoped, ExternalAccount, Impersonated,
     MetadataServer, ServiceAccount, TokenInfo, sign_blob,
 };
+use grantflow::jose::{JwkSet, KeySet};
 use grantflow::machine::{Exited, FailureKind, Os, Platform, Program};
 use grantflow::source::{Credential, ExchangedToken, Mint, ProgramToken, TokenSource, Want};
 use grantflow::store::{
@@ -14,8 +15,8 @@ use grantflow::store::{
 };
 use grantflow::{
     AuthorizationRequest, Client, ClientAuthentication, Cx, DeviceAuthorization, Discovery, Effect, Error, ErrorKind,
-    Failure, InstalledApp, Issuer, Machine, Now, Reply, Revocation, Step, Timestamp, Token, TokenExchange,
-    TokenRequest, UserInfo, token_type,
+    Failure, InstalledApp, Introspection, Issuer, Machine, Now, Reply, Revocation, Step, Timestamp, Token,
+    TokenExchange, TokenRequest, UserInfo, Verifier, token_type,
 };
 use http::{Response, StatusCode};
 use serde_json::json;
@@ -121,6 +122,19 @@ const MACHINES: &[fn(Source<'_>, u8)] = &[
     |source, _| feed(UserInfo::new(&server(), &token()).map(UserInfo::exchange), source),
     |source, way| feed(Ok(AuthorizationRequest::new(&server(), &client(way), "http://127.0.0.1:1/").start()), source),
     |source, way| feed(Ok(InstalledApp::new(&server(), &client(way)).host("no host").start(50123)), source),
+    // Tokens of others.
+    |source, way| {
+        let verifier = Verifier::id_tokens(&issuer(), "app");
+        let verifier = if way % 2 == 0 { verifier.of_stranger() } else { verifier.jwks_uri("https://as.example/keys") };
+        feed(verifier.map(|verifier| verifier.verify(&super::tokens::id_token(CANARY))), source);
+    },
+    |source, way| {
+        let verifier = Verifier::access_tokens(&issuer(), "https://api.example").jwks_uri("https://as.example/keys");
+        let old = KeySet::fixed(JwkSet::default());
+        let now = Now { wall: NOW, mono: Duration::from_secs(1000) };
+        feed(verifier.map(|verifier| verifier.read_keys((way % 2 == 0).then_some(&old), now)), source);
+    },
+    |source, way| feed(introspection(way).map(|introspection| introspection.of(CANARY)), source),
     // Files and stores.
     |source, _| feed(Ok(AuthorizedUser::read("/etc/user.json")), source),
     |source, way| feed(Ok(LoadGrant::new(key(way), want(way))), source),
@@ -161,6 +175,13 @@ fn token() -> Token {
 
 fn key(way: u8) -> RecordKey {
     RecordKey::new(&issuer(), &client(way), "user")
+}
+
+fn introspection(way: u8) -> Result<Introspection, Error> {
+    let server =
+        server().introspection_endpoint("https://as.example/introspect")?.jwks_uri("https://as.example/keys")?;
+    let introspection = Introspection::new(&server, &client(1 + way % 2))?;
+    if way / 2 % 2 == 0 { Ok(introspection) } else { introspection.signed(&server) }
 }
 
 fn shared_grant(way: u8) -> SharedGrant {
@@ -266,7 +287,7 @@ fn stays_ended<M: Machine>(machine: &mut M, now: Now, mut source: Source<'_>) {
 struct Source<'a>(&'a [u8]);
 
 /// Bodies that get further than random bytes do. Byte 1 to 3 as in [`splice`].
-const BODIES: [&str; 15] = [
+const BODIES: [&str; 18] = [
     "",
     r#"{"access_token":"t","token_type":"Bearer","expires_in":3600,"refresh_token":"r","scope":"a"}"#,
     r#"{"access_token":"t","token_type":"Bearer","id_token":"eyJhbGciOiJSUzI1NiJ9.e30.c2ln"}"#,
@@ -282,6 +303,9 @@ const BODIES: [&str; 15] = [
     "{\"type\":\"authorized_user\",\"client_id\":\"x\",\"client_secret\":\"\u{1}\",\"refresh_token\":\"\u{1}\"}",
     "grantflow record 1 version 1 0011223344556677\n{\"refresh_token\":\"\u{1}\"}",
     "{\"device_code\":\"\u{1}\",\"user_code\":\"WDJB-MJHT\",\"verification_uri\":\"https://x/\",\"expires_in\":1800}",
+    r#"{"issuer":"https://as.example","jwks_uri":"https://as.example/keys"}"#,
+    r#"{"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA"},{"kty":"oct","k":"AA"},7]}"#,
+    "{\"active\":true,\"sub\":\"\u{1}\",\"scope\":\"a \u{1}\",\"exp\":1795179600}",
 ];
 
 impl Source<'_> {

@@ -1,0 +1,136 @@
+//! Tokens of others: what is verified says what was signed, and whatever else comes is refused.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use grantflow::exchange::Received;
+use grantflow::jose::{Claims, JwkSet, KeySet, Verdict};
+use grantflow::{
+    Client, ClientAuthentication, Introspection, Issuer, Machine as _, Now, Protection, Reply, Step, Verifier,
+};
+use http::{HeaderMap, Response};
+use serde_json::{Value, json};
+
+use super::{CANARY, NOW, cx, server, splice};
+use crate::canary::{hidden_in_debug, hidden_in_error};
+use crate::keys::IssuerKey;
+
+const NOW_BOTH: Now = Now { wall: NOW, mono: Duration::from_secs(1000) };
+
+/// The key of the issuer, and its set.
+fn key() -> &'static (IssuerKey, KeySet) {
+    static KEY: OnceLock<(IssuerKey, KeySet)> = OnceLock::new();
+    KEY.get_or_init(|| {
+        let key = IssuerKey::es256("a");
+        let keys = JwkSet::from_json(IssuerKey::set([&key]).to_string().as_bytes()).expect("a set");
+        (key, KeySet::fixed(keys))
+    })
+}
+
+fn issuer() -> Issuer {
+    server().issuer().clone()
+}
+
+/// An ID token that is right, for a user of this name.
+pub(super) fn id_token(sub: &str) -> String {
+    let now = NOW.as_unix();
+    let claims = json!({"iss": issuer().as_str(), "sub": sub, "aud": "app", "iat": now, "exp": now + 3600});
+    key().0.sign("JWT", &claims)
+}
+
+/// Verified claims are those that were signed.
+fn same(claims: &Claims, signed: &Value) {
+    let Value::Object(signed) = signed else { panic!("no object") };
+    assert!(claims.iter().map(|(name, _)| name).eq(signed.keys()));
+    for (name, value) in signed {
+        assert_eq!(claims.str(name), value.as_str());
+        assert_eq!(claims.get(name).is_some_and(Value::is_number), value.is_number());
+    }
+}
+
+/// Any claims, signed by the right key: they are verified if they follow the rules, and then nothing else than what was
+/// signed. The first byte chooses the kind, and whether the claims are added to good ones.
+pub fn signed_token(data: &[u8]) {
+    let Some((&choice, json)) = data.split_first() else { return };
+    let Ok(mut claims @ Value::Object(_)) = serde_json::from_slice::<Value>(json) else { return };
+    if choice % 2 == 0 {
+        let now = NOW.as_unix();
+        let good = json!({"iss": issuer().as_str(), "sub": "s", "aud": "app", "iat": now, "exp": now + 9, "client_id": "c",
+            "jti": "j"});
+        let (Value::Object(own), Value::Object(good)) = (&mut claims, good) else { return };
+        good.into_iter().for_each(|(name, value)| drop(own.entry(name).or_insert(value)));
+    }
+    let (key, keys) = key();
+    if choice / 2 % 2 == 0 {
+        let verifier = Verifier::id_tokens(&issuer(), "app");
+        let text = key.sign("JWT", &claims);
+        match verifier.verify_with(&text, keys, NOW_BOTH) {
+            Verdict::Done(Ok(token)) => {
+                same(token.claims(), &claims);
+                assert!(token.issuer() == issuer().as_str() && !token.subject().is_empty());
+                assert_eq!(token.as_secret().expose(), text);
+                hidden_in_debug("an ID token", &token, &[&text]);
+            }
+            Verdict::Done(Err(error)) | Verdict::Ask(error) => hidden_in_error(&error, &[CANARY]),
+        }
+        return;
+    }
+    let verifier = Verifier::access_tokens(&issuer(), "app");
+    let verifier = if choice / 4 % 2 == 0 { verifier } else { verifier.without_profile() };
+    match verifier.verify_with(&key.sign("at+jwt", &claims), keys, NOW_BOTH) {
+        Verdict::Done(Ok(token)) => {
+            same(token.claims(), &claims);
+            let protection = Protection::new().scopes("a").acr_values(["b"]).max_age(Duration::from_secs(9));
+            let _ = protection.check(&token, NOW).map_err(|refusal| refusal.into_response(()));
+        }
+        Verdict::Done(Err(error)) | Verdict::Ask(error) => hidden_in_error(&error, &[CANARY]),
+    }
+}
+
+/// Any text as a token, and as the header that it comes in.
+pub fn presented_token(data: &[u8]) {
+    let text = String::from_utf8_lossy(data).into_owned();
+    let (_, keys) = key();
+    let id = matches!(Verifier::id_tokens(&issuer(), "app").verify_with(&text, keys, NOW_BOTH), Verdict::Done(Ok(_)));
+    let access = Verifier::access_tokens(&issuer(), "app").verify_with(&text, keys, NOW_BOTH);
+    assert!(!id && !matches!(access, Verdict::Done(Ok(_))), "nobody has signed it");
+    let mut headers = HeaderMap::new();
+    for value in data.split(|byte| *byte == b'\n').filter_map(|line| line.try_into().ok()) {
+        headers.append("authorization", value);
+    }
+    let protection = Protection::new().realm(&text).resource_metadata(&text).acr_values([text.as_str()]);
+    match protection.token(&headers, &"/".parse().expect("an address")) {
+        Ok(token) => assert!(headers.len() == 1 && !token.contains([' ', ','])),
+        Err(refusal) => assert!(matches!(refusal.status().as_u16(), 400 | 401) && refusal.headers().len() == 1),
+    }
+}
+
+/// The answer of an introspection endpoint. The first byte chooses how it calls itself, and whether a signed one was
+/// asked for.
+pub fn introspection_answer(data: &[u8]) {
+    let Some((&choice, body)) = data.split_first() else { return };
+    let server = server().introspection_endpoint("https://as.example/introspect").expect("an address");
+    let server = server.jwks_uri("https://as.example/keys").expect("an address");
+    let resource = Client::new("api").authentication(ClientAuthentication::client_secret_post(CANARY));
+    let introspection = Introspection::new(&server, &resource).expect("an introspection");
+    let signed = choice % 2 == 1;
+    let introspection = if signed { introspection.signed(&server).expect("keys") } else { introspection };
+    let mut response = Response::new(splice(body, ""));
+    let types = ["application/json", "application/token-introspection+jwt", "text/html", ""];
+    if let Ok(value) = types[usize::from(choice / 2) % 4].parse() {
+        response.headers_mut().insert("content-type", value);
+    }
+    let mut machine = introspection.of(CANARY_TOKEN);
+    let Step::Do(_) = machine.resume(&mut cx(), Reply::Start) else { panic!("no request") };
+    match machine.resume(&mut cx(), Reply::Http(response)) {
+        Step::Done(Ok(token)) => {
+            assert!(!signed && token.claims().get("active") == Some(&Value::Bool(true)));
+            assert!(token.expires_at().is_none_or(|end| end + Duration::from_secs(60) > NOW));
+        }
+        Step::Done(Err(error)) => hidden_in_error(&error, &[CANARY, CANARY_TOKEN]),
+        Step::Do(effect) => assert!(signed, "{effect:?}"),
+    }
+}
+
+/// The token that is asked about.
+const CANARY_TOKEN: &str = "c4n4ry-acc3ss-t0ken";
