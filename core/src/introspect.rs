@@ -33,7 +33,7 @@ const SIGNED: &str = "application/token-introspection+jwt";
 /// # let _ = machine;
 /// # Ok::<(), grantflow::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Introspection {
     issuer: Issuer,
     endpoint: Endpoint,
@@ -135,6 +135,13 @@ impl Introspection {
             return Err(wrong("the access token is not valid yet (nbf)"));
         }
         Ok(AccessToken::of(claims))
+    }
+}
+
+/// Shows whom it asks.
+impl fmt::Debug for Introspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Introspection").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }
 

@@ -24,7 +24,7 @@ const MAX_TOKEN: usize = 64 * 1024;
 /// assert_eq!(refusal.headers()["www-authenticate"], r#"Bearer realm="api", scope="notes.read""#);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Protection {
     realm: Option<Box<str>>,
     scopes: Scopes,
@@ -188,6 +188,13 @@ impl Protection {
         }
         let value = HeaderValue::from_str(&value).unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
         Refusal { status, headers: HeaderMap::from_iter([(WWW_AUTHENTICATE, value)]), error }
+    }
+}
+
+impl fmt::Debug for Protection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Protection");
+        shown.field("scopes", &self.scopes).field("max_age", &self.max_age).finish_non_exhaustive()
     }
 }
 

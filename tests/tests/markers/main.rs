@@ -7,6 +7,7 @@ mod google;
 mod jose;
 mod kept;
 mod scan;
+mod verifiers;
 
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -96,7 +97,7 @@ impl Seen {
 
 fn entries() -> impl Iterator<Item = Entry> {
     let own = core::entries().into_iter().chain(google::entries()).chain(jose::entries()).chain(kept::entries());
-    own.chain(adapters::entries())
+    own.chain(verifiers::entries()).chain(adapters::entries())
 }
 
 #[test]
