@@ -146,7 +146,9 @@ fn a_signed_answer_is_taken_only_as_one_and_only_by_whom_it_is_for() {
 fn headers(values: &[&str]) -> HeaderMap {
     let values = values.iter().map(|value| (http::header::AUTHORIZATION, value.parse().unwrap()));
     let mut headers = HeaderMap::new();
-    values.for_each(|(name, value)| drop(headers.append(name, value)));
+    for (name, value) in values {
+        headers.append(name, value);
+    }
     headers
 }
 

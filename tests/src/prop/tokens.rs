@@ -3,7 +3,6 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use grantflow::exchange::Received;
 use grantflow::jose::{Claims, JwkSet, KeySet, Verdict};
 use grantflow::{
     Client, ClientAuthentication, Introspection, Issuer, Machine as _, Now, Protection, Reply, Step, Verifier,
@@ -58,7 +57,9 @@ pub fn signed_token(data: &[u8]) {
         let good = json!({"iss": issuer().as_str(), "sub": "s", "aud": "app", "iat": now, "exp": now + 9, "client_id": "c",
             "jti": "j"});
         let (Value::Object(own), Value::Object(good)) = (&mut claims, good) else { return };
-        good.into_iter().for_each(|(name, value)| drop(own.entry(name).or_insert(value)));
+        for (name, value) in good {
+            own.entry(name).or_insert(value);
+        }
     }
     let (key, keys) = key();
     if choice / 2 % 2 == 0 {
