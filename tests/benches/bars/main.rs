@@ -8,6 +8,7 @@ mod harness;
 mod service_account_assertion;
 mod sign_in;
 mod token_answer;
+mod verified_id_token;
 
 use std::process::ExitCode;
 
@@ -23,7 +24,7 @@ struct Case {
     allocations: fn(u64) -> u64,
 }
 
-const CASES: [Case; 4] = [
+const CASES: [Case; 6] = [
     Case { name: "authorization URL", works: authorize::works, bar: 1.3, allocations: |_| 8 },
     Case { name: "token answer", works: token_answer::plain, bar: 1.3, allocations: |_| 6 },
     Case {
@@ -37,6 +38,18 @@ const CASES: [Case; 4] = [
         works: service_account_assertion::works,
         bar: 1.03,
         allocations: |floor| floor + 6,
+    },
+    Case {
+        name: "ID token verified by RS256",
+        works: verified_id_token::rs256,
+        bar: verified_id_token::BAR,
+        allocations: |_| 8,
+    },
+    Case {
+        name: "ID token verified by ES256",
+        works: verified_id_token::es256,
+        bar: verified_id_token::BAR,
+        allocations: |_| 8,
     },
 ];
 /// How often a broken bar is measured again before it counts: noise only ever adds.
