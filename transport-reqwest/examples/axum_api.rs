@@ -38,7 +38,8 @@ async fn write() -> StatusCode {
 
 /// RFC 9728: where clients learn which server gives tokens for this API.
 fn described(resource: &str, issuer: &str) -> Router {
-    let metadata = json!({"resource": resource, "authorization_servers": [issuer], "scopes_supported": ["read", "write"]});
+    let metadata =
+        json!({"resource": resource, "authorization_servers": [issuer], "scopes_supported": ["read", "write"]});
     Router::new().route("/.well-known/oauth-protected-resource", get(move || async move { Json(metadata) }))
 }
 
@@ -76,7 +77,8 @@ async fn main_() -> Result<(), Box<dyn Error>> {
     for api in [&resource, &other] {
         println!("-- {api}");
         let token = |scopes: &'static str| {
-            let request = TokenRequest::client_credentials(&front.metadata(), &client).map(|it| it.scopes(scopes).exchange());
+            let request =
+                TokenRequest::client_credentials(&front.metadata(), &client).map(|it| it.scopes(scopes).exchange());
             let transport = &transport;
             async move { transport.run(request?).await }
         };

@@ -21,7 +21,7 @@ pub use keys::{KeySet, ReadKeys};
 pub use verifier::{Verdict, Verifiable, Verifier, Verify};
 
 pub(crate) use id_token::{Expected, Occasion};
-pub(crate) use jws::unverified_id_token;
 pub(crate) use introspection_jwt::SignedIntrospection;
+pub(crate) use jws::unverified_id_token;
 pub(crate) use sign::{JwtSigner, SignJwt};
 pub(crate) use verifier::LEEWAY;
