@@ -17,8 +17,8 @@ pub struct Examples {
 }
 
 impl Examples {
-    /// Builds those of the package in this directory, and keeps them in another. Cargo may have left those of another
-    /// package under the same names, and builds none when only their test is asked for.
+    /// Builds those of the package in this directory, and keeps them in another: cargo builds none when only their
+    /// test is asked for.
     ///
     /// # Panics
     ///
@@ -40,9 +40,12 @@ impl Examples {
         this
     }
 
-    /// An example, without anything in its environment that it might find.
+    /// An example, without anything in its environment that it might find. Of a package whose examples are async, it
+    /// may be named without `async_`.
     pub fn example(&self, name: &str) -> Command {
-        let mut command = Command::new(self.directory.join("programs").join(name));
+        let programs = self.directory.join("programs");
+        let same = programs.join(format!("async_{name}{}", std::env::consts::EXE_SUFFIX));
+        let mut command = Command::new(if same.exists() { same } else { programs.join(name) });
         let system = std::env::var_os("SystemRoot");
         command.env_clear().envs(system.map(|value| ("SystemRoot", value)));
         command.env("HOME", self.empty("home")).env("APPDATA", self.empty("appdata")).env("NO_GCE_CHECK", "true");
