@@ -60,3 +60,8 @@ pub struct SigningPeopleIn;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/extensions.md")]
 pub struct Extensions;
+
+/// And the programs to begin with.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/getting-started.md")]
+pub struct GettingStarted;
