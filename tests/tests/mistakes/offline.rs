@@ -285,7 +285,8 @@ pub(crate) fn grants() -> Vec<Mistake> {
     let lost = {
         let (mut desk, source) = late();
         for _ in 0..2 {
-            desk.world.server().fail(Place::Token, Fault::DropBefore);
+            // An answer, so that the refresh token was surely used, and no token in it.
+            desk.world.server().fail(Place::Token, Fault::html(200));
             Process::of(&source).mint(&mut desk).unwrap_err();
             desk.world.pass(Duration::from_secs(60));
         }
