@@ -12,7 +12,7 @@
 //! likewise if the failure passes by itself. One that must be mended, such as `invalid_client`, waits for a caller. One
 //! that ends the grant waits for another credential.
 //!
-//! Whoever holds the [`Ticket`] mints, then settles or abandons. The cell is passive: it has no lock, no
+//! The holder of the [`Ticket`] mints, then settles or abandons. The cell is passive: it has no lock, no
 //! clock and no randomness but the salt it was made with.
 
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub struct TokenCell {
     due: Due,
     rejected: bool,
     generation: u64,
-    /// Whether somebody holds the ticket with the last number.
+    /// Whether a caller holds the ticket with the last number.
     flight: bool,
     tickets: u64,
     failing: Option<Box<Failing>>,
@@ -59,7 +59,7 @@ pub struct Issued {
 
 /// The right to mint the next token of a cell. There is one at a time; it goes back with
 /// [`settle`](TokenCell::settle) or [`abandon`](TokenCell::abandon).
-#[must_use = "whoever holds the ticket mints, and then settles or abandons"]
+#[must_use = "the holder of the ticket mints, and then settles or abandons"]
 #[derive(Debug)]
 pub struct Ticket(u64);
 
@@ -72,7 +72,7 @@ pub enum Acquired {
     Due(Arc<Issued>, Option<Ticket>),
     /// There is none: mint one.
     Refresh(Ticket),
-    /// There is none, and somebody mints one: wait for that, then acquire again.
+    /// There is none, and another caller mints one: wait for that, then acquire again.
     Wait,
     /// There is none, and it is no time to try again.
     Failed(Error),
@@ -167,7 +167,7 @@ impl TokenCell {
         (!self.flight).then(|| self.ticket())
     }
 
-    /// Takes what came of a ticket. A failure never replaces a token that is valid. A ticket from before a
+    /// Takes the outcome of a ticket. A failure never replaces a token that is valid. A ticket from before a
     /// [`clear`](Self::clear) is ignored.
     pub fn settle(&mut self, ticket: Ticket, now: Now, result: Result<Token, Error>) {
         if !self.is_current(&ticket) {
@@ -259,7 +259,7 @@ impl TokenCell {
     }
 
     /// How much longer the held token may be handed out without asking the cell: the fast path of a holder with a copy
-    /// of its own. That is until it is due; then, until it ends, as long as somebody holds the ticket, or until it may
+    /// of its own. That is until it is due; then, until it ends, as long as a caller holds the ticket, or until it may
     /// be tried again after a failure. By whichever clock is first; `None` if the cell must be asked.
     pub fn serves_for(&self, now: Now) -> Option<Duration> {
         let left = |moment: Now| {
@@ -281,7 +281,7 @@ impl TokenCell {
         (self.due.wall, self.due.mono())
     }
 
-    /// Whether somebody holds a ticket.
+    /// Whether a caller holds a ticket.
     pub fn is_refreshing(&self) -> bool {
         self.flight
     }
@@ -330,7 +330,7 @@ impl TokenCell {
     }
 
     /// When to refresh: when the source says so, or a margin before the end that differs from cell to
-    /// cell. Never at once: the same token handed out again is asked for ever more seldom than it ends.
+    /// cell. Never at once: the same token handed out again is asked for less and less often than it ends.
     fn schedule(&mut self, now: Now, token: &Token) -> Due {
         let left = token.expires_at().map_or(Duration::MAX, |end| end.since(now.wall));
         let in_time = match (token.refresh_after(), token.expires_at()) {

@@ -97,7 +97,7 @@ pub enum Look {
 
 /// The right to fetch a document. There is one at a time for each document; it goes back with
 /// [`settle`](Documents::settle) or [`abandon`](Documents::abandon).
-#[must_use = "whoever holds the ticket fetches, and then settles or abandons"]
+#[must_use = "the holder of the ticket fetches, and then settles or abandons"]
 pub struct Ticket {
     key: Key,
     number: u64,

@@ -1,4 +1,4 @@
-//! The contract between core and whoever drives it.
+//! The contract between core and its driver.
 //!
 //! A [`Machine`] asks for one [`Effect`] at a time; its driver carries it out and comes back
 //! with the [`Reply`]. Time and randomness come in with each call, as plain data in [`Cx`].
@@ -213,7 +213,7 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// What passes between a machine and its driver, for whoever watches. Its `Debug` holds no secret.
+/// What passes between a machine and its driver, for an observer. Its `Debug` holds no secret.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {

@@ -10,7 +10,7 @@ use crate::{Client, Error, Exchange, Secret, ServerMetadata, Token};
 pub struct Revocation(Request);
 
 impl Revocation {
-    /// Revokes what came with this answer: the refresh token, or the access token where there is none.
+    /// Revokes the grant of this answer: the refresh token, or the access token where there is none.
     ///
     /// # Errors
     ///

@@ -22,7 +22,7 @@ use zeroize::Zeroize;
 pub struct Secret(Box<str>);
 
 impl Secret {
-    /// The text itself. Whoever calls this answers for where it goes.
+    /// The text itself. The caller answers for where it goes.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -90,7 +90,7 @@ impl Timestamp {
 /// Both clocks, read at one moment.
 ///
 /// A moment that others agreed on, such as the end of a lease, is one by both clocks too: it has come when
-/// either says so. So it comes although somebody sets the wall clock back, and although a sleep of the machine stops the
+/// either says so. So it comes although the wall clock is set back, and although a sleep of the machine stops the
 /// other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {

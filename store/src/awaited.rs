@@ -28,7 +28,7 @@ pub trait AsyncStore: Send + Sync {
     fn delete(&self, key: &RecordKey, expected: u64) -> impl Future<Output = Result<bool, Failure>> + Send;
 
     /// See [`Store::try_lease`]. What the lease's guard does when it is dropped must not wait: it may spawn a task,
-    /// and whoever asks the same store for a lease next waits for that.
+    /// and the next caller for a lease of the same store waits for that.
     fn try_lease(&self, key: &RecordKey, time: Duration)
     -> impl Future<Output = Result<Option<Lease>, Failure>> + Send;
 

@@ -57,7 +57,7 @@
 //! - **A lost grant** that was new: the person signs in again.
 //! - **A lost refresh** at a server that replaces refresh tokens: what is left is the token before, and the use of
 //!   that may end the whole grant; the person signs in again. At one that keeps them, such as Google: nothing.
-//! - **A lost lease**: two may send the same refresh token. Whoever comes late overwrites nothing newer, since
+//! - **A lost lease**: two may send the same refresh token. A late process overwrites nothing newer, since
 //!   the version does not match.
 //!
 //! # Crates
@@ -121,7 +121,7 @@ pub use sealed::{Envelope, KeyService, Keys, OwnKeys, Sealed};
 
 /// A place where grants are kept, for blocking programs. Good for any number of threads at once.
 ///
-/// A change is made only if the version that the caller has seen still lies there, whoever else changes it,
+/// A change is made only if the version that the caller has seen still lies there, whatever other process changes it,
 /// with a lease or without. A lease keeps others from beginning; the version keeps those who were late from
 /// overwriting what is newer.
 ///
@@ -152,12 +152,12 @@ pub trait Store: Send + Sync {
     /// If it cannot be deleted, or nobody knows whether it was.
     fn delete(&self, key: &RecordKey, expected: u64) -> Result<bool, Failure>;
 
-    /// Tries, without waiting, to be the only one who works on the key; `None` if somebody else does. Where
+    /// Tries, without waiting, to be the only one who works on the key; `None` if another process does. Where
     /// leases end by themselves, this one does not before `time` has passed.
     ///
     /// # Errors
     ///
-    /// If nobody can know whether somebody else works on it.
+    /// If nobody can know whether another process works on it.
     fn try_lease(&self, key: &RecordKey, time: Duration) -> Result<Option<Lease>, Failure>;
 
     /// Lists some of these grants: those after `after` in an order of the store's own, at most so many. What is changed

@@ -1,4 +1,4 @@
-//! Leases on their way back from async programs: whoever drops one cannot wait.
+//! Leases on their way back from async programs: the task that drops one cannot wait.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ impl<C> Release<C> {
 }
 
 /// Those that the server has not confirmed yet. The task that sends one may lie on a runtime that nobody drives:
-/// whoever asks for the same lease next does not wait for it, and sends it too.
+/// the next caller for the same lease does not wait for it, and sends it too.
 pub(crate) struct Returning<C>(Mutex<Vec<Arc<Release<C>>>>);
 
 impl<C> Default for Returning<C> {

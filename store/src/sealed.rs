@@ -74,7 +74,7 @@ impl<S, T: KeyService> Sealed<S, Envelope<T>> {
 }
 
 impl<S, K> Sealed<S, K> {
-    /// Also reads what was kept before anything was sealed; what is written is sealed. Whoever can write to the store can
+    /// Also reads what was kept before anything was sealed; what is written is sealed. A writer to the store can
     /// then put a grant of theirs into it: have all [sealed anew](grantflow::store::RewriteGrants), and take this away.
     #[must_use]
     pub fn reads_plain(self) -> Self {

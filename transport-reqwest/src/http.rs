@@ -132,7 +132,7 @@ fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a 
     })
 }
 
-/// What went wrong, in the words of whoever saw it first; the rest is the source.
+/// What went wrong, in the words of the layer that saw it first; the rest is the source.
 #[derive(Debug)]
 struct Cause {
     error: reqwest::Error,

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use grantflow::{Error, ErrorKind};
 use tokio::runtime::Handle;
 
-/// The runtime of whoever asks.
+/// The runtime of the caller.
 ///
 /// # Errors
 ///
@@ -33,7 +33,7 @@ pub(crate) async fn within<T>(work: impl Future<Output = Result<T, Error>>) -> R
     poll_fn(|cx| poll_in(&runtime, work.as_mut(), cx)).await
 }
 
-/// As [`within`], with this runtime, whoever polls.
+/// As [`within`], with this runtime, whichever task polls.
 #[cfg(feature = "manager")]
 pub(crate) async fn inside<T>(runtime: &Handle, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let mut work = pin!(work);

@@ -166,7 +166,7 @@ impl Waiting<'_> {
         }
     }
 
-    /// Takes in whoever connects. If that is not all, says when to go on.
+    /// Takes in new connections. If that is not all, says when to go on.
     fn accept(&mut self, cx: &mut Context<'_>, now: Now) -> Option<Duration> {
         let mut rest = None;
         for listener in &self.listeners {

@@ -29,7 +29,7 @@ impl Transport {
     /// A server that gives no refresh token leaves the access token as all there is: it is kept and used until it ends,
     /// which at some servers it never does, or is refused; then the person is asked again. Where a refresh token can be had,
     /// ask for it: by the scope `offline_access`, and by `prompt("consent")` if it comes with consent alone.
-    /// If the store fails just when somebody has signed in, that is told on the terminal, the manager has the grant in
+    /// If the store fails just when the user has signed in, that is told on the terminal, the manager has the grant in
     /// memory, and saves it later: [`Status::unsaved`](crate::Status::unsaved).
     ///
     /// Where another process is using the refresh token, or died while it did, the first token waits for the end of that

@@ -14,8 +14,8 @@ pub(crate) fn print(text: &str) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// The lines typed or pasted into the terminal that standard input is. Nothing waits for them: whoever
-/// wants one looks now and then.
+/// The lines typed or pasted into the terminal that standard input is. Nothing waits for them: the
+/// sign-in looks now and then.
 pub(crate) struct Terminal {
     input: Box<dyn Read + Send>,
     line: Zeroizing<Vec<u8>>,

@@ -66,7 +66,7 @@ impl Transport {
 
     /// As [`with_store`](Self::with_store), for a store whose methods are async, such as the `AsyncRedisStore` that
     /// feature `redis-tokio` of crate `grantflow-store` has. They run to their ends even if
-    /// whoever waits for them is dropped, so that no lease is lost.
+    /// the future that waits for them is dropped, so that no lease is lost.
     #[cfg(feature = "store")]
     pub fn with_async_store(&self, store: impl grantflow_store::AsyncStore + 'static) -> Self {
         let wait = |work: grantflow_store::Work<'_>| tokio::runtime::Handle::current().block_on(work);
@@ -202,7 +202,7 @@ impl Transport {
         Self { unpooled: true, ..self.clone() }
     }
 
-    /// Tells whoever watches.
+    /// Tells the observer.
     pub(crate) fn tell(&self, event: Event<'_>) {
         #[cfg(feature = "tracing")]
         match &event {

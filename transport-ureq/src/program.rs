@@ -1,7 +1,7 @@
-//! The effect `Exec`: a program that is run without a shell, within its time, and no longer than whoever waits for it.
+//! The effect `Exec`: a program that is run without a shell, within its time, and no longer than its caller waits.
 //!
 //! ```text
-//! start ─▶ step ─▶ step ─▶ ... ─▶ its end, whoever holds its pipes open
+//! start ─▶ step ─▶ step ─▶ ... ─▶ its end, whatever process holds its pipes open
 //!            └──▶ out of time, too much output, given up: killed
 //! ```
 
@@ -125,7 +125,7 @@ impl Drop for Running {
     }
 }
 
-/// What came out of a pipe so far, up to a limit. What is read beyond it is dropped.
+/// The output of a pipe so far, up to a limit. What is read beyond it is dropped.
 #[derive(Default)]
 struct Output {
     pipe: Option<Pipe>,

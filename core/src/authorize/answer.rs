@@ -138,5 +138,5 @@ fn present(text: &str) -> Option<Secret> {
 }
 
 pub(crate) fn not_the_answer(why: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::InvalidRedirect, why).during("reading what came to the redirect URI", None)
+    Error::new(ErrorKind::InvalidRedirect, why).during("reading the redirect", None)
 }

@@ -1,4 +1,4 @@
-//! The machine that turns what came to the redirect URI into a token (RFC 6749, section 4.1.3).
+//! The machine that turns the redirect into a token (RFC 6749, section 4.1.3).
 //!
 //! ```text
 //! Begin ─Start, it is the answer─▶ Exchange ─▶ Ended (a token, or an error)
@@ -15,7 +15,7 @@ use crate::source::{Change, Minting};
 use crate::{Advice, Client, Cx, Error, Machine, Reply, Secret, Step, Timestamp, Token, TokenExchange, TokenRequest};
 
 impl PendingAuthorization {
-    /// The machine that reads what came back and exchanges its code for a token, at the server where this began.
+    /// The machine that reads the redirect and exchanges its code for a token, at the server where this began.
     ///
     /// `redirect` is the whole URL, its query, or the body of a form post (`response_mode=form_post`); `code#state`,
     /// as some servers show it to be copied, is taken too. `client` is the one that began.
@@ -35,7 +35,7 @@ impl PendingAuthorization {
     }
 }
 
-/// The machine that finishes an authorization: it checks what came to the redirect URI and exchanges the code for a
+/// The machine that finishes an authorization: it checks the redirect and exchanges the code for a
 /// token. It is made by [`PendingAuthorization::finish`] and [`finish_with`](PendingAuthorization::finish_with).
 ///
 /// A code is good for one use, and so is this: after an error the sign-in must be started again.
@@ -59,7 +59,7 @@ struct Begin {
     request: Result<TokenRequest, Error>,
 }
 
-/// What came to the redirect URI.
+/// The redirect.
 enum Came {
     /// As it is.
     Redirect(Secret),

@@ -18,7 +18,7 @@ use crate::{Client, Error, ErrorKind, Scopes, Secret, ServerMetadata, Shown, Tim
 /// user leaves and checked against when they come back.
 ///
 /// It is opaque and can be serialized, for a session at the server or an encrypted cookie. It holds
-/// secrets: whoever reads it can finish the sign-in, and whoever can write it can choose the server.
+/// secrets: a reader can finish the sign-in, and a writer can choose the server.
 /// Keep it bound to the browser that began, use it once, then delete it. One that another release wrote in another
 /// format is refused when it is read.
 #[derive(Serialize, Deserialize)]
@@ -71,7 +71,7 @@ pub(crate) enum Verdict {
 }
 
 impl PendingAuthorization {
-    /// Reads what came back and checks it, without using this up: something that is no answer to this
+    /// Reads the redirect and checks it, without using this up: something that is no answer to this
     /// request may come first. `now` is the wall clock's time.
     ///
     /// # Errors

@@ -72,7 +72,7 @@ pub(crate) struct Assertion {
 struct Claims<'a> {
     iss: &'a str,
     sub: &'a str,
-    /// One text and no array: whoever else were in it could use it too.
+    /// One text and no array: any other audience in it could use it too.
     aud: &'a str,
     jti: &'a str,
     iat: i64,

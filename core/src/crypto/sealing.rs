@@ -91,7 +91,7 @@ impl fmt::Debug for SealingKey {
 ///
 /// For each message a key and a nonce of its own are derived, by HKDF with SHA-256 from 32 random bytes, and used with
 /// ChaCha20-Poly1305, which every library has: after 2^64 messages under one key, the chance that two of them ever had the
-/// same is below 2^-128. No key wears out; rotate it when somebody who knew it leaves.
+/// same is below 2^-128. No key wears out; rotate it when a person who knew it leaves.
 ///
 /// To rotate keys while a service runs: give the new key to all processes as one that [opens](Self::and_open); then
 /// as the newest, with the old one behind it; then have everything sealed anew; then take the old one away.
@@ -277,7 +277,7 @@ pub enum CannotOpen {
     WrongKey(String),
     /// It is not what was written: bytes were changed or cut off.
     Damaged,
-    /// The key is right, and it was sealed for another purpose, or by somebody who did not know the key.
+    /// The key is right, and it was sealed for another purpose, or without the key.
     Forged,
     /// This was built without a library for it.
     NoLibrary,

@@ -12,7 +12,7 @@ use crate::{Cx, Error, ErrorKind};
 
 /// What signs: a key that is here, or one in a key store, which may take a round trip.
 ///
-/// A key store is asked by a machine of its own, which whoever needs the signature hands on to the driver, within the
+/// A key store is asked by a machine of its own, which the machine that needs the signature hands on to the driver, within the
 /// time that it has itself. Its errors come as the source of one of kind [`ErrorKind::Signing`](crate::ErrorKind::Signing). Google's Cloud KMS, by a
 /// token for its API:
 ///

@@ -1,4 +1,4 @@
-//! The one error type: what was being done, to whom, what came instead, and what to do about it.
+//! The one error type: the operation, its object, the reason and the remedy.
 
 mod server;
 
@@ -32,7 +32,7 @@ struct Inner {
     transient: bool,
     outcome: Use,
     advice: Option<Advice>,
-    /// What came of another try at the same.
+    /// The outcome of another try at the same.
     besides: Option<Box<str>>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -45,7 +45,7 @@ enum Use {
     Nothing,
     /// It may be used up.
     Unclear,
-    /// It was surely used, and what came for it cannot be read.
+    /// It was surely used, and its answer cannot be read.
     Used,
     /// The server refuses it.
     Refused,
@@ -77,7 +77,7 @@ pub enum ErrorKind {
     InvalidResponse,
     /// The authorization endpoint sent the user back with an error: see [`Error::server`].
     Authorization,
-    /// What came to the redirect URI is not the answer to this authorization request:
+    /// The redirect is not the answer to this authorization request:
     /// wrong or missing `state`, wrong `iss`, repeated or missing parameters.
     InvalidRedirect,
     /// The answer to an authorization request came too late, or a device's code has ended.
@@ -217,7 +217,7 @@ impl Error {
         self.0.outcome == Use::Refused
     }
 
-    /// Whether the refresh token was surely used, and what came for it cannot be read.
+    /// Whether the refresh token was surely used, and its answer cannot be read.
     pub(crate) fn is_surely_used(&self) -> bool {
         self.0.outcome == Use::Used
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use super::Exchange;
 use crate::{Cx, Error, Machine, Reply, Step};
 
-/// Makes what the first try of an [`Exchange`] is signed with, and yields the exchange: for whoever must write
+/// Makes what the first try of an [`Exchange`] is signed with, and yields the exchange: for a caller that must write
 /// something down between the two, such as that a refresh token is about to be used.
 ///
 /// ```text

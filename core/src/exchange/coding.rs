@@ -348,7 +348,7 @@ fn codes(bits: &mut Bits<'_>) -> Result<(Code, Code), Wrong> {
     Ok((Code::new(symbols)?, Code::new(distances)?))
 }
 
-/// Bytes, and copies of what came before.
+/// Bytes, and copies of earlier bytes.
 fn coded(
     bits: &mut Bits<'_>,
     plain: &mut Vec<u8>,

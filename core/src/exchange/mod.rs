@@ -183,7 +183,7 @@ impl<T> Exchange<T> {
         Ahead::new(self)
     }
 
-    /// The request as a value, for whoever sends it themselves.
+    /// The request as a value, for a caller that sends it itself.
     pub fn request(&self) -> &Request {
         &self.request
     }

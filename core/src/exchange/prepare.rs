@@ -51,7 +51,7 @@ pub(crate) struct Making {
     pub(crate) life: Duration,
 }
 
-/// A part that was made. It is a secret: whoever has it can be the client, for as long as it lives.
+/// A part that was made. It is a secret: its holder can act as the client, for as long as it lives.
 pub(crate) struct Part {
     pub(super) place: Place,
     pub(super) value: Secret,

@@ -1,6 +1,6 @@
 //! Whether the answer to a refresh says that the refresh token is of no use any more, in whatever words.
 //!
-//! RFC 6749, section 5.2, has one word for it, `invalid_grant`; servers have many, and whoever knows one only
+//! RFC 6749, section 5.2, has one word for it, `invalid_grant`; servers have many, and a client that knows one only
 //! fails for good where a person could just sign in again. The same words in the answer to any other request
 //! mean nothing of the kind, so that only the reader of answers to refreshes asks here.
 

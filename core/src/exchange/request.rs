@@ -181,7 +181,7 @@ impl Request {
         self
     }
 
-    /// Whether an answer is the server's own, and not of somebody in its place. What is not is an error, whatever
+    /// Whether an answer is the server's own, and not of another in its place. What is not is an error, whatever
     /// it says; if it says "later", the request is made again.
     pub(crate) fn genuine(mut self, check: fn(&Response<Vec<u8>>) -> Result<(), Error>) -> Self {
         self.0.genuine = check;
@@ -422,7 +422,7 @@ impl Request {
         write_pair(&mut self.0.body, name, value);
     }
 
-    /// The request for whoever sends it themselves. Follow no redirect with it, and hand the answer to
+    /// The request for a caller that sends it itself. Follow no redirect with it, and hand the answer to
     /// the parse function of its kind.
     ///
     /// What it is signed with is made at this moment, so make one for each try.

@@ -43,7 +43,7 @@ const KINDS: [&str; 6] = [
 ];
 
 impl GoogleCredential {
-    /// Reads a credential file of whatever type it says it is. Whoever wrote the file chooses what happens:
+    /// Reads a credential file of whatever type it says it is. The author of the file chooses what happens:
     /// where it comes from elsewhere, demand its type with [`ServiceAccount::from_json`] or
     /// [`AuthorizedUser::from_json`]. An external account's `credential_source` is obeyed only by
     /// [`ReadFile::with_any_source`] and [`ExternalAccount::from_json_with_any_source`].

@@ -223,7 +223,7 @@ impl<'a> File<'a> {
         }
     }
 
-    /// An endpoint, which must be Google's own unless any server will do: whoever wrote the file says
+    /// An endpoint, which must be Google's own unless any server will do: the author of the file says
     /// where secrets go.
     pub(super) fn endpoint(&self, name: &str, trust: Trust) -> Result<Option<Endpoint>, Error> {
         let Some(address) = self.text(name)? else { return Ok(None) };
@@ -252,7 +252,7 @@ impl<'a> File<'a> {
         if self.get("installed").or(self.get("web")).is_none() {
             return Ok(());
         }
-        let why = "is missing: this is an OAuth client, which somebody must sign in with first";
+        let why = "is missing: this is an OAuth client, which a user must sign in with first";
         Err(self.wrong("type", &format!("{why}; {needed} is needed")))
     }
 

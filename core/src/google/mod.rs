@@ -88,7 +88,7 @@ fn id_token_of(received: Received<'_>) -> Result<Token, Error> {
     token
 }
 
-/// A JWT as a token, which ends when the JWT says so. It is for somebody else to check.
+/// A JWT as a token, which ends when the JWT says so. Its audience checks it.
 fn bearer_jwt(jwt: &str, issued_at: Timestamp) -> Result<Token, Error> {
     let end = crate::jose::unverified_id_token(jwt)?.1.time("exp");
     Token::bearer(jwt, issued_at, end).map_err(|_| Error::new(ErrorKind::InvalidResponse, "the JWT fits in no header"))

@@ -173,7 +173,7 @@ impl Inner {
         self.universe_domain == DEFAULT_UNIVERSE
     }
 
-    /// How a token of this want is had.
+    /// How a token of this want is made.
     fn usage(&self, want: &Want) -> Result<Use, Error> {
         let by_itself = want.kind() == WantKind::SelfSigned || !self.is_default_universe();
         let scopes = want.scopes();

@@ -260,7 +260,7 @@ impl DeviceCode {
         self.verification_uri_complete.as_deref()
     }
 
-    /// When the code ends, or whoever asked for it stops waiting.
+    /// When the code ends, or its caller stops waiting.
     pub fn expires_at(&self) -> Timestamp {
         self.expires_at
     }

@@ -53,7 +53,7 @@ impl TokenExchange {
         self
     }
 
-    /// The request as a value, for whoever sends it themselves.
+    /// The request as a value, for a caller that sends it itself.
     pub fn request(&self) -> &Request {
         self.exchange.request()
     }

@@ -125,7 +125,7 @@ impl TokenRequest {
         }))
     }
 
-    /// The request and the parse function by themselves, for whoever sends requests their own way.
+    /// The request and the parse function by themselves, for a caller that sends requests in its own way.
     /// The parse function takes answers with status 2xx. A token has the refresh token to use from then on. Beside an
     /// error stands the refresh token that takes the place of the one that was used, if one came all the same: it is
     /// to be kept whatever the error is.

@@ -1,4 +1,4 @@
-//! Token exchange (RFC 8693): a token for another, as of another kind, for another audience, or on somebody's behalf.
+//! Token exchange (RFC 8693): a token for another, as of another kind, for another audience, or on behalf of another.
 
 use super::TokenRequest;
 use crate::exchange::Request;

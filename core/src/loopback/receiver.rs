@@ -26,7 +26,7 @@ pub struct Receiver {
     hosts: Vec<String>,
     path: String,
     answer: Option<Result<Answer, Error>>,
-    /// Why what came last is not the answer.
+    /// Why the last request is not the answer.
     refused: Option<Error>,
 }
 
@@ -308,7 +308,7 @@ impl Receiver {
     ///
     /// The machine's: of kind [`ErrorKind::Authorization`] if the server sent the user back with an error,
     /// [`ErrorKind::Expired`] if the answer came too late, [`ErrorKind::InvalidRedirect`] if it cannot be believed or
-    /// read, [`ErrorKind::Timeout`] if there is none; its source then says why what came instead was not the answer.
+    /// read, [`ErrorKind::Timeout`] if there is none; its text then says why the last request was not the answer.
     pub fn finish(self) -> FinishAuthorization {
         let late =
             |why: &str| Error::new(ErrorKind::Timeout, format!("nobody signed in within the time allowed: {why}"));
@@ -316,7 +316,7 @@ impl Receiver {
             Err(match self.refused {
                 None => late("no answer came to the redirect URI"),
                 Some(error) => {
-                    let why = format!("what came to the redirect URI was not the answer: {}", error.message());
+                    let why = format!("the last request to the redirect URI was not the answer: {}", error.message());
                     late(&why).with_source(error)
                 }
             })

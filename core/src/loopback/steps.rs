@@ -45,7 +45,7 @@ impl InstalledApp {
         self.extras.iter().fold(request, |request, (name, value)| request.extra(name, value))
     }
 
-    /// For adapters: gives the URL to whoever wants to [show](Self::show) it, or returns what to print.
+    /// For adapters: gives the URL to the hook of [`show`](Self::show), or returns what to print.
     pub fn announce(&self, url: &str) -> Option<String> {
         match &self.show {
             Some(show) => {
@@ -92,7 +92,7 @@ impl InstalledApp {
         Ok(Some(request))
     }
 
-    /// For adapters: gives the code to whoever wants to [show](Self::show_code) it, or returns what to print.
+    /// For adapters: gives the code to the hook of [`show_code`](Self::show_code), or returns what to print.
     pub fn announce_code(&self, code: &DeviceCode) -> Option<String> {
         match &self.show_code {
             Some(show) => {

@@ -153,7 +153,7 @@ impl Endpoint {
         Self { address: address.into(), reach: Reach::Public }
     }
 
-    /// An address of the metadata server, which has no TLS: whoever names another host answers for it.
+    /// An address of the metadata server, which has no TLS: a caller that names another host answers for it.
     pub(crate) fn metadata_server(address: &str) -> Result<Self, Error> {
         let wrong = || Error::config("the metadata server's host is no host, with a port or without");
         // Only a host and a port may stand between `http://` and the next slash.

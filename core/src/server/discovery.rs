@@ -30,7 +30,7 @@ pub struct Discovery {
     current: Where,
     next: Option<Where>,
     stage: Stage,
-    /// What came of the first address.
+    /// The outcome of the first address.
     first: Option<Error>,
     /// Whether an answer was an old one, and whether none may be.
     was_old: bool,

@@ -258,7 +258,7 @@ impl ServerMetadata {
         self.0.rotation
     }
 
-    /// Whether whoever has a token may revoke it, without saying who asks.
+    /// Whether any holder of a token may revoke it, without saying who asks.
     pub(crate) fn revokes_for_anyone(&self) -> bool {
         self.0.revokes_for_anyone
     }

@@ -15,13 +15,13 @@ use crate::{Error, Exchange, Now, Rotation, Secret, Token};
 /// What changed is told beside the token and not with it: an answer may bring another refresh token and something
 /// that makes an error of it, and a run may be given up after the answer came.
 pub trait Minting: Machine<Output = Token> {
-    /// What changed until now and was not taken yet. Whoever runs the machine takes it at its end, however that
+    /// What changed until now and was not taken yet. The driver takes it at its end, however that
     /// comes about: after a token, after an error, and when the run is given up in the middle.
     fn take_change(&mut self) -> Change {
         Change::default()
     }
 
-    /// Whether it has ended, with an error, only because it may go on in no turn beside others. Whoever runs it takes
+    /// Whether it has ended, with an error, only because it may go on in no turn beside others. The driver takes
     /// its change over, and begins another mint for the same want: that gets a turn of its own. Not more than three
     /// times: to tell the error is right too, since a later mint succeeds.
     fn must_wait(&self) -> bool {
@@ -194,7 +194,7 @@ impl Order {
 }
 
 impl GrantState {
-    /// Takes over what a mint changed that began from this state. Whoever has a [`Grant`](super::Grant) leaves
+    /// Takes over what a mint changed that began from this state. A holder of a [`Grant`](super::Grant) leaves
     /// that to it.
     pub fn merge(&mut self, change: Change) {
         let turn = self.lineage.as_ref().map_or(0, |lineage| lineage.order.turn);

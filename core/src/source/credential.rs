@@ -74,7 +74,7 @@ enum Kind {
         server: Server,
         client: Client,
         by: By,
-        /// What came as the user signed in.
+        /// The token of the sign-in.
         first: Option<Box<Token>>,
     },
     Fixed(Token),

@@ -129,7 +129,7 @@ impl<J> Grant<J> {
         Some(Turn { job, exclusive, begun: None, epoch: self.epoch, number: self.turns })
     }
 
-    /// The machine for whoever has a turn. `ends` is when the token ends that its want has:
+    /// The machine for the holder of a turn. `ends` is when the token ends that its want has:
     /// [`TokenCell::ends`](crate::cell::TokenCell::ends).
     ///
     /// # Errors
@@ -284,7 +284,7 @@ impl<J> Grant<J> {
         Some(token).filter(|token| !token.is_expired(now.wall))
     }
 
-    /// What changes as it is used. Whoever keeps refresh tokens keeps this one's.
+    /// What changes as it is used. A program that keeps refresh tokens keeps this one's.
     pub fn state(&self) -> &GrantState {
         &self.state
     }
@@ -311,7 +311,7 @@ impl Grant<()> {
         self.machine(want, now, ends)
     }
 
-    /// Takes over what came of a mint that began with a token that ends at this moment.
+    /// Takes over the outcome of a mint that began with a token that ends at this moment.
     pub(super) fn replay(&mut self, now: Now, ends: Option<Now>, change: Change, outcome: Outcome<'_>) {
         self.turns = self.turns.saturating_add(1);
         let begun = Some(Begun { at: now, ends });

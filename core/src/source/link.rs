@@ -84,7 +84,7 @@ impl Link {
         Ok((self.grant.mint_alone(&self.want, now, ends)?, ends))
     }
 
-    /// Takes over what happened, and says what came of a mint.
+    /// Takes over what happened, and says the outcome of a mint.
     pub(super) fn apply(&mut self, event: &LinkEvent) -> Option<Result<Token, Error>> {
         match event {
             LinkEvent::Wanted => self.wanted = true,

@@ -83,7 +83,7 @@ pub type Mint = Box<dyn Minting + Send>;
 /// # Ok::<(), Error>(())
 /// ```
 ///
-/// A source whose own secret is replaced when it is used keeps what came last in the state. It begins with it
+/// A source whose own secret is replaced when it is used keeps the newest one in the state. It begins with it
 /// ([`GrantState::new`]), takes it from there ([`GrantState::refresh_token`]), and tells the next by
 /// [`Minting::take_change`]; such mints must wait for each other ([`may_change`](Self::may_change)):
 ///

@@ -86,7 +86,7 @@ pub(crate) struct Open {
     pub(crate) tries: u32,
     /// When one of them has surely used it up, if so.
     pub(crate) used: Option<Now>,
-    /// What came of the last.
+    /// The outcome of the last.
     pub(crate) error: Error,
 }
 

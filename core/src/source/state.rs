@@ -35,7 +35,7 @@ impl GrantState {
         Self { refresh_token: Some(refresh_token.into()), ..Self::default() }
     }
 
-    /// The refresh token to use next, if there is one. Whoever keeps it must keep the newest.
+    /// The refresh token to use next, if there is one. A program that keeps it must keep the newest.
     pub fn refresh_token(&self) -> Option<&Secret> {
         self.refresh_token.as_ref()
     }

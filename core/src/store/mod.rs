@@ -103,7 +103,7 @@ pub enum StoreReply {
     Conflict,
     /// The lease is ours, until this moment if it ends by itself.
     Leased(Option<Timestamp>),
-    /// Somebody else has the lease.
+    /// Another process has the lease.
     Busy,
     /// The lease is given back.
     Released,

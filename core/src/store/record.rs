@@ -28,7 +28,7 @@ pub(super) struct Record {
     #[serde(default)]
     reader: u32,
     pub(super) key: RecordKey,
-    /// Which sign-in it is of: a digest of what came with it first.
+    /// Which sign-in it is of: a digest of its first tokens.
     #[serde(default)]
     pub(super) grant: String,
     /// How many refresh tokens came before this one.

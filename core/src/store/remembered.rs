@@ -192,7 +192,7 @@ impl Remembered {
         self.newest.as_deref().map(|newest| newest.former.clone()).unwrap_or_default()
     }
 
-    /// What is to be saved once more, because the store has lost it: it holds what came before.
+    /// What is to be saved once more, because the store has lost it: it holds an older record.
     pub(super) fn lost(&self, found: &Record) -> Option<Unsaved> {
         let newest = self.newest.as_deref().filter(|newest| newest.is_after(found))?;
         Some(Unsaved::new(newest.record.clone(), newest.version, newest.former.clone()))

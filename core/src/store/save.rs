@@ -151,7 +151,7 @@ impl Machine for RewriteGrant {
 
 /// Revokes a grant where the server does so (RFC 7009), and deletes it. Nothing there is no error.
 ///
-/// A refresh under way comes to its end first: what it brings is what is revoked. What somebody saves in the
+/// A refresh under way comes to its end first: what it brings is what is revoked. What another process saves in the
 /// meantime is revoked too. If the server cannot be reached, that is the error, and the grant is kept.
 #[derive(Debug)]
 pub struct SignOut(Leased);

@@ -13,7 +13,7 @@ const ROUNDS: u32 = 8;
 
 /// Saves what a stored grant brought and the store did not take: [`Grant::save`](crate::source::Grant::save). It sends
 /// nothing to any server, and waits for nobody: not for a lease either, since the version keeps it from going over what
-/// is newer, and whoever has the lease finds out in the same way.
+/// is newer, and the holder of the lease finds out in the same way.
 ///
 /// ```text
 /// Begin ─▶ Load ─▶ Save ─▶ done

@@ -25,7 +25,7 @@ use crate::jose::IdToken;
 use crate::server::Issuer;
 use crate::{Error, ErrorKind, Secret, Timestamp};
 
-/// A token answer (RFC 6749, section 5.1): the access token, and what came with it.
+/// A token answer (RFC 6749, section 5.1): the access token, and the other members.
 ///
 /// The access token's text is held once, as the header value that carries it, and is wiped when the
 /// last copy of that value is dropped. `Debug` shows no token.
@@ -65,7 +65,7 @@ pub(crate) const NO_REFRESH_TOKEN: &str = "there is no refresh token: ask for of
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenType {
-    /// In a header, by whoever bears it (RFC 6750).
+    /// In a header, by its bearer (RFC 6750).
     Bearer,
     /// With a proof of a key (RFC 9449).
     DPoP,

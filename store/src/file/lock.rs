@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) enum Locks {
     /// Locks on files.
     Files,
-    /// Nothing between processes: a table of leases, and a turn for whoever makes a change.
+    /// Nothing between processes: a table of leases, and a turn for the caller that makes a change.
     Threads(Leases, Arc<Mutex<()>>),
 }
 

@@ -31,9 +31,9 @@ pub use private::{read_private, write_private};
 /// - A file is replaced as a whole, and is on the disk before a save counts. What cannot be read is an error that
 ///   names the file; it is never overwritten.
 /// - Names of files are hashes ([`RecordKey::name`]). Beside `NAME.grant` lie two empty files that stay:
-///   `NAME.lease` is locked by whoever refreshes the grant, `NAME.lock` for the moment of a change. The system
+///   `NAME.lease` is locked by the process that refreshes the grant, `NAME.lock` for the moment of a change. The system
 ///   frees these locks when their holder ends, however it ends. Delete them only when no process uses the store.
-/// - What is written is not encrypted: whoever can read the user's files can use the grants.
+/// - What is written is not encrypted: a reader of the user's files can use the grants.
 ///
 /// Locks must work where the directory lies; on some network file systems they do not. That is an error, unless
 /// [`without_locks`](Self::without_locks) was called.

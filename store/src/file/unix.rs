@@ -22,7 +22,7 @@ pub(super) fn private_file(options: &mut OpenOptions) {
     options.mode(0o600);
 }
 
-/// Follows no link, and does not wait for whoever might open a pipe at its other end. Whether the system can.
+/// Follows no link, and does not wait for a process that might open a pipe at its other end. Whether the system can.
 pub(super) fn no_follow(options: &mut OpenOptions) -> bool {
     options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
     true

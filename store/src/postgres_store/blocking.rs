@@ -68,7 +68,7 @@ use crate::{AsyncStore as _, Lease, Store};
 /// What a lost grant, a lost refresh and a lost lease mean stands [at the crate](crate#what-a-store-may-lose).
 ///
 /// The server's clock decides when leases end. If it jumps ahead, or a replica's goes wrong, a lease ends early: two may
-/// send the same refresh token, and whoever comes late overwrites nothing newer, since the version does not match.
+/// send the same refresh token, and a late process overwrites nothing newer, since the version does not match.
 ///
 /// # Why these crates
 ///
@@ -135,7 +135,7 @@ impl PostgresStore {
         Self::of(AsyncPostgresStore::with_tls(address, tls))
     }
 
-    /// The connections of this pool, which nothing else may use: they are driven by whoever waits for this store.
+    /// The connections of this pool, which nothing else may use: they are driven by the caller that waits for this store.
     ///
     /// # Errors
     ///

@@ -41,7 +41,7 @@ const MAX_IDLE: usize = 4;
 /// | a `maxmemory-policy` other than `noeviction` | any grant, when memory is short: they have no time to live |
 ///
 /// What a lost grant, a lost refresh and a lost lease mean stands [at the crate](crate#what-a-store-may-lose). So: the first line of the table, `noeviction`, and one instance that is durable by itself rather than a failover,
-/// unless you accept that somebody may have to sign in again after one.
+/// unless you accept that the user may have to sign in again after one.
 ///
 /// What is kept is not encrypted. Give the program a user of its own (ACL) with rights to its prefix:
 /// `+hmget +hget +hset +exists +del +get +set +eval`; and TLS (`rediss://`, with a feature of crate `redis` for it,

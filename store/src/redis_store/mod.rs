@@ -176,7 +176,7 @@ fn word(again: bool) -> &'static str {
     if again { "again" } else { "" }
 }
 
-/// What came back of [`Settings::load`].
+/// The reply to [`Settings::load`].
 type Found = (Option<String>, Option<Vec<u8>>);
 
 fn read(key: &RecordKey, (version, value): Found) -> Result<Option<Stored>, Failure> {

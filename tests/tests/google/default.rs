@@ -348,7 +348,7 @@ fn a_client_file_in_place_of_a_credential_is_told_what_it_is() {
         GoogleCredential::from_json_of_any_type(client.replace("installed", "web")).unwrap_err(),
     ] {
         let text = error.to_string();
-        assert!(text.contains("this is an OAuth client, which somebody must sign in with first"), "{text}");
+        assert!(text.contains("this is an OAuth client, which a user must sign in with first"), "{text}");
         assert!(text.contains("service_account") || text.contains("authorized_user"), "{text}");
         assert!(!text.contains("canary"), "{text}");
     }

@@ -1,6 +1,6 @@
 //! How callers ask a slot for its token, and what begins refreshes.
 //!
-//! Whoever waits looks once a second whether somebody still drives the refresh that it waits for. If not, it is left
+//! A waiter looks once a second whether a thread still drives the refresh that it waits for. If not, it is left
 //! behind as soon as that may be ([`origin`](super::origin)), and done here instead.
 
 use std::pin::Pin;
@@ -23,7 +23,7 @@ use crate::runtime;
 
 /// How often a caller begins again after a refresh that was given up.
 const ROUNDS: usize = 16;
-/// How often whoever waits looks after what it waits for.
+/// How often a waiter looks after what it waits for.
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Slot {

@@ -42,7 +42,7 @@ struct Inner {
     /// By the monotonic clock.
     entries: BTreeMap<At, Weak<dyn Tend>>,
     task: Option<AbortHandle>,
-    /// When the task is awake again, if somebody drives it.
+    /// When the task is awake again, if a thread drives it.
     awake: Duration,
     closed: bool,
 }
@@ -55,7 +55,7 @@ fn nanos(time: Duration) -> At {
 }
 
 impl Timetable {
-    /// An empty one, whose task runs in this runtime, or in that of whoever sets a time.
+    /// An empty one, whose task runs in this runtime, or in that of the caller that sets a time.
     pub(super) fn new(transport: &Transport, runtime: Option<Handle>) -> Self {
         Self { transport: transport.clone(), runtime, inner: Mutex::default(), sooner: Notify::new() }
     }

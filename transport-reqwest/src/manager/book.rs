@@ -157,7 +157,7 @@ impl Book {
         slot.asked.store(self.now.fetch_add(1, Relaxed), Relaxed);
     }
 
-    /// Takes a want out. Whoever asks for it again gets another slot.
+    /// Takes a want out. A caller that asks for it again gets another slot.
     pub(super) fn forget(&self, slot: &Arc<Slot>) {
         let Ok(mut names) = self.write() else { return };
         let hash = self.hash(&slot.origin.name, &slot.want);

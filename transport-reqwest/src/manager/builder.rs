@@ -70,7 +70,7 @@ impl ManagerBuilder {
     }
 
     /// Lets a pool hold at most so many wants, one at least: when there are more, one that was not used
-    /// in a long time is forgotten, the oldest of each few. A want that a manager holds, or that somebody waits for, is
+    /// in a long time is forgotten, the oldest of each few. A want that a manager holds, or that a caller waits for, is
     /// kept. What that costs does not grow with the pool.
     pub fn max_wants(mut self, max: usize) -> Self {
         self.options.max_wants = Some(max.max(1));
@@ -78,7 +78,7 @@ impl ManagerBuilder {
     }
 
     /// Runs refreshes in this runtime, which must be driven as long as the manager is in use: one of several threads
-    /// is. Unless told, each refresh runs in the runtime of whoever asked for it. A program that makes a runtime for
+    /// is. Unless told, each refresh runs in the runtime of the caller that asked for it. A program that makes a runtime for
     /// each call, or one for each thread, gives one here that lasts; then callers need none of their own.
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.options.runtime = Some(runtime);

@@ -25,11 +25,11 @@ pub struct Change {
     pub credential: Arc<str>,
     /// What was wanted.
     pub want: Want,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Result<Arc<Issued>, Error>,
     /// How it stands with the grant since: see [`Status::grant`].
     pub grant: GrantStatus,
-    /// Why what came last could not be saved in the store, if so: see [`Status::unsaved`].
+    /// Why the newest refresh token could not be saved in the store, if so: see [`Status::unsaved`].
     pub unsaved: Option<Error>,
 }
 
@@ -61,7 +61,7 @@ pub struct Status {
     /// How it stands with the grant that the credential is, as far as this process knows: whether its refresh token was
     /// used without a known end, since when and how often, or was refused.
     pub grant: GrantStatus,
-    /// Why what came last could not be saved in the store, if so. It is in use all the same, and lost if the program ends
+    /// Why the newest refresh token could not be saved in the store, if so. It is in use all the same, and lost if the program ends
     /// before it is saved.
     pub unsaved: Option<Error>,
 }
@@ -70,7 +70,7 @@ pub struct Status {
 pub struct Changes(Option<broadcast::Receiver<Change>>);
 
 impl Changes {
-    /// The next change; `None` at the end of the manager. Whoever falls more than 64 changes behind misses
+    /// The next change; `None` at the end of the manager. A receiver that falls more than 64 changes behind misses
     /// the oldest.
     pub async fn next(&mut self) -> Option<Change> {
         loop {

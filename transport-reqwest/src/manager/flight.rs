@@ -106,7 +106,7 @@ impl Flight {
         }
     }
 
-    /// Waits for the right to mint, and relieves whoever has it and is not driven. `None` if this one was left behind.
+    /// Waits for the right to mint, and relieves a holder that is not driven. `None` if this one was left behind.
     async fn turn(&self) -> Option<MyTurn> {
         loop {
             if let Some(turn) = self.flying.take_turn(&self.slot.origin).ok()? {

@@ -5,8 +5,8 @@
 //!            └────────────┴───── nobody drives it ──────┴─────▶ Over
 //! ```
 //!
-//! Each flight runs in the runtime of whoever asked for it, and that may be one that nobody drives any more. So each
-//! shows that it is alive, and whoever waits for one that is not leaves it behind: at once, as long as it has not begun
+//! Each flight runs in the runtime of the caller that asked for it, and that may be one that nobody drives any more. So each
+//! shows that it is alive, and a waiter for one that is not leaves it behind: at once, as long as it has not begun
 //! or may be repeated; else only when nothing of it can reach the server any more, as a use that nobody knows the
 //! outcome of.
 
@@ -25,7 +25,7 @@ use super::background::At;
 use super::hub::Hub;
 use super::sync::lock;
 
-/// How long a task may take to be polled for the first time, where somebody drives its runtime.
+/// How long a task may take to be polled for the first time, where a thread drives its runtime.
 const FIRST: Duration = Duration::from_secs(1);
 /// How long it may go without a beat.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -174,7 +174,7 @@ fn unused() -> Error {
 
 /// One refresh, as all see it who wait for it.
 pub(super) struct Flying {
-    /// Taken by whoever ends the flight: its task, or one that leaves it behind.
+    /// Taken by the task that ends the flight: its task, or one that leaves it behind.
     ticket: Mutex<Option<Ticket>>,
     place: Mutex<Place>,
     /// It has its turn.

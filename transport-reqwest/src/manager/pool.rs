@@ -116,7 +116,7 @@ impl TokenPool {
         self.0.0.hub.watchers.subscribe()
     }
 
-    /// What changes as a credential is used: whoever keeps its refresh token must keep the newest.
+    /// What changes as a credential is used: a program that keeps its refresh token must keep the newest.
     ///
     /// # Errors
     ///

@@ -158,7 +158,7 @@ impl Slot {
         another
     }
 
-    /// Takes what came of a refresh.
+    /// Takes the outcome of a refresh.
     pub(super) fn settle(self: &Arc<Self>, ticket: Ticket, result: Result<Token, Error>) {
         let now = self.now();
         let (outcome, ended) = {
@@ -203,7 +203,7 @@ impl Slot {
         self.origin.hub.watchers.tell(Change { credential, want, outcome, grant, unsaved });
     }
 
-    /// Takes a ticket back. Whoever waits begins again.
+    /// Takes a ticket back. The waiters begin again.
     pub(super) fn abandon(&self, ticket: Ticket) {
         let ended = {
             let mut state = self.lock();
@@ -235,7 +235,7 @@ impl Slot {
         drop(ended);
     }
 
-    /// No more tokens. Whoever waits is told.
+    /// No more tokens. The waiters are told.
     pub(super) fn end(&self, why: Ended) {
         let state = self.lock();
         self.marks.fetch_or(if let Ended::Removed = why { REMOVED } else { SHUT_DOWN }, Ordering::Relaxed);
@@ -289,7 +289,7 @@ impl Slot {
         self.due.store(millis(now.wall + time), Ordering::Release);
     }
 
-    /// Whoever reads asks the cell.
+    /// Readers ask the cell.
     pub(super) fn hide(&self) {
         self.due.store(0, Ordering::Release);
     }

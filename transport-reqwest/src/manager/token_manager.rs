@@ -26,7 +26,7 @@ use crate::Transport;
 /// them for one request. A failure never replaces a good token.
 ///
 /// Making one needs no runtime. Each refresh is a task of the tokio runtime in which it was asked for, so a
-/// caller's future may be dropped at any moment. If nobody drives that runtime any more, whoever waits in another one
+/// caller's future may be dropped at any moment. If nobody drives that runtime any more, a waiter in another one
 /// takes over: a refresh that was not begun after a second, one that may be repeated after five, and a refresh token
 /// that is replaced when it is used as soon as no request with it can be written or answered any more (20 seconds to
 /// begin, and the time of the request), as a use of unknown outcome. A lease of a store's that such a task holds is not
@@ -175,7 +175,7 @@ impl TokenManager {
         self.handle.0.hub.watchers.subscribe()
     }
 
-    /// What changes as the credential is used: whoever keeps its refresh token must keep the newest.
+    /// What changes as the credential is used: a program that keeps its refresh token must keep the newest.
     pub fn grant_state(&self) -> GrantState {
         self.slot.origin.state()
     }

@@ -80,7 +80,7 @@ pub(super) fn save(mut credentials: Vec<Arc<Credential>>) {
     }
 }
 
-/// Waits, but not for ever, until no flight of these is in the middle of what must not be torn off.
+/// Waits, but not without end, until no flight of these is in the middle of what must not be torn off.
 fn part(credentials: &[Arc<Credential>]) {
     if Shared::is_telling() {
         return;

@@ -116,7 +116,7 @@ impl TokenPool {
         wants.slot(name, want.clone())?.token()
     }
 
-    /// What changed of a credential as it was used: whoever keeps refresh tokens keeps this one's.
+    /// What changed of a credential as it was used: a program that keeps refresh tokens keeps this one's.
     ///
     /// # Errors
     ///

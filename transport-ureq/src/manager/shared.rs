@@ -32,12 +32,12 @@ pub struct Change {
     pub credential: Arc<str>,
     /// What was wanted.
     pub want: Want,
-    /// What came of it. The refresh token to keep from now on is with the token
+    /// Its outcome. The refresh token to keep from now on is with the token
     /// ([`Token::refresh_token`](grantflow::Token::refresh_token)).
     pub outcome: Result<Arc<Issued>, Error>,
     /// How it stands with the grant since: see [`Status::grant`](crate::Status::grant).
     pub grant: GrantStatus,
-    /// Why what came last could not be saved in the store, if so: see [`Status::unsaved`](crate::Status::unsaved).
+    /// Why the newest refresh token could not be saved in the store, if so: see [`Status::unsaved`](crate::Status::unsaved).
     pub unsaved: Option<Error>,
 }
 
@@ -171,7 +171,7 @@ impl Shared {
         }
     }
 
-    /// Tells whoever wants to know what happened to a slot.
+    /// Tells the observers what happened to a slot.
     pub(crate) fn tell(&self, slot: &Slot, outcome: Result<Arc<Issued>, Error>) {
         let mut listeners = lock(&self.listeners);
         if self.settings.callbacks.is_empty() && listeners.is_empty() {

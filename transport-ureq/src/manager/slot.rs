@@ -2,7 +2,7 @@
 //!
 //! A fresh token is read without a lock. All else goes through the cell under a lock that is never held while
 //! anything is fetched. What waiters need exists only while a flight is under way, and is made under that
-//! lock: whoever ends the flight takes it out under the same lock, so that no wake-up is lost.
+//! lock: the thread that ends the flight takes it out under the same lock, so that no wake-up is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,7 +23,7 @@ pub(crate) struct Slot {
     pub(crate) want: Want,
     pub(crate) home: Arc<Credential>,
     shown: Shown,
-    /// Whether the token was used again since whoever waited for it had it.
+    /// Whether the token was used again since its waiter had it.
     used: AtomicBool,
     /// When it was last asked for, on the clock of a pool that is bounded.
     pub(crate) asked: AtomicU32,
@@ -34,7 +34,7 @@ pub(crate) struct Slot {
 
 struct State {
     cell: TokenCell,
-    /// The end of the flight under way, if somebody waits for it.
+    /// The end of the flight under way, if a caller waits for it.
     landing: Option<Arc<Condvar>>,
     /// How often everything was forgotten.
     epoch: u32,
@@ -240,7 +240,7 @@ impl Slot {
         state.closed.is_none() && state.epoch == epoch
     }
 
-    /// Takes what came of a flight, shows it and wakes whoever waits. What came of one from before a
+    /// Takes the outcome of a flight, shows it and wakes the waiters. The outcome of one from before a
     /// [`clear`](Self::clear) is ignored.
     pub(crate) fn settle(self: &Arc<Self>, ticket: Ticket, result: Result<Token, Error>) {
         let shared = &self.home.shared;
@@ -373,7 +373,7 @@ impl Tend for Slot {
 }
 
 impl State {
-    /// Wakes whoever waits: each acquires again.
+    /// Wakes the waiters: each acquires again.
     fn landed(&mut self) {
         if let Some(landing) = self.landing.take() {
             landing.notify_all();

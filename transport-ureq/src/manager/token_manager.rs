@@ -66,7 +66,7 @@ pub struct Status {
     /// How it stands with the grant that the credential is, as far as this process knows: whether its refresh token was
     /// used without a known end, since when and how often, or was refused.
     pub grant: GrantStatus,
-    /// Why what came last could not be saved in the store, if so. It is in use all the same, and lost if the program ends
+    /// Why the newest refresh token could not be saved in the store, if so. It is in use all the same, and lost if the program ends
     /// before it is saved.
     pub unsaved: Option<Error>,
 }
@@ -190,7 +190,7 @@ impl TokenManager {
         self.handle.shared.subscribe()
     }
 
-    /// What changed of the credential as it was used: whoever keeps refresh tokens keeps this one's.
+    /// What changed of the credential as it was used: a program that keeps refresh tokens keeps this one's.
     pub fn grant_state(&self) -> GrantState {
         self.slot.home.state()
     }

@@ -11,7 +11,7 @@ use arc_swap::{ArcSwapOption, Guard};
 use grantflow::cell::Issued;
 use grantflow::{Timestamp, Token};
 
-/// When somebody asks. As the system tells it: to make a [`Timestamp`] of it takes half as long again.
+/// When a caller asks. As the system tells it: to make a [`Timestamp`] of it takes half as long again.
 pub(crate) type Moment = SystemTime;
 
 /// Where a slot shows its token to those who take no lock.
@@ -48,7 +48,7 @@ impl Shown {
         self.until.store(millis(until), Release);
     }
 
-    /// Whoever reads asks the cell.
+    /// Readers ask the cell.
     pub(crate) fn hide(&self) {
         self.until.store(0, Release);
     }

@@ -28,7 +28,7 @@ const SHORTEST_USE: Duration = Duration::from_secs(15);
 const SAVING: Duration = Duration::from_secs(10);
 /// How long to wait for others who use the grant.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// How soon one who was refused looks again whether somebody has signed in.
+/// How soon a process that was refused looks again for a new sign-in.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How often a record may change under our hands before we give up.
 const ROUNDS: u32 = 32;
@@ -46,7 +46,7 @@ const ROUNDS: u32 = 32;
 ///                            └── SaveFailure (the intent is over, or stays) ◀────────── error ───────────┘
 /// ```
 ///
-/// The intent is the last thing before the request. It tells whoever comes later that the refresh token may be used
+/// The intent is the last thing before the request. It tells a later process that the refresh token may be used
 /// up. A newcomer waits until that use is over, and then tries once more: at once while the server's grace window may
 /// be open, else only when there is no valid token left, with pauses that grow from 30 s to 15 min. How often that
 /// was is no reason to give a grant up: a process may have died before it sent anything.
@@ -71,7 +71,7 @@ pub(super) struct SharedRefresh {
     ready: Option<(Secret, Box<TokenExchange>)>,
     /// Before when the use must begin that the intent tells of.
     use_until: Now,
-    /// How often somebody else had it.
+    /// How often another process had it.
     waits: u32,
     /// How often the record changed under our hands.
     rounds: u32,
@@ -101,7 +101,7 @@ enum Stage {
     Exchange(Box<TokenExchange>),
     SaveResult,
     SaveFailure,
-    /// After `invalid_grant`: whether somebody else has a newer record.
+    /// After `invalid_grant`: whether another process has a newer record.
     LoadRejected,
     Release,
     Ended,
@@ -292,7 +292,7 @@ impl SharedRefresh {
         self.load(Stage::LoadLeased)
     }
 
-    /// Somebody else works on it: wait a little, and see what they did.
+    /// Another process works on it: wait a little, and see what they did.
     fn busy(&mut self, cx: &mut Cx) -> Result<Next, Error> {
         if cx.now().mono >= self.until {
             return Err(waited());
@@ -315,7 +315,7 @@ impl SharedRefresh {
         record.token(&self.want, now).filter(|(token, version)| self.is_another(*version) && !is_due(token, now, 1.0))
     }
 
-    /// The record's token, if it does for want of a better. Whoever asks again long before its end was refused
+    /// The record's token, if it does for want of a better. A caller that asks again long before its end was refused
     /// with it.
     fn left(&self, record: &Record, now: Timestamp) -> Option<(Token, u64)> {
         // Cells ask a little earlier than they must, each at a moment of its own.

@@ -1,0 +1,122 @@
+//! The pages that people read first: what they tell to put into `Cargo.toml` is there, recipes stay short, and a noun
+//! stands where a riddle would.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(root().join(&path)).unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()))
+}
+
+/// The blocks of this language in a page.
+fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
+    let begin = format!("```{language}\n");
+    page.split(&*begin).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+/// What stands between quotes behind `name = `.
+fn version<'a>(toml: &'a str, name: &str) -> &'a str {
+    let (_, rest) = toml.split_once(&format!("\n{name} = ")).unwrap_or_else(|| panic!("no {name}"));
+    rest.split('"').nth(1).unwrap()
+}
+
+/// The names of the features of a package.
+fn features(package: &str) -> Vec<String> {
+    let folder = package.replace("grantflow-ureq", "transport-ureq").replace("grantflow-reqwest", "transport-reqwest");
+    let toml =
+        read(Path::new(&folder.replace("grantflow-store", "store").replace("grantflow", "core")).join("Cargo.toml"));
+    let (_, features) = toml.split_once("[features]\n").unwrap();
+    let lines = features.split("\n[").next().unwrap().lines();
+    lines.filter_map(|line| line.split_once(" = ")).map(|(name, _)| name.to_owned()).collect()
+}
+
+#[test]
+fn what_recipes_tell_to_put_into_cargo_toml_is_there() {
+    let workspace = read("Cargo.toml");
+    let page = read("docs/getting-started.md");
+    let blocks = blocks(&page, "toml");
+    assert_eq!(blocks.len(), 5);
+    for block in blocks {
+        let (first, rest) = block.split_once('\n').unwrap();
+        assert_eq!(first, "[dependencies]");
+        for line in rest.lines() {
+            let (name, told) = line.split_once(" = ").unwrap();
+            if name.starts_with("grantflow") {
+                let release = version(&workspace, "version").rsplit_once('.').unwrap().0;
+                assert_eq!(told.split('"').nth(1), Some(release), "{line}");
+                let list = told.split_once('[').map_or("", |(_, list)| list);
+                for feature in list.split('"').skip(1).step_by(2) {
+                    assert!(features(name).iter().any(|known| known == feature), "{line}");
+                }
+            } else {
+                // The major version that the lock file has.
+                let lock = read("Cargo.lock");
+                let of_name = lock.split("[[package]]").filter(|it| it.contains(&format!("\nname = \"{name}\"\n")));
+                let told = told.split('"').nth(1).unwrap();
+                let mut versions = of_name.map(|package| version(package, "version"));
+                assert!(versions.any(|it| it.starts_with(&format!("{told}."))), "{line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn recipes_are_short_and_need_no_crate_of_the_tests() {
+    let page = read("docs/getting-started.md");
+    let recipes = blocks(&page, "rust,no_run");
+    assert_eq!(recipes.len(), 5);
+    for recipe in recipes {
+        assert!(recipe.lines().count() < 60 && !recipe.contains("grantflow_tests"), "{recipe}");
+    }
+}
+
+/// Words in whose place a noun belongs.
+const RIDDLES: [&str; 5] = ["whoever", "somebody", "what came", "is had", "for ever"];
+
+/// Whether one of them stands in a text; `for everything` is none.
+fn is_riddle(text: &str) -> bool {
+    let text = text.to_lowercase();
+    let ends = |at: usize| !text[at..].starts_with(|c: char| c.is_ascii_alphabetic());
+    RIDDLES.iter().any(|riddle| text.match_indices(riddle).any(|(at, _)| ends(at + riddle.len())))
+}
+
+#[test]
+fn pages_name_who_and_what_is_meant() {
+    let mut pages = vec!["README.md".into(), "SECURITY.md".into(), "CONTRIBUTING.md".into(), "RELEASING.md".into()];
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    pages.extend(docs.filter(|path| path.extension().is_some_and(|end| end == "md")));
+    for path in pages {
+        // What errors say is quoted as it is.
+        let page = read(&path);
+        let lines: Vec<_> = page.lines().filter(|line| !line.starts_with("| `")).collect();
+        // Two words of one may stand in two lines.
+        for pair in lines.windows(2) {
+            assert!(!is_riddle(&pair.join(" ")), "{}: {pair:?}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_documentation_of_items_names_who_and_what_is_meant() {
+    let mut found = Vec::new();
+    for package in ["core", "store", "transport-ureq", "transport-reqwest"] {
+        let mut folders = vec![root().join(package).join("src")];
+        while let Some(folder) = folders.pop() {
+            for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = read(&path);
+                let docs =
+                    text.lines().map(str::trim_start).filter(|line| line.starts_with("//!") || line.starts_with("///"));
+                found.extend(docs.filter(|line| is_riddle(line)).map(|line| format!("{}: {line}", path.display())));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
