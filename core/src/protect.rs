@@ -70,8 +70,8 @@ impl Protection {
         self
     }
 
-    /// Takes tokens that are bound to a key (`cnf`), whose proof somebody else checks. Unless told they are refused:
-    /// whoever stole one could show it as a bearer token (RFC 8705, section 3; RFC 9449, section 7).
+    /// Takes tokens that are bound to a key (`cnf`), whose proof another layer checks. Unless told they are refused:
+    /// a thief could show it as a bearer token (RFC 8705, section 3; RFC 9449, section 7).
     pub fn binding_is_checked_elsewhere(mut self) -> Self {
         self.takes_bound = true;
         self
@@ -198,7 +198,7 @@ impl fmt::Debug for Protection {
     }
 }
 
-/// How far the server's clock may be behind that of whoever wrote `auth_time`.
+/// How far the server's clock may be behind the clock that wrote `auth_time`.
 const LEEWAY: Duration = crate::jose::LEEWAY;
 
 /// Whether a text may be a token in a header (RFC 6750, section 2.1).

@@ -180,7 +180,7 @@ impl<T: Verifiable> Shared<T> {
         }
     }
 
-    /// The right to read, unless somebody does.
+    /// The right to read, unless another thread does.
     fn begin(self: &Arc<Self>, desk: &mut Desk) -> Option<Reading<T>> {
         if desk.since.is_some_and(|since| since.elapsed() < PATIENCE) {
             return None;

@@ -165,7 +165,7 @@ impl Verifier<IdToken> {
         self
     }
 
-    /// Takes tokens for a client of ours whoever asked for them (`azp`).
+    /// Takes tokens for a client of ours whichever client asked for them (`azp`).
     pub fn any_authorized_party(mut self) -> Self {
         self.edit().parties = Parties::Any;
         self
@@ -184,7 +184,7 @@ impl Verifier<IdToken> {
     }
 
     /// Takes tokens with whatever `nonce`, which the caller then looks at: unless told, a token that has one is refused
-    /// where none is [expected](Self::verify_with_nonce), since somebody expects it elsewhere (rule 11).
+    /// where none is [expected](Self::verify_with_nonce), since the caller expects it elsewhere (rule 11).
     pub fn any_nonce(mut self) -> Self {
         self.edit().nonce = Nonce::Any;
         self
