@@ -10,11 +10,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use grantflow::cell::{Acquired, Ticket};
+use grantflow::source::Want;
 use grantflow::{Error, ErrorKind};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::background::{At, Tend};
+use super::book::Book;
 use super::flight::Flight;
 use super::origin::Flying;
 use super::slot::{IN_USE, Slot};
@@ -200,5 +202,35 @@ impl Future for Fetch<'_> {
         }
         let slot = self.slot;
         self.slow.get_or_insert_with(|| Box::pin(slot.get())).as_mut().poll(cx)
+    }
+}
+
+/// Asks a pool for a token, likewise.
+pub(super) struct Look<'a> {
+    book: &'a Book,
+    name: &'a str,
+    want: &'a Want,
+    slow: Option<Slow<'a>>,
+}
+
+impl<'a> Look<'a> {
+    #[inline]
+    pub(super) fn new(book: &'a Book, name: &'a str, want: &'a Want) -> Self {
+        Self { book, name, want, slow: None }
+    }
+}
+
+impl Future for Look<'_> {
+    type Output = Result<TokenRef, Error>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(slow) = &mut self.slow {
+            return slow.as_mut().poll(cx);
+        }
+        match self.book.find(self.name, self.want)? {
+            Ok(token) => Poll::Ready(Ok(token)),
+            Err(slot) => self.slow.insert(Box::pin(async move { slot.get().await })).as_mut().poll(cx),
+        }
     }
 }

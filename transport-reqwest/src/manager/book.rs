@@ -26,6 +26,8 @@ pub(super) struct Book {
     pub(super) hub: Arc<Hub>,
     names: RwLock<Names>,
     seed: RandomState,
+    /// The most wants, and the most there can be where they are not bounded.
+    most: usize,
     /// Counts the new wants: the clock of [`Slot::asked`]. It begins again at its end: that the wrong ones are forgotten
     /// once in a few thousand million does no harm.
     now: AtomicU32,
@@ -45,7 +47,8 @@ struct Listed {
 
 impl Book {
     pub(super) fn new(hub: Hub) -> Self {
-        Self { hub: Arc::new(hub), names: RwLock::default(), seed: RandomState::new(), now: AtomicU32::new(0) }
+        let (most, names) = (hub.options.max_wants.unwrap_or(usize::MAX), RwLock::default());
+        Self { hub: Arc::new(hub), names, seed: RandomState::new(), most, now: AtomicU32::new(0) }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Names> {
@@ -124,7 +127,7 @@ impl Book {
     fn found<'a>(&self, names: &'a Names, name: &str, want: &Want) -> Option<&'a Arc<Slot>> {
         let slot = names.wants.get(self.hash(name, want), |slot| slot.want == *want && *slot.origin.name == *name)?;
         // Readers share the line as long as it does not change.
-        if self.hub.options.max_wants.is_some() {
+        if self.most != usize::MAX {
             let now = self.now.load(Relaxed);
             if slot.asked.load(Relaxed) != now {
                 slot.asked.store(now, Relaxed);
@@ -169,7 +172,9 @@ impl Book {
     /// Forgets a want that nobody holds, if there are too many. Of those that it looks at, the one that was used the
     /// longest ago.
     fn forget_one(&self, names: &mut Names) -> Option<Arc<Slot>> {
-        self.hub.options.max_wants.filter(|most| names.wants.len() > *most)?;
+        if names.wants.len() <= self.most {
+            return None;
+        }
         let now = self.now.load(Relaxed);
         // Two of the counts are this book's.
         let idle = |slot: &Arc<Slot>| Arc::strong_count(slot) == 2;

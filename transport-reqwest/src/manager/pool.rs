@@ -6,6 +6,7 @@ use std::sync::Arc;
 use grantflow::Error;
 use grantflow::source::{GrantState, TokenSource, Want};
 
+use super::asking::Look;
 use super::book::Book;
 use super::change::Changes;
 use super::handle::Handle;
@@ -94,11 +95,13 @@ impl TokenPool {
     /// # Errors
     ///
     /// As there, and of kind [`Config`](grantflow::ErrorKind::Config) if there is no such credential.
-    pub async fn token(&self, name: &str, want: &Want) -> Result<TokenRef, Error> {
-        match self.0.0.find(name, want)? {
-            Ok(token) => Ok(token),
-            Err(slot) => Box::pin(slot.get()).await,
-        }
+    #[inline]
+    pub fn token<'a>(
+        &'a self,
+        name: &'a str,
+        want: &'a Want,
+    ) -> impl Future<Output = Result<TokenRef, Error>> + Send + 'a {
+        Look::new(&self.0.0, name, want)
     }
 
     /// How many wants it holds.
