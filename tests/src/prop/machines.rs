@@ -181,7 +181,7 @@ fn introspection(way: u8) -> Result<Introspection, Error> {
     let server =
         server().introspection_endpoint("https://as.example/introspect")?.jwks_uri("https://as.example/keys")?;
     let introspection = Introspection::new(&server, &client(1 + way % 2))?;
-    if way / 2 % 2 == 0 { Ok(introspection) } else { introspection.signed(&server) }
+    if (way / 2).is_multiple_of(2) { Ok(introspection) } else { introspection.signed(&server) }
 }
 
 fn shared_grant(way: u8) -> SharedGrant {
