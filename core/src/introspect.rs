@@ -50,6 +50,7 @@ impl Introspection {
     /// If the server is known without an `introspection_endpoint`, or the client is registered at another.
     pub fn new(server: &ServerMetadata, client: &Client) -> Result<Self, Error> {
         client.check_issuer(server.issuer())?;
+        let server = &*client.endpoints_of(server)?;
         let (issuer, endpoint) = (server.issuer().clone(), server.introspection()?.clone());
         Ok(Self { issuer, endpoint, client: client.clone(), audiences: Vec::new(), signed: None })
     }

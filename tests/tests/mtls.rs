@@ -4,8 +4,8 @@
 use grantflow::machine::{FailureKind, Identity, Rules};
 use grantflow::source::{Credential, TokenSource as _, Want};
 use grantflow::{
-    AuthorizationRequest, Client, ClientAuthentication, DeviceAuthorization, Effect, ErrorKind, Failure, Issuer,
-    Machine as _, Reply, Revocation, ServerMetadata, Step, Token, TokenRequest, UserInfo, x5t_s256,
+    AuthorizationRequest, Client, ClientAuthentication, DeviceAuthorization, Effect, ErrorKind, Failure, Introspection,
+    Issuer, Machine as _, Reply, Revocation, ServerMetadata, Step, Token, TokenRequest, UserInfo, x5t_s256,
 };
 use grantflow_tests::demo::REDIRECT;
 use grantflow_tests::secure::{Authority, Certificate, params};
@@ -201,6 +201,22 @@ fn what_asks_about_the_user_presents_the_certificate_too() {
         assert_eq!(call.rules(), Rules::V1 | Rules::IDENTITY);
         let call = call.open(Rules::V1 | Rules::IDENTITY).unwrap();
         assert_eq!((call.request.uri().host(), call.identity.clone()), (Some(expected), Some(Identity::named("app"))));
+    }
+}
+
+#[test]
+fn a_resource_server_asks_about_tokens_where_certificates_are_taken() {
+    let aliases = json!({"introspection_endpoint": "https://mtls.as.example/introspect"});
+    let server = ServerMetadata::new(Issuer::new("https://as.example").unwrap())
+        .introspection_endpoint("https://as.example/introspect")
+        .unwrap()
+        .member("mtls_endpoint_aliases", aliases);
+    for (client, _) in clients() {
+        let introspection = Introspection::new(&server, &client).unwrap();
+        let mut exchange = introspection.of("token");
+        let Step::Do(Effect::Http(call)) = exchange.resume(&mut World::default().cx(), Reply::Start) else { panic!() };
+        let call = call.open(Rules::V1 | Rules::IDENTITY).unwrap();
+        assert_eq!((call.request.uri().host(), call.identity.is_some()), (Some("mtls.as.example"), true));
     }
 }
 

@@ -98,7 +98,8 @@ fn the_rules_of_id_tokens_hold_one_by_one() {
     let verifier = Verifier::id_tokens(&issuer(), "demo").client_id("app");
     let seconds = now.wall.as_unix();
     let max_age = verifier.clone().max_age(HOUR);
-    let cases: &[(&Verifier<IdToken>, &[(&str, Value)], &str)] = &[
+    type Case<'a> = (&'a Verifier<IdToken>, &'a [(&'a str, Value)], &'a str);
+    let cases: &[Case<'_>] = &[
         (&verifier, &[], ""),
         (&verifier, &[("iss", json!("https://as.example/"))], "iss"),
         (&verifier, &[("iss", Value::Null)], "iss"),

@@ -144,7 +144,7 @@ impl Impersonated {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`], with the name of the member that is missing or wrong.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the name of the member that is missing or wrong.
     pub fn from_json(json: impl AsRef<[u8]>) -> Result<Self, Error> {
         Self::parse_json(json.as_ref(), Trust::Nothing)
     }

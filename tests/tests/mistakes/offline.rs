@@ -284,12 +284,13 @@ pub(crate) fn answers() -> Vec<Mistake> {
 pub(crate) fn grants() -> Vec<Mistake> {
     let lost = {
         let (mut desk, source) = late();
-        for _ in 0..2 {
-            // An answer, so that the refresh token was surely used, and no token in it.
-            desk.world.server().fail(Place::Token, Fault::html(200));
-            Process::of(&source).mint(&mut desk).unwrap_err();
-            desk.world.pass(Duration::from_secs(60));
-        }
+        // That the server replaces refresh tokens is known by its first refresh.
+        Process::of(&source).mint(&mut desk).unwrap();
+        desk.world.pass(Duration::from_secs(3600));
+        // An answer, so that the refresh token was surely used, and no token in it.
+        desk.world.server().fail(Place::Token, Fault::html(200));
+        Process::of(&source).mint(&mut desk).unwrap_err();
+        desk.world.pass(Duration::from_secs(60));
         Process::of(&source).mint(&mut desk).unwrap_err()
     };
     let busy = {

@@ -9,8 +9,6 @@ use http::{HeaderMap, HeaderValue, Request};
 
 use super::asking::Fetch;
 use super::book::Book;
-#[cfg(doc)]
-use super::change::Status;
 use super::change::{Changes, Status};
 use super::handle::Handle;
 use super::hub::Hub;

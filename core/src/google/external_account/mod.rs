@@ -66,7 +66,7 @@ impl ExternalAccount {
     /// The type of the subject tokens of [`AwsIdentity`].
     pub const AWS: &str = "urn:ietf:params:aws:token-type:aws4_request";
 
-    /// An account that this provider of a pool knows, by subject tokens of this type: see [`token_type`].
+    /// An account that this provider of a pool knows, by subject tokens of this type: see [`token_type`](crate::token_type).
     ///
     /// # Errors
     ///
