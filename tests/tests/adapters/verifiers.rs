@@ -16,7 +16,7 @@ fn id_token(front: &Front, key: &IssuerKey) -> String {
 }
 
 fn stage(keys: &[&IssuerKey]) -> (Front, Verifier<IdToken>) {
-    let keys = keys.to_vec();
+    let keys = keys.iter().copied().cloned().collect();
     let front = Front::start(Server::demo().with(|settings| settings.keys = keys)).unwrap();
     let verifier = Verifier::id_tokens(&Issuer::new(front.issuer()).unwrap(), "demo");
     (front, verifier)
