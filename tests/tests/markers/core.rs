@@ -540,6 +540,7 @@ fn applications() -> Vec<Entry> {
                 "core RecordKey::new",
                 "core InstalledApp::is_covered_by",
                 "core SaveGrant::asked",
+                "core SharedGrant::asked",
             ],
             try_it: |text, seen| {
                 let key = app().record_key(text);
@@ -555,6 +556,13 @@ fn applications() -> Vec<Entry> {
                 let source = SharedGrant::new(key, server(), &client());
                 seen.debug("a shared grant", &source);
                 seen.run(&mut desk, source.mint(&Want::default(), &source.first_state()));
+                let (key, want) = (RecordKey::new(&issuer(), &client(), "x"), Want::default());
+                let error = Error::new(ErrorKind::Store, "the store is away");
+                if let Ok(source) = SharedGrant::signed_in(key, server(), &client(), &want, &token, error) {
+                    let source = source.asked(text);
+                    seen.debug("a shared grant", &source);
+                    seen.run(&mut desk, source.mint(&want, &source.first_state()));
+                }
             },
         },
         Entry {
