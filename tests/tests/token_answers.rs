@@ -187,10 +187,10 @@ fn every_scope_has_a_defined_meaning() {
         ("null", "a b"),
         // Not said: as asked.
         ("\"\"", "a b"),
+        ("[]", "a b"),
         ("\"x\"", "x"),
         ("\"x  y x\"", "x y"),
         ("\"https://s.example/a,b c\"", "https://s.example/a,b c"),
-        ("[]", ""),
         ("[\"x\",\"y z\"]", "x y z"),
         // Not read: as asked.
         ("1", "a b"),

@@ -102,7 +102,7 @@ fn a_message_says_everything_by_itself() {
             assert!(text.contains(words), "{name}: {words:?} is not in {text:?}");
             source = reason.source();
         }
-        // What to do with a token that is signed wrongly depends on who has sent it.
+        // What to do with a token that is no good, or signed wrongly, depends on who has sent it.
         let says_what_to_do = error.advice().is_some()
             || matches!(
                 error.kind(),
@@ -110,6 +110,7 @@ fn a_message_says_everything_by_itself() {
                     | ErrorKind::Misuse
                     | ErrorKind::Unsupported
                     | ErrorKind::Entropy
+                    | ErrorKind::AccessToken
                     | ErrorKind::Signature
             );
         assert!(says_what_to_do, "{name}: it has no advice: {text}");

@@ -10,8 +10,9 @@ use grantflow::proxy::Proxies;
 use grantflow::source::{ProgramToken, TokenSource as _, Want};
 use grantflow::store::{RecordKey, SharedGrant, Stored};
 use grantflow::{
-    AuthorizationRequest, Client, ClientAuthentication, Cx, Endpoint, Error, Failure, Hosts, InstalledApp, Issuer,
-    Machine, Now, Reply, Revocation, ServerMetadata, Step, Timestamp, Token, TokenRequest, UserInfo,
+    AuthorizationRequest, Client, ClientAuthentication, Cx, Endpoint, Error, Failure, Hosts, InstalledApp,
+    Introspection, Issuer, Machine, Now, Reply, Revocation, ServerMetadata, Step, Timestamp, Token, TokenRequest,
+    UserInfo,
 };
 use grantflow_tests::demo::{self, REDIRECT, batch, client, signed_in};
 use grantflow_tests::google::{bad_private_keys, private_key, service_account_json};
@@ -346,7 +347,13 @@ pub(crate) fn grants() -> Vec<Mistake> {
     let token = Token::bearer("x", now, None).unwrap();
     let no_userinfo = UserInfo::new(&ServerMetadata::new(stranger.clone()), &token).unwrap_err();
     let no_revocation = Revocation::new(&ServerMetadata::new(stranger), &client(), &"x".into()).unwrap_err();
+    let unknown = {
+        let mut world = world();
+        let server = world.server().metadata().introspection_endpoint("https://as.example/introspect").unwrap();
+        world.run(Introspection::new(&server, &batch()).unwrap().of("opaque-token-of-elsewhere")).unwrap_err()
+    };
     vec![
+        mistake("a token that its server does not know", unknown),
         mistake("a refresh token that may have been used", lost),
         mistake("another process that does not end", busy),
         mistake("an account that nobody has signed in to", nobody),
