@@ -18,6 +18,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::source::Held;
 use crate::{Advice, Error, ErrorKind, Now, Timestamp, Token};
 
 /// The longest time before its end at which a token is due.
@@ -291,8 +292,16 @@ impl TokenCell {
         self.held.as_ref().filter(|_| self.ends().is_some_and(|end| !now.has_reached(end))).cloned()
     }
 
-    /// When the token held ends or has ended, by both clocks; `None` if there is none, or a server refused it. What a
-    /// [`Grant`](crate::source::Grant) asks of a want that mints.
+    /// What it holds: what a [`Grant`](crate::source::Grant) asks of a want that mints.
+    pub fn holds(&self) -> Held {
+        match self.ends() {
+            Some(end) => Held::Until(end),
+            None if self.held.is_some() => Held::Rejected,
+            None => Held::Nothing,
+        }
+    }
+
+    /// When the token held ends or has ended, by both clocks; `None` if there is none, or a server refused it.
     pub fn ends(&self) -> Option<Now> {
         let held = self.held.as_ref().filter(|_| !self.rejected)?;
         let Some(wall) = held.token.expires_at() else {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use grantflow::source::{Credential, Grant, Minting as _, Outcome, Want};
+use grantflow::source::{Credential, Grant, Held, Minting as _, Outcome, Want};
 use grantflow::{Deviation, Deviations, Error, ErrorKind, Rotation, Token, TokenRequest, TokenType};
 use grantflow_tests::demo::{self, client};
 use grantflow_tests::processes::{Process, Trip, intent, kept, late, sent};
@@ -146,7 +146,7 @@ fn a_credential_goes_on_with_the_refresh_token_that_came_beside_something_odd() 
         let mut grant: Grant<()> = Grant::new(Arc::new(credential));
         world.server().fail(Place::Token, fault(&answer));
         let (_, mut turn) = grant.begin(()).unwrap().split();
-        let mut mint = grant.mint(&mut turn, &Want::default(), world.now, None).unwrap();
+        let mut mint = grant.mint(&mut turn, &Want::default(), world.now, Held::Nothing).unwrap();
         let mut result = world.run(&mut mint);
         judge(&answer, &result);
         assert!(grant.finish(turn, world.now, mint.take_change(), Outcome::from(&mut result)).is_none());
@@ -284,14 +284,14 @@ fn a_run_that_ends_while_the_answer_is_saved_tells_what_it_brought() {
     let (mut desk, source) = late();
     let mut grant: Grant<()> = Grant::new(Arc::new(source.clone()));
     let (_, mut turn) = grant.begin(()).unwrap().split();
-    let mut mint = grant.mint(&mut turn, &Want::access_token("read"), desk.world.now, None).unwrap();
+    let mut mint = grant.mint(&mut turn, &Want::access_token("read"), desk.world.now, Held::Nothing).unwrap();
     desk.trip("save", Trip::Pass);
     desk.trip("save", Trip::Fail);
     desk.die_before(&mut mint, "release");
     assert!(grant.finish(turn, desk.world.now, mint.take_change(), Outcome::Abandoned).is_none());
     let before = sent(&mut desk).len();
     let (_, mut turn) = grant.begin(()).unwrap().split();
-    let mut mint = grant.mint(&mut turn, &Want::access_token("read"), desk.world.now, None).unwrap();
+    let mut mint = grant.mint(&mut turn, &Want::access_token("read"), desk.world.now, Held::Nothing).unwrap();
     let token = desk.run(&mut mint).unwrap();
     assert_eq!(sent(&mut desk).len(), before, "what came before is saved, and no refresh token used");
     assert!(token.refresh_token().unwrap().matches(&kept(&desk, &source)));

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use grantflow::source::{Grant, Outcome, TokenSource, Want};
+use grantflow::source::{Grant, Held, Outcome, TokenSource, Want};
 use grantflow::store::{LoadGrant, SaveGrant, SharedGrant, Tags};
-use grantflow::{ErrorKind, Rotation};
+use grantflow::{Error, ErrorKind, Now, Rotation, Token};
 use grantflow_tests::Fault;
 use grantflow_tests::demo::{client, signed_in};
-use grantflow_tests::processes::{Process, Trip, desk, desk_with, intent, kept, late, sent};
+use grantflow_tests::processes::{Desk, Process, Trip, desk, desk_with, intent, kept, late, sent};
 use grantflow_tests::server::{Place, RefreshTokens};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -95,7 +95,7 @@ fn what_is_saved_apart_from_a_mint_waits_for_nobody_who_works_on_the_grant() {
     let (mut desk, source) = late();
     let mut grant: Grant<()> = Grant::new(Arc::new(source.clone()));
     let (_, mut turn) = grant.begin(()).unwrap().split();
-    let mut mint = grant.mint(&mut turn, &want(), desk.world.now, None).unwrap();
+    let mut mint = grant.mint(&mut turn, &want(), desk.world.now, Held::Nothing).unwrap();
     desk.trip("save", Trip::Pass);
     desk.trip("save", Trip::Fail);
     let mut result = desk.run(&mut mint);
@@ -167,6 +167,92 @@ fn a_refusal_is_judged_by_what_was_good_when_the_use_began() {
     // It is asked once more, and goes on.
     process.mint(&mut desk).unwrap();
     assert_eq!(sent(&mut desk).len(), 2);
+}
+
+/// A mint of a grant, for a want that holds this.
+fn ask(desk: &mut Desk, grant: &mut Grant<()>, held: Held) -> Result<Token, Error> {
+    let (_, mut turn) = grant.begin(()).expect("nobody else has the turn").split();
+    let mut mint = grant.mint(&mut turn, &want(), desk.world.now, held)?;
+    let mut result = desk.run(&mut mint);
+    assert!(grant.finish(turn, desk.world.now, mint.take_change(), Outcome::from(&mut result)).is_none());
+    result
+}
+
+fn refuse(desk: &mut Desk) {
+    desk.world.server().fail(Place::Token, Fault::status(400, r#"{"error":"invalid_grant"}"#));
+}
+
+#[test]
+fn what_was_handed_out_and_reached_nobody_is_handed_out_again() {
+    let (mut desk, source) = desk();
+    let mut grant = Grant::new(Arc::new(source));
+    let first = ask(&mut desk, &mut grant, Held::Nothing).unwrap();
+    // The cell was cleared meanwhile, or another took its place.
+    let again = ask(&mut desk, &mut grant, Held::Nothing).unwrap();
+    assert_eq!((again.access_token(), sent(&mut desk).len()), (first.access_token(), 0));
+    // What a server refused is not.
+    let another = ask(&mut desk, &mut grant, Held::Rejected).unwrap();
+    assert_ne!(another.access_token(), first.access_token());
+}
+
+#[test]
+fn a_refusal_is_early_though_the_token_that_is_held_and_good_is_no_longer_due() {
+    let (mut desk, source) = desk();
+    let mut grant = Grant::new(Arc::new(source));
+    let first = ask(&mut desk, &mut grant, Held::Nothing).unwrap();
+    // A caller who wants another long before its end.
+    let end = desk.world.now + 3600 * SECOND;
+    refuse(&mut desk);
+    let second = ask(&mut desk, &mut grant, Held::Until(end)).unwrap();
+    assert_eq!((second.access_token(), sent(&mut desk).len()), (first.access_token(), 1));
+    desk.world.pass(3606 * SECOND);
+    ask(&mut desk, &mut grant, Held::Until(end)).unwrap();
+}
+
+#[test]
+fn a_refusal_while_another_token_is_held_that_is_good_is_early() {
+    let (mut desk, source) = desk();
+    let (key, tokens) = (source.key().clone(), desk.record(source.key())["tokens"].clone());
+    let mut grant = Grant::new(Arc::new(source));
+    desk.edit(&key, |record| record["tokens"] = serde_json::json!({}));
+    // Somebody else's token lies there when the server has refused ours.
+    (0..2).for_each(|_| desk.trip("load", Trip::Pass));
+    desk.before("load", move |desk| desk.edit(&key, |record| record["tokens"] = tokens));
+    refuse(&mut desk);
+    let end = desk.world.now + 60 * SECOND;
+    ask(&mut desk, &mut grant, Held::Until(end)).unwrap();
+    desk.world.pass(3606 * SECOND);
+    ask(&mut desk, &mut grant, Held::Until(end)).unwrap();
+    assert_eq!(sent(&mut desk).len(), 2);
+}
+
+#[test]
+fn a_token_that_has_ended_by_one_clock_is_not_handed_out_again_for_want_of_a_better() {
+    let (mut desk, source) = desk();
+    let mut grant = Grant::new(Arc::new(source));
+    ask(&mut desk, &mut grant, Held::Nothing).unwrap();
+    let end = Now { wall: desk.world.now.wall + 3600 * SECOND, mono: desk.world.now.mono };
+    desk.world.pass(10 * SECOND);
+    refuse(&mut desk);
+    let error = ask(&mut desk, &mut grant, Held::Until(end)).unwrap_err();
+    assert!(error.ends_grant(), "{error}");
+}
+
+#[test]
+fn a_refusal_is_remembered_when_a_replica_shows_an_older_grant_meanwhile() {
+    let (mut desk, source) = desk();
+    let (key, mut process) = (source.key().clone(), Process::of(&source));
+    desk.world.pass(10 * SECOND);
+    let token = signed_in(&mut desk.world, "read");
+    desk.run(SaveGrant::new(key, want(), &token)).unwrap();
+    desk.world.pass(3606 * SECOND);
+    refuse(&mut desk);
+    assert!(process.mint(&mut desk).unwrap_err().ends_grant());
+    desk.lag = 3611 * SECOND;
+    desk.trip("load", Trip::Pass);
+    desk.before("load", |desk| desk.lag = Duration::ZERO);
+    assert!(process.mint(&mut desk).unwrap_err().ends_grant());
+    assert_eq!(sent(&mut desk), [token.refresh_token().unwrap().expose()]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use grantflow::cell::{Acquired, TokenCell};
 use grantflow::machine::FailureKind;
-use grantflow::source::{Change, Grant, GrantStatus, Outcome, TokenSource, Want};
+use grantflow::source::{Change, Grant, GrantStatus, Held, Outcome, TokenSource, Want};
 use grantflow::store::{DeleteGrant, RecordKey, SaveGrant, SharedGrant, Stored};
 use grantflow::{Advice, Error, ErrorKind, Failure, ServerMetadata, Timestamp};
 use grantflow_tests::Fault;
@@ -54,7 +54,7 @@ fn what_could_not_be_saved_is_saved_without_a_mint_and_ever_more_seldom_tried() 
     let mut grant: Grant<()> = Grant::new(Arc::new(source.clone()));
     assert!(grant.save().is_none() && grant.save_due(desk.world.now).is_none());
     let (_, mut turn) = grant.begin(()).unwrap().split();
-    let mut mint = grant.mint(&mut turn, &Want::access_token("read"), desk.world.now, None).unwrap();
+    let mut mint = grant.mint(&mut turn, &Want::access_token("read"), desk.world.now, Held::Nothing).unwrap();
     assert!(grant.save().is_none(), "a mint under way does it");
     desk.trip("save", Trip::Pass);
     desk.trip("save", Trip::Fail);
@@ -241,7 +241,7 @@ fn what_could_not_be_saved_outlives_another_look_for_a_sign_in() {
         desk.trip("save", Trip::Fail);
         let (now, want) = (desk.world.now, Want::access_token("read"));
         let (_, mut turn) = grant.begin(()).unwrap().split();
-        let mut mint = grant.mint(&mut turn, &want, now, None).unwrap();
+        let mut mint = grant.mint(&mut turn, &want, now, Held::Nothing).unwrap();
         let mut token = desk.run(&mut mint).unwrap();
         if before {
             grant.replace(Arc::new(source.clone()));
@@ -265,14 +265,14 @@ fn what_could_not_be_saved_is_not_given_up_for_what_a_former_turn_remembers() {
     let mut grant: Grant<()> = Grant::new(Arc::new(source.clone()));
     let (now, want) = (desk.world.now, Want::access_token("read"));
     let (_, mut former) = grant.begin(()).unwrap().split();
-    let mut former_mint = grant.mint(&mut former, &want, now, None).unwrap();
+    let mut former_mint = grant.mint(&mut former, &want, now, Held::Nothing).unwrap();
     let mut first = desk.run(&mut former_mint).unwrap();
     grant.replace(Arc::new(source.clone()));
     let (_, mut turn) = grant.begin(()).unwrap().split();
     desk.world.pass(3600 * SECOND);
     desk.trip("save", Trip::Pass);
     desk.trip("save", Trip::Fail);
-    let mut mint = grant.mint(&mut turn, &want, now, None).unwrap();
+    let mut mint = grant.mint(&mut turn, &want, now, Held::Nothing).unwrap();
     let mut second = desk.run(&mut mint).unwrap();
     assert!(grant.finish(turn, now, mint.take_change(), Outcome::Minted(&mut second)).is_none());
     assert!(grant.finish(former, now, former_mint.take_change(), Outcome::Minted(&mut first)).is_none());
@@ -334,7 +334,7 @@ fn a_mint_that_was_torn_off_is_what_the_record_says_of_it_and_no_more() {
         assert!(grant.finish(turn, now, Change::default(), Outcome::Abandoned).is_none());
     }
     let (_, mut turn) = grant.begin(()).unwrap().split();
-    desk.run(grant.mint(&mut turn, &want, now, None).unwrap()).unwrap();
+    desk.run(grant.mint(&mut turn, &want, now, Held::Nothing).unwrap()).unwrap();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::standing::Begun;
-use super::{Again, Change, GrantState, GrantStatus, Mint, Minting, TokenSource, Want};
+use super::{Again, Change, GrantState, GrantStatus, Held, Mint, Minting, TokenSource, Want};
 use crate::store::Saving;
 use crate::{Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Token};
 
@@ -129,26 +129,26 @@ impl<J> Grant<J> {
         Some(Turn { job, exclusive, begun: None, epoch: self.epoch, number: self.turns })
     }
 
-    /// The machine for the holder of a turn. `ends` is when the token ends that its want has:
-    /// [`TokenCell::ends`](crate::cell::TokenCell::ends).
+    /// The machine for the holder of a turn. `held` is what its want holds now:
+    /// [`TokenCell::holds`](crate::cell::TokenCell::holds).
     ///
     /// # Errors
     ///
     /// If the refresh token may not be sent now, or not at all any more, or if the credential was replaced
     /// since the turn began.
-    pub fn mint<K>(&self, turn: &mut Turn<K>, want: &Want, now: Now, ends: Option<Now>) -> Result<Mint, Error> {
+    pub fn mint<K>(&self, turn: &mut Turn<K>, want: &Want, now: Now, held: Held) -> Result<Mint, Error> {
         if turn.epoch != self.epoch {
             return Err(Error::new(ErrorKind::Cancelled, "the credential was replaced"));
         }
-        let mint = self.machine(want, now, ends)?;
-        turn.begun = Some(Begun { at: now, ends });
+        let mint = self.machine(want, now, held)?;
+        turn.begun = Some(Begun { at: now, ends: held.ends() });
         Ok(mint)
     }
 
-    fn machine(&self, want: &Want, now: Now, ends: Option<Now>) -> Result<Mint, Error> {
-        let before = self.state.check(now, ends)?;
+    fn machine(&self, want: &Want, now: Now, held: Held) -> Result<Mint, Error> {
+        let before = self.state.check(now, held.ends())?;
         let mint = match self.state.remembered.is_stored() {
-            true => self.source.mint(want, &self.state.holding(ends.is_some())),
+            true => self.source.mint(want, &self.state.holding(held)),
             false => self.source.mint(want, &self.state),
         };
         Ok(match before {
@@ -307,8 +307,8 @@ impl<J> Grant<J> {
 
 /// As the base of a chain, whose own turns follow one another where that is needed.
 impl Grant<()> {
-    pub(super) fn mint_alone(&self, want: &Want, now: Now, ends: Option<Now>) -> Result<Mint, Error> {
-        self.machine(want, now, ends)
+    pub(super) fn mint_alone(&self, want: &Want, now: Now, held: Held) -> Result<Mint, Error> {
+        self.machine(want, now, held)
     }
 
     /// Takes over the outcome of a mint that began with a token that ends at this moment.

@@ -80,8 +80,8 @@ impl Link {
 
     /// The machine for the base, and what its turn began with.
     pub(super) fn mint(&self, now: Now) -> Result<(Mint, Option<Now>), Error> {
-        let ends = self.cell.ends();
-        Ok((self.grant.mint_alone(&self.want, now, ends)?, ends))
+        let held = self.cell.holds();
+        Ok((self.grant.mint_alone(&self.want, now, held)?, held.ends()))
     }
 
     /// Takes over what happened, and says the outcome of a mint.

@@ -58,6 +58,23 @@ pub enum GrantStatus {
     },
 }
 
+/// What a want holds when it asks for a mint: [`TokenCell::holds`](crate::cell::TokenCell::holds).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// No token: nothing of what was minted before has reached it, or that was forgotten.
+    Nothing,
+    /// A token that a server refused.
+    Rejected,
+    /// A token that no server has refused, and that ends, or has ended, at this moment.
+    Until(Now),
+}
+
+impl Held {
+    pub(crate) fn ends(self) -> Option<Now> {
+        if let Self::Until(end) = self { Some(end) } else { None }
+    }
+}
+
 /// How it stands with the refresh token.
 #[derive(Clone, Default)]
 pub(crate) enum Standing {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::change::Lineage;
 use super::link::Link;
-use super::standing::{Begun, GrantStatus, Open, Standing, is_hopeless, learned, may_be_valid};
+use super::standing::{Begun, GrantStatus, Held, Open, Standing, is_hopeless, learned, may_be_valid};
 use crate::store::Remembered;
 use crate::{Advice, Error, Now, Rotation, Scopes, Secret};
 
@@ -93,10 +93,10 @@ impl GrantState {
         self.refresh_token.is_some() || self.remembered.is_stored() || self.base().is_some_and(Self::could_be_lost)
     }
 
-    /// The state of a stored grant for a mint, whose want holds a token that no server has refused, or does not.
-    pub(super) fn holding(&self, holds: bool) -> Self {
+    /// The state of a stored grant for a mint whose want holds this.
+    pub(super) fn holding(&self, held: Held) -> Self {
         let mut state = self.clone();
-        state.remembered.holds(holds);
+        state.remembered.holds(held);
         state
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::RecordKey;
 use super::record::{Intent, Record, name};
-use crate::source::{GrantStatus, Want};
+use crate::source::{GrantStatus, Held, Want, may_be_valid};
 use crate::{Error, Now, Secret, Timestamp};
 
 /// The first pause before what could not be saved is tried again; it doubles.
@@ -22,10 +22,10 @@ const MOST_FORMER: usize = 8;
 pub(crate) struct Remembered {
     /// Where the grant lies, if it lies in a store at all.
     key: Option<RecordKey>,
-    /// The version of the token that was handed out last, by want: to be asked again means that it will not do.
+    /// The version of the token that was handed out last, by want.
     handed: BTreeMap<String, u64>,
-    /// Whether what was handed out to the want of the mint under way was refused by a server.
-    rejected: bool,
+    /// What the want of the mint under way holds, if that is known.
+    held: Option<Held>,
     /// What is not saved yet.
     pub(super) unsaved: Option<Box<Unsaved>>,
     /// What the server refused.
@@ -47,6 +47,9 @@ pub(super) struct Refused {
     pub(super) early: bool,
     /// Whether the last mint was told so by the server, and not by this memory.
     pub(super) news: bool,
+    /// Whether it is the refresh token of the record that was read last. A replica that lags behind shows another, and
+    /// then this one again.
+    pub(super) current: bool,
 }
 
 /// A use of the refresh token that the record tells of, and when, on the monotonic clock, it is over at the latest: what
@@ -73,9 +76,9 @@ impl Remembered {
     }
 
     pub(crate) fn status(&self) -> GrantStatus {
-        match &self.refused {
-            Some(refused) => GrantStatus::Refused { early: refused.early },
-            None => self.open,
+        match self.refused.as_deref() {
+            Some(refused) if refused.current => GrantStatus::Refused { early: refused.early },
+            _ => self.open,
         }
     }
 
@@ -120,20 +123,31 @@ impl Remembered {
         self.handed.insert(name(want), version);
     }
 
-    /// Whether the token that came with this version is another than the one that was handed out last.
+    /// Whether the token that came with this version is another than the one that the want holds. What was handed out to
+    /// a want that holds nothing did not reach it.
     pub(super) fn is_another(&self, want: &Want, version: u64) -> bool {
-        self.handed.get(&name(want)).is_none_or(|handed| version > *handed)
+        self.held == Some(Held::Nothing) || self.handed.get(&name(want)).is_none_or(|handed| version > *handed)
     }
 
-    /// Says whether the want of the mint that begins holds a token that no server has refused.
-    pub(crate) fn holds(&mut self, holds: bool) {
-        self.rejected = !holds;
+    /// Says what the want of the mint that begins holds.
+    pub(crate) fn holds(&mut self, held: Held) {
+        self.held = Some(held);
     }
 
-    /// Whether the token that came with this version may still do: one that was handed out is asked for again when it is
-    /// `due`, or because it was refused.
-    pub(super) fn may_do(&self, want: &Want, version: u64, due: bool) -> bool {
-        self.is_another(want, version) || due && !self.rejected
+    /// How long a server may take the token for valid that the want holds.
+    pub(super) fn held_lasts(&self, now: Now) -> Option<Duration> {
+        may_be_valid(self.held?.ends(), now)
+    }
+
+    /// Whether the token that came with this version may still do: not if it was handed out and refused, or has ended
+    /// by either clock for longer than it may be `late`. Where nobody knows what the want holds, one that is asked for
+    /// again before it is `due` was refused.
+    pub(super) fn may_do(&self, want: &Want, version: u64, due: bool, now: Now, late: Duration) -> bool {
+        let does = match self.held {
+            None => due,
+            Some(held) => held.ends().is_some_and(|end| !now.has_reached(end + late)),
+        };
+        does || self.is_another(want, version)
     }
 
     /// Takes note of what the record says of a use of the refresh token.

@@ -276,10 +276,9 @@ impl Sim {
             return self.end_run(id, Err(error));
         }
         let now = self.clock.now();
-        let ends = slot.cell.ends();
-        run.ends = ends;
+        run.ends = slot.cell.ends();
         run.began = now;
-        match credential.grant.mint(&mut run.turn, &slot.want, now, ends) {
+        match credential.grant.mint(&mut run.turn, &slot.want, now, slot.cell.holds()) {
             Ok(mint) => {
                 run.mint = Some(mint);
                 self.resume(id, Reply::Start);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use grantflow::cell::{Acquired, TokenCell};
 use grantflow::machine::FailureKind;
 use grantflow::source::{
-    Again, Change, Credential, Grant, GrantState, GrantStatus, Mint, Minting, Outcome, TokenSource, Turn, Want,
+    Again, Change, Credential, Grant, GrantState, GrantStatus, Held, Mint, Minting, Outcome, TokenSource, Turn, Want,
 };
 use grantflow::{
     Advice, Cx, Error, ErrorKind, Failure, Issuer, Machine, Now, Reply, Rotation, Secret, ServerMetadata, Step, Token,
@@ -36,15 +36,15 @@ fn mint(
     turn: &mut Turn<()>,
     still_valid: bool,
 ) -> (Result<Token, Error>, Change) {
-    match grant.mint(turn, &Want::access_token("read"), world.now, ends(world.now, still_valid)) {
+    match grant.mint(turn, &Want::access_token("read"), world.now, held(world.now, still_valid)) {
         Ok(mut mint) => (world.run(&mut mint), mint.take_change()),
         Err(error) => (Err(error), Change::default()),
     }
 }
 
-/// When the token of a want ends that has a good one, or has none.
-fn ends(now: Now, still_valid: bool) -> Option<Now> {
-    still_valid.then(|| now + HOUR)
+/// What a want holds that has a good token, or has none.
+fn held(now: Now, still_valid: bool) -> Held {
+    if still_valid { Held::Until(now + HOUR) } else { Held::Nothing }
 }
 
 /// Takes a turn, mints and ends the turn.
@@ -113,7 +113,7 @@ fn two_wants_of_one_grant_never_send_the_same_refresh_token() {
     loop {
         let (job, mut this) = turn.split();
         let want = Want::access_token(if job % 2 == 0 { "read" } else { "write" });
-        let mut mint = grant.mint(&mut this, &want, world.now, None).unwrap();
+        let mut mint = grant.mint(&mut this, &want, world.now, Held::Nothing).unwrap();
         let mut token = world.run(&mut mint).unwrap();
         assert_eq!(token.scopes(), &want.scopes());
         let next = grant.finish(this, world.now, mint.take_change(), Outcome::Minted(&mut token));
@@ -399,7 +399,7 @@ fn only_what_may_have_used_up_the_refresh_token_counts() {
             "torn off",
             |world, grant| {
                 let (_, mut turn) = grant.begin(0).unwrap().split();
-                let mut mint = grant.mint(&mut turn, &Want::access_token("read"), world.now, None).unwrap();
+                let mut mint = grant.mint(&mut turn, &Want::access_token("read"), world.now, Held::Nothing).unwrap();
                 assert!(matches!(mint.resume(&mut Cx::without_entropy(world.now), Reply::Start), Step::Do(_)));
                 let change = mint.take_change();
                 assert!(grant.finish(turn, world.now, change, Outcome::Abandoned).is_none());
@@ -430,11 +430,11 @@ fn a_mint_that_cannot_change_the_grant_leaves_no_doubt_behind() {
         let mut grant: Grant<u32> = Grant::new(source);
         for _ in 0..5 {
             let (_, mut turn) = grant.begin(0).unwrap().split();
-            assert!(grant.mint(&mut turn, &Want::access_token("read"), secs(0), None).is_ok());
+            assert!(grant.mint(&mut turn, &Want::access_token("read"), secs(0), Held::Nothing).is_ok());
             assert!(grant.finish(turn, secs(0), Change::default(), Outcome::Abandoned).is_none());
         }
         let (_, mut turn) = grant.begin(0).unwrap().split();
-        assert!(grant.mint(&mut turn, &Want::access_token("read"), secs(90), ends(secs(90), true)).is_ok());
+        assert!(grant.mint(&mut turn, &Want::access_token("read"), secs(90), held(secs(90), true)).is_ok());
     }
 }
 
@@ -482,7 +482,7 @@ fn a_replaced_credential_neither_waits_for_the_former_nor_learns_from_it() {
         let metadata = demo_metadata();
         grant.replace(Arc::new(Credential::signed_in(metadata, &demo::client(), &token).unwrap()));
         let new = token.refresh_token().unwrap();
-        let error = grant.mint(&mut former, &Want::access_token("read"), world.now, None).err().unwrap();
+        let error = grant.mint(&mut former, &Want::access_token("read"), world.now, Held::Nothing).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Cancelled, "{what}");
 
         let current = grant.begin(2).expect("it waits for nobody");
@@ -571,7 +571,7 @@ fn a_source_says_what_is_final_and_the_cell_obeys() {
         let mut cell = TokenCell::new(1);
         let Acquired::Refresh(ticket) = cell.acquire(secs(0)) else { panic!() };
         let (_, mut turn) = grant.begin(0).unwrap().split();
-        let mut mint = grant.mint(&mut turn, &Want::default(), secs(0), None).unwrap();
+        let mut mint = grant.mint(&mut turn, &Want::default(), secs(0), Held::Nothing).unwrap();
         let Step::Done(mut result) = mint.resume(&mut Cx::without_entropy(secs(0)), Reply::Start) else { panic!() };
         assert!(grant.finish(turn, secs(0), mint.take_change(), Outcome::from(&mut result)).is_none());
         assert_eq!(result.as_ref().is_err_and(Error::ends_grant), again == Again::Never);
@@ -585,7 +585,7 @@ fn a_source_says_what_is_final_and_the_cell_obeys() {
         }
         // Another want of a grant that has ended asks nothing either.
         let (_, mut turn) = grant.begin(0).unwrap().split();
-        let minted = grant.mint(&mut turn, &Want::access_token("x"), secs(1), None);
+        let minted = grant.mint(&mut turn, &Want::access_token("x"), secs(1), Held::Nothing);
         assert_eq!(minted.is_err(), again == Again::Never);
     }
 }
@@ -596,7 +596,7 @@ fn a_turn_that_was_taken_back_is_one_of_unknown_outcome_and_what_it_still_brings
     let mut grant = Grant::new(source);
     assert!(grant.overtake(world.now).is_none(), "nobody has it");
     let (_, mut left) = grant.begin(0).unwrap().split();
-    let mut mint = grant.mint(&mut left, &Want::access_token("read"), world.now, None).unwrap();
+    let mut mint = grant.mint(&mut left, &Want::access_token("read"), world.now, Held::Nothing).unwrap();
     assert_eq!(jobs([grant.begin(1), grant.begin(2)]), [None; 2]);
     let first = refresh_token(&grant);
     // It reaches the server, whose answer nobody reads for now.
@@ -605,7 +605,7 @@ fn a_turn_that_was_taken_back_is_one_of_unknown_outcome_and_what_it_still_brings
     assert_eq!((job, refresh_token(&grant)), (1, first));
     // The grant knows that a use is open: with a token that is good, it waits when the time of grace is over.
     let late_now = world.now + 31 * SECOND;
-    let wait = grant.mint(&mut turn, &Want::default(), late_now, ends(late_now, true)).err().map(|error| error.kind());
+    let wait = grant.mint(&mut turn, &Want::default(), late_now, held(late_now, true)).err().map(|error| error.kind());
     assert_eq!(wait, Some(ErrorKind::Timeout));
     // Now the answer is read: the refresh token goes over the one that it was had with, and no turn ends with it.
     assert!(grant.finish(left, world.now, mint.take_change(), Outcome::Minted(&mut late)).is_none());

@@ -5,7 +5,7 @@ mod weeks;
 use std::sync::Arc;
 use std::time::Duration;
 
-use grantflow::source::{Base, Change, Credential, ExchangedToken, Grant, Outcome, TokenSource, Want};
+use grantflow::source::{Base, Change, Credential, ExchangedToken, Grant, Held, Outcome, TokenSource, Want};
 use grantflow::{Advice, Error, ErrorKind, Secret, Token, token_type};
 use grantflow_tests::canary::{hidden_in_debug, hidden_in_error};
 use grantflow_tests::demo::{self, batch, client};
@@ -47,7 +47,7 @@ impl Holder {
 
     fn once(&mut self, world: &mut World, want: &Want) -> (Result<Token, Error>, bool) {
         let mut turn = self.0.begin(()).expect("nobody else");
-        let mut mint = self.0.mint(&mut turn, want, world.now, None).expect("a mint");
+        let mut mint = self.0.mint(&mut turn, want, world.now, Held::Nothing).expect("a mint");
         let mut result = world.run(&mut mint);
         let again = grantflow::source::Minting::must_wait(&mint);
         let change = grantflow::source::Minting::take_change(&mut mint);
@@ -189,7 +189,7 @@ fn what_the_base_got_is_kept_whatever_becomes_of_the_rest() {
     let source = over_a_user(&mut world);
     let mut grant = Grant::<()>::new(Arc::new(source));
     let mut turn = grant.begin(()).unwrap();
-    let mut mint = grant.mint(&mut turn, &want(0), world.now, None).unwrap();
+    let mut mint = grant.mint(&mut turn, &want(0), world.now, Held::Nothing).unwrap();
     // The base's answer is here, and the run is given up before that of the exchange.
     let mut reply = grantflow::Reply::Start;
     for _ in 0..2 {
@@ -264,7 +264,7 @@ fn a_late_answer_for_a_former_chain_of_the_same_grant_is_kept() {
     let source = over_a_user(&mut world);
     let mut grant = Grant::<()>::new(Arc::new(source.clone()));
     let mut turn = grant.begin(()).unwrap();
-    let mut mint = grant.mint(&mut turn, &want(0), world.now, None).unwrap();
+    let mut mint = grant.mint(&mut turn, &want(0), world.now, Held::Nothing).unwrap();
     let mut result = world.run(&mut mint);
     grant.replace(Arc::new(source));
     let change = grantflow::source::Minting::take_change(&mut mint);

@@ -155,7 +155,7 @@ impl Sim {
     fn start(&mut self, turn: Turn<Job>) {
         let (job, mut turn) = turn.split();
         let (want, cell) = &self.wants[job.want];
-        match self.grant.mint(&mut turn, want, self.world.now, cell.ends()) {
+        match self.grant.mint(&mut turn, want, self.world.now, cell.holds()) {
             Ok(mint) => {
                 self.number += 1;
                 let run = self.number;

@@ -89,10 +89,10 @@ impl Flight {
             if self.slot.ended().is_some() {
                 return;
             }
-            let ends = self.slot.lock().cell.ends();
+            let held = self.slot.lock().cell.holds();
             let delicate = || rotating = Some(Rotating::new(&origin.hub));
             // What the grant learned is in place before the token is handed out.
-            match turn.mint(&self.flying, &self.slot.want, ends, delicate).await {
+            match turn.mint(&self.flying, &self.slot.want, held, delicate).await {
                 Some((Err(_), true)) if rounds < ROUNDS && self.flying.wait_again() => rounds += 1,
                 minted => break minted.map(|(result, _)| result),
             }

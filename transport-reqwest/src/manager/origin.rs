@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use grantflow::cell::Ticket;
 use grantflow::machine::Repeat;
-use grantflow::source::{Change, Grant, GrantState, Mint, Minting as _, Outcome, TokenSource, Turn, Want};
+use grantflow::source::{Change, Grant, GrantState, Held, Mint, Minting as _, Outcome, TokenSource, Turn, Want};
 use grantflow::{Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Token};
 use tokio::sync::Notify;
 
@@ -96,9 +96,9 @@ impl Origin {
     }
 
     /// The machine of a flight whose turn it is, and whether it must not be torn off: a new refresh token would be lost.
-    fn mint(&self, turn: &mut Turn<()>, want: &Want, ends: Option<Now>) -> (bool, Result<Mint, Error>) {
+    fn mint(&self, turn: &mut Turn<()>, want: &Want, held: Held) -> (bool, Result<Mint, Error>) {
         let line = self.line();
-        (line.grant.is_delicate(), line.grant.mint(turn, want, self.now(), ends))
+        (line.grant.is_delicate(), line.grant.mint(turn, want, self.now(), held))
     }
 
     /// Ends a turn, and gives the next one to the first in the queue who still wants it.
@@ -294,12 +294,12 @@ impl MyTurn {
         mut self,
         flying: &Flying,
         want: &Want,
-        ends: Option<Now>,
+        held: Held,
         delicate: impl FnOnce(),
     ) -> Option<(Result<Token, Error>, bool)> {
         let hub = self.origin.hub.clone();
         let turn = self.turn.as_mut()?;
-        let (is_delicate, machine) = self.origin.mint(turn, want, ends);
+        let (is_delicate, machine) = self.origin.mint(turn, want, held);
         *lock(&flying.place) = Place::Minting { delicate: is_delicate, exclusive: turn.is_exclusive() };
         if is_delicate {
             delicate();

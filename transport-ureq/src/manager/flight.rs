@@ -264,8 +264,8 @@ impl Flight<'_> {
     fn mint(&mut self, slot: &Slot) -> Result<Token, Why> {
         let (Some(turn), shared) = (&mut self.turn, &self.home.shared) else { return Err(Why::GivenUp(given_up())) };
         let now = shared.now();
-        let ends = slot.ends();
-        let machine = lock(&self.home.queue).grant.mint(turn, &slot.want, now, ends);
+        let held = slot.holds();
+        let machine = lock(&self.home.queue).grant.mint(turn, &slot.want, now, held);
         let mint = self.mint.insert(machine.map_err(|error| match error.kind() {
             // A use that was given up before, and must rest, is an error of that kind too.
             ErrorKind::Cancelled if !error.is_transient() => Why::GivenUp(error),

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use grantflow::cell::{Acquired, Issued, Ticket, TokenCell};
-use grantflow::source::Want;
+use grantflow::source::{Held, Want};
 use grantflow::{Error, ErrorKind, Now, Token};
 
 use super::flight::{Credential, Job};
@@ -229,9 +229,9 @@ impl Slot {
         }
     }
 
-    /// When the token held ends, unless a server refused it.
-    pub(crate) fn ends(&self) -> Option<Now> {
-        lock(&self.state).cell.ends()
+    /// What its cell holds.
+    pub(crate) fn holds(&self) -> Held {
+        lock(&self.state).cell.holds()
     }
 
     /// Whether what a flight of this epoch brings is still wanted.

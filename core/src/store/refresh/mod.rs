@@ -12,7 +12,7 @@ use super::{RecordKey, StoreOp, StoreReply, Stored};
 use crate::exchange::Within;
 use crate::machine::{Effect, ask};
 use crate::source::{
-    Change, GRACE, GrantState, GrantStatus, Minting, Want, WantKind, cannot, is_hopeless, lost, pause,
+    Change, GRACE, GrantState, GrantStatus, LATE, Minting, Want, WantKind, cannot, is_hopeless, lost, pause,
 };
 use crate::token::NO_REFRESH_TOKEN;
 use crate::{
@@ -315,15 +315,16 @@ impl SharedRefresh {
         record.token(&self.want, now).filter(|(token, version)| self.is_another(*version) && !is_due(token, now, 1.0))
     }
 
-    /// The record's token, if it does for want of a better. A caller that asks again long before its end was refused
-    /// with it.
-    fn left(&self, record: &Record, now: Timestamp) -> Option<(Token, u64)> {
+    /// The record's token, if it does for want of a better: not one that was handed out, and was refused or has ended.
+    fn left(&self, record: &Record, now: Now) -> Option<(Token, u64)> {
         // Cells ask a little earlier than they must, each at a moment of its own.
-        record.token(&self.want, now).filter(|(token, version)| self.may_do(*version, is_due(token, now, 1.2)))
+        let does =
+            |(token, version): &(Token, u64)| self.may_do(*version, is_due(token, now.wall, 1.2), now, Duration::ZERO);
+        record.token(&self.want, now.wall).filter(does)
     }
 
-    fn may_do(&self, version: u64, due: bool) -> bool {
-        self.state.remembered.may_do(&self.want, version, due)
+    fn may_do(&self, version: u64, due: bool, now: Now, late: Duration) -> bool {
+        self.state.remembered.may_do(&self.want, version, due, now, late)
     }
 
     fn is_another(&self, version: u64) -> bool {
@@ -354,10 +355,12 @@ impl SharedRefresh {
         self.prepare(now)
     }
 
-    /// Takes note of what lies there. A refusal is of one refresh token, and forgotten when there is another.
+    /// Takes note of what lies there. A refusal is of one refresh token, and says nothing of another.
     fn learn(&mut self, record: &Record, version: u64, now: Now) {
         let remembered = &mut self.state.remembered;
-        drop(remembered.refused.take_if(|refused| !refused.refresh_token.matches(record.refresh_token.expose())));
+        if let Some(refused) = remembered.refused.as_deref_mut() {
+            refused.current = refused.refresh_token.matches(record.refresh_token.expose());
+        }
         remembered.know(record, version);
         remembered.watch(record.intent, now);
         remembered.open = record.intent.map(status).unwrap_or_default();
@@ -365,23 +368,23 @@ impl SharedRefresh {
 
     /// What there is to tell if the server has refused the refresh token of this record.
     fn refused(&mut self, record: &Record, now: Now) -> Option<Result<(Token, u64), Error>> {
-        let refused = self.state.remembered.refused.as_deref_mut()?;
+        let refused = self.state.remembered.refused.as_deref_mut().filter(|refused| refused.current)?;
         refused.news = false;
         let refused = refused.clone();
-        if let Some(left) = self.left(record, now.wall) {
+        if let Some(left) = self.left(record, now) {
             return Some(Ok(left));
         }
         if !refused.early {
             return Some(Err(refused.error));
         }
-        Some(Err(refused.error.refused_early(self.lasts(record, now.wall)?)))
+        Some(Err(refused.error.refused_early(self.lasts(record, now)?)))
     }
 
     /// How long the server may still take the want's token for valid, if that was not refused.
-    fn lasts(&self, record: &Record, now: Timestamp) -> Option<Duration> {
-        let (lasts, version) = record.lasts(&self.want, now)?;
-        let due = record.token(&self.want, now).is_none_or(|(token, _)| is_due(&token, now, 1.2));
-        self.may_do(version, due).then_some(lasts)
+    fn lasts(&self, record: &Record, now: Now) -> Option<Duration> {
+        let (lasts, version) = record.lasts(&self.want, now.wall)?;
+        let due = record.token(&self.want, now.wall).is_none_or(|(token, _)| is_due(&token, now.wall, 1.2));
+        self.may_do(version, due, now, LATE).then_some(lasts)
     }
 
     /// Reads the server's metadata and makes the signatures of the request, before anything is leased or written down.
@@ -471,7 +474,7 @@ impl SharedRefresh {
             return None;
         }
         // As long as there is a token that is good, it does.
-        if let Some(left) = self.left(record, now.wall) {
+        if let Some(left) = self.left(record, now) {
             return Some(Ok(left));
         }
         if let Some(since) = self.state.remembered.used_up(now) {

@@ -32,9 +32,10 @@ impl SharedRefresh {
                 let (record, _) = self.current.as_ref().ok_or_else(misused)?;
                 let refresh_token = record.refresh_token.clone();
                 // It was good when the use began: that the answer comes late does not matter.
-                let early = self.lasts(record, self.used_at.wall).is_some();
+                let held = self.state.remembered.held_lasts(self.used_at);
+                let early = held.is_some() || self.lasts(record, self.used_at).is_some();
                 self.state.remembered.refused =
-                    Some(Box::new(Refused { refresh_token, error: error.clone(), early, news: true }));
+                    Some(Box::new(Refused { refresh_token, error: error.clone(), early, news: true, current: true }));
                 self.result = Some(Err(error));
                 self.load(Stage::LoadRejected)
             }
@@ -169,7 +170,7 @@ impl SharedRefresh {
     pub(super) fn settle_refusal(&mut self, now: Now) -> Result<(), Error> {
         let Some(Err(error)) = self.result.take() else { return Err(misused()) };
         let (record, _) = self.current.as_ref().ok_or_else(misused)?;
-        let (lasts, left) = (self.lasts(record, now.wall), self.left(record, now.wall));
+        let (lasts, left) = (self.lasts(record, now), self.left(record, now));
         self.state.remembered.open = GrantStatus::Settled;
         let early = self.state.remembered.refused.as_deref().is_some_and(|refused| refused.early);
         self.result = Some(match left {

@@ -40,8 +40,8 @@ const LARGEST_SUM: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Life {
     /// Refresh tokens that were refused to it when it had no valid access token, and when it had one.
-    refused: BTreeSet<String>,
-    refused_early: BTreeSet<String>,
+    refused: BTreeMap<String, Told>,
+    refused_early: BTreeMap<String, Told>,
     /// Access tokens that were refused to it.
     rejected: BTreeSet<String>,
     /// When a refresh that had read the server's metadata came to a token.
@@ -52,6 +52,21 @@ pub(super) struct Life {
     unsaved: Option<Duration>,
     /// When it was asked for the first time after somebody had signed in elsewhere.
     revives: Option<Duration>,
+}
+
+/// A refusal: when a process was told so first, and the runs that were told.
+#[derive(Debug, Default)]
+struct Told {
+    first: Duration,
+    runs: BTreeSet<u64>,
+}
+
+impl Told {
+    /// Whether a run knows of it. A mint goes by what was known when it began: the turn of a credential that was
+    /// replaced may end beside it, and what that was told is for the next.
+    fn is_known(&self, id: u64, run: &Run) -> bool {
+        self.first <= run.began || self.runs.contains(&id)
+    }
 }
 
 /// What all know together.
@@ -98,11 +113,9 @@ impl Sim {
         // token whose request was under way for long is valid for longer than its client can know.
         let early = run.seen.valid;
         let life = &mut self.processes[process].known;
-        if early {
-            life.refused_early.insert(token.to_owned());
-        } else {
-            life.refused.insert(token.to_owned());
-        }
+        let refused = if early { &mut life.refused_early } else { &mut life.refused };
+        let told = refused.entry(token.to_owned()).or_insert(Told { first: self.truth, ..Told::default() });
+        told.runs.insert(id);
         self.report.refused_early += u64::from(early);
     }
 
@@ -173,7 +186,7 @@ impl Sim {
         // When that was, others know by the record, whose clock may be wrong.
         let over = |since: &Duration| self.plan.clocks || self.truth.saturating_sub(*since) + SECOND >= GRACE;
         let gone = self.story.used_up.get(&token).is_some_and(over);
-        let refused = self.processes[process].known.refused.contains(&token);
+        let refused = self.processes[process].known.refused.contains_key(&token);
         let alive = self.server.is_alive(&token, self.truth);
         if self.known.signed_out.insert((process, self.processes[process].life, token.clone())) {
             self.report.signed_out += 1;
@@ -301,7 +314,8 @@ impl Sim {
         let (process, truth, seen) = (run.process, self.truth, &run.seen);
         let life = &self.processes[process].known;
         let lease = seen.lease_ends;
-        let again = life.refused.contains(token) || (life.refused_early.contains(token) && valid);
+        let known = |told: &BTreeMap<String, Told>| told.get(token).is_some_and(|told| told.is_known(id, run));
+        let again = known(&life.refused) || (known(&life.refused_early) && valid);
         let last = self.story.sent.insert(token.to_owned(), truth);
         let pause = last.map_or(Duration::MAX, |last| truth.saturating_sub(last));
         // With what was saved last the store loses intents too.

@@ -104,6 +104,8 @@ pub(super) struct Known {
     saved: BTreeSet<String>,
     /// Which runs have saved an intent for a refresh token that the store knows no end of.
     open: BTreeMap<String, BTreeSet<u64>>,
+    /// Intents that were ever saved: the refresh token, how often it was used, and the deadline.
+    intents: BTreeSet<(String, (u64, i64))>,
     /// How often a refresh token went out so that it may have been used.
     uses: BTreeMap<String, u32>,
     /// Refresh tokens that were given up.
@@ -197,10 +199,13 @@ impl Sim {
             self.know_superseded(&old.refresh_token.clone());
         }
         let truth = self.truth;
+        // What the store has lost is saved once more as it was, with the intent of a use that was under way: that one is
+        // of who wrote it first, and nobody is about to use the refresh token by it.
+        let anew = record.intent.is_none_or(|intent| self.known.intents.insert((token.clone(), intent)));
         let seen = self.runs.get_mut(&run).map(|run| &mut run.seen);
         let open = self.known.open.entry(old.refresh_token).or_default();
         match (old.intent, record.intent) {
-            (before, Some((attempts, _))) if before.is_none_or(|(before, _)| attempts > before) => {
+            (before, Some((attempts, _))) if anew && before.is_none_or(|(before, _)| attempts > before) => {
                 open.insert(run);
                 if let Some(seen) = seen {
                     seen.intent_at = Some(truth);

@@ -290,8 +290,8 @@ impl Sim {
         let (Job { slot, ticket }, mut turn) = turn.split();
         let now = self.now(process);
         let here = &self.processes[process];
-        let ends = here.slots[slot].cell.ends();
-        match here.grant.mint(&mut turn, &here.slots[slot].want, now, ends) {
+        let held = here.slots[slot].cell.holds();
+        match here.grant.mint(&mut turn, &here.slots[slot].want, now, held) {
             Ok(mint) => {
                 self.run(process, Work::Refresh { slot, ticket, turn }, None, Box::new(Mints(mint)));
             }
