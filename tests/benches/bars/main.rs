@@ -25,12 +25,13 @@ struct Case {
 }
 
 const CASES: [Case; 6] = [
-    Case { name: "authorization URL", works: authorize::works, bar: 1.3, allocations: |_| 8 },
+    Case { name: "authorization URL", works: authorize::works, bar: 1.4, allocations: |_| 8 },
     Case { name: "token answer", works: token_answer::plain, bar: 1.3, allocations: |_| 6 },
     Case {
         name: "token answer with ID token",
         works: token_answer::with_id_token,
-        bar: 1.3,
+        // Its header is read as strictly as that of any signed token: 1.25 before that.
+        bar: 1.6,
         allocations: |_| u64::MAX,
     },
     Case {
