@@ -345,6 +345,14 @@ impl Error {
         self
     }
 
+    /// The same where there is no person to sign in: what asks for one is the configuration's to mend.
+    pub(crate) fn of_no_person(self) -> Self {
+        match self.advice() {
+            Some(Advice::SignInAgain) => self.with_advice(Advice::FixConfiguration),
+            _ => self,
+        }
+    }
+
     pub(crate) fn with_status(mut self, status: u16) -> Self {
         self.edit().status = Some(status);
         self

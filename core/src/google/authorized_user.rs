@@ -162,7 +162,7 @@ impl AuthorizedUser {
 
 /// The access token of a `token.json`. One without `expiry` counts as expired, as with the library whose
 /// file it is.
-fn saved_token(file: &File<'_>) -> Result<Option<Token>, Error> {
+pub(super) fn saved_token(file: &File<'_>) -> Result<Option<Token>, Error> {
     let (Some(token), Some(expiry)) = (file.text("token")?, file.text("expiry")?) else { return Ok(None) };
     let end = Timestamp::from_rfc3339(expiry).ok_or_else(|| file.wrong("expiry", "is no moment in time"))?;
     let token = Token::bearer(token, end - std::time::Duration::from_secs(3600), Some(end));

@@ -1,11 +1,12 @@
 //! Users of a workforce pool who signed in: the file that `gcloud auth application-default login` writes for them.
 
+use super::authorized_user::saved_token;
 use super::file::{File, ReadFile};
 use super::hosts::{Service, Trust};
 use super::{check_quota_project, quota_header};
 use crate::server::{Endpoint, Issuer};
 use crate::source::{Again, Credential, GrantState, Mint, Refusal, TokenSource, Want, cannot};
-use crate::{Client, ClientAuthentication, Error, Rotation, ServerMetadata, Shown, Timestamp, Token};
+use crate::{Client, ClientAuthentication, Error, Rotation, ServerMetadata, Shown, Token};
 
 /// A user of a workforce pool, by a refresh token of Google's STS (`external_account_authorized_user`).
 ///
@@ -70,17 +71,7 @@ impl ExternalUser {
         let client = Client::new(file.need("client_id")?)
             .authentication(ClientAuthentication::client_secret_basic_unencoded(secret));
         let credential = Credential::refresh_token(server.clone(), &client, file.need("refresh_token")?);
-        let token = match (file.text("token")?, file.text("expiry")?) {
-            (Some(token), Some(expiry)) => {
-                let end =
-                    Timestamp::from_rfc3339(expiry).ok_or_else(|| file.wrong("expiry", "is no moment in time"))?;
-                let begin = end - std::time::Duration::from_secs(3600);
-                let token = Token::bearer(token, begin, Some(end));
-                let token = token.map_err(|error| file.wrong("token", "cannot be used").with_source(error))?;
-                Some(token.with_scopes(file.scopes("scopes")?).issued_by(server.issuer()))
-            }
-            _ => None,
-        };
+        let token = saved_token(file)?.map(|token| token.issued_by(server.issuer()));
         let quota_project = file.quota_project()?;
         Ok(Self { credential: credential.with_scopes_named(false), server, client, token, token_info, quota_project })
     }

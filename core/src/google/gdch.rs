@@ -17,7 +17,7 @@ use crate::machine::{Repeat, ask};
 use crate::server::{Endpoint, Issuer};
 use crate::source::{GrantState, Mint, Minting, Refusal, TokenSource, Want, cannot};
 use crate::token::Asked;
-use crate::{Advice, Cx, Deviations, Error, Exchange, Machine, Reply, Secret, Shown, Step, Timestamp, Token};
+use crate::{Cx, Deviations, Error, Exchange, Machine, Reply, Secret, Shown, Step, Timestamp, Token};
 
 /// How long an assertion is good for.
 const LIFE: Duration = Duration::from_secs(3600);
@@ -205,11 +205,7 @@ impl Machine for GdchMint {
                 (Stage::Exchange(exchange), _) => {
                     let result = ask!(&mut **exchange, cx, reply);
                     self.stage = Stage::Ended;
-                    return Step::Done(result.map_err(|error| match error.advice() {
-                        // There is nobody to sign in.
-                        Some(Advice::SignInAgain) => error.with_advice(Advice::FixConfiguration),
-                        _ => error,
-                    }));
+                    return Step::Done(result.map_err(Error::of_no_person));
                 }
                 (Stage::Begin | Stage::Ended, _) => Err(Error::misuse("a mint")),
             };

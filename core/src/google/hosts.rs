@@ -86,9 +86,7 @@ pub(super) fn is_domain(text: &str) -> bool {
 }
 
 fn is_label(text: &str) -> bool {
-    !text.is_empty()
-        && !text.starts_with('-')
-        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    !text.starts_with('-') && is_end_of_label(text)
 }
 
 /// The forms that Google's own libraries knew: the service, below a region, above one, before one, and for
@@ -101,17 +99,16 @@ fn is_host(host: &str, service: &str) -> bool {
     match below.split_once('.') {
         Some((label, rest)) if rest == service => is_label(label),
         Some((first, label)) if first == service => is_label(label),
-        Some((first, "p")) => first
-            .strip_prefix(service)
-            .and_then(|rest| rest.strip_prefix('-'))
-            .is_some_and(|label| !label.is_empty() && is_label_part(label)),
+        Some((first, "p")) => {
+            first.strip_prefix(service).and_then(|rest| rest.strip_prefix('-')).is_some_and(is_end_of_label)
+        }
         Some(_) => false,
         None => below.strip_suffix(service).and_then(|rest| rest.strip_suffix('-')).is_some_and(is_label),
     }
 }
 
-fn is_label_part(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+fn is_end_of_label(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
 #[cfg(test)]

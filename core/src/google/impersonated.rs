@@ -423,11 +423,10 @@ impl Impersonating {
 
     fn end(&mut self, result: Result<Token, Error>) -> Step<Token> {
         self.stage = Stage::Ended;
-        Step::Done(result.map_err(|error| match error.advice() {
-            // There is nobody to sign in; and what IAM refuses, roles and policies permit.
-            Some(Advice::SignInAgain) => error.with_advice(Advice::FixConfiguration),
-            None if matches!(error.status(), Some(400..=404)) => error.with_advice(Advice::FixConfiguration),
-            _ => error,
+        Step::Done(result.map_err(|error| match (error.advice(), error.status()) {
+            // What IAM refuses, roles and policies permit.
+            (None, Some(400..=404)) => error.with_advice(Advice::FixConfiguration),
+            _ => error.of_no_person(),
         }))
     }
 }

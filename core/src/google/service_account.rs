@@ -14,8 +14,7 @@ use crate::jose::{JwtSigner, SignJwt};
 use crate::machine::ask;
 use crate::source::{GrantState, Mint, Minting, TokenSource, Want, WantKind, cannot};
 use crate::{
-    Advice, Cx, Error, ErrorKind, Exchange, Machine, Now, Reply, Secret, ServerMetadata, Step, Timestamp, Token,
-    TokenRequest,
+    Cx, Error, ErrorKind, Exchange, Machine, Now, Reply, Secret, ServerMetadata, Step, Timestamp, Token, TokenRequest,
 };
 
 /// How long a signer that is far away may take.
@@ -278,11 +277,7 @@ impl Machine for AssertionMint {
                 }
                 (Stage::Exchange(exchange), _) => {
                     let result = ask!(exchange, cx, reply);
-                    return Step::Done(result.map_err(|error| match error.advice() {
-                        // Nobody signs in for a service account.
-                        Some(Advice::SignInAgain) => error.with_advice(Advice::FixConfiguration),
-                        _ => error,
-                    }));
+                    return Step::Done(result.map_err(Error::of_no_person));
                 }
             };
             match next {

@@ -18,7 +18,7 @@ use super::link::{Has, Link};
 use super::{Change, GrantState, Mint, Minting, TokenSource, Want};
 use crate::cell::Issued;
 use crate::machine::{Machine, ask};
-use crate::{Advice, Cx, Error, ErrorKind, Now, Reply, Step, Token};
+use crate::{Cx, Error, ErrorKind, Now, Reply, Step, Token};
 
 /// Where a chain gets the token that it works with.
 ///
@@ -216,12 +216,13 @@ impl ChainMint {
             Err(error) => error,
         };
         if !refuses_token(&error) || self.link.is_doubted() {
-            return Err(belongs_here(error));
+            // An error of the last step says nothing of the grant that the base is of.
+            return Err(error.of_no_person());
         }
         self.note(LinkEvent::Refused { generation, at: now });
         if !self.link.is_dropped() {
             // Too many followed one another: tokens do not seem to be the matter.
-            return Err(belongs_here(error));
+            return Err(error.of_no_person());
         }
         if self.alone { Ok(None) } else { Err(self.wait("the token of its base was refused")) }
     }
@@ -253,14 +254,6 @@ fn refuses_token(error: &Error) -> bool {
     let code = error.server().map(crate::ServerError::error);
     error.status() == Some(401) && code != Some("invalid_client")
         || matches!(code, Some("invalid_token" | "invalid_grant" | "invalid_request"))
-}
-
-/// An error of the last step says nothing of the grant that the base is of.
-fn belongs_here(error: Error) -> Error {
-    match error.advice() {
-        Some(Advice::SignInAgain) => error.with_advice(Advice::FixConfiguration),
-        _ => error,
-    }
 }
 
 fn misused() -> Error {

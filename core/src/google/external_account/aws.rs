@@ -98,7 +98,6 @@ impl AwsIdentity {
             if trust < Trust::Server && !METADATA.iter().any(|metadata| address.starts_with(metadata)) {
                 return Err(source.wrong(name, "is not at 169.254.169.254, where instances of AWS have their metadata"));
             }
-            let endpoint = if address.starts_with("https:") { Endpoint::new } else { Endpoint::metadata_server };
             endpoint(address).map(Some).map_err(|error| source.wrong(name, "cannot be used").with_source(error))
         };
         let verification_url = source.text("regional_cred_verification_url")?.unwrap_or(VERIFY);
@@ -351,8 +350,7 @@ impl Asking {
         let Some(address) = self.source.credentials_url.as_ref().filter(|_| sound) else {
             return Err(Error::new(ErrorKind::InvalidResponse, "EC2 names no role: attach one to this instance"));
         };
-        let address = Endpoint::metadata_server(&format!("{}/{role}", address.as_str().trim_end_matches('/')))
-            .or_else(|_| Endpoint::new(&format!("{}/{role}", address.as_str().trim_end_matches('/'))))?;
+        let address = endpoint(&format!("{}/{role}", address.as_str().trim_end_matches('/')))?;
         let exchange = self.get("asking EC2 for the credentials of its role", &address).exchange(credentials);
         self.stage = Stage::Credentials(Box::new(exchange));
         Ok(())
@@ -404,6 +402,12 @@ struct SignedRequest<'a> {
 struct Header<'a> {
     key: &'a str,
     value: &'a str,
+}
+
+/// An address of an instance's metadata, which has no TLS.
+fn endpoint(address: &str) -> Result<Endpoint, Error> {
+    let endpoint = if address.starts_with("https:") { Endpoint::new } else { Endpoint::metadata_server };
+    endpoint(address)
 }
 
 fn nowhere(member: &str, variable: &str) -> Error {

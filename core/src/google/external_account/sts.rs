@@ -12,9 +12,7 @@ use crate::exchange::Within;
 use crate::machine::ask;
 use crate::server::{Endpoint, Issuer};
 use crate::source::{GrantState, Mint, Minting, Refusal, TokenSource, Want, WantKind, cannot};
-use crate::{
-    Advice, Client, Cx, Error, Machine, Reply, ServerMetadata, Step, Token, TokenExchange, TokenRequest, token_type,
-};
+use crate::{Client, Cx, Error, Machine, Reply, ServerMetadata, Step, Token, TokenExchange, TokenRequest, token_type};
 
 /// How long it may take to get a subject token by requests. A program has a time of its own.
 const SUBJECT: Duration = Duration::from_secs(30);
@@ -133,11 +131,7 @@ impl Machine for Exchanging {
                 (Stage::Exchange(exchange), _) => {
                     let result = ask!(&mut **exchange, cx, reply);
                     self.stage = Stage::Ended;
-                    return Step::Done(result.map_err(|error| match error.advice() {
-                        // There is nobody to sign in.
-                        Some(Advice::SignInAgain) => error.with_advice(Advice::FixConfiguration),
-                        _ => error,
-                    }));
+                    return Step::Done(result.map_err(Error::of_no_person));
                 }
                 (Stage::Begin | Stage::Ended, _) => Err(Error::misuse("an external account")),
             };
