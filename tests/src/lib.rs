@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod canary;
+pub mod chains;
 pub mod command;
 pub mod counting;
 pub mod demo;

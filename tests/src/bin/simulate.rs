@@ -1,20 +1,20 @@
-//! Runs a simulation: `cargo run --release -p grantflow-tests --bin simulate -- [processes] [--seeds N] [--seed S]`.
+//! Runs a simulation: `cargo run --release -p grantflow-tests --bin simulate -- [processes|chains] [--seeds N] [--seed S]`.
 //!
-//! It is that of a program with many tokens, or of `processes` that share a grant. `--seeds N` runs the seeds 1
-//! to N (1,000 unless told) on all processors; `--seed S` runs that one alone.
+//! It is that of a program with many tokens, of `processes` that share a grant, or of `chains` with a thousand wants.
+//! `--seeds N` runs the seeds 1 to N (1,000 unless told) on all processors; `--seed S` runs that one alone.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use grantflow_tests::seeds::{Report, Run, run_all};
-use grantflow_tests::{processes, simulation};
+use grantflow_tests::{chains, processes, simulation};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let (of_processes, rest) = match &words[..] {
-        ["processes", rest @ ..] => (true, rest),
-        rest => (false, rest),
+    let (kind, rest) = match &words[..] {
+        [kind @ ("processes" | "chains"), rest @ ..] => (*kind, rest),
+        rest => ("", rest),
     };
     let seeds = match rest {
         [] => Some((1, 1000)),
@@ -23,10 +23,11 @@ fn main() -> ExitCode {
         _ => None,
     };
     match seeds {
-        Some(seeds) if of_processes => simulate(processes::run, seeds),
+        Some(seeds) if kind == "processes" => simulate(processes::run, seeds),
+        Some(seeds) if kind == "chains" => simulate(chains::run, seeds),
         Some(seeds) => simulate(simulation::run, seeds),
         None => {
-            eprintln!("usage: simulate [processes] [--seeds N | --seed S]");
+            eprintln!("usage: simulate [processes|chains] [--seeds N | --seed S]");
             ExitCode::from(2)
         }
     }
