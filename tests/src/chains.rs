@@ -177,6 +177,8 @@ struct Sim {
     number: u64,
     chance: u64,
     weather: Weather,
+    /// Since when a mint of a want is under way.
+    waits: BTreeMap<usize, Duration>,
     /// Uses of the base's refresh token that are under way.
     under_way: u32,
     seen: Report,
@@ -211,6 +213,7 @@ impl Sim {
             number: 0,
             chance: seed,
             weather,
+            waits: BTreeMap::new(),
             under_way: 0,
             // One when a quarter of the life, or five minutes, is left.
             seen: Report { time, lives: time.as_secs().div_ceil(LIFE - 360) + 1, ..Report::default() },
@@ -264,11 +267,15 @@ impl Sim {
         }
     }
 
-    /// A caller wants a token.
+    /// A caller wants a token. One whose want is being minted waits as long as that does.
     fn ask(&mut self, want: usize) {
         let since = self.world.now.mono;
+        if self.waits.get(&want).is_some_and(|begun| since - *begun > PATIENCE) {
+            self.broke(&format!("want {want} is being minted for more than {PATIENCE:?}"));
+        }
         match self.wants[want].1.acquire(self.world.now) {
             Acquired::Refresh(ticket) | Acquired::Due(_, Some(ticket)) => {
+                self.waits.insert(want, since);
                 self.begin(Job { want, ticket, rounds: 0, since });
             }
             _ => {}
@@ -380,6 +387,7 @@ impl Sim {
     }
 
     fn settle(&mut self, job: Job, result: Result<Token, grantflow::Error>) {
+        self.waits.remove(&job.want);
         let waited = self.world.now.mono - job.since;
         self.seen.longest = self.seen.longest.max(waited);
         self.seen.failures += u64::from(result.is_err());

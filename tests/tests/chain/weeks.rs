@@ -8,16 +8,14 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 #[test]
 fn a_thousand_wants_take_one_token_of_the_base_per_life_of_it() {
-    let report = run_plan(1, Plan { wants: 1000, time: DAY, pause: 240, weather: Weather::default() }).unwrap();
-    assert!(report.base >= 24 && report.base <= report.lives && report.excuses == 0, "{report:?}");
+    let report = run_plan(1, Plan { wants: 1000, time: DAY / 4, pause: 240, weather: Weather::default() }).unwrap();
+    assert!(report.base >= 6 && report.base <= report.lives && report.excuses == 0, "{report:?}");
     assert!(report.failures == 0 && report.longest < Duration::from_secs(2), "{report:?}");
 }
 
 #[test]
 fn in_weeks_of_failures_the_base_is_used_no_more_than_it_must_be_and_nobody_waits_for_long() {
-    for seed in 1..=3 {
-        let weather = Weather { lost: 200, broken: 30, busy: 30, slow: 25, ended: 400 };
-        let report = run_plan(seed, Plan { wants: 15, time: 14 * DAY, pause: 240, weather }).unwrap();
-        assert!(report.excuses > 0 && report.failures > 0, "{report:?}");
-    }
+    let weather = Weather { lost: 200, broken: 30, busy: 30, slow: 25, ended: 400 };
+    let report = run_plan(1, Plan { wants: 15, time: 14 * DAY, pause: 240, weather }).unwrap();
+    assert!(report.excuses > 0 && report.failures > 0, "{report:?}");
 }
