@@ -163,8 +163,14 @@ impl Transport {
         if refused.as_ref().is_some_and(known) {
             return Ok(None);
         }
-        let tokens = self.shared(app, key.clone());
-        match tokens.start().await {
+        let mut tokens = self.shared(app, key.clone());
+        let mut started = tokens.start().await;
+        if let Some(pause) = started.as_ref().err().and_then(|error| app.tries_again_after(error)) {
+            tokio::time::sleep(pause).await;
+            tokens = self.shared(app, key.clone());
+            started = tokens.start().await;
+        }
+        match started {
             Ok(()) => Ok(Some(tokens)),
             Err(error) if app.asks_after(&error) => {
                 *refused = saved.refresh_token;

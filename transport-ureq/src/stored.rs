@@ -91,12 +91,12 @@ impl Transport {
         let store = self.store().ok_or_else(no_store)?;
         let key = app.record_key(label);
         let mut refused = None;
-        if let Some(tokens) = self.load(app, &key, &mut refused)? {
+        if let Some(tokens) = self.load(app, &key, &mut refused, limit)? {
             return Ok(tokens);
         }
         let lease = lease(store, &key.for_sign_in(), app.time_limit(), limit)?;
         // Somebody else may have just signed in.
-        if let Some(tokens) = self.load(app, &key, &mut refused)? {
+        if let Some(tokens) = self.load(app, &key, &mut refused, limit)? {
             return Ok(tokens);
         }
         let token = self.sign_in_until(app, limit)?;
@@ -141,6 +141,7 @@ impl Transport {
         app: &InstalledApp,
         key: &RecordKey,
         refused: &mut Option<Secret>,
+        limit: &Limit,
     ) -> Result<Option<TokenManager>, Error> {
         let saved = self.run(LoadGrant::new(key.clone(), app.want()))?;
         let Some(saved) = saved.filter(|saved| app.can_use(saved)) else { return Ok(None) };
@@ -148,8 +149,14 @@ impl Transport {
         if refused.as_ref().is_some_and(known) {
             return Ok(None);
         }
-        let tokens = self.shared(app, key.clone());
-        match tokens.start() {
+        let mut tokens = self.shared(app, key.clone());
+        let mut started = tokens.start();
+        if let Some(pause) = started.as_ref().err().and_then(|error| app.tries_again_after(error)) {
+            limit.sleep(pause);
+            tokens = self.shared(app, key.clone());
+            started = tokens.start();
+        }
+        match started {
             Ok(()) => Ok(Some(tokens)),
             Err(error) if app.asks_after(&error) => {
                 *refused = saved.refresh_token;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use super::VERSION;
 use super::answer::{Answer, Parameters, RequestId, not_the_answer};
 use crate::error::struck_out;
+use crate::exchange::vschar;
 use crate::secret::stored;
 use crate::server::{Endpoint, Issuer};
 use crate::token::{Deviations, Rotation};
@@ -122,6 +123,10 @@ impl PendingAuthorization {
             return Verdict::Answer(Err(Error::new(ErrorKind::Expired, "the sign-in took longer than allowed")));
         }
         match (found.code, found.error) {
+            // RFC 6749, appendix A.11.
+            (Some(code), None) if vschar("code", code.expose()).is_err() => {
+                Verdict::Broken(not_the_answer("its code holds a character outside of printable ASCII"))
+            }
             (Some(code), None) => Verdict::Answer(Ok(Answer { code, request: self.id() })),
             (None, Some(error)) => {
                 let error = Error::from_server(ErrorKind::Authorization, error).strike_out(&secrets(None));

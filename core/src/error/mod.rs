@@ -49,6 +49,10 @@ enum Use {
     Used,
     /// The server refuses it.
     Refused,
+    /// The server refuses its use, in words that nobody knows.
+    RefusedSomehow,
+    /// The server refuses it while it may take the last access token for valid.
+    RefusedEarly,
 }
 
 /// The classes of errors.
@@ -295,6 +299,18 @@ impl Error {
         self
     }
 
+    /// Of the answer to a refresh: nobody knows why it refuses.
+    pub(crate) fn refuses_unknown(mut self) -> Self {
+        self.edit().outcome = Use::RefusedSomehow;
+        self
+    }
+
+    /// Whether it is of an answer to a refresh that refuses, and nobody knows why.
+    pub(crate) fn is_unknown_refusal(&self) -> bool {
+        self.0.outcome == Use::RefusedSomehow
+            || (self.0.kind == ErrorKind::Server && self.0.advice.is_none() && !self.0.transient)
+    }
+
     /// Its source says that what it consists of was refused, and that no further try can help.
     pub(crate) fn never_again(mut self) -> Self {
         let inner = self.edit();
@@ -307,11 +323,16 @@ impl Error {
     /// The refusal does not count: the server refuses refreshes as long as the access token is good, it seems.
     pub(crate) fn refused_early(mut self, wait: Duration) -> Self {
         let inner = self.edit();
-        inner.outcome = Use::Nothing;
+        inner.outcome = Use::RefusedEarly;
         inner.advice = Some(Advice::TryLater);
         inner.transient = true;
         inner.retry_after = Some(wait);
         self
+    }
+
+    /// Whether it is a refusal that came while the server may have taken the last access token for valid.
+    pub(crate) fn is_early_refusal(&self) -> bool {
+        self.0.outcome == Use::RefusedEarly
     }
 
     /// This error told once more, when nothing was asked of the server.

@@ -13,7 +13,7 @@ use super::answer::{is_form, members};
 use crate::Error;
 
 /// The codes by which servers refuse a refresh token, in small letters.
-const CODES: [&str; 32] = [
+const CODES: [&str; 40] = [
     // RFC 6749, section 5.2; RFC 6750, section 3.1; RFC 8628, section 3.5.
     "invalid_grant",
     "invalid_token",
@@ -53,6 +53,14 @@ const CODES: [&str; 32] = [
     "revoked_refresh_token",
     "token_inactive",
     "revoked_token",
+    "refresh_token_used",
+    "grant_expired",
+    "grant_revoked",
+    "expired_grant",
+    "invalid_session",
+    "session_revoked",
+    "authorization_revoked",
+    "reauthentication_required",
     // Zoho, of a refresh token that was revoked.
     "invalid_code",
 ];
@@ -104,16 +112,21 @@ pub(crate) fn at_refresh(error: Error, response: &Response<Vec<u8>>) -> Error {
     let refused = match response.status().as_u16() {
         400 | 401 if response.body().trim_ascii().is_empty() => !asks_who(response),
         // Where there is a token, something else is wrong.
-        200 if error.server().is_none() => !has_token(response) && says_so(response),
+        200 if error.server().is_none() => !has_token(response) && said(response) == Said::Refused,
         200 | 400 | 401 | 403 | 409 | 422 => {
-            error.server().is_none_or(|server| !is_other(server.error())) && says_so(response)
+            error.server().is_none_or(|server| !is_other(server.error())) && said(response) == Said::Refused
         }
         _ => false,
     };
-    match refused {
-        true if response.body().trim_ascii().is_empty() => error.refuses_grant("without a word"),
-        true => error.refuses_grant("in words of its own"),
-        false => error,
+    match (refused, response.status().as_u16()) {
+        (true, _) if response.body().trim_ascii().is_empty() => error.refuses_grant("without a word"),
+        (true, _) => error.refuses_grant("in words of its own"),
+        // Whatever it means: at each try it would come again.
+        (false, 400 | 401 | 422) if error.server().is_none() && !asks_who(response) => match said(response) {
+            Said::Something => error.refuses_unknown(),
+            _ => error,
+        },
+        (false, _) => error,
     }
 }
 
@@ -143,7 +156,18 @@ fn with_members<T>(response: &Response<Vec<u8>>, look: impl FnOnce(&Map<String, 
     Some(found)
 }
 
-fn says_so(response: &Response<Vec<u8>>) -> bool {
+/// What a body says of the refresh token.
+#[derive(PartialEq, Eq)]
+enum Said {
+    /// That it is of no use.
+    Refused,
+    /// Something else, or in words that nobody knows.
+    Something,
+    /// That the server is busy, or nothing: pages are of what stands before the server.
+    Nothing,
+}
+
+fn said(response: &Response<Vec<u8>>) -> Said {
     let mut said = Vec::new();
     let body = response.body();
     if with_members(response, |members| collect(members, DEEP, &mut said)).is_none() {
@@ -157,11 +181,17 @@ fn says_so(response: &Response<Vec<u8>>) -> bool {
                 said.push(normal(&String::from_utf8_lossy(body)));
                 said.extend(form_urlencoded::parse(body).map(|(_, value)| normal(&value)));
             }
-            Err(_) => {}
+            Err(_) => return Said::Nothing,
         }
     }
     let busy = |text: &String| ["too many", "rate limit", "try again"].iter().any(|words| text.contains(words));
-    !said.iter().any(busy) && said.iter().any(|text| CODES.contains(&&*text.replace(' ', "_")) || describes(text))
+    if said.iter().any(busy) {
+        Said::Nothing
+    } else if said.iter().any(|text| CODES.contains(&&*text.replace(' ', "_")) || describes(text)) {
+        Said::Refused
+    } else {
+        Said::Something
+    }
 }
 
 /// What members say that hold a code or a description, and those within.
@@ -238,7 +268,43 @@ fn describes(text: &str) -> bool {
         "bad",
     ];
     const ABSENT: [&str; 5] = ["missing", "required", "not provided", "must be", "not supported"];
+    // What a refresh token stands for, and what happens to that alone.
+    const GRANTS: [&str; 5] = ["session", "grant", "authorization", "authorisation", "consent"];
+    const ENDED: [&str; 11] = [
+        "expired",
+        "revoked",
+        "no longer valid",
+        "no longer active",
+        "not active",
+        "has ended",
+        "ended by",
+        "was ended",
+        "terminated",
+        "invalidated",
+        "withdrawn",
+    ];
+    // What ends beside it, and is for its operator to renew.
+    const OTHER: [&str; 6] = ["client", "secret", "certificate", "assertion", "license", "subscription"];
+    const AGAIN: [&str; 12] = [
+        "log in again",
+        "login again",
+        "sign in again",
+        "signin again",
+        "log back in",
+        "sign back in",
+        "authenticate again",
+        "authorize again",
+        "reauthenticate",
+        "re authenticate",
+        "reauthorize",
+        "re authorize",
+    ];
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     let short: Vec<_> = text.split(' ').filter(|word| !FILLING.contains(word)).collect();
-    WHOLE.contains(&&*short.join(" ")) || (has(&["refresh token", "refreshtoken"]) && has(&WRONG) && !has(&ABSENT))
+    WHOLE.contains(&&*short.join(" "))
+        || (has(&["refresh token", "refreshtoken"]) && has(&WRONG) && !has(&ABSENT))
+        || (has(&GRANTS) && has(&ENDED) && !has(&OTHER))
+        || (has(&AGAIN) && !has(&OTHER))
+        // X, formerly Twitter.
+        || text == "value passed for the token was invalid"
 }

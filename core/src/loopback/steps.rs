@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use super::app::InstalledApp;
 use super::redirect::Host;
+use crate::source::LATE;
 use crate::store::{RecordKey, SaveGrant, SavedGrant, SharedGrant};
-use crate::{
-    Advice, AuthorizationRequest, DeviceAuthorization, DeviceCode, DevicePolling, Error, ErrorKind, Scopes, Token,
-};
+use crate::{Advice, AuthorizationRequest, DeviceAuthorization, DeviceCode, DevicePolling, Error, Scopes, Token};
 
 impl InstalledApp {
     pub(super) fn check(&self) -> Result<(), Error> {
@@ -168,11 +167,16 @@ impl InstalledApp {
     }
 
     /// For adapters: whether the person is asked after the grant that was kept led to this error. So it is where the
-    /// server refuses the grant, and where it refuses the refresh by a code that this crate does not know: with each
-    /// start it would do so again. What must be configured, or passes, is no reason.
+    /// server refuses the grant, and where it refuses the refresh in words that this crate does not know: with each
+    /// start it would do so again. What must be configured, or passes, is no reason, and no page of a proxy.
     pub fn asks_after(&self, error: &Error) -> bool {
-        let unknown = error.kind() == ErrorKind::Server && error.advice().is_none() && !error.is_transient();
-        unknown || error.advice() == Some(Advice::SignInAgain)
+        error.is_unknown_refusal() || error.advice() == Some(Advice::SignInAgain)
+    }
+
+    /// For adapters: after which pause the grant that was kept is tried once more, since the server may have refused it only
+    /// because it took the last access token for valid. So nobody is asked too early, and no program ends for that.
+    pub fn tries_again_after(&self, error: &Error) -> Option<Duration> {
+        error.retry_after().filter(|wait| error.is_early_refusal() && *wait <= LATE)
     }
 
     /// Whether a grant has all the scopes that this application asks for: `granted` in the server's words, when

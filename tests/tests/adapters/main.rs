@@ -21,6 +21,7 @@ use grantflow_ureq::grantflow_store::Store;
 
 mod authorized;
 mod calls;
+mod cases;
 mod certificates;
 mod chains;
 mod device;
@@ -361,6 +362,8 @@ macro_rules! suite {
     ($($name:ident)*) => {
         mod ureq { $(#[test] fn $name() { super::$name::<super::Blocking>(); })* }
         mod reqwest { $(#[test] fn $name() { super::$name::<super::Async>(); })* }
+        /// Their names.
+        const SUITE: &[&str] = &[$(stringify!($name)),*];
     };
 }
 

@@ -72,13 +72,18 @@ pub(crate) fn server_at(endpoint: &str) -> ServerMetadata {
 
 /// Runs a test of this adapter in another process, where these variables are set.
 fn elsewhere<A: Adapter>(name: &str, target: &str, variables: &[(&str, String)]) -> Output {
+    let all: Vec<_> = variables.iter().cloned().chain([(TARGET, target.to_owned())]).collect();
+    elsewhere_with(&format!("{}::{name}", A::NAME), &all)
+}
+
+/// Runs a test in another process, where these variables are set.
+pub(crate) fn elsewhere_with(test: &str, variables: &[(&str, String)]) -> Output {
     let mut child = Command::new(std::env::current_exe().unwrap());
     for name in VARIABLES {
         child.env_remove(name);
     }
-    child.envs(variables.iter().map(|(name, value)| (*name, value))).env(TARGET, target);
-    let test = format!("{}::{name}", A::NAME);
-    child.args(["--exact", &test, "--nocapture", "--test-threads", "1"]).output().unwrap()
+    child.envs(variables.iter().map(|(name, value)| (*name, value)));
+    child.args(["--exact", test, "--nocapture", "--test-threads", "1"]).output().unwrap()
 }
 
 fn says(output: &Output) -> String {
