@@ -15,9 +15,10 @@ use std::sync::Arc;
 use serde::Serialize;
 use url::{Url, form_urlencoded};
 
+use super::imds;
 use super::sigv4::{self, AwsCredentials, Unsigned};
 use super::subject::{SubjectToken, SubjectTokenContext, SubjectTokenMachine, SubjectTokens};
-use crate::exchange::{Received, Request};
+use crate::exchange::Request;
 use crate::google::file::File;
 use crate::google::hosts::Trust;
 use crate::machine::ask;
@@ -25,10 +26,6 @@ use crate::server::Endpoint;
 use crate::{Cx, Effect, Error, ErrorKind, Exchange, Machine, Reply, Secret, Step};
 
 const DOING: &str = "asking AWS who this machine is";
-/// The most bytes of an answer of the instance's metadata.
-const MAX_BODY: usize = 64 * 1024;
-/// The two addresses at which an instance's metadata answers.
-const METADATA: [&str; 2] = ["http://169.254.169.254/", "http://[fd00:ec2::254]/"];
 const VERIFY: &str = "https://sts.{region}.amazonaws.com?Action=GetCallerIdentity&Version=2011-06-15";
 const VARIABLES: [&str; 5] =
     ["AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
@@ -95,10 +92,10 @@ impl AwsIdentity {
         }
         let at = |name: &str| -> Result<Option<Endpoint>, Error> {
             let Some(address) = source.text(name)? else { return Ok(None) };
-            if trust < Trust::Server && !METADATA.iter().any(|metadata| address.starts_with(metadata)) {
+            if trust < Trust::Server && !imds::is_at(address) {
                 return Err(source.wrong(name, "is not at 169.254.169.254, where instances of AWS have their metadata"));
             }
-            endpoint(address).map(Some).map_err(|error| source.wrong(name, "cannot be used").with_source(error))
+            imds::endpoint(address).map(Some).map_err(|error| source.wrong(name, "cannot be used").with_source(error))
         };
         let verification_url = source.text("regional_cred_verification_url")?.unwrap_or(VERIFY);
         let verify = Verify::new(verification_url, "us-east-1");
@@ -229,7 +226,7 @@ impl Machine for Asking {
                 Stage::Region(exchange) => {
                     let zone = ask!(&mut **exchange, cx, reply).map_err(|error| self.demands_session(error));
                     zone.and_then(|zone| {
-                        self.region = Some(region_of(&zone)?);
+                        self.region = Some(imds::region_of(&zone)?);
                         self.go_on()
                     })
                 }
@@ -261,7 +258,7 @@ impl Machine for Asking {
 
 impl Asking {
     fn supplied(&mut self, region: Box<str>, supplier: &Supplier) -> Result<(), Error> {
-        self.region = Some(check_region(&region)?);
+        self.region = Some(imds::check_region(&region)?);
         self.credentials = Some(supplier()?);
         Ok(())
     }
@@ -293,7 +290,7 @@ impl Asking {
 
     fn variables_read(&mut self) -> Result<(), Error> {
         let [region, default_region, id, secret, session] = std::mem::take(&mut self.variables);
-        self.region = region.or(default_region).map(|region| check_region(region.expose())).transpose()?;
+        self.region = region.or(default_region).map(|region| imds::check_region(region.expose())).transpose()?;
         self.credentials = match (id, secret) {
             (Some(id), Some(secret)) => {
                 let credentials = AwsCredentials::new(id.expose(), secret);
@@ -315,22 +312,18 @@ impl Asking {
             return Ok(());
         }
         if let (None, Some(address)) = (&self.session, &self.source.session_url) {
-            let request = Request::new("asking EC2 for a session", http::Method::PUT, address)
-                .header("x-aws-ec2-metadata-token-ttl-seconds", "300")
-                .repeat(crate::machine::Repeat::Freely);
-            self.stage =
-                Stage::Session(Box::new(request.max_body(MAX_BODY).exchange(|received| Ok(text(received)?.into()))));
+            self.stage = Stage::Session(Box::new(imds::session(address)));
             return Ok(());
         }
         if self.region.is_none() {
             let address = self.source.region_url.as_ref();
             let address = address.ok_or_else(|| nowhere("region_url", "AWS_REGION"))?;
-            self.stage = Stage::Region(Box::new(self.get("asking EC2 for its region", address).exchange(text)));
+            self.stage = Stage::Region(Box::new(self.get("asking EC2 for its region", address).exchange(imds::text)));
             return Ok(());
         }
         let address = self.source.credentials_url.as_ref();
         let address = address.ok_or_else(|| nowhere("url", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"))?;
-        let exchange = self.get("asking EC2 for its role", address).exchange(text);
+        let exchange = self.get("asking EC2 for its role", address).exchange(imds::text);
         self.stage = Stage::Role(Box::new(exchange));
         Ok(())
     }
@@ -350,18 +343,14 @@ impl Asking {
         let Some(address) = self.source.credentials_url.as_ref().filter(|_| sound) else {
             return Err(Error::new(ErrorKind::InvalidResponse, "EC2 names no role: attach one to this instance"));
         };
-        let address = endpoint(&format!("{}/{role}", address.as_str().trim_end_matches('/')))?;
-        let exchange = self.get("asking EC2 for the credentials of its role", &address).exchange(credentials);
+        let address = imds::endpoint(&format!("{}/{role}", address.as_str().trim_end_matches('/')))?;
+        let exchange = self.get("asking EC2 for the credentials of its role", &address).exchange(imds::credentials);
         self.stage = Stage::Credentials(Box::new(exchange));
         Ok(())
     }
 
     fn get(&self, doing: &'static str, address: &Endpoint) -> Request {
-        let request = Request::get(doing, address).max_body(MAX_BODY);
-        match &self.session {
-            Some(session) => request.secret_header("x-aws-ec2-metadata-token", session),
-            None => request,
-        }
+        imds::get(doing, address, self.session.as_ref())
     }
 
     fn signed(&self, region: &str, credentials: &AwsCredentials, now: crate::Timestamp) -> Result<SubjectToken, Error> {
@@ -404,89 +393,13 @@ struct Header<'a> {
     value: &'a str,
 }
 
-/// An address of an instance's metadata, which has no TLS.
-fn endpoint(address: &str) -> Result<Endpoint, Error> {
-    let endpoint = if address.starts_with("https:") { Endpoint::new } else { Endpoint::metadata_server };
-    endpoint(address)
-}
-
 fn nowhere(member: &str, variable: &str) -> Error {
     Error::config(format!("{variable} is not set, and the file's credential_source has no `{member}` to ask instead"))
-}
-
-fn text(received: Received<'_>) -> Result<String, Error> {
-    let text = std::str::from_utf8(received.response.body());
-    let text = text.map_err(|_| Error::new(ErrorKind::InvalidResponse, "the answer is no text"))?.trim();
-    if text.is_empty() {
-        return Err(Error::new(ErrorKind::InvalidResponse, "the answer is empty"));
-    }
-    Ok(text.to_owned())
-}
-
-/// The region of a zone: `us-east-2` of `us-east-2b`, and of `us-east-2-bos-1a`.
-fn region_of(zone: &str) -> Result<Box<str>, Error> {
-    let mut region = String::new();
-    for label in zone.split('-') {
-        let digits: String = label.chars().take_while(char::is_ascii_digit).collect();
-        if !region.is_empty() {
-            region.push('-');
-        }
-        if !digits.is_empty() {
-            region.push_str(&digits);
-            return check_region(&region);
-        }
-        region.push_str(label);
-    }
-    Err(Error::new(ErrorKind::InvalidResponse, "EC2 names no availability zone"))
-}
-
-fn check_region(region: &str) -> Result<Box<str>, Error> {
-    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if region.is_empty() || region.len() > 64 || !region.bytes().all(legal) {
-        return Err(Error::config("the region of AWS is none: it is as us-east-2"));
-    }
-    Ok(region.into())
-}
-
-fn credentials(received: Received<'_>) -> Result<AwsCredentials, Error> {
-    let wrong = |why: &'static str| Error::new(ErrorKind::InvalidResponse, why);
-    let object = crate::json::object(received.response.body());
-    let mut members = object.map_err(|_| wrong("the answer is no JSON object"))?.members;
-    let read = || {
-        let text = |name: &str| members.get(name).and_then(|value| value.as_str()).filter(|text| !text.is_empty());
-        if text("Code").is_some_and(|code| code != "Success") {
-            return Err(wrong("EC2 has no credentials for its role at this time"));
-        }
-        let (Some(id), Some(secret)) = (text("AccessKeyId"), text("SecretAccessKey")) else {
-            return Err(wrong("the answer lacks AccessKeyId or SecretAccessKey"));
-        };
-        let credentials = AwsCredentials::new(id, secret);
-        Ok(text("Token").into_iter().fold(credentials, AwsCredentials::with_session_token))
-    };
-    let credentials = read();
-    members.values_mut().for_each(crate::secret::wipe_json);
-    credentials
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_region_is_what_stands_before_the_zone() {
-        for (zone, region) in [
-            ("us-east-2b", "us-east-2"),
-            ("us-gov-west-1a", "us-gov-west-1"),
-            ("ap-southeast-12c", "ap-southeast-12"),
-            ("us-west-2-lax-1a", "us-west-2"),
-            ("us-east-1-wl1-bos-wlz-1", "us-east-1"),
-        ] {
-            assert_eq!(&*region_of(zone).unwrap(), region);
-        }
-        for wrong in ["", "here", "<html>1", "-", "us-east-"] {
-            assert!(region_of(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn nothing_is_signed_but_the_question_who_asks() {

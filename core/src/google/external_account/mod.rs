@@ -11,6 +11,7 @@
 mod aws;
 mod certificate;
 mod executable;
+mod imds;
 mod sigv4;
 mod sts;
 mod subject;

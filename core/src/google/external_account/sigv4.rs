@@ -48,15 +48,15 @@ impl fmt::Debug for AwsCredentials {
     }
 }
 
-/// A request to be signed: without body, to the path `/` of a host.
+/// A request to be signed, without a body.
 pub(super) struct Unsigned<'a> {
-    pub(super) method: &'static str,
+    pub(super) method: &'a str,
     pub(super) host: &'a str,
     /// The path, with the characters escaped that must be.
     pub(super) path: &'a str,
     /// Names and values, as they stand in the address, sorted by name.
     pub(super) query: &'a str,
-    /// Headers besides `host`, `x-amz-date` and `x-amz-security-token`: names in small letters behind those.
+    /// Headers besides `host`, `x-amz-date` and `x-amz-security-token`: names in small letters.
     pub(super) headers: &'a [(&'a str, &'a str)],
     pub(super) region: &'a str,
     pub(super) service: &'a str,
@@ -69,6 +69,7 @@ pub(super) fn sign(request: &Unsigned<'_>, credentials: &AwsCredentials, now: Ti
     let mut headers: Vec<(&str, &str)> = vec![("host", request.host), ("x-amz-date", &date_time)];
     headers.extend(credentials.session_token().map(|token| ("x-amz-security-token", token.expose())));
     headers.extend(request.headers);
+    headers.sort_unstable();
 
     let names = headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
     let room = headers.iter().map(|(name, value)| name.len().saturating_add(value.len()).saturating_add(2));
@@ -109,4 +110,42 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    /// AWS's own: <https://github.com/awslabs/aws-c-auth>.
+    #[test]
+    fn requests_are_signed_as_in_the_test_suite_of_aws() {
+        let suite: Value =
+            serde_json::from_str(include_str!("../../../tests/sigv4/aws-signing-test-suite.json")).unwrap();
+        fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+            value[name].as_str().unwrap_or_default()
+        }
+        let now = Timestamp::from_rfc3339(text(&suite, "time")).unwrap();
+        let requests = suite["requests"].as_array().unwrap();
+        assert_eq!(requests.len(), 36);
+        for request in requests {
+            let credentials = AwsCredentials::new(text(&suite, "access_key_id"), text(&suite, "secret_access_key"));
+            let session = request["session_token"].as_str();
+            let credentials = session.into_iter().fold(credentials, AwsCredentials::with_session_token);
+            let headers = request["headers"].as_object().into_iter().flatten();
+            let headers: Vec<_> = headers.map(|(name, value)| (&**name, value.as_str().unwrap())).collect();
+            let unsigned = Unsigned {
+                method: text(request, "method"),
+                host: text(&suite, "host"),
+                path: text(request, "path"),
+                query: text(request, "query"),
+                headers: &headers,
+                region: text(&suite, "region"),
+                service: text(&suite, "service"),
+            };
+            let signed = sign(&unsigned, &credentials, now);
+            assert_eq!(signed[0].0, "Authorization");
+            assert_eq!(signed[0].1.expose(), text(request, "authorization"), "{}", request["name"]);
+        }
+    }
 }
