@@ -13,7 +13,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName as Subject, ServerConfig, ServerConnection, StreamOwned};
 
-use crate::front::{answer_on, wall_clock};
+use crate::front::{Site, answer_on, wall_clock};
+use crate::google::Google;
 use crate::server::{ClientCertificate, Server, Wire};
 
 /// An authority that signs the certificates of servers and of clients.
@@ -100,8 +101,8 @@ impl Certificate {
 /// A pretend server that listens at `https://localhost`, and at another port asks clients for a certificate. It stops when
 /// this is dropped.
 #[derive(Debug)]
-pub struct SecureFront {
-    server: Arc<Mutex<Server>>,
+pub struct SecureFront<S: Site = Server> {
+    server: Arc<Mutex<S>>,
     ports: [u16; 2],
     stopping: Arc<AtomicBool>,
 }
@@ -112,12 +113,40 @@ impl SecureFront {
     /// # Errors
     ///
     /// If no port can be listened at.
-    pub fn start(mut server: Server, authority: &Authority) -> std::io::Result<Self> {
+    pub fn start(server: Server, authority: &Authority) -> std::io::Result<Self> {
+        Self::at_two_ports(server, authority, |server, origins| {
+            server.move_to(&origins[0]);
+            server.settings.mtls_origin = Some(origins[1].clone());
+        })
+    }
+
+    /// Where a resource is asked, with a certificate or without.
+    pub fn resource(&self) -> String {
+        format!("https://localhost:{}/resource", self.ports[1])
+    }
+}
+
+impl SecureFront<Google> {
+    /// Serves it where clients are asked for a certificate, with one that this authority has signed.
+    ///
+    /// # Errors
+    ///
+    /// If no port can be listened at.
+    pub fn start_google(google: Google, authority: &Authority) -> std::io::Result<Self> {
+        Self::at_two_ports(google, authority, |google, origins| google.move_to(&origins[1]))
+    }
+}
+
+impl<S: Site> SecureFront<S> {
+    fn at_two_ports(
+        mut server: S,
+        authority: &Authority,
+        move_to: impl FnOnce(&mut S, [String; 2]),
+    ) -> std::io::Result<Self> {
         let [plain, asking] =
             [TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?];
         let ports = [plain.local_addr()?.port(), asking.local_addr()?.port()];
-        server.move_to(&format!("https://localhost:{}", ports[0]));
-        server.settings.mtls_origin = Some(format!("https://localhost:{}", ports[1]));
+        move_to(&mut server, ports.map(|port| format!("https://localhost:{port}")));
         let (server, stopping) = (Arc::new(Mutex::new(server)), Arc::new(AtomicBool::new(false)));
         let own = authority.signs("localhost");
         for (listener, asks) in [(plain, false), (asking, true)] {
@@ -137,17 +166,12 @@ impl SecureFront {
     }
 
     /// The server, to look at or to change. Nothing is answered while this is held.
-    pub fn server(&self) -> MutexGuard<'_, Server> {
+    pub fn server(&self) -> MutexGuard<'_, S> {
         lock(&self.server)
-    }
-
-    /// Where a resource is asked, with a certificate or without.
-    pub fn resource(&self) -> String {
-        format!("https://localhost:{}/resource", self.ports[1])
     }
 }
 
-impl Drop for SecureFront {
+impl<S: Site> Drop for SecureFront<S> {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::SeqCst);
         // One connection more wakes the thread that waits for one.
@@ -172,7 +196,7 @@ fn config(own: &Certificate, asks: bool) -> ServerConfig {
     config.with_single_cert(vec![own.der()], own.key_der()).expect("the certificate was made here")
 }
 
-fn serve(stream: TcpStream, config: &Arc<ServerConfig>, server: &Mutex<Server>) -> std::io::Result<()> {
+fn serve(stream: TcpStream, config: &Arc<ServerConfig>, server: &Mutex<impl Site>) -> std::io::Result<()> {
     let connection = ServerConnection::new(config.clone()).map_err(std::io::Error::other)?;
     let mut stream = StreamOwned::new(connection, stream);
     answer_on(&mut stream, |stream, mut request| {

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::{Google, Refusal, Whose, bearer, form, json_answer, only, page, refuse, text_answer};
+use crate::server::ClientCertificate;
 
 const CLOUD: &str = "https://www.googleapis.com/auth/cloud-platform";
 const IAM: &str = "https://www.googleapis.com/auth/iam";
@@ -40,6 +41,9 @@ pub enum Takes {
     Token(String),
     /// A request that AWS would answer: signed by one of these keys, by their id.
     Aws(BTreeMap<String, AwsKey>),
+    /// The certificate that the client shows to STS, as the first of an array: one of this name, which this authority has
+    /// signed.
+    Certificate(ClientCertificate, String),
 }
 
 /// A key of AWS.
@@ -148,6 +152,14 @@ impl Google {
         let sound = match &provider.takes {
             Takes::Token(token) => subject == token,
             Takes::Aws(keys) => is_signed(subject, audience, keys, now).is_some(),
+            Takes::Certificate(authority, name) => {
+                let named: Vec<String> = serde_json::from_str(subject).unwrap_or_default();
+                let named = named.first().and_then(|base64| STANDARD.decode(base64).ok());
+                ClientCertificate::of(request).is_some_and(|shown| {
+                    named.is_some_and(|der| *shown == ClientCertificate::new(&der))
+                        && shown.is_signed_by(authority, name, now)
+                })
+            }
         };
         if !sound {
             return refuse(400, "invalid_grant", "The subject token is not accepted by the provider.");

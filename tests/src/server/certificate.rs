@@ -26,7 +26,7 @@ impl ClientCertificate {
     }
 
     /// The one of a request, if a certificate came with it.
-    pub(super) fn of(request: &Request<Vec<u8>>) -> Option<&Self> {
+    pub(crate) fn of(request: &Request<Vec<u8>>) -> Option<&Self> {
         request.extensions().get()
     }
 
@@ -36,7 +36,7 @@ impl ClientCertificate {
     }
 
     /// Whether this authority has signed it, for this name as its common name, and it is good now.
-    pub(super) fn is_signed_by(&self, authority: &Self, name: &str, now: Timestamp) -> bool {
+    pub(crate) fn is_signed_by(&self, authority: &Self, name: &str, now: Timestamp) -> bool {
         let (Some(own), Some(signer)) = (Fields::of(&self.0), Fields::of(&authority.0)) else { return false };
         let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, signer.key);
         let now: String = now.to_string().chars().filter(char::is_ascii_digit).take(14).collect();

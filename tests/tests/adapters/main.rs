@@ -26,6 +26,7 @@ mod certificates;
 mod chains;
 mod device;
 mod documents;
+mod federation;
 mod kept;
 mod odd_http;
 mod odd_places;
@@ -43,6 +44,7 @@ use certificates::*;
 use chains::*;
 use device::*;
 use documents::*;
+use federation::*;
 use kept::*;
 use odd_http::*;
 use odd_places::*;
@@ -435,6 +437,8 @@ suite! {
     too_much_output_kills_a_program_while_it_prints
     those_that_keep_the_pipes_of_a_program_open_are_neither_waited_for_nor_killed
     no_event_shows_what_a_program_is_given_or_prints
+    a_program_prints_the_token_of_an_external_account
+    a_certificate_of_an_external_account_is_shown_to_sts_in_the_handshake
     many_wants_at_once_take_one_token_of_their_base_and_drop_it_once
     a_store_of_files_keeps_its_promises
     who_signs_in_while_another_signs_out_stays_signed_in
