@@ -15,6 +15,8 @@ const PATIENCE: Duration = Duration::from_millis(600);
 const IP: &str = "169.254.169.254";
 /// What the firmware of Google's machines calls itself.
 const PRODUCT_NAME: &str = "/sys/class/dmi/id/product_name";
+/// The certificate of an agent identity, to which Google's libraries have tokens bound.
+const AGENT: &str = "/var/run/secrets/workload-spiffe-credentials/certificates.pem";
 
 /// Environment variables that were asked for; `None` for those not set.
 #[derive(Clone, Debug, Default)]
@@ -37,8 +39,16 @@ impl Environment {
 }
 
 /// The variables that detection looks at.
-pub(super) const VARIABLES: [&str; 6] =
-    ["GCE_METADATA_HOST", "NO_GCE_CHECK", "METADATA_SERVER_DETECTION", "K_SERVICE", "FUNCTION_NAME", "CLOUD_RUN_JOB"];
+pub(super) const VARIABLES: [&str; 8] = [
+    "GCE_METADATA_HOST",
+    "NO_GCE_CHECK",
+    "METADATA_SERVER_DETECTION",
+    "K_SERVICE",
+    "FUNCTION_NAME",
+    "CLOUD_RUN_JOB",
+    "GCE_METADATA_MTLS_MODE",
+    "GOOGLE_API_ENABLE_RUNTIME_BOUND_TOKEN",
+];
 
 /// What was found.
 pub(super) struct Detected {
@@ -50,9 +60,12 @@ pub(super) struct Detected {
 /// Looks for the metadata server.
 ///
 /// ```text
-/// variables ─▶ firmware (Linux) ─▶ ping ─▶ done
-///     └────────────┴────▶ done, as soon as one of them tells
+/// variables ─▶ firmware (Linux) ─▶ ping ─▶ agent identity (Linux, if the server is there) ─▶ done
+///     └────────────┴──── as soon as one of them tells ───▲
 /// ```
+///
+/// What is asked for and not built is an error that names it: mTLS towards the server, and tokens that are bound to a
+/// certificate.
 pub(super) struct Detection {
     environment: Environment,
     os: Os,
@@ -63,6 +76,7 @@ enum Stage {
     Begin,
     Firmware,
     Ping(Box<Exchange<()>>),
+    Agent(Option<Detected>),
 }
 
 impl Detection {
@@ -72,7 +86,7 @@ impl Detection {
 
     /// What is said of a variable that Google's libraries would pass over in silence.
     fn note(&self) -> &'static str {
-        let heeded = |value: &str| ["true", "false"].iter().any(|known| value.eq_ignore_ascii_case(known));
+        let heeded = |value: &str| is_true(value) || value.eq_ignore_ascii_case("false");
         match self.environment.get("NO_GCE_CHECK") {
             Some(value) if !value.to_str().is_some_and(heeded) => {
                 "; NO_GCE_CHECK is passed over, since it is set to something other than true"
@@ -93,7 +107,7 @@ impl Detection {
                 Err(error) => Some(Err(Error::config("GCE_METADATA_HOST is no host").with_source(error))),
             };
         }
-        if text("NO_GCE_CHECK").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        if text("NO_GCE_CHECK").is_some_and(is_true) {
             return none("NO_GCE_CHECK is set");
         }
         match text("METADATA_SERVER_DETECTION") {
@@ -112,6 +126,52 @@ impl Detection {
         found(MetadataServer::new(), format!("{serverless} is set, as on Cloud Run"))
     }
 
+    /// Refuses what the environment demands of tokens of the metadata server, and is not built.
+    fn check_demands(&self) -> Result<(), Error> {
+        let mode = self.environment.get("GCE_METADATA_MTLS_MODE").map(|mode| mode.to_string_lossy().to_lowercase());
+        match mode.as_deref().map(str::trim) {
+            // By default Google's libraries speak plain HTTP too, where there are no certificates.
+            None | Some("none" | "default") => {}
+            Some("strict") => {
+                let why =
+                    "GCE_METADATA_MTLS_MODE demands a metadata server that is asked by mTLS, which is not supported";
+                return Err(Error::config(why));
+            }
+            Some(_) => return Err(Error::config("GCE_METADATA_MTLS_MODE is none of strict, none and default")),
+        }
+        if self.environment.text("GOOGLE_API_ENABLE_RUNTIME_BOUND_TOKEN").is_some_and(is_true) {
+            let why = "GOOGLE_API_ENABLE_RUNTIME_BOUND_TOKEN demands tokens that are bound to the certificate of an agent \
+                       identity, which are not supported";
+            return Err(Error::config(why));
+        }
+        Ok(())
+    }
+
+    /// Goes on to look for an agent identity where there may be one.
+    fn found(&mut self, found: Detected) -> Step<Detected> {
+        let unbound = self.environment.text("GOOGLE_API_ENABLE_RUNTIME_BOUND_TOKEN").is_some();
+        if found.server.is_none() {
+            return Step::Done(Ok(found));
+        }
+        if let Err(error) = self.check_demands() {
+            return Step::Done(Err(error));
+        }
+        if unbound || self.os != Os::Unix {
+            return Step::Done(Ok(found));
+        }
+        self.stage = Stage::Agent(Some(found));
+        Step::Do(Effect::ReadFile { path: PathBuf::from(AGENT), max: super::file::MAX })
+    }
+
+    fn agent(&mut self, reply: &Reply) -> Step<Detected> {
+        let Stage::Agent(found) = &mut self.stage else { return Step::Done(Err(Error::misuse("an agent identity"))) };
+        let Some(mut found) = found.take() else { return Step::Done(Err(Error::misuse("an agent identity"))) };
+        if matches!(reply, Reply::File(_)) {
+            found.because.push_str("; this is an agent identity, to whose certificate tokens are not bound here");
+        }
+        Step::Done(Ok(found))
+    }
+
     fn not_by_firmware(&self) -> Step<Detected> {
         let because = "the firmware does not say that this is Google's, and nobody may be asked".to_owned();
         Step::Done(Ok(Detected { server: None, because }))
@@ -120,6 +180,10 @@ impl Detection {
     fn ping(&self) -> Result<Stage, Error> {
         Ok(Stage::Ping(Box::new(ping(IP, PATIENCE)?)))
     }
+}
+
+fn is_true(value: &str) -> bool {
+    value.eq_ignore_ascii_case("true")
 }
 
 /// Why it is taken not to be there.
@@ -136,10 +200,13 @@ impl Machine for Detection {
     type Output = Detected;
 
     fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Detected> {
+        if matches!(self.stage, Stage::Agent(_)) {
+            return self.agent(&reply);
+        }
         match self.look(cx, reply) {
             Step::Done(Ok(mut found)) => {
                 found.because.push_str(self.note());
-                Step::Done(Ok(found))
+                self.found(found)
             }
             step => step,
         }
@@ -174,6 +241,7 @@ impl Detection {
                     }
                     _ => Err(Error::misuse("looking for the metadata server")),
                 },
+                Stage::Agent(_) => Err(Error::misuse("looking for the metadata server")),
                 Stage::Ping(exchange) => {
                     return Step::Done(Ok(match ask!(&mut **exchange, cx, reply) {
                         Ok(()) => Detected {

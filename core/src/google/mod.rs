@@ -10,11 +10,13 @@ mod downscoped;
 mod external_account;
 mod external_user;
 mod file;
+mod gcloud;
 mod gdch;
 mod hosts;
 mod iam;
 mod impersonated;
 mod metadata;
+mod regional;
 pub mod scopes;
 mod service_account;
 mod token_info;
@@ -31,10 +33,12 @@ pub use external_account::{
 };
 pub use external_user::ExternalUser;
 pub use file::ReadFile;
+pub use gcloud::{AccessTokenFile, gcloud};
 pub use gdch::GdchServiceAccount;
 pub use iam::{IamSigner, sign_blob};
 pub use impersonated::Impersonated;
 pub use metadata::MetadataServer;
+pub use regional::RegionalAccess;
 pub use service_account::ServiceAccount;
 pub use token_info::TokenInfo;
 

@@ -215,7 +215,7 @@ impl<J> Grant<J> {
         match (outcome, turn.begun) {
             (Outcome::Minted(token), _) => {
                 if let Some(headers) = &self.headers {
-                    token.set_request_headers(headers.clone());
+                    token.add_request_headers(headers.clone());
                 }
                 self.state.minted(successor);
             }
@@ -279,7 +279,7 @@ impl<J> Grant<J> {
         let wanted = |token: &Token| *want == Want::default() || *want == Want::access_token(token.scopes().clone());
         let mut token = *self.first.take_if(|token| wanted(token))?;
         if let Some(headers) = &self.headers {
-            token.set_request_headers(headers.clone());
+            token.add_request_headers(headers.clone());
         }
         Some(token).filter(|token| !token.is_expired(now.wall))
     }

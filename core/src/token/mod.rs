@@ -121,9 +121,15 @@ impl Token {
         Ok(())
     }
 
-    /// Says what else requests with it carry.
-    pub(crate) fn set_request_headers(&mut self, headers: Arc<http::HeaderMap>) {
-        self.rest().request_headers = Some(headers);
+    /// Says what requests with it carry besides, beside what was said before.
+    pub(crate) fn add_request_headers(&mut self, headers: Arc<http::HeaderMap>) {
+        let known = &mut self.rest().request_headers;
+        match known {
+            Some(known) => {
+                Arc::make_mut(known).extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())))
+            }
+            None => *known = Some(headers),
+        }
     }
 
     /// Says when to get the next one, where its source knows better than the general rule: before that

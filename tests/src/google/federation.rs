@@ -316,6 +316,24 @@ impl Google {
     }
 }
 
+impl Google {
+    /// `GET …/allowedLocations` of IAM Credentials: the regional access boundary of an account or a pool, for itself.
+    pub(super) fn allowed_locations(&mut self, now: Timestamp, request: &Request<Vec<u8>>) -> Response<Vec<u8>> {
+        let name = request.uri().path().strip_prefix("/v1/").and_then(|path| path.strip_suffix("/allowedLocations"));
+        let Some(access) = bearer(request).and_then(|token| self.accepted(token, now)) else {
+            return page(StatusCode::UNAUTHORIZED);
+        };
+        let own = access.whose.name(self);
+        let Some(name) = name.filter(|name| name.rsplit('/').next() == Some(&own) || own.contains(name)) else {
+            return page(StatusCode::FORBIDDEN);
+        };
+        match self.boundaries.get(name) {
+            Some(encoded) => json_answer(200, &json!({"locations": ["europe-west1"], "encodedLocations": encoded})),
+            None => page(StatusCode::NOT_FOUND),
+        }
+    }
+}
+
 /// Whether AWS would take this request, as STS would repeat it: the id of the key that signed it.
 fn is_signed(subject: &str, audience: &str, keys: &BTreeMap<String, AwsKey>, now: Timestamp) -> Option<String> {
     let json = percent_decoded(subject)?;

@@ -63,7 +63,7 @@ pub enum Place {
     Elsewhere,
 }
 
-const PLACES: [(Place, &str, &str); 9] = [
+const PLACES: [(Place, &str, &str); 11] = [
     (Place::Token, "https://oauth2.googleapis.com", "/token"),
     (Place::TokenInfo, "https://oauth2.googleapis.com", "/tokeninfo"),
     (Place::Revoke, "https://oauth2.googleapis.com", "/revoke"),
@@ -73,6 +73,8 @@ const PLACES: [(Place, &str, &str); 9] = [
     (Place::Sts, "https://sts.mtls.googleapis.com", "/v1/token"),
     (Place::Workforce, "https://sts.googleapis.com", "/v1/oauthtoken"),
     (Place::Iam, "https://iamcredentials.googleapis.com", "/v1/projects/-/serviceAccounts/"),
+    (Place::Iam, "https://iamcredentials.googleapis.com", "/v1/projects/"),
+    (Place::Iam, "https://iamcredentials.googleapis.com", "/v1/locations/"),
 ];
 
 const METADATA: [&str; 2] = ["http://metadata.google.internal", "http://169.254.169.254"];
@@ -98,6 +100,8 @@ pub struct Google {
     pub workforce_user: Option<(String, String, String)>,
     /// The metadata of AWS, if that is where the program runs.
     pub imds: Option<Imds>,
+    /// The regional access boundaries of service accounts and pools, by their names.
+    pub boundaries: BTreeMap<String, String>,
     accounts: Vec<Account>,
     clients: Vec<OAuthClient>,
     users: Vec<User>,
@@ -185,6 +189,7 @@ impl Google {
             impersonators: Vec::new(),
             workforce_user: None,
             imds: None,
+            boundaries: BTreeMap::new(),
             accounts: Vec::new(),
             clients: Vec::new(),
             users: Vec::new(),
@@ -346,6 +351,7 @@ impl Google {
                 self.workforce(now, request).unwrap_or_else(respond)
             }
             Place::Iam if request.method() == Method::POST => self.iam(now, request),
+            Place::Iam if request.method() == Method::GET => self.allowed_locations(now, request),
             Place::Imds => match &self.imds {
                 Some(imds) => imds.answer(request),
                 None => return Answer { delay: Duration::from_secs(3600), wire: Wire::Dropped },

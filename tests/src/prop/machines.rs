@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use grantflow::google::{
-    AccessBoundaryRule, AuthorizedUser, ClientSecrets, DefaultCredentials, Downscoped, ExternalAccount, Impersonated,
-    MetadataServer, ServiceAccount, TokenInfo, sign_blob,
+    AccessBoundaryRule, AccessTokenFile, AuthorizedUser, ClientSecrets, DefaultCredentials, Downscoped,
+    ExternalAccount, Impersonated, MetadataServer, RegionalAccess, ServiceAccount, TokenInfo, sign_blob,
 };
 use grantflow::jose::{JwkSet, KeySet};
 use grantflow::machine::{Exited, FailureKind, Os, Platform, Program};
@@ -117,6 +117,14 @@ const MACHINES: &[fn(Source<'_>, u8)] = &[
         feed(mint(&source_of_all, 0), source);
     },
     |source, _| feed(sign_blob("robot@example.org", &token(), b"bytes"), source),
+    |source, _| {
+        let bounded = RegionalAccess::of_service_account(Credential::fixed(token()), "robot@example.org");
+        feed(mint(&bounded.expect("an address"), 0), source);
+    },
+    |source, way| {
+        let file = if way % 2 == 0 { AccessTokenFile::of_gcloud() } else { AccessTokenFile::new("/token") };
+        feed(mint(&file, 0), source);
+    },
     // What is asked besides.
     |source, _| feed(Ok(Discovery::of_stranger(server().issuer())), source),
     |source, _| feed(UserInfo::new(&server(), &token()).map(UserInfo::exchange), source),

@@ -265,3 +265,44 @@ fn the_quota_project_and_no_secret_is_shown() {
     assert!(!world.sent()[0].request.headers().contains_key("x-goog-user-project"));
     canary::hidden_in_debug("server and token", &(&server, &token), &[token.access_token()]);
 }
+
+fn found(world: &mut World) -> Result<grantflow::google::Found, grantflow::Error> {
+    world.run(grantflow::google::DefaultCredentials::new(grantflow::machine::Platform {
+        os: grantflow::machine::Os::Unix,
+        home: None,
+    }))
+}
+
+#[test]
+fn what_it_is_asked_for_by_a_certificate_is_told_by_name() {
+    const AGENT: &str = "/var/run/secrets/workload-spiffe-credentials/certificates.pem";
+    let mode = "GCE_METADATA_MTLS_MODE";
+    for (name, value, why) in [
+        (mode, "strict", "demands a metadata server that is asked by mTLS"),
+        (mode, "STRICT", "demands a metadata server that is asked by mTLS"),
+        (mode, "always", "is none of strict, none and default"),
+        ("GOOGLE_API_ENABLE_RUNTIME_BOUND_TOKEN", "True", "agent identity"),
+    ] {
+        let mut world = cloud(|_| {});
+        world.env.insert(name, value.into());
+        world.env.insert("K_SERVICE", "demo".into());
+        let error = found(&mut world).unwrap_err();
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains(why), "{error}");
+        assert!(error.to_string().contains(name) && world.sent().is_empty(), "{error}");
+        // Where another credential is found, it is nothing to it.
+        world.env.insert("GOOGLE_APPLICATION_CREDENTIALS", "/key.json".into());
+        world.files.insert("/key.json".into(), grantflow_tests::google::service_account_json().to_string().into());
+        found(&mut world).unwrap();
+    }
+    for (mode, bound, told) in
+        [("none", None, true), ("default", Some("yes"), false), ("", Some("false"), false), ("None", None, true)]
+    {
+        let mut world = cloud(|_| {});
+        world.env.insert("GCE_METADATA_MTLS_MODE", mode.into());
+        world.env.extend(bound.map(|bound| ("GOOGLE_API_ENABLE_RUNTIME_BOUND_TOKEN", bound.into())));
+        world.env.insert("K_SERVICE", "demo".into());
+        world.files.insert(AGENT.into(), b"-----BEGIN CERTIFICATE-----".to_vec());
+        let looked = found(&mut world).unwrap().looked.pop().unwrap();
+        assert_eq!(looked.result.contains("this is an agent identity"), told, "{looked}");
+    }
+}

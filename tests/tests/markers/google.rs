@@ -1,8 +1,9 @@
 //! What is Google's own beyond keys and users: federation, impersonation, downscoping.
 
 use grantflow::google::{
-    AccessBoundaryRule, AwsCredentials, AwsIdentity, Downscoped, ExternalAccount, ExternalUser, GdchServiceAccount,
-    IamSigner, Impersonated, MetadataServer, ServiceAccount, SubjectToken, sign_blob,
+    AccessBoundaryRule, AccessTokenFile, AwsCredentials, AwsIdentity, Downscoped, ExternalAccount, ExternalUser,
+    GdchServiceAccount, IamSigner, Impersonated, MetadataServer, RegionalAccess, ServiceAccount, SubjectToken,
+    sign_blob,
 };
 use grantflow::source::{TokenSource, Want};
 use grantflow::{Error, Timestamp, Token, token_type};
@@ -233,6 +234,35 @@ fn chains() -> Vec<Entry> {
                     if let Some(machine) = seen.result("a signature", sign_blob(email, &token, text.as_bytes())) {
                         seen.run(&mut everything(), machine);
                     }
+                }
+            },
+        },
+        Entry {
+            names: &[
+                "core RegionalAccess::of_service_account",
+                "core RegionalAccess::of_pool",
+                "core AccessTokenFile::new",
+            ],
+            try_it: |text, seen| {
+                let pool = format!("//iam.googleapis.com/locations/global/workforcePools/{text}/providers/x");
+                for source in [
+                    RegionalAccess::of_service_account(MetadataServer::new(), text),
+                    RegionalAccess::of_pool(MetadataServer::new(), text),
+                    RegionalAccess::of_pool(MetadataServer::new(), &pool),
+                ] {
+                    if let Some(source) = seen.result("a boundary", source) {
+                        at_google(seen, &source);
+                    }
+                }
+                let file = AccessTokenFile::new(text);
+                seen.debug("a file", &file);
+                at_google(seen, &file);
+                let mut world = everything();
+                world.files.insert("/token".into(), text.into());
+                for path in ["/token", text] {
+                    world.env.insert("CLOUDSDK_AUTH_ACCESS_TOKEN_FILE", path.into());
+                    let file = AccessTokenFile::of_gcloud();
+                    seen.run(&mut world, file.mint(&Want::default(), &file.first_state()));
                 }
             },
         },
