@@ -93,6 +93,7 @@ fn a_token_knows_its_issuer_and_is_no_larger_for_it() {
     assert_eq!(unknown(&token).issuer(), None);
     assert!(size_of::<Token>() <= 96, "{}", size_of::<Token>());
     assert!(size_of::<grantflow::cell::Issued>() <= 104, "{}", size_of::<grantflow::cell::Issued>());
+    assert!(size_of::<grantflow::cell::TokenCell>() <= 80, "{}", size_of::<grantflow::cell::TokenCell>());
 }
 
 /// The same access token, of which nobody knows where it comes from.

@@ -25,11 +25,6 @@ const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[
     ),
     ("core", "source/state", "source/link", "the state of a chain holds its base, which has a state of its own"),
     ("core", "store/refresh", "store/shared", "a refresh works on what the shared grant is made of, and is made by it"),
-    ("transport-ureq", "manager/slot", "manager/flight", "a slot begins flights, which end in their slot"),
-    ("transport-ureq", "manager/shared", "manager/flight", "what all managers share hands tasks to its worker"),
-    ("transport-ureq", "manager/shared", "manager/slot", "what all managers share keeps the timers of slots"),
-    ("transport-ureq", "manager/worker", "manager/slot", "the worker wakes slots when they are due"),
-    ("transport-ureq", "manager/shared", "manager/worker", "what all managers share has the worker of the process"),
 ];
 
 #[test]

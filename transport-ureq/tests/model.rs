@@ -19,11 +19,18 @@ use shuttle::rand::{Rng as _, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Runner, thread};
 
-use flight::Credential;
+use credential::Credential;
 use shared::Shared;
-use slot::{Closed, Slot, Tend as _};
+use slot::{Closed, Slot};
+use task::Tend as _;
 use token_ref::TokenRef;
 
+#[allow(dead_code, reason = "the crate uses all of it")]
+#[path = "../src/manager/asking.rs"]
+mod asking;
+#[allow(dead_code, reason = "the crate uses all of it")]
+#[path = "../src/manager/credential.rs"]
+mod credential;
 #[allow(dead_code, reason = "the crate uses all of it")]
 #[path = "../src/manager/flight.rs"]
 mod flight;
@@ -33,6 +40,9 @@ mod saving;
 #[allow(dead_code, reason = "the crate uses all of it")]
 #[path = "../src/manager/slot.rs"]
 mod slot;
+#[allow(dead_code, reason = "the crate uses all of it")]
+#[path = "../src/manager/task.rs"]
+mod task;
 
 mod sync {
     use std::sync::PoisonError;
@@ -92,12 +102,11 @@ mod token_ref {
 
 mod shared {
     use super::*;
-    use flight::Task;
     use grantflow::Now;
     use grantflow::cell::{Issued, TokenCell};
-    use grantflow::source::Mint;
+    use grantflow::source::{GrantState, Mint};
     use grantflow::store::Saving;
-    use slot::{Tend, Timer};
+    use task::{Task, Tend, Timer};
 
     /// The outside: a world of its own for each schedule. Its own locks are no points to switch at.
     pub(crate) struct Shared {
@@ -150,7 +159,7 @@ mod shared {
             result
         }
 
-        pub(crate) fn later(&self, task: Task) -> Result<(), Vec<Task>> {
+        pub(crate) fn later(&self, task: Box<dyn Task>) -> Result<(), Vec<Box<dyn Task>>> {
             if self.no_threads {
                 return Err(vec![task]);
             }
@@ -166,11 +175,17 @@ mod shared {
             *timer = 1;
         }
 
-        pub(crate) fn disarm(&self, _: &Arc<Slot>, timer: &mut Timer) {
+        pub(crate) fn disarm(&self, _: &Arc<impl Tend + 'static>, timer: &mut Timer) {
             *timer = 0;
         }
 
-        pub(crate) fn tell(&self, _: &Slot, _: Result<Arc<Issued>, Error>) {
+        pub(crate) fn tell(
+            &self,
+            _: &Arc<str>,
+            _: &Want,
+            _: Result<Arc<Issued>, Error>,
+            _: impl FnOnce() -> GrantState,
+        ) {
             self.told.fetch_add(1, SeqCst);
         }
     }

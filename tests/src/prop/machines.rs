@@ -309,7 +309,7 @@ const BODIES: [&str; 18] = [
     "{\"installed\":{\"client_id\":\"\u{1}\",\"client_secret\":\"\u{1}\",\"auth_uri\":\"http://x/?\u{1}\"}}",
     "<html>\u{1}",
     "{\"type\":\"authorized_user\",\"client_id\":\"x\",\"client_secret\":\"\u{1}\",\"refresh_token\":\"\u{1}\"}",
-    "grantflow record 1 version 1 0011223344556677\n{\"refresh_token\":\"\u{1}\"}",
+    "{\"type\":\"service_account\",\"client_email\":\"x\",\"private_key\":\"\u{1}\"}",
     "{\"device_code\":\"\u{1}\",\"user_code\":\"WDJB-MJHT\",\"verification_uri\":\"https://x/\",\"expires_in\":1800}",
     r#"{"issuer":"https://as.example","jwks_uri":"https://as.example/keys"}"#,
     r#"{"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA"},{"kty":"oct","k":"AA"},7]}"#,
@@ -387,13 +387,40 @@ impl Source<'_> {
     fn store_reply(&mut self) -> StoreReply {
         match self.byte() % 8 {
             0 => StoreReply::Loaded(None),
-            1 => StoreReply::Loaded(Stored::from_bytes(&self.bytes()).ok()),
+            1 => StoreReply::Loaded(Some(self.stored())),
             2 | 3 => StoreReply::Leased(None),
             4 => StoreReply::Busy,
             5 => StoreReply::Conflict,
             6 => StoreReply::Released,
             _ => StoreReply::Saved,
         }
+    }
+
+    /// A grant in any state that its record may tell of, with a token for [`want`] perhaps; sometimes any bytes instead.
+    fn stored(&mut self) -> Stored {
+        let version = 1 + u64::from(self.byte() % 3);
+        if self.byte() >= 192 {
+            return Stored::new(version, self.bytes());
+        }
+        let mut moment = |unit: i64| Timestamp::from_unix(NOW.as_unix() + (i64::from(self.byte()) - 128) * unit);
+        let token = json!({
+            "access_token": CANARY, "issued_at": NOW, "expires_at": moment(60), "scopes": "a", "version": version,
+        });
+        let intent = json!({"since": moment(60), "deadline": moment(1), "tries": 1});
+        let state = self.byte();
+        let grant = if state & 1 == 0 { "g" } else { "h" };
+        let rotation = ["Unknown", "Never", "Rotates", "Rotates"][usize::from(state >> 1 & 3)];
+        let mut record = json!({
+            "reader": 1, "key": key(0), "grant": grant, "generation": version, "refresh_token": CANARY, "scopes": "a",
+            "rotation": rotation, "staying": state >> 5,
+        });
+        if state & 8 != 0 {
+            record["tokens"] = json!({"[\"access_token\",\"a\",null,null,null,null]": token});
+        }
+        if state & 16 != 0 {
+            record["intent"] = intent;
+        }
+        Stored::new(version, record.to_string())
     }
 
     fn failure(&mut self) -> Failure {
@@ -445,4 +472,34 @@ fn external_account(way: u8) -> ExternalAccount {
     let audience = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/providers/p";
     let file = json!({"type": "external_account", "audience": audience, "subject_token_type": kind, "credential_source": source});
     ExternalAccount::from_json_with_any_source(file.to_string()).expect("a file").client(&secret_client())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_record_of_the_fuzzer_is_read_and_some_lead_to_a_use_and_some_to_a_token() {
+        let (mut tokens, mut uses) = (0, 0);
+        for state in 0..=u8::MAX {
+            for end in [0, 255] {
+                let mut machine = mint(&shared_grant(1), 0).expect("a mint");
+                let mut resume = |reply| {
+                    let now = Now { wall: NOW, mono: Duration::from_secs(1000) };
+                    machine.resume(&mut Cx::new(now, [7; 32]), reply)
+                };
+                let Step::Do(Effect::Store(StoreOp::Load { .. })) = resume(Reply::Start) else { panic!("no load") };
+                let stored = Source(&[0, 0, end, end, 0, state]).stored();
+                match resume(Reply::Store(StoreReply::Loaded(Some(stored)))) {
+                    Step::Done(Ok(token)) => {
+                        assert_eq!(token.access_token(), CANARY);
+                        tokens += 1;
+                    }
+                    Step::Done(Err(error)) => panic!("{state} {end}: {error}"),
+                    Step::Do(_) => uses += 1,
+                }
+            }
+        }
+        assert!(tokens > 60 && uses > 60, "{tokens} {uses}");
+    }
 }

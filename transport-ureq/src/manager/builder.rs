@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use grantflow::source::{TokenSource, Want};
 
-use super::flight::Credential;
+use super::credential::Credential;
 use super::pool::TokenPool;
 use super::shared::{Change, Settings, Shared};
 use super::slot::Slot;

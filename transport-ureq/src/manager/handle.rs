@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::flight::Credential;
+use super::credential::Credential;
 use super::shared::Shared;
 use super::slot::{Closed, Slot};
 use super::sync::lock;

@@ -7,7 +7,9 @@
 //!                    └── Worker: one timer, a few threads that mint ◀────┘
 //! ```
 
+mod asking;
 mod builder;
+mod credential;
 mod flight;
 mod handle;
 mod pool;
@@ -15,6 +17,7 @@ mod saving;
 mod shared;
 mod slot;
 mod sync;
+mod task;
 mod token_manager;
 mod token_ref;
 mod wants;

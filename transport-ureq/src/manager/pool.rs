@@ -9,7 +9,7 @@ use grantflow::Error;
 use grantflow::ErrorKind;
 use grantflow::source::{GrantState, TokenSource, Want};
 
-use super::flight::Credential;
+use super::credential::Credential;
 use super::handle::{self, Handle, Holds};
 use super::shared::{Changes, Shared};
 use super::slot::Closed;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use grantflow::source::{Outcome, Turn};
 use grantflow::store::Saving;
 
-use super::flight::{Credential, Task};
-use super::slot::{Tend, Timer};
+use super::credential::Credential;
 use super::sync::lock;
+use super::task::{Task, Tend, Timer};
 
 impl Credential {
     /// Has the background save what is not saved, when it is time to.
@@ -32,6 +32,20 @@ impl Credential {
         let mut saved = Saved { home: self, turn: Some(turn), saving };
         // A store that panics is one that fails.
         let _ = catch_unwind(AssertUnwindSafe(|| self.shared.save(&mut saved.saving)));
+    }
+}
+
+/// Saves as a task of the background.
+struct Save(Arc<Credential>);
+
+impl Task for Save {
+    fn run(self: Box<Self>) {
+        self.0.save();
+    }
+
+    // What cannot be saved now is saved at the end of the next flight, or of all.
+    fn give_up(self: Box<Self>) -> Option<Box<dyn Task>> {
+        None
     }
 }
 
@@ -61,7 +75,7 @@ impl Tend for Credential {
             None => {}
             Some(Duration::ZERO) => {
                 drop(queue);
-                Task::Save(self).dispatch();
+                self.dispatch(Box::new(Save(self.clone())));
             }
             Some(time) => self.shared.arm(&self, &mut queue.saving, time),
         }

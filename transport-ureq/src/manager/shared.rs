@@ -9,13 +9,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use grantflow::cell::{Issued, TokenCell};
-use grantflow::source::{GrantStatus, Mint, Want};
+use grantflow::source::{GrantState, GrantStatus, Mint, Want};
 use grantflow::store::Saving;
 use grantflow::{Error, Now, Shown, Token};
 
-use super::flight::Task;
-use super::slot::{Slot, Tend, Timer};
 use super::sync::{Mutex, lock};
+use super::task::{Task, Tend, Timer};
 use super::worker::Worker;
 use crate::Transport;
 
@@ -149,7 +148,7 @@ impl Shared {
     }
 
     /// Does it in the background. If that cannot be, gives it back, perhaps with tasks of other credentials.
-    pub(crate) fn later(&self, task: Task) -> Result<(), Vec<Task>> {
+    pub(crate) fn later(&self, task: Box<dyn Task>) -> Result<(), Vec<Box<dyn Task>>> {
         match self.worker() {
             Some(worker) => worker.start(task),
             None => Err(vec![task]),
@@ -163,24 +162,30 @@ impl Shared {
         }
     }
 
-    pub(crate) fn disarm(&self, slot: &Arc<Slot>, timer: &mut Timer) {
+    pub(crate) fn disarm(&self, what: &Arc<impl Tend + 'static>, timer: &mut Timer) {
         if *timer != 0
             && let Some(worker) = self.worker()
         {
-            worker.disarm(slot, timer);
+            worker.disarm(what, timer);
         }
     }
 
-    /// Tells the observers what happened to a slot.
-    pub(crate) fn tell(&self, slot: &Slot, outcome: Result<Arc<Issued>, Error>) {
+    /// Tells the observers what came of a want of the credential with this name.
+    pub(crate) fn tell(
+        &self,
+        credential: &Arc<str>,
+        want: &Want,
+        outcome: Result<Arc<Issued>, Error>,
+        state: impl FnOnce() -> GrantState,
+    ) {
         let mut listeners = lock(&self.listeners);
         if self.settings.callbacks.is_empty() && listeners.is_empty() {
             return;
         }
-        let state = slot.home.state();
+        let state = state();
         let change = Change {
-            credential: slot.home.name.clone(),
-            want: slot.want.clone(),
+            credential: credential.clone(),
+            want: want.clone(),
             outcome,
             grant: state.status(),
             unsaved: state.save_error().cloned(),

@@ -1,4 +1,4 @@
-//! The holder of one token of one want: [`Slot`].
+//! The holder of one token of one want: [`Slot`]. How it is asked for is in `asking.rs`.
 //!
 //! A fresh token is read without a lock. All else goes through the cell under a lock that is never held while
 //! anything is fetched. What waiters need exists only while a flight is under way, and is made under that
@@ -8,49 +8,36 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use grantflow::cell::{Acquired, Issued, Ticket, TokenCell};
+use grantflow::cell::{Issued, Ticket, TokenCell};
 use grantflow::source::{Held, Want};
 use grantflow::{Error, ErrorKind, Now, Token};
 
-use super::flight::{Credential, Job};
-use super::sync::{AtomicBool, AtomicU32, AtomicUsize, Condvar, Mutex, MutexGuard, lock, wait};
+use super::credential::Credential;
+use super::sync::{AtomicBool, AtomicU32, AtomicUsize, Condvar, Mutex, lock};
+use super::task::Timer;
 use super::token_ref::{Moment, Shown, TokenRef};
-
-/// How often one call begins again: each time a token came and ended before it could be used.
-const ROUNDS: u32 = 8;
 
 pub(crate) struct Slot {
     pub(crate) want: Want,
     pub(crate) home: Arc<Credential>,
-    shown: Shown,
+    pub(super) shown: Shown,
     /// Whether the token was used again since its waiter had it.
-    used: AtomicBool,
+    pub(super) used: AtomicBool,
     /// When it was last asked for, on the clock of a pool that is bounded.
     pub(crate) asked: AtomicU32,
     /// Its place among the wants of its credential, if a pool has it.
     pub(crate) place: AtomicUsize,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
 }
 
-struct State {
-    cell: TokenCell,
+pub(super) struct State {
+    pub(super) cell: TokenCell,
     /// The end of the flight under way, if a caller waits for it.
-    landing: Option<Arc<Condvar>>,
+    pub(super) landing: Option<Arc<Condvar>>,
     /// How often everything was forgotten.
-    epoch: u32,
-    closed: Option<Closed>,
-    timer: Timer,
-}
-
-/// When the worker is to look after a slot, on the worker's clock; none if it is zero.
-pub(crate) type Timer = u64;
-
-/// What the worker looks after.
-pub(crate) trait Tend: Send + Sync {
-    /// Its time has come, on behalf of the timer that was set to this moment.
-    fn tend(self: Arc<Self>, timer: Timer);
-    /// One of the clocks was set.
-    fn look_again(self: Arc<Self>);
+    pub(super) epoch: u32,
+    pub(super) closed: Option<Closed>,
+    pub(super) timer: Timer,
 }
 
 /// Why a slot hands out nothing any more.
@@ -126,83 +113,11 @@ impl Slot {
         }
     }
 
-    fn arm(self: &Arc<Self>, state: &mut State) {
+    pub(super) fn arm(self: &Arc<Self>, state: &mut State) {
         let shared = &self.home.shared;
         if let Some(time) = state.cell.next_wake(shared.now()).filter(|_| shared.background()) {
             shared.arm(self, &mut state.timer, time);
         }
-    }
-
-    /// The token, by whatever it takes.
-    #[cold]
-    pub(crate) fn token(self: &Arc<Self>) -> Result<TokenRef, Error> {
-        let mut state = lock(&self.state);
-        for _ in 0..ROUNDS {
-            if let Some(closed) = state.closed {
-                return Err(closed.error());
-            }
-            let now = self.home.shared.now();
-            let acquired = state.cell.acquire(now);
-            self.show(&state.cell, now);
-            match acquired {
-                Acquired::Fresh(token) => return Ok(token.into()),
-                Acquired::Due(token, None) => return Ok(self.take(token)),
-                Acquired::Due(token, Some(ticket)) if self.home.shared.background() => {
-                    let (token, job) = (self.take(token), Job::new(self, ticket, state.epoch));
-                    drop(state);
-                    job.behind();
-                    return Ok(token);
-                }
-                Acquired::Due(_, Some(ticket)) | Acquired::Refresh(ticket) => {
-                    let job = Job::new(self, ticket, state.epoch);
-                    drop(state);
-                    job.here();
-                    state = lock(&self.state);
-                }
-                Acquired::Wait => state = self.land(state),
-                Acquired::Failed(error) => return Err(error),
-            }
-        }
-        Err(Error::new(ErrorKind::InvalidResponse, "each new token had ended before it could be used"))
-    }
-
-    /// A new token, whatever is held.
-    pub(crate) fn force(self: &Arc<Self>) -> Result<TokenRef, Error> {
-        let mut state = lock(&self.state);
-        let before = state.cell.held().map(|held| held.generation);
-        for _ in 0..ROUNDS {
-            if let Some(closed) = state.closed {
-                return Err(closed.error());
-            }
-            match state.cell.force() {
-                None => state = self.land(state),
-                Some(ticket) => {
-                    let job = Job::new(self, ticket, state.epoch);
-                    drop(state);
-                    job.here();
-                    state = lock(&self.state);
-                }
-            }
-            match (state.cell.held(), state.cell.error()) {
-                (Some(held), _) if before.is_none_or(|before| held.generation > before) => {
-                    return Ok(held.clone().into());
-                }
-                (_, Some(error)) => return Err(error.clone()),
-                // Given up in the middle, as when the credential was replaced.
-                (_, None) => {}
-            }
-        }
-        Err(Error::new(ErrorKind::Cancelled, "each refresh was given up"))
-    }
-
-    /// A new token by the background, whatever is held.
-    #[cfg(test)]
-    pub(crate) fn refresh_behind(self: &Arc<Self>) {
-        let mut state = lock(&self.state);
-        let Some(ticket) = state.cell.force() else { return };
-        let job = Job::new(self, ticket, state.epoch);
-        drop(state);
-        job.behind();
     }
 
     /// Takes note that a server refused this token; see [`TokenCell::reject`].
@@ -268,7 +183,7 @@ impl Slot {
         }
         state.landed();
         drop(state);
-        shared.tell(self, came);
+        shared.tell(&self.home.name, &self.want, came, || self.home.state());
     }
 
     /// Takes back a ticket of which nothing came.
@@ -306,14 +221,8 @@ impl Slot {
         state.landed();
     }
 
-    /// Hands out a token that is in use, and soon to be another.
-    fn take(&self, token: Arc<Issued>) -> TokenRef {
-        self.used.store(true, Relaxed);
-        token.into()
-    }
-
     /// Shows what is held to those who read the wall clock alone: from now on, as long as the cell need not be asked.
-    fn show(&self, cell: &TokenCell, now: Now) {
+    pub(super) fn show(&self, cell: &TokenCell, now: Now) {
         match (cell.held(), cell.serves_for(now)) {
             (Some(issued), Some(time)) => self.shown.show(issued, now.wall, now.wall + time),
             _ => self.shown.hide(),
@@ -324,51 +233,6 @@ impl Slot {
         state.epoch = state.epoch.wrapping_add(1);
         self.shown.clear();
         self.home.shared.disarm(self, &mut state.timer);
-    }
-
-    /// Waits for the end of the flight under way.
-    fn land<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        let landing = state.landing.get_or_insert_default().clone();
-        while state.landing.as_ref().is_some_and(|current| Arc::ptr_eq(current, &landing)) {
-            state = wait(&landing, state);
-        }
-        state
-    }
-}
-
-impl Tend for Slot {
-    fn tend(self: Arc<Self>, timer: Timer) {
-        let shared = &self.home.shared;
-        let now = shared.now();
-        let mut state = lock(&self.state);
-        if state.timer == timer {
-            state.timer = 0;
-        }
-        if state.closed.is_some() || !self.used.load(Relaxed) {
-            return;
-        }
-        match state.cell.next_wake(now) {
-            None => {}
-            Some(Duration::ZERO) => {
-                if let Acquired::Due(_, Some(ticket)) = state.cell.acquire(now) {
-                    self.show(&state.cell, now);
-                    let job = Job::new(&self, ticket, state.epoch);
-                    drop(state);
-                    job.behind();
-                }
-            }
-            Some(_) => self.arm(&mut state),
-        }
-    }
-
-    // What is shown until some moment of the wall clock may have
-    // ended by the other.
-    fn look_again(self: Arc<Self>) {
-        let state = lock(&self.state);
-        if state.closed.is_none() {
-            self.shown.hide();
-            self.show(&state.cell, self.home.shared.now());
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use grantflow::source::Want;
 use grantflow::table::Table;
 use grantflow::{Error, ErrorKind};
 
-use super::flight::Credential;
+use super::credential::Credential;
 use super::slot::{Closed, Slot};
 
 /// Of how many wants one is forgotten where there is one too many.

@@ -13,9 +13,8 @@ use std::time::{Duration, Instant};
 
 use grantflow::Timestamp;
 
-use super::flight::Task;
-use super::slot::{Tend, Timer};
 use super::sync::{lock, wait};
+use super::task::{Task, Tend, Timer};
 use crate::transport::wall;
 
 /// How many refreshes run in the background at the same time.
@@ -50,7 +49,7 @@ struct Desk {
     ended: bool,
     clock: Clock,
     timers: BTreeSet<Entry>,
-    tasks: VecDeque<Task>,
+    tasks: VecDeque<Box<dyn Task>>,
     helpers: usize,
 }
 
@@ -151,7 +150,7 @@ impl Worker {
 
     /// Has a task done. Where there is no thread for it, all that wait are given back: others' too, whose own threads
     /// were not to be had in the same moment, and who went on in the belief that this one's was.
-    pub(crate) fn start(&self, task: Task) -> Result<(), Vec<Task>> {
+    pub(crate) fn start(&self, task: Box<dyn Task>) -> Result<(), Vec<Box<dyn Task>>> {
         let mut desk = lock(&self.inner.desk);
         desk.tasks.push_back(task);
         if desk.helpers == HELPERS {
@@ -270,7 +269,7 @@ mod tests {
     use grantflow::source::{Credential as Source, GrantState, Mint, TokenSource, Want};
 
     use super::*;
-    use crate::manager::flight::Credential;
+    use crate::manager::credential::Credential;
     use crate::manager::shared::Shared;
     use crate::manager::slot::Slot;
 
