@@ -172,7 +172,8 @@ impl Documents {
     }
 
     /// Ends a fetch with what it came to, and gives that back. Documents are kept, and so is the word that there is none
-    /// (404, 405, 410) where there was none before; anything else is shared for a second with others who ask.
+    /// (404, 405, 410) where there was none before; anything else is shared for a second with others who ask. An answer
+    /// that is not JSON, as that of a gateway or one that was cut, does not take the place of a document that is.
     pub fn settle(
         &mut self,
         ticket: Ticket,
@@ -191,8 +192,7 @@ impl Documents {
             Err(failure) => Some(Err(failure.clone())),
         };
         match kept {
-            // That a document which was there is there no more is no reason to forget it: it may be a matter of minutes.
-            Some(Ok(document)) if document.is_lasting() && !(document.is_none() && entry.has_some()) => {
+            Some(Ok(document)) if document.is_lasting() && !entry.has_better_than(&document) => {
                 entry.document = Some(document);
                 entry.failed = None;
             }
@@ -249,8 +249,11 @@ impl Entry {
         }
     }
 
-    fn has_some(&self) -> bool {
-        self.document.as_ref().is_some_and(|document| !document.is_none())
+    /// Whether the document that it has is worth more than this answer: that it is not there any more, or cannot be
+    /// read, may be a matter of minutes.
+    fn has_better_than(&self, answer: &Document) -> bool {
+        let held = self.document.as_ref().filter(|document| !document.is_none());
+        held.is_some_and(|held| answer.is_none() || held.is_json() && !answer.is_json())
     }
 
     fn size(&self) -> usize {
@@ -289,6 +292,10 @@ impl Document {
     /// Whether it says something that holds for a while: here it is, or here is none.
     fn is_lasting(&self) -> bool {
         self.0.response.status().is_success() || self.is_none()
+    }
+
+    fn is_json(&self) -> bool {
+        serde_json::from_slice::<serde::de::IgnoredAny>(self.0.response.body()).is_ok()
     }
 
     /// Whether it says that there is none.

@@ -100,6 +100,42 @@ fn a_document_that_is_not_there_for_a_while_is_not_forgotten() {
 }
 
 #[test]
+fn an_answer_that_is_not_json_does_not_go_over_metadata_that_was_read() {
+    let mut world = World::with(Server::demo());
+    world.run(Discovery::new(&issuer())).unwrap();
+    world.pass(DAY + SECOND);
+    // A captive network answers in place of the host, and then nobody does.
+    world
+        .server()
+        .fail(Place::OpenIdMetadata, Fault::with_type(200, "text/html", "<html>Sign in to this network</html>"));
+    world.run(Discovery::new(&issuer())).unwrap();
+    for _ in 0..8 {
+        world.server().fail(Place::OpenIdMetadata, Fault::Delay(HOUR));
+    }
+    for _ in 0..5 {
+        let before = world.now;
+        world.run(Discovery::new(&issuer())).unwrap();
+        assert_eq!(world.now, before);
+        world.pass(61 * SECOND);
+    }
+}
+
+#[test]
+fn what_can_be_read_goes_over_what_could_not_and_what_is_no_json_stays_with_its_kind() {
+    let (mut documents, call) = (Documents::new(), call("https://as.example/keys"));
+    let mut kept = |at: u64, body: &str| {
+        let (Look::Fetch(ticket) | Look::Old(_, ticket)) = documents.look(&call, now(at)) else { panic!() };
+        documents.settle(ticket, now(at), answer(200, body)).unwrap();
+        have(documents.look(&call, now(at)), now(at)).0
+    };
+    assert_eq!(kept(0, "text"), "text");
+    assert_eq!(kept(3601, "another text"), "another text");
+    assert_eq!(kept(7202, r#"{"keys":[]}"#), r#"{"keys":[]}"#);
+    assert_eq!(kept(10_803, r#"{"keys":[],"#), r#"{"keys":[]}"#);
+    assert_eq!(kept(10_805, r#"{"keys":[1]}"#), r#"{"keys":[1]}"#);
+}
+
+#[test]
 fn a_driver_without_documents_reads_each_time() {
     let mut world = World::with(Server::demo());
     world.documents = None;

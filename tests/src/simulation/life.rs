@@ -51,6 +51,8 @@ pub(super) struct Life {
 pub(super) struct Unclear {
     since: Now,
     last: Now,
+    /// How many there were.
+    uses: u32,
 }
 
 impl Life {
@@ -63,7 +65,8 @@ impl Life {
 impl Unclear {
     /// After another use that ended now.
     fn after(before: Option<Self>, now: Now) -> Self {
-        Self { since: before.map_or(now, |before| before.since), last: now }
+        let uses = before.map_or(1, |before| before.uses + 1);
+        Self { since: before.map_or(now, |before| before.since), last: now, uses }
     }
 
     fn lasts(&self, now: Now) -> (Duration, Duration) {
@@ -74,10 +77,7 @@ impl Unclear {
 impl Sim {
     /// A rule about the life of a grant.
     fn rule(&mut self, rule: Rule, holds: bool, why: impl FnOnce() -> String) {
-        // Documents keep most of what was read once, and not yet all: that is counted.
-        if !holds && rule == Rule::OldMetadata {
-            self.report.old_metadata += 1;
-        } else if !holds {
+        if !holds {
             self.breaks(format!("{rule}: {}", why()));
         }
     }
@@ -173,11 +173,10 @@ impl Sim {
     }
 
     /// The uses so far of the refresh token of a want whose fate nobody knows.
-    fn unclear(&self, nth: usize) -> Option<(Unclear, u32)> {
+    fn unclear(&self, nth: usize) -> Option<Unclear> {
         let credential = &self.credentials[self.slots[nth].credential];
         let token = credential.grant.state().refresh_token()?;
-        let record = self.accounts[credential.account].refresh_tokens.get(token.expose())?;
-        Some((record.unclear?, record.sent))
+        self.accounts[credential.account].refresh_tokens.get(token.expose())?.unclear
     }
 
     pub(super) fn is_unclear(&self, nth: usize) -> bool {
@@ -187,7 +186,7 @@ impl Sim {
     /// Somebody needs a token, and is told of a failure that is not the end.
     pub(super) fn judge_told(&mut self, nth: usize, error: &Error) {
         let now = self.clock.now();
-        let Some((unclear, _)) = self.unclear(nth) else { return };
+        let Some(unclear) = self.unclear(nth) else { return };
         let asked = error.retry_after().is_some_and(|time| time > LONGEST);
         let life = &mut self.credentials[self.slots[nth].credential].life;
         let since = (*life.waiting.entry(nth).or_insert(now.mono)).max(unclear.last.mono);
@@ -207,9 +206,9 @@ impl Sim {
     pub(super) fn judge_advice(&mut self, nth: usize, error: &Error) {
         let now = self.clock.now();
         let advice = error.advice() == Some(Advice::SignInAgain);
-        let (by_wall, by_mono, uses) = self.unclear(nth).map_or_else(Default::default, |(unclear, uses)| {
+        let (by_wall, by_mono, uses) = self.unclear(nth).map_or_else(Default::default, |unclear| {
             let (by_wall, by_mono) = unclear.lasts(now);
-            (by_wall, by_mono, uses)
+            (by_wall, by_mono, unclear.uses)
         });
         // Nothing else is judged than what was sent of a refresh token that is replaced from the beginning.
         let account = &self.accounts[self.credentials[self.slots[nth].credential].account];
@@ -224,8 +223,8 @@ impl Sim {
         });
     }
 
-    /// A refresh has come to a token.
-    pub(super) fn know_refreshed(&mut self, nth: usize, metadata: bool) {
+    /// A refresh has come to a token, perhaps after the metadata was read, and with another refresh token.
+    pub(super) fn know_refreshed(&mut self, nth: usize, (metadata, successor): (bool, bool)) {
         let (credential, now) = (self.slots[nth].credential, self.clock.now());
         let here = &mut self.credentials[credential];
         here.life.metadata = here.life.metadata.filter(|_| !metadata).or(metadata.then_some(now));
@@ -237,12 +236,14 @@ impl Sim {
         let here = &mut self.credentials[credential];
         let (kind, rotation) = (self.accounts[here.account].kind, here.grant.state().rotation());
         let learned = match kind {
-            Kind::Staying { .. } => {
+            // It may have begun to replace refresh tokens after it answered.
+            Kind::Staying { .. } | Kind::Rotating { .. } if !successor => {
                 here.life.staying = here.life.staying.saturating_add(1);
                 here.life.staying < LEARNED || rotation == Rotation::Never
             }
-            Kind::Rotating { .. } => {
+            Kind::Staying { .. } | Kind::Rotating { .. } => {
                 here.life.used_up = None;
+                here.life.staying = 0;
                 rotation == Rotation::Rotates
             }
             _ => true,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use grantflow::cell::{Acquired, Issued, Ticket, TokenCell};
 use grantflow::source::{Change, Grant, Mint, Minting, Outcome, Turn, Want};
-use grantflow::{Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Timestamp, Token};
+use grantflow::{Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Rotation, Step, Timestamp, Token};
 
 use super::account::{Account, Kind, prefix};
 use super::life::Life;
@@ -90,6 +90,8 @@ pub(super) struct Run {
     pub(super) sent: Option<(usize, String)>,
     /// Whether others may send the same.
     pub(super) beside: bool,
+    /// Whether an answer has brought another refresh token.
+    pub(super) successor: bool,
     /// Of a public document that it reads for all.
     pub(super) reads: Option<grantflow::documents::Ticket>,
 }
@@ -257,6 +259,7 @@ impl Sim {
             metadata: None,
             sent: None,
             beside: false,
+            successor: false,
             reads: None,
         };
         self.runs.insert(run, task);
@@ -278,6 +281,7 @@ impl Sim {
         let now = self.clock.now();
         run.ends = slot.cell.ends();
         run.began = now;
+        run.beside = credential.grant.state().rotation() == Rotation::Never;
         match credential.grant.mint(&mut run.turn, &slot.want, now, slot.cell.holds()) {
             Ok(mint) => {
                 run.mint = Some(mint);
@@ -331,7 +335,7 @@ impl Sim {
         let next = grant.finish(run.turn, now, change(run.mint), Outcome::from(&mut result));
         // Of what was found at the second address the first may be asked again.
         let found = run.metadata.is_some() && run.requests == run.requests_for_token + 1;
-        self.know_settled((run.slot, run.epoch), found, &result);
+        self.know_settled((run.slot, run.epoch), (found, run.successor), &result);
         self.slots[run.slot].cell.settle(run.ticket, now, result);
         self.after_turn(credential, run.slot, run.epoch, next);
     }
@@ -340,6 +344,8 @@ impl Sim {
     pub(super) fn abandon(&mut self, id: u64) {
         let Some(mut run) = self.runs.remove(&id) else { return };
         run.reads.take().into_iter().for_each(|ticket| self.documents.abandon(ticket));
+        // Nobody can say of a connection that was given up whether the request had left.
+        run.sent = run.sent.take().or_else(|| self.on_its_way(run.wire?));
         self.note("the refresh of slot {a} is abandoned", run.slot, id);
         let credential = self.slots[run.slot].credential;
         self.know_abandoned(&run);

@@ -84,8 +84,6 @@ pub struct Report {
     pub alive_by_limit: u64,
     /// How many refresh tokens were refused while an access token was good.
     pub refused_early: u64,
-    /// How often metadata that was read once was missing.
-    pub old_metadata: u64,
     /// How many ended tokens were handed out by one who reads one clock that was set back a little.
     pub ended_by_limit: u64,
     /// How many refresh tokens were given up as lost.
@@ -115,7 +113,6 @@ impl seeds::Report for Report {
         self.used_up += other.used_up;
         self.alive += other.alive;
         self.alive_by_limit += other.alive_by_limit;
-        self.old_metadata += other.old_metadata;
         self.refused_early += other.refused_early;
         self.ended_by_limit += other.ended_by_limit;
         self.lost += other.lost;
@@ -147,7 +144,6 @@ impl fmt::Display for Report {
         let lost = [("", self.lost), ("of them alive", self.lost_though_alive), unused];
         rules::line(f, "given up without the server's word", &lost)?;
         rules::line(f, "refused while a token was good", &[("", self.refused_early)])?;
-        rules::line(f, "failed for want of metadata read once", &[("", self.old_metadata)])?;
         rules::line(f, "ended tokens, unseen by one clock", &[("", self.ended_by_limit)])?;
         writeln!(f, "  {:<36}{:?}", "longest recovery", self.recovery)?;
         writeln!(f, "digest {:016x}", self.digest)

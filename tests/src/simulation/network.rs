@@ -167,6 +167,12 @@ impl Sim {
         }
     }
 
+    /// The refresh token in this request.
+    pub(super) fn on_its_way(&self, id: u64) -> Option<(usize, String)> {
+        let wire = self.wires.get(&id)?;
+        Some((wire.account, wire.refresh_token.clone()?))
+    }
+
     fn fate(&mut self, trouble: Trouble) -> (Fate, Duration) {
         use Trouble::*;
         let trouble = match trouble {
@@ -251,6 +257,10 @@ impl Sim {
             && !wire.metadata
         {
             match (response.status().as_u16(), wire.fate) {
+                (200, Fate::Good) => {
+                    let brought = String::from_utf8_lossy(response.body()).contains(r#""refresh_token""#);
+                    self.runs.get_mut(&wire.run).expect("a run").successor = brought;
+                }
                 (400, Fate::Good) => self.know_refusal(wire.run),
                 (_, Fate::Half) => self.know_used_up(wire.run),
                 _ => {}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grantflow::cell::{Acquired, Issued};
-use grantflow::{Error, Now, Rotation, Token};
+use grantflow::{Error, Now, Token};
 
 use super::account::Kind;
 use super::manager::Run;
@@ -242,8 +242,9 @@ impl Sim {
         let run = &self.runs[&id];
         let slot = &self.slots[run.slot];
         let credential = &self.credentials[slot.credential];
-        // Where refresh tokens stay, so far, many may use one.
-        let beside = credential.grant.state().rotation() == Rotation::Never;
+        // Where refresh tokens stay, so far, many may use one. A use that began so goes on when the server begins to
+        // replace them: nobody tells a run under way of what another has found out.
+        let beside = run.beside;
         let current = run.epoch == credential.epoch;
         let in_need = !current || !slot.known.is_valid(now, true);
         let uses = |sent: &Option<(usize, String)>| sent.as_ref().is_some_and(|(a, t)| (*a, &**t) == (account, token));
@@ -257,7 +258,6 @@ impl Sim {
             self.judge_use(id, account, token, sent, in_need);
         }
         if let Some(run) = self.runs.get_mut(&id) {
-            run.beside = beside;
             run.sent = Some((account, token.to_owned()));
         }
     }
@@ -319,7 +319,8 @@ impl Sim {
         }
     }
 
-    pub(super) fn know_settled(&mut self, (nth, epoch): (usize, u64), metadata: bool, result: &Result<Token, Error>) {
+    pub(super) fn know_settled(&mut self, of: (usize, u64), brought: (bool, bool), result: &Result<Token, Error>) {
+        let (nth, epoch) = of;
         let now = self.clock.now();
         let credential = self.slots[nth].credential;
         if epoch != self.credentials[credential].epoch {
@@ -340,7 +341,7 @@ impl Sim {
             Err(error) => known.fail(now.mono, Some(error)),
         }
         match result {
-            Ok(_) => self.know_refreshed(nth, metadata),
+            Ok(_) => self.know_refreshed(nth, brought),
             Err(error) if self.slots[nth].known.is_final => self.judge_sign_out(nth, error),
             Err(error) => self.judge_advice(nth, error),
         }
