@@ -140,13 +140,25 @@ impl Challenge {
 /// Reads one field. After a comma, `token =` goes on with the parameters, anything else begins a challenge.
 fn parse(field: &str) -> Vec<Challenge> {
     let mut text = Text(field);
-    let mut found = Vec::new();
+    let mut found: Vec<Challenge> = Vec::new();
     while text.skip_list() {
+        let before = text.0;
         let Some(scheme) = text.token() else {
             // What begins no challenge is passed over.
             text.skip_value();
             continue;
         };
+        if text.0.trim_start_matches([' ', '\t']).starts_with('=') {
+            // A parameter behind what was passed over is of the challenge before that.
+            text.0 = before;
+            if let (Some((name, Some(value))), Some(last)) = (text.param(), found.last_mut()) {
+                match last.get(name) {
+                    None => last.params.push((name.to_owned(), value)),
+                    Some(_) => drop(found.pop()),
+                }
+            }
+            continue;
+        }
         let mut challenge = Challenge { scheme: scheme.to_owned(), token68: None, params: Vec::new() };
         let mut sound = true;
         text.0 = text.0.strip_prefix(':').unwrap_or(text.0);
@@ -349,6 +361,9 @@ mod tests {
             ("=x, Basic realm=y", &["Basic realm=y"]),
             ("Bearer realm=, x", &["Bearer", "x"]),
             ("\"Bearer\"", &[]),
+            (r#"Bearer "invalid_token", scope="s", error=e"#, &["Bearer scope=s error=e"]),
+            (r#"error="invalid_token", Basic realm="y""#, &["Basic realm=y"]),
+            (r#"Bearer error=a, "b", error=c, Basic realm=y"#, &["Basic realm=y"]),
         ] {
             assert_eq!(shown(field), challenges, "{field}");
         }

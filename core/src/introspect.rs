@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use crate::exchange::{Request, media_type};
+use crate::exchange::{Request, error_under_success, media_type};
 use crate::jose::access_token::wrong;
 use crate::jose::{AccessToken, Claims, SignedIntrospection, Verifier, Verify};
 use crate::machine::{Repeat, ask};
@@ -102,9 +102,11 @@ impl Introspection {
                 },
                 (true, false) => Err(invalid("a signed answer was asked for, and this one is not")),
                 (false, true) => Err(invalid("the answer is signed, which was not asked for")),
-                (false, false) => Claims::parse(body.clone())
-                    .map(Answer::Plain)
-                    .ok_or_else(|| invalid("the answer is no JSON object, or has a member twice")),
+                (false, false) => match Claims::read(body) {
+                    Some(claims) if claims.has("active") => Ok(Answer::Plain(claims)),
+                    Some(claims) => error_under_success(body).map_or(Ok(Answer::Plain(claims)), Err),
+                    None => Err(invalid("the answer is no JSON object, or has a member twice")),
+                },
             }
         })
     }
@@ -121,7 +123,13 @@ impl Introspection {
                 ));
             }
         }
-        if claims.has("iss") && claims.str("iss") != Some(self.issuer.as_str()) {
+        // What is empty counts as missing.
+        let says = |name: &str| match claims.get(name) {
+            None => claims.has(name),
+            Some(serde_json::Value::Null) => false,
+            Some(value) => value.as_str().is_none_or(|text| !text.trim().is_empty()),
+        };
+        if says("iss") && claims.str("iss") != Some(self.issuer.as_str()) {
             return Err(wrong("the access token is another issuer's (iss)"));
         }
         let is_ours = |aud: &&str| self.audiences.iter().any(|ours| **ours == **aud);
@@ -129,10 +137,10 @@ impl Introspection {
             return Err(wrong("the access token is for another resource (aud)"));
         }
         // The server looks at its own clock; one that says "active" of a token that has ended is not believed.
-        if claims.has("exp") && claims.time("exp").is_none_or(|exp| now >= exp + crate::jose::LEEWAY) {
+        if says("exp") && claims.time("exp").is_none_or(|exp| now >= exp + crate::jose::LEEWAY) {
             return Err(wrong("the access token has expired (exp)"));
         }
-        if claims.has("nbf") && claims.time("nbf").is_none_or(|nbf| nbf > now + crate::jose::LEEWAY) {
+        if says("nbf") && claims.time("nbf").is_none_or(|nbf| nbf > now + crate::jose::LEEWAY) {
             return Err(wrong("the access token is not valid yet (nbf)"));
         }
         Ok(AccessToken::of(claims))

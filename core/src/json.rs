@@ -35,14 +35,55 @@ pub(crate) fn object(bytes: &[u8]) -> Result<Object, serde_json::Error> {
         Err(error) => error,
     };
     // The first error tells the place in what was sent.
-    match String::from_utf8_lossy(bytes) {
-        Cow::Borrowed(text) => read(text.as_bytes(), Reader { each: true, found: mark }),
-        Cow::Owned(text) => {
-            let text = Zeroizing::new(text);
-            read(text.as_bytes(), Reader { each: true, found: mark.with(Deviation::BrokenText) })
-        }
+    let (text, mut found) = match String::from_utf8_lossy(bytes) {
+        Cow::Borrowed(text) => (Zeroizing::new(text.to_owned()), mark),
+        Cow::Owned(text) => (Zeroizing::new(text), mark.with(Deviation::BrokenText)),
+    };
+    let mended = mended(&text).map(Zeroizing::new);
+    if mended.is_some() {
+        found = found.with(Deviation::OddMember);
     }
-    .map_err(|_| error)
+    read(mended.as_ref().unwrap_or(&text).as_bytes(), Reader { each: true, found }).map_err(|_| error)
+}
+
+/// The text without what writers of JSON get wrong within a value, if there is some: a control character in a text
+/// becomes U+FFFD, and a number that JSON does not have (`NaN`, `Infinity`) becomes `null`.
+pub(crate) fn mended(text: &str) -> Option<String> {
+    let mut mended = String::new();
+    let (mut rest, mut in_text, mut changed) = (text, false, false);
+    while let Some(c) = rest.chars().next() {
+        let length = match c {
+            '\\' if in_text => rest.chars().take(2).map(char::len_utf8).sum(),
+            '"' => {
+                in_text = !in_text;
+                1
+            }
+            _ if in_text && c.is_ascii_control() && c != '\u{7f}' => {
+                (rest, changed) = (rest.get(1..)?, true);
+                mended.push('\u{fffd}');
+                continue;
+            }
+            'N' | 'I' | '-' if !in_text => {
+                match ["NaN", "Infinity", "-Infinity", "-NaN"].iter().find_map(|it| rest.strip_prefix(it)) {
+                    Some(behind) => {
+                        (rest, changed) = (behind, true);
+                        mended.push_str("null");
+                        continue;
+                    }
+                    None => 1,
+                }
+            }
+            other => other.len_utf8(),
+        };
+        let (taken, behind) = rest.split_at_checked(length)?;
+        mended.push_str(taken);
+        rest = behind;
+    }
+    if changed {
+        return Some(mended);
+    }
+    zeroize::Zeroize::zeroize(&mut mended);
+    None
 }
 
 fn read(bytes: &[u8], reader: Reader) -> serde_json::Result<Object> {
@@ -97,6 +138,8 @@ mod tests {
             (b"{\"a\":\"b\",\"c\":\"\xe9\"}", &[Deviation::BrokenText]),
             (br#"{"a":"b","c":"\ud800"}"#, &[Deviation::OddMember]),
             (br#"{"c":1e999,"a":"b"}"#, &[Deviation::OddMember]),
+            (br#"{"c":NaN,"d":[-Infinity,{"e":Infinity}],"a":"b"}"#, &[Deviation::OddMember]),
+            (b"{\"c\":\"two\nlines \\\" NaN\",\"a\":\"b\"}", &[Deviation::OddMember]),
             (deep.as_bytes(), &[Deviation::OddMember]),
         ] {
             let object = object(json).unwrap();

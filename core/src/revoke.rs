@@ -1,6 +1,6 @@
 //! Token revocation (RFC 7009).
 
-use crate::exchange::Request;
+use crate::exchange::{Received, Request, error_under_success};
 use crate::machine::Repeat;
 use crate::{Client, Error, Exchange, Secret, ServerMetadata, Token};
 
@@ -52,8 +52,9 @@ impl Revocation {
     /// The machine that revokes it. A token that the server does not know counts as revoked, also where
     /// that is told as the error `invalid_token`, as Google does.
     pub fn exchange(self) -> Exchange<()> {
-        self.0.exchange(|_| Ok(())).rescue(|error| match error.server() {
-            Some(server) if server.error() == "invalid_token" && error.status() == Some(400) => Ok(()),
+        let said = |received: Received<'_>| error_under_success(received.response.body()).map_or(Ok(()), Err);
+        self.0.exchange(said).rescue(|error| match error.server() {
+            Some(server) if server.error() == "invalid_token" && matches!(error.status(), Some(200 | 400)) => Ok(()),
             _ => Err(error),
         })
     }

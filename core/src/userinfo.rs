@@ -1,6 +1,6 @@
 //! The userinfo endpoint (OpenID Connect Core 1.0, section 5.3).
 
-use crate::exchange::Request;
+use crate::exchange::{Request, error_under_success};
 use crate::jose::{Claims, IdToken};
 use crate::machine::Identity;
 use crate::{Error, ErrorKind, Exchange, ServerMetadata, Token};
@@ -61,7 +61,10 @@ impl UserInfo {
             // Of a `sub` in broken text nobody knows whose it is.
             let sub = claims.str("sub").filter(|sub| !sub.is_empty() && !sub.contains('\u{fffd}'));
             match (sub, &subject) {
-                (None, _) => Err(wrong("the answer has no sub")),
+                (None, _) => {
+                    let said = error_under_success(received.response.body());
+                    Err(said.unwrap_or_else(|| wrong("the answer has no sub")))
+                }
                 (Some(found), Some(expected)) if found != expected => {
                     Err(wrong("the answer is about another user (sub)"))
                 }

@@ -108,11 +108,14 @@ impl Parameters {
         }
         answer.state = answer.state.filter(|state| !state.is_empty());
         answer.code = answer.code.filter(|code| !code.is_empty());
-        answer.error = error.map(|error| ServerError {
+        // What is empty counts as missing.
+        let said = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
+        answer.iss = said(answer.iss);
+        answer.error = said(error).map(|error| ServerError {
             error,
-            error_description: description,
-            error_uri: uri,
-            error_subtype: subtype,
+            error_description: said(description),
+            error_uri: said(uri),
+            error_subtype: said(subtype),
         });
         Ok(answer)
     }

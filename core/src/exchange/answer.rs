@@ -101,6 +101,22 @@ fn server_error(response: &Response<Vec<u8>>) -> Option<ServerError> {
     })
 }
 
+/// The error in a body whose status says success, as GitHub and Slack send it. A `code` or a `status` alone may as well
+/// tell the success.
+pub(crate) fn error_under_success(body: &[u8]) -> Option<Error> {
+    let mut members = members(body, false)?;
+    let has = |name: &&str| members.contains_key(*name);
+    let named = ["error", "errors", "error_code", "errorCode", "errcode"].iter().any(has);
+    let found = named.then(|| server_error_in(&members)).flatten().filter(|it| !is_fine(it.error()));
+    members.values_mut().for_each(crate::secret::wipe_json);
+    found.map(|server| Error::from_server(ErrorKind::Server, server))
+}
+
+/// Whether a code of an error says that there is none.
+pub(crate) fn is_fine(code: &str) -> bool {
+    ["0", "200", "ok", "success", "null", "none", "false"].iter().any(|fine| code.trim().eq_ignore_ascii_case(fine))
+}
+
 /// The members of a body in JSON, or in a form if it may be one.
 pub(super) fn members(body: &[u8], may_be_form: bool) -> Option<Map<String, Value>> {
     match json::object(body) {

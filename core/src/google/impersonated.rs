@@ -16,7 +16,7 @@ use super::file::File;
 use super::hosts;
 use super::scopes::CLOUD_PLATFORM;
 use super::{DEFAULT_UNIVERSE, bearer_jwt, check_quota_project, quota_header};
-use crate::exchange::{Received, Request};
+use crate::exchange::{Received, Request, error_under_success};
 use crate::machine::{Repeat, ask};
 use crate::server::Endpoint;
 use crate::source::{Again, Base, GrantState, Mint, Minting, Refusal, TokenSource, Want, WantKind, cannot};
@@ -335,13 +335,13 @@ impl Target {
 }
 
 /// An answer of IAM Credentials, wiped on drop.
-pub(super) struct Members(serde_json::Map<String, Value>);
+pub(super) struct Members(serde_json::Map<String, Value>, Option<Error>);
 
 impl Members {
     pub(super) fn read(received: Received<'_>) -> Result<Self, Error> {
         let object = json::object(received.response.body());
         let object = object.map_err(|_| Error::new(ErrorKind::InvalidResponse, "the answer is no JSON object"))?;
-        Ok(Self(object.members))
+        Ok(Self(object.members, error_under_success(received.response.body())))
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&str> {
@@ -349,7 +349,8 @@ impl Members {
     }
 
     pub(super) fn without(&self, what: &str) -> Error {
-        Error::new(ErrorKind::InvalidResponse, format!("the answer comes without {what}"))
+        let missing = || Error::new(ErrorKind::InvalidResponse, format!("the answer comes without {what}"));
+        self.1.clone().unwrap_or_else(missing)
     }
 }
 

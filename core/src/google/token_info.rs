@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::exchange::Request;
+use crate::exchange::{Request, error_under_success};
 use crate::jose::Claims;
 use crate::machine::Repeat;
 use crate::server::Endpoint;
@@ -40,6 +40,7 @@ impl TokenInfo {
         let exchange = request.secret(kind, token).exchange(|received| {
             let claims = Claims::read(received.response.body())
                 .ok_or_else(|| Error::new(ErrorKind::InvalidResponse, "the answer is no JSON object"))?;
+            error_under_success(received.response.body()).map_or(Ok(()), Err)?;
             let seconds = |name| claims.str(name).map_or_else(|| claims.get(name)?.as_u64(), |text| text.parse().ok());
             let expires_at = match (seconds("exp"), seconds("expires_in")) {
                 (Some(exp), _) => i64::try_from(exp).ok().map(Timestamp::from_unix),

@@ -314,8 +314,9 @@ fn need<'a>(name: &'static str, value: Scalar<'a>) -> Result<Cow<'a, str>, Error
 /// An address that a person may be sent to.
 fn address(name: &'static str, value: Scalar<'_>) -> Result<Option<String>, Error> {
     let Some(text) = value.text(name)?.filter(|text| !text.trim().is_empty()) else { return Ok(None) };
-    openable(&text).map_err(|e| invalid(format!("{name} is none that may be opened")).with_source(e))?;
-    Ok(Some(text.into_owned()))
+    let text = text.trim();
+    openable(text).map_err(|e| invalid(format!("{name} is none that may be opened")).with_source(e))?;
+    Ok(Some(text.to_owned()))
 }
 
 impl fmt::Debug for DeviceCode {

@@ -47,24 +47,26 @@ impl Jwk {
         if PRIVATE.iter().any(|name| members.get(name).is_some()) {
             return Err("is a private or secret key");
         }
-        if members.get("use").is_some_and(|it| it.as_str() != Some("sig")) {
+        // What is empty counts as missing.
+        let member = |name| members.get(name).filter(|it| !it.is_null() && it.as_str() != Some(""));
+        if member("use").is_some_and(|it| it.as_str() != Some("sig")) {
             return Err("is not for signatures (use)");
         }
-        if let Some(operations) = members.get("key_ops") {
+        if let Some(operations) = member("key_ops") {
             let listed = operations.is_array().then(|| members.list("key_ops")).flatten();
             if !listed.is_some_and(|listed| listed.contains(&"verify")) {
                 return Err("is not for verifying (key_ops)");
             }
         }
         let key = public(members)?;
-        let algorithm = match members.get("alg") {
+        let algorithm = match member("alg") {
             None => None,
             Some(name) => {
                 let named = name.as_str().and_then(Algorithm::from_name).filter(|it| key.fits(*it));
                 Some(named.ok_or("is for an algorithm that is not known, or not one of its kind (alg)")?)
             }
         };
-        let key_id = match members.get("kid") {
+        let key_id = match member("kid") {
             None => None,
             Some(Value::String(text)) => Some(text.as_str().into()),
             Some(_) => return Err("has a kid that is no text"),

@@ -11,8 +11,8 @@ use url::form_urlencoded;
 use zeroize::Zeroize;
 
 use super::{Deviation, Deviations};
-use crate::exchange::{FORM, Received, media_type, server_error_in};
-use crate::{Error, ErrorKind};
+use crate::exchange::{FORM, Received, is_fine, media_type, server_error_in};
+use crate::{Error, ErrorKind, json};
 
 /// The members that a reader knows by their names.
 pub(crate) trait Known<'a>: Default {
@@ -124,7 +124,7 @@ impl<'a, K: Known<'a>> Answer<K> {
         let is_empty = match self.members.get("error") {
             None | Some(Value::Null) => return Says::Nothing,
             Some(Value::String(text)) if text.trim().is_empty() => return Says::Nothing,
-            Some(Value::String(_)) => false,
+            Some(Value::String(text)) => is_fine(text),
             Some(Value::Bool(error)) => !error,
             Some(Value::Number(number)) => number.as_f64() == Some(0.0),
             Some(Value::Array(list)) => list.is_empty(),
@@ -167,6 +167,13 @@ impl<'a> Text<'a> {
 
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Mends what writers of JSON get wrong; whether there was something.
+    pub(crate) fn mend(&mut self) -> bool {
+        let Some(mended) = json::mended(&self.0) else { return false };
+        *self = Self(Cow::Owned(mended));
+        true
     }
 }
 
@@ -326,6 +333,10 @@ impl<'a> Scalar<'a> {
             Self::Text(text) if text.trim().bytes().all(|byte| byte.is_ascii_digit()) => {
                 tolerated.allow(Deviation::NumberAsText, found, "a lifetime is a text")?;
                 text.trim().parse().unwrap_or(u64::MAX)
+            }
+            Self::Text(text) if text.trim().parse().is_ok_and(|seconds: f64| seconds.is_finite() && seconds >= 0.0) => {
+                tolerated.allow(Deviation::NumberAsText, found, "a lifetime is a text")?;
+                text.trim().parse::<f64>().unwrap_or_default() as u64
             }
             _ => {
                 // An error here would throw away the refresh token that came along.

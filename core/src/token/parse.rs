@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::answer::{Answer, Known, Scalar, Shape, Text, invalid, shape};
 use super::{Deviation, Deviations, Members, Rotation, Scopes, Token, TokenType};
-use crate::exchange::{Received, is_printable, server_error_in};
+use crate::exchange::{Received, is_fine, is_printable, server_error_in};
 use crate::jose::{Expected, IdToken};
 use crate::server::Issuer;
 use crate::{Advice, Error, ErrorKind, Secret, Timestamp};
@@ -70,8 +70,13 @@ impl Asked {
     #[cold]
     fn read_again(&self, received: Received<'_>, error: Error) -> Result<Answered, Error> {
         let mut found = Deviations::NONE;
-        let body = shape(received.response, Deviations::EVERY, &mut found)?.map(Text::of);
+        let mut body = shape(received.response, Deviations::EVERY, &mut found)?.map(Text::of);
         found = Deviations::NONE;
+        if let Shape::Json(text) = &mut body
+            && text.mend()
+        {
+            found = found.with(Deviation::OddMember);
+        }
         let body = match &body {
             Shape::Json(text) => Shape::Json(text.as_str()),
             Shape::Form(text) => Shape::Form(text.as_str()),
@@ -184,8 +189,7 @@ impl Asked {
     /// The error of an answer without an access token: the server's own words, where it has some.
     #[cold]
     fn without_token(&self, members: &serde_json::Map<String, serde_json::Value>, found: &mut Deviations) -> Error {
-        let fine = |code: &str| ["0", "200", "ok", "success"].iter().any(|fine| code.eq_ignore_ascii_case(fine));
-        let says = server_error_in(members).filter(|it| it.error_description().is_some() && !fine(it.error()));
+        let says = server_error_in(members).filter(|it| it.error_description().is_some() && !is_fine(it.error()));
         match says {
             Some(server) => {
                 let what = "the answer is an error under a status of success";

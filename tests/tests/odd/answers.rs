@@ -1,8 +1,13 @@
 //! Answers with members that are empty or cannot be read: tokens, device codes, users.
 
-use grantflow::{Advice, Deviation, Deviations, DeviceAuthorization, ErrorKind, TokenRequest, UserInfo};
+use grantflow::google::{TokenInfo, sign_blob};
+use grantflow::jose::JwkSet;
+use grantflow::{
+    Advice, Deviation, Deviations, DeviceAuthorization, Effect, Error, ErrorKind, Introspection, Machine, Reply,
+    Revocation, Step, Token, TokenRequest, UserInfo,
+};
 use grantflow_tests::demo::{self, batch, client};
-use grantflow_tests::server::Place;
+use grantflow_tests::server::{Iss, Place};
 use grantflow_tests::{Fault, Server, World};
 use serde_json::json;
 
@@ -68,6 +73,7 @@ fn a_device_code_is_shown_whatever_is_wrong_with_what_comes_beside_it() {
         (r#""verification_uri":"https://as.example/d","message":"caf<E9>""#, Some(Deviation::BrokenText)),
         (r#""verification_uri":"https://as.example/d","message":"\udfff""#, Some(Deviation::OddMember)),
         (r#""verification_uri":"https://as.example/d","error":"""#, None),
+        (r#""verification_uri":" https://as.example/d\n""#, None),
     ] {
         let mut world = World::with(Server::demo());
         world.server().fail(Place::Device, answer(&format!("{{{good},{rest}}}")));
@@ -140,6 +146,126 @@ fn a_bare_error_status_has_advice() {
             world.server().fail(Place::Token, fault);
             let request = TokenRequest::client_credentials(&world.server().metadata(), &batch()).unwrap();
             assert_eq!(world.run(request.exchange()).unwrap_err().advice(), Some(advice), "{status}");
+        }
+    }
+}
+
+/// What a machine makes of this answer to all that it asks.
+fn answered<M: Machine>(mut machine: M, status: u16, body: &str) -> Result<M::Output, Error> {
+    let mut world = World::default();
+    let mut reply = Reply::Start;
+    loop {
+        reply = match machine.resume(&mut world.cx(), reply) {
+            Step::Done(result) => return result,
+            Step::Do(Effect::Http(_)) => {
+                let Fault::Answer(mut response) = answer(body) else { unreachable!() };
+                *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+                Reply::Http(response)
+            }
+            Step::Do(_) => Reply::Refused,
+        };
+    }
+}
+
+#[test]
+fn an_error_under_a_status_of_success_is_no_success() {
+    let mut world = World::with(Server::demo());
+    let token = demo::signed_in(&mut world, "read");
+    let server = world.server().metadata().userinfo_endpoint("https://as.example/u").unwrap();
+    let server = server.introspection_endpoint("https://as.example/i").unwrap();
+    let bearer = Token::bearer("t", world.now.wall, None).unwrap();
+    for (body, code) in [
+        (r#"{"error":"unsupported_token_type"}"#, "unsupported_token_type"),
+        (r#"{"ok":false,"error":"invalid_auth"}"#, "invalid_auth"),
+        (r#"{"errcode":40001,"errmsg":"bad"}"#, "40001"),
+        (r#"{"errors":[{"errorType":"invalid_client"}]}"#, "invalid_client"),
+        (r#"{"error":{"code":403,"status":"PERMISSION_DENIED"}}"#, "PERMISSION_DENIED"),
+    ] {
+        for error in [
+            answered(Revocation::new(&server, &client(), &"t".into()).unwrap().exchange(), 200, body).unwrap_err(),
+            answered(UserInfo::new(&server, &token).unwrap().exchange(), 200, body).unwrap_err(),
+            answered(Introspection::new(&server, &batch()).unwrap().of("t"), 200, body).unwrap_err(),
+            answered(TokenInfo::of_access_token(&"t".into()).unwrap(), 200, body).unwrap_err(),
+            answered(sign_blob("a@p.iam.gserviceaccount.com", &bearer, b"m").unwrap(), 200, body).unwrap_err(),
+        ] {
+            assert_eq!(error.server().map(|it| it.error()), Some(code), "{body}: {error}");
+        }
+    }
+    // A token that is revoked, in all the words for it.
+    for (status, body) in [
+        (200, ""),
+        (204, ""),
+        (200, "<html>done</html>"),
+        (200, r#"{"error":"","errors":[]}"#),
+        (200, r#"{"errcode":0,"errmsg":"ok"}"#),
+        (200, r#"{"code":200,"status":"success"}"#),
+        (200, r#"{"error":"invalid_token"}"#),
+        (400, r#"{"error":"invalid_token"}"#),
+    ] {
+        let revocation = Revocation::new(&server, &client(), &"t".into()).unwrap();
+        answered(revocation.exchange(), status, body).unwrap_or_else(|error| panic!("{body}: {error}"));
+    }
+}
+
+#[test]
+fn what_is_empty_counts_as_missing_at_introspection_and_in_keys_too() {
+    let mut world = World::with(Server::demo());
+    let server = world.server().metadata().introspection_endpoint("https://as.example/i").unwrap();
+    let ask = |body: &str| answered(Introspection::new(&server, &batch()).unwrap().of("t"), 200, body);
+    for body in [
+        r#"{"active":true,"scope":"","exp":"","nbf":null,"iss":"","aud":null}"#,
+        r#"{"active":true,"iss":null,"exp":null,"username":"Ren<E9>"}"#,
+        "\u{feff}{\"active\":true,\"exp\":99999999999.5,\"nbf\":1}",
+        r#"{"active":true,"quota":NaN}"#,
+    ] {
+        ask(body).unwrap_or_else(|error| panic!("{body}: {error}"));
+    }
+    for body in [
+        r#"{"active":true,"exp":"1"}"#,
+        r#"{"active":true,"exp":"soon"}"#,
+        r#"{"active":true,"exp":{}}"#,
+        r#"{"active":true,"nbf":"99999999999"}"#,
+        r#"{"active":true,"iss":"https://other.example"}"#,
+        r#"{"active":true,"iss":7}"#,
+    ] {
+        assert_eq!(ask(body).unwrap_err().kind(), ErrorKind::AccessToken, "{body}");
+    }
+    let keys = |more: &str| {
+        let point =
+            r#""x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0""#;
+        let set = format!(r#"{{"keys":[{{"kty":"EC","crv":"P-256",{point},{more}}}]}}"#);
+        JwkSet::from_json(set.as_bytes()).unwrap().keys().len()
+    };
+    for more in [r#""kid":"","alg":"","use":"""#, r#""kid":null,"alg":null,"use":null,"key_ops":null"#] {
+        assert_eq!(keys(more), 1, "{more}");
+    }
+    for more in [r#""use":"enc""#, r#""use":7"#, r#""alg":"none""#, r#""key_ops":[]"#] {
+        assert_eq!(keys(more), 0, "{more}");
+    }
+}
+
+#[test]
+fn what_is_empty_in_a_redirect_counts_as_missing() {
+    for (promises_iss, query, says) in [
+        (true, "code=c&error=&error_description=&iss=ISSUER", None),
+        (false, "code=c&iss=&error=%20", None),
+        (true, "code=c&iss=", Some("does not say which server it comes from")),
+        (true, "code=&error=&iss=ISSUER", Some("neither a code nor an error")),
+        (true, "code=&error=access_denied&iss=ISSUER", Some("access_denied")),
+        (true, "code=%C3%A9&iss=ISSUER", Some("its code holds a character")),
+    ] {
+        let iss = if promises_iss { Iss::Right } else { Iss::Absent };
+        let mut world = World::with(Server::demo().with(|settings| settings.iss = iss));
+        let request = demo::request(world.server(), "read");
+        let authorization = world.run(request.start()).unwrap();
+        let url = url::Url::parse(&authorization.url).unwrap();
+        let state = url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+        let query = format!("{query}&state={state}").replace("ISSUER", "https%3A%2F%2Fas.example");
+        let received = authorization.pending.receive(&query, world.now.wall);
+        match (received, says) {
+            (Ok(_), None) => {}
+            (Err(error), Some(says)) => assert!(error.to_string().contains(says), "{query}: {error}"),
+            (received, _) => panic!("{query}: {received:?}"),
         }
     }
 }
