@@ -75,7 +75,7 @@ pub use authorize::{
 pub use call::Call;
 pub use challenge::Challenge;
 pub use client::{Client, ClientAuthentication, x5t_s256};
-pub use error::{Advice, Error, ErrorKind, ServerError};
+pub use error::{Advice, Error, ErrorKind, Interaction, ServerError};
 pub use exchange::Exchange;
 pub use failure::Failure;
 pub use grant::device::{DeviceAuthorization, DeviceCode, DevicePolling};

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use grantflow::crypto::{MacAlgorithm, MacKey};
 use ring::rand::SystemRandom;
 use ring::rsa::PublicKeyComponents;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
 use serde_json::{Value, json};
 
-use crate::google::private_key_der;
+use crate::google::{another_private_key_der, private_key_der};
 
 /// A private key of an issuer's, with its name. Cheap to clone.
 #[derive(Clone)]
@@ -20,6 +21,7 @@ pub struct IssuerKey {
 }
 
 enum Pair {
+    Hs256(Box<MacKey>),
     Rs256(Box<RsaKeyPair>),
     Es256(Box<EcdsaKeyPair>),
 }
@@ -47,6 +49,26 @@ impl IssuerKey {
         Self { kid: Some(kid.to_owned()), pair: Arc::new(Pair::Rs256(Box::new(pair))) }
     }
 
+    /// Another key for RS256.
+    ///
+    /// # Panics
+    ///
+    /// Never: the key is right.
+    pub fn another_rs256(kid: &str) -> Self {
+        let pair = RsaKeyPair::from_pkcs8(&another_private_key_der()).expect("a key");
+        Self { kid: Some(kid.to_owned()), pair: Arc::new(Pair::Rs256(Box::new(pair))) }
+    }
+
+    /// A client's secret, for HS256. It belongs into no set.
+    ///
+    /// # Panics
+    ///
+    /// If it is shorter than 32 bytes.
+    pub fn hs256(secret: &str) -> Self {
+        let key = MacKey::new(MacAlgorithm::HS256, secret.as_bytes()).expect("32 bytes");
+        Self { kid: None, pair: Arc::new(Pair::Hs256(Box::new(key))) }
+    }
+
     /// The same key, without a name.
     pub fn without_kid(&self) -> Self {
         Self { kid: None, ..self.clone() }
@@ -60,6 +82,7 @@ impl IssuerKey {
     /// Its algorithm.
     pub fn algorithm(&self) -> &'static str {
         match &*self.pair {
+            Pair::Hs256(_) => "HS256",
             Pair::Rs256(_) => "RS256",
             Pair::Es256(_) => "ES256",
         }
@@ -68,6 +91,7 @@ impl IssuerKey {
     /// The public key (RFC 7517, section 4).
     pub fn jwk(&self) -> Value {
         let mut jwk = match &*self.pair {
+            Pair::Hs256(_) => json!({"kty": "oct"}),
             Pair::Rs256(pair) => {
                 let key: PublicKeyComponents<Vec<u8>> = pair.public().into();
                 json!({"kty": "RSA", "n": URL_SAFE_NO_PAD.encode(key.n), "e": URL_SAFE_NO_PAD.encode(key.e)})
@@ -89,6 +113,7 @@ impl IssuerKey {
     /// The public key in the form that its library verifies with: PKCS#1, or a point.
     pub fn public(&self) -> Vec<u8> {
         match &*self.pair {
+            Pair::Hs256(_) => Vec::new(),
             Pair::Rs256(pair) => pair.public().as_ref().to_vec(),
             Pair::Es256(pair) => pair.public_key().as_ref().to_vec(),
         }
@@ -122,6 +147,7 @@ impl IssuerKey {
         let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", encode(&header), encode(claims));
         let signature = match &*self.pair {
+            Pair::Hs256(key) => key.sign(signed.as_bytes()),
             Pair::Rs256(pair) => {
                 let mut signature = vec![0; pair.public().modulus_len()];
                 let signing = pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature);

@@ -309,7 +309,7 @@ fn extra_parameters_that_have_a_setter_do_what_it_does() {
     let by_name = authorization(request.clone().scopes("openid").extra("max_age", "60")).unwrap();
     assert_eq!(parameters(&by_name.url, "max_age"), ["60"]);
     let stored = serde_json::to_value(&by_name.pending).unwrap();
-    assert_eq!(stored["max_age"], 60, "the ID token is checked against it");
+    assert_eq!(stored["terms"]["max_age"], 60, "the ID token is checked against it");
     for wrong in ["soon", "-1", "1.5"] {
         assert_eq!(authorization(request.clone().extra("max_age", wrong)).unwrap_err().kind(), ErrorKind::Config);
     }

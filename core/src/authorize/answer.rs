@@ -11,11 +11,23 @@ use crate::{Error, ErrorKind, Secret, ServerError};
 /// The longest redirect to read.
 const MAX_REDIRECT: usize = 64 * 1024;
 
+/// The most parameters without a name here that are kept.
+const MAX_OTHERS: usize = 16;
+
 /// The answer to one authorization request: an authorization code that came with the right `state` and from the right
 /// server. It is good for the [`PendingAuthorization`](super::PendingAuthorization) that received it and for no other.
 pub struct Answer {
     pub(super) code: Secret,
     pub(super) request: RequestId,
+    pub(super) others: Vec<(Box<str>, Secret)>,
+}
+
+impl Answer {
+    /// A parameter that is not of OAuth or OpenID Connect, such as Apple's `user`, which tells a name at the first
+    /// sign-in alone. Nothing vouches for it.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.others.iter().find(|(known, _)| **known == *name).map(|(_, value)| value.expose())
+    }
 }
 
 impl fmt::Debug for Answer {
@@ -46,6 +58,8 @@ pub(super) struct Parameters {
     pub(super) iss: Option<String>,
     pub(super) code: Option<Secret>,
     pub(super) error: Option<ServerError>,
+    /// Those that have no name here.
+    pub(super) others: Vec<(Box<str>, Secret)>,
     /// A parameter other than `state` is there twice, which RFC 6749, section 3.1, forbids.
     pub(super) repeated: bool,
 }
@@ -102,6 +116,10 @@ impl Parameters {
                 "error_description" => description.replace(value.into_owned()).is_some(),
                 "error_uri" => uri.replace(value.into_owned()).is_some(),
                 "error_subtype" => subtype.replace(value.into_owned()).is_some(),
+                _ if answer.others.len() < MAX_OTHERS => {
+                    answer.others.push((name.into(), value.into_owned().into()));
+                    false
+                }
                 _ => false,
             };
             answer.repeated |= again;

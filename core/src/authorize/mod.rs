@@ -17,9 +17,11 @@
 mod answer;
 mod cookie;
 mod finish;
+mod openid;
 mod pending;
 mod redirect_uri;
 mod request;
+mod third_party;
 
 use std::fmt;
 
@@ -30,6 +32,7 @@ pub use finish::FinishAuthorization;
 pub use pending::PendingAuthorization;
 pub(crate) use pending::Verdict;
 pub use request::{AuthorizationRequest, StartAuthorization};
+pub use third_party::ThirdPartyLogin;
 
 /// The format of a pending authorization that this release writes, and the newest that it reads.
 const VERSION: u8 = 1;

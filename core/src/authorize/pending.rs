@@ -10,6 +10,7 @@ use super::VERSION;
 use super::answer::{Answer, Parameters, RequestId, not_the_answer};
 use crate::error::struck_out;
 use crate::exchange::vschar;
+use crate::jose::{SignIn, SignInTerms};
 use crate::secret::stored;
 use crate::server::{Endpoint, Issuer};
 use crate::token::{Deviations, Rotation};
@@ -39,7 +40,11 @@ pub struct PendingAuthorization {
     pub(super) client_id: Arc<str>,
     pub(super) redirect_uri: Arc<str>,
     pub(super) scopes: Scopes,
-    pub(super) max_age: Option<u64>,
+    pub(super) terms: SignInTerms,
+    /// Where the keys are that the ID token is verified by, if it is.
+    pub(super) jwks_uri: Option<Endpoint>,
+    /// Whether another site posts the answer.
+    pub(super) form_post: bool,
     pub(super) resources: Vec<Box<str>>,
     pub(super) rotation: Rotation,
     pub(super) tolerated: Deviations,
@@ -127,7 +132,7 @@ impl PendingAuthorization {
             (Some(code), None) if vschar("code", code.expose()).is_err() => {
                 Verdict::Broken(not_the_answer("its code holds a character outside of printable ASCII"))
             }
-            (Some(code), None) => Verdict::Answer(Ok(Answer { code, request: self.id() })),
+            (Some(code), None) => Verdict::Answer(Ok(Answer { code, request: self.id(), others: found.others })),
             (None, Some(error)) => {
                 let error = Error::from_server(ErrorKind::Authorization, error).strike_out(&secrets(None));
                 Verdict::Answer(Err(error.during("asking the user to authorize", Some(self.issuer.as_str()))))
@@ -162,7 +167,8 @@ impl PendingAuthorization {
         }
         let server = self.server();
         let request = TokenRequest::authorization_code(&server, client, &self.redirect_uri, &self.code_verifier)?;
-        Ok(request.signing_in((&server, client), &self.scopes, self.nonce.as_ref(), self.max_age))
+        let asked = SignIn { nonce: self.nonce.clone(), code: None, terms: self.terms.clone() };
+        request.signing_in((&server, client), &self.scopes, asked)
     }
 
     /// A name of 64 hexadecimal digits for what keeps this until the user is back, such as a cookie or a row of a

@@ -14,10 +14,12 @@ use sha2::{Digest, Sha256};
 
 use super::redirect_uri::check_redirect_uri;
 use super::{Authorization, PendingAuthorization, VERSION};
+use crate::client::SignedBy;
 use crate::exchange::{is_reserved, vschar};
 use crate::grant::check_resource;
+use crate::jose::SignInTerms;
 use crate::secret::wipe;
-use crate::{Client, Cx, Error, Machine, Reply, Scopes, Secret, ServerMetadata, Shown, Step};
+use crate::{Client, Cx, Endpoint, Error, Machine, Reply, Scopes, Secret, ServerMetadata, Shown, Step};
 
 /// How long an authorization may take unless told.
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -53,10 +55,13 @@ pub struct AuthorizationRequest {
     scopes: Scopes,
     code_verifier: Option<Secret>,
     plain: bool,
-    max_age: Option<u64>,
+    /// How the user must have signed in.
+    pub(super) terms: SignInTerms,
+    /// Whether the signature of the ID token is checked.
+    pub(super) verifies: bool,
     resources: Vec<Box<str>>,
     lifetime: Duration,
-    extras: Vec<(String, String)>,
+    pub(super) extras: Vec<(String, String)>,
     error: Option<Error>,
 }
 
@@ -86,7 +91,8 @@ impl AuthorizationRequest {
             scopes: Scopes::default(),
             code_verifier: None,
             plain: false,
-            max_age: None,
+            terms: SignInTerms::default(),
+            verifies: false,
             resources: Vec::new(),
             lifetime: LIFETIME,
             extras: Vec::new(),
@@ -100,14 +106,10 @@ impl AuthorizationRequest {
         self
     }
 
-    /// `prompt`: what the server must show, such as `consent`, `select_account`, `login` or `none`.
-    pub fn prompt(self, prompt: &str) -> Self {
-        self.extra("prompt", prompt)
-    }
-
-    /// `login_hint`: who is expected to sign in.
-    pub fn login_hint(self, hint: &str) -> Self {
-        self.extra("login_hint", hint)
+    /// Asks for these scopes too.
+    pub(super) fn add_scopes(mut self, more: &Scopes) -> Self {
+        self.scopes = self.scopes.iter().chain(more.iter().filter(|it| !self.scopes.contains(it))).collect();
+        self
     }
 
     /// `access_type`: `offline` gets a refresh token from Google.
@@ -125,13 +127,6 @@ impl AuthorizationRequest {
         self.extra("hd", domain)
     }
 
-    /// `max_age`: how long ago the user may have signed in, to the second. With `openid`, the ID token's
-    /// `auth_time` is checked against it.
-    pub fn max_age(mut self, age: Duration) -> Self {
-        self.max_age = Some(age.as_secs());
-        self
-    }
-
     /// `resource`: the address of the protected resource that the token is for; may be called several times
     /// (RFC 8707, section 2.1). The token request names the same resources, unless
     /// [`FinishAuthorization::resource`](super::FinishAuthorization::resource) says otherwise.
@@ -144,13 +139,17 @@ impl AuthorizationRequest {
     }
 
     /// Sets any other parameter; given twice, the later value holds, and an empty value removes it. Those that make
-    /// the flow safe cannot be set by this. `max_age` and `resource` do what [`max_age`](Self::max_age) and
-    /// [`resource`](Self::resource) do.
+    /// the flow safe cannot be set by this. `max_age`, `acr_values`, `claims`, `id_token_hint` and `resource` do what the
+    /// setters of these names do.
     pub fn extra(mut self, name: &str, value: &str) -> Self {
         match (name, value.parse()) {
             ("resource", _) if !value.is_empty() => return self.resource(value),
             ("resource", _) => self.resources.clear(),
-            ("max_age", _) if value.is_empty() => self.max_age = None,
+            ("max_age", _) if value.is_empty() => self.terms.max_age = None,
+            ("acr_values" | "claims" | "id_token_hint", _) if value.is_empty() => self.withdraw(name),
+            ("acr_values", _) => return self.acr_values(value.split_whitespace()),
+            ("claims", _) => return self.claims_text(value),
+            ("id_token_hint", _) => return self.id_token_hint_text(value),
             ("max_age", Ok(seconds)) => return self.max_age(Duration::from_secs(seconds)),
             // What comes in a fragment never reaches the redirect URI, and other modes cannot be read.
             ("response_mode", _) if !matches!(value, "" | "query" | "form_post") => {
@@ -166,15 +165,33 @@ impl AuthorizationRequest {
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) {
             return self.fail("the name of a parameter holds more than letters, digits and -._");
         }
+        self.set(name, value);
+        self
+    }
+
+    /// Sets a parameter, or removes it.
+    pub(super) fn set(&mut self, name: &str, value: &str) {
         self.extras.retain(|(known, _)| known != name);
         if !value.is_empty() {
             self.extras.push((name.to_owned(), value.to_owned()));
         }
-        self
     }
 
-    fn fail(mut self, why: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-        self.error.get_or_insert(Error::config(why));
+    /// A parameter that was set.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.extras.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(super) fn server(&self) -> &ServerMetadata {
+        &self.server
+    }
+
+    pub(super) fn fail(self, why: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        self.fail_with(Error::config(why))
+    }
+
+    pub(super) fn fail_with(mut self, error: Error) -> Self {
+        self.error.get_or_insert(error);
         self
     }
 
@@ -211,6 +228,7 @@ impl AuthorizationRequest {
         vschar("client_id", client.id())?;
         check_redirect_uri(redirect_uri)?;
         scopes.check()?;
+        self.check_prompt()?;
         let method = self.code_challenge_method();
         if server.lacks_code_challenge_method(method) {
             return Err(Error::config(format!("the server does not know the PKCE method {method}")));
@@ -222,6 +240,8 @@ impl AuthorizationRequest {
         let state = token(cx, "state")?;
         let nonce = if scopes.contains("openid") { Some(token(cx, "nonce")?) } else { None };
         let url = self.url(&state, &code_verifier, nonce.as_ref())?;
+        let jwks_uri = if self.verifies { self.keys()? } else { None };
+        let form_post = self.get("response_mode") == Some("form_post");
         let pending = PendingAuthorization {
             version: VERSION,
             state,
@@ -236,12 +256,22 @@ impl AuthorizationRequest {
             tolerated: server.tolerated(),
             redirect_uri: self.redirect_uri,
             scopes: self.scopes,
-            max_age: self.max_age,
+            terms: self.terms,
+            jwks_uri,
+            form_post,
             resources: self.resources,
             made_at: cx.now().wall,
             lifetime: self.lifetime,
         };
         Ok(Authorization { url, pending })
+    }
+
+    /// Where the keys are that the ID token is verified by; nowhere, if it is by the client's secret.
+    fn keys(&self) -> Result<Option<Endpoint>, Error> {
+        match self.client.id_tokens().signed {
+            Some(SignedBy::Secret(_)) => Ok(None),
+            _ => self.server.jwks().cloned().map(Some),
+        }
     }
 
     fn code_challenge_method(&self) -> &'static str {
@@ -273,7 +303,7 @@ impl AuthorizationRequest {
             url.push_str("&nonce=");
             url.push_str(nonce.expose());
         }
-        if let Some(seconds) = self.max_age {
+        if let Some(seconds) = self.terms.max_age {
             url.push_str("&max_age=");
             url.push_str(&seconds.to_string());
         }

@@ -2,6 +2,7 @@
 
 mod assertion;
 mod certificate;
+mod id_tokens;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,10 +10,11 @@ use std::sync::Arc;
 
 pub(crate) use assertion::Assertion;
 pub use certificate::x5t_s256;
+pub(crate) use id_tokens::{IdTokens, SignedBy};
 
 use assertion::AssertionKey;
 
-use crate::crypto::Signer;
+use crate::crypto::{Algorithm, MacAlgorithm, Signer};
 use crate::machine::Identity;
 use crate::server::{Issuer, ServerMetadata};
 use crate::{Error, ErrorKind, Secret};
@@ -39,6 +41,8 @@ struct Inner {
     issuer: Option<Issuer>,
     /// The certificate that it presents, where it authenticates by none.
     identity: Option<Identity>,
+    /// What its ID tokens are like.
+    id_tokens: IdTokens,
 }
 
 /// How a client proves to be itself at the endpoints it calls directly, by the names registered for
@@ -132,7 +136,8 @@ impl ClientAuthentication {
 impl Client {
     /// A public client with this `client_id`.
     pub fn new(id: impl Into<Arc<str>>) -> Self {
-        Self(Arc::new(Inner { id: id.into(), method: Method::None, issuer: None, identity: None }))
+        let id_tokens = IdTokens::default();
+        Self(Arc::new(Inner { id: id.into(), method: Method::None, issuer: None, identity: None, id_tokens }))
     }
 
     /// Sets how it authenticates.
@@ -156,6 +161,31 @@ impl Client {
         self
     }
 
+    /// `id_token_signed_response_alg`: the algorithm that the client is registered for (OpenID Connect Dynamic Client
+    /// Registration 1.0, section 2). An ID token by any other is refused (Core 1.0, section 3.1.3.7, rule 7). Unless
+    /// told, all with a public key are taken.
+    pub fn id_token_signed_response_alg(mut self, algorithm: Algorithm) -> Self {
+        Arc::make_mut(&mut self.0).id_tokens.signed = Some(SignedBy::Key(algorithm));
+        self
+    }
+
+    /// As [`id_token_signed_response_alg`](Self::id_token_signed_response_alg), for a client that is registered for ID
+    /// tokens by its own secret (`HS256`; rule 8). Their signatures are always checked, since no key must be read for it.
+    ///
+    /// The client must [authenticate](Self::authentication) by a secret that is long enough for the algorithm
+    /// (RFC 7518, section 3.2): else it is an error of kind [`ErrorKind::Config`] where an ID token is asked for.
+    pub fn id_token_signed_by_secret(mut self, algorithm: MacAlgorithm) -> Self {
+        Arc::make_mut(&mut self.0).id_tokens.signed = Some(SignedBy::Secret(algorithm));
+        self
+    }
+
+    /// Takes ID tokens that are for this party too (`aud`), as long as they say that this client asked for them (`azp`;
+    /// rules 3 to 5): for servers that name a project or an API beside the client. Each further party is named by itself.
+    pub fn trusted_audience(mut self, audience: &str) -> Self {
+        Arc::make_mut(&mut self.0).id_tokens.audiences.push(audience.into());
+        self
+    }
+
     /// The `client_id`.
     pub fn id(&self) -> &str {
         &self.0.id
@@ -164,7 +194,12 @@ impl Client {
     /// The same without its proof, except for the certificate that it presents.
     pub(crate) fn without_authentication(&self) -> Self {
         let (id, identity) = (self.shared_id(), self.presents().cloned());
-        Self(Arc::new(Inner { id, method: Method::None, issuer: None, identity }))
+        Self(Arc::new(Inner { id, method: Method::None, issuer: None, identity, id_tokens: IdTokens::default() }))
+    }
+
+    /// What its ID tokens are like.
+    pub(crate) fn id_tokens(&self) -> &IdTokens {
+        &self.0.id_tokens
     }
 
     pub(crate) fn is_public(&self) -> bool {

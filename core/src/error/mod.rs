@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use server::ServerError;
+pub use server::{Interaction, ServerError};
 
 use crate::failure::{Failure, FailureKind};
 use crate::shown::{MAX_TEXT, printable, swept, without_query};

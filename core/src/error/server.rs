@@ -16,6 +16,20 @@ pub struct ServerError {
     pub(crate) error_subtype: Option<String>,
 }
 
+/// What a server would have to ask of the user: see [`ServerError::interaction`].
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Interaction {
+    /// To sign in: `login_required`.
+    Login,
+    /// To choose among several accounts: `account_selection_required`.
+    AccountSelection,
+    /// To agree: `consent_required`.
+    Consent,
+    /// Something: `interaction_required`.
+    Other,
+}
+
 impl ServerError {
     /// For servers that mean this and do not say it.
     pub(crate) fn invalid_token() -> Self {
@@ -40,6 +54,18 @@ impl ServerError {
     /// Google's finer code beside `invalid_grant`, such as `invalid_rapt`.
     pub fn error_subtype(&self) -> Option<&str> {
         self.error_subtype.as_deref()
+    }
+
+    /// What the server would have to ask of the user, who was not to be asked (`prompt=none`; OpenID Connect Core 1.0,
+    /// section 3.1.2.6). Ask once more without it.
+    pub fn interaction(&self) -> Option<Interaction> {
+        Some(match &*self.error {
+            "login_required" => Interaction::Login,
+            "account_selection_required" => Interaction::AccountSelection,
+            "consent_required" => Interaction::Consent,
+            "interaction_required" => Interaction::Other,
+            _ => return None,
+        })
     }
 
     /// Whether the server says that the same may succeed later. `internal_failure` and
@@ -74,6 +100,7 @@ impl ServerError {
             | "consent_required"
             | "interaction_required"
             | "account_selection_required"
+            | "unmet_authentication_requirements"
             | "expired_token"
             | "invalid_token" => Advice::SignInAgain,
             "invalid_request"

@@ -2,7 +2,7 @@
 //! is in [`authorize`](crate::authorize).
 
 use super::TokenRequest;
-use crate::jose::{Expected, Occasion};
+use crate::jose::{Expected, Occasion, SignIn};
 use crate::{Client, Error, Scopes, Secret, ServerMetadata};
 
 impl TokenRequest {
@@ -20,18 +20,24 @@ impl TokenRequest {
         Ok(request)
     }
 
+    /// Adds the code, which the ID token may name (`c_hash`).
+    pub(crate) fn code(mut self, code: &Secret) -> Self {
+        if let Some(Expected { occasion: Occasion::SignIn(asked), .. }) = &mut self.asked.id_token {
+            asked.code = Some(code.clone());
+        }
+        self.secret("code", code)
+    }
+
     /// Says what the person was asked to grant, and with `openid` among it, what their ID token must say.
     pub(crate) fn signing_in(
         mut self,
         (server, client): (&ServerMetadata, &Client),
         scopes: &Scopes,
-        nonce: Option<&Secret>,
-        max_age: Option<u64>,
-    ) -> Self {
+        asked: SignIn,
+    ) -> Result<Self, Error> {
         if scopes.contains("openid") {
-            let occasion = Occasion::SignIn { nonce: nonce.cloned(), max_age };
-            self.asked.id_token = Some(Expected::new(server, client, occasion));
+            self.asked.id_token = Some(Expected::new(server, client, Occasion::SignIn(Box::new(asked)))?);
         }
-        self.granted(scopes.clone())
+        Ok(self.granted(scopes.clone()))
     }
 }

@@ -468,8 +468,8 @@ impl DevicePolling {
             .granted(self.code.scopes.clone())
             .with_all(&self.parameters);
         if self.code.scopes.contains("openid") {
-            let occasion = Occasion::SignIn { nonce: None, max_age: None };
-            request.asked.id_token = Some(Expected::new(&self.server, &self.client, occasion));
+            let occasion = Occasion::SignIn(Box::default());
+            request.asked.id_token = Some(Expected::new(&self.server, &self.client, occasion)?);
         }
         request.asked.rotation = self.server.rotation();
         Ok(request.exchange().once())

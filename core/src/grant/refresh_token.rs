@@ -21,7 +21,7 @@ impl TokenRequest {
             Self::refresh_token(server, client, token.need_refresh_token()?)?.granted(token.scopes().clone());
         if let Some(id_token) = token.id_token() {
             let occasion = Occasion::Refresh { subject: id_token.subject().into() };
-            request.asked.id_token = Some(Expected::new(server, client, occasion));
+            request.asked.id_token = Some(Expected::new(server, client, occasion)?);
         }
         Ok(match token.rotation() {
             Rotation::Unknown => request,

@@ -6,11 +6,16 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use subtle::ConstantTimeEq;
 
 use super::claims::Claims;
-use super::jws::{Jws, unverified_id_token};
+use super::issuers::is_issuer;
+use super::jwk::JwkSet;
+use super::jws::{Jws, Verified, unverified_id_token};
+use crate::client::SignedBy;
+use crate::crypto::{Algorithm, MacKey};
 use crate::server::Issuer;
 use crate::{Advice, Client, Deviation, Deviations, Error, ErrorKind, Secret, ServerMetadata, Timestamp};
 
@@ -33,28 +38,81 @@ pub(crate) struct Expected {
     pub(crate) aliases: Arc<[String]>,
     pub(crate) client_id: Arc<str>,
     pub(crate) tolerated: Deviations,
+    /// Who else it may be for.
+    audiences: Box<[Box<str>]>,
+    signed: Signed,
     /// The moment it is made for.
     pub(crate) occasion: Occasion,
+}
+
+/// What vouches for an ID token from the token endpoint, beside TLS.
+#[derive(Clone)]
+enum Signed {
+    /// Any key.
+    AnyKey,
+    /// A key, by the algorithm that the client is registered for.
+    By(Algorithm),
+    Secret(Arc<MacKey>),
 }
 
 /// When a server hands out an ID token, and what ties the token to that moment.
 #[derive(Clone)]
 pub(crate) enum Occasion {
-    /// A sign-in, with the `nonce` sent and the `max_age` asked, in seconds.
-    SignIn { nonce: Option<Secret>, max_age: Option<u64> },
+    SignIn(Box<SignIn>),
     /// A refresh of what was granted to this `sub` (OpenID Connect Core 1.0, section 12.2).
-    Refresh { subject: Box<str> },
+    Refresh {
+        subject: Box<str>,
+    },
+}
+
+/// What was asked of a sign-in, which its ID token must answer to.
+#[derive(Clone, Default)]
+pub(crate) struct SignIn {
+    /// The `nonce` that was sent.
+    pub(crate) nonce: Option<Secret>,
+    /// The code that it came for.
+    pub(crate) code: Option<Secret>,
+    pub(crate) terms: SignInTerms,
+}
+
+/// How the user must have signed in.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(crate) struct SignInTerms {
+    /// The `max_age` that was asked for, in seconds.
+    pub(crate) max_age: Option<u64>,
+    /// Whether `auth_time` was asked for as an essential claim.
+    pub(crate) auth_time: bool,
+    /// The values of `acr` of which it must have one; any, if there are none.
+    pub(crate) acr_values: Vec<Box<str>>,
+    /// Whose sign-in it must be.
+    pub(crate) subject: Option<Box<str>>,
 }
 
 impl Expected {
-    pub(crate) fn new(server: &ServerMetadata, client: &Client, occasion: Occasion) -> Self {
-        Self {
+    /// What this client expects of this server.
+    ///
+    /// # Errors
+    ///
+    /// If the client has no secret that is good for the algorithm that it is registered for.
+    pub(crate) fn new(server: &ServerMetadata, client: &Client, occasion: Occasion) -> Result<Self, Error> {
+        let signed = match client.id_tokens().signed {
+            None => Signed::AnyKey,
+            Some(SignedBy::Key(algorithm)) => Signed::By(algorithm),
+            Some(SignedBy::Secret(algorithm)) => {
+                let none = || Error::config("ID tokens by the client's secret need a client that authenticates by one");
+                let secret = client.secret().ok_or_else(none)?;
+                Signed::Secret(Arc::new(MacKey::new(algorithm, secret.expose().as_bytes())?))
+            }
+        };
+        Ok(Self {
             issuer: server.issuer().clone(),
             aliases: server.issuer_aliases(),
             client_id: client.shared_id(),
             tolerated: server.tolerated(),
+            audiences: client.id_tokens().audiences.iter().cloned().collect(),
+            signed,
             occasion,
-        }
+        })
     }
 }
 
@@ -69,12 +127,24 @@ impl IdToken {
         found: &mut Deviations,
     ) -> Result<Self, Error> {
         let (jws, claims) = unverified_id_token(text)?;
-        check_header(&jws)?;
+        check_header(&jws, &expected.signed)?;
         check_parties(&claims, expected)?;
         check_occasion(&claims, expected)?;
-        check_at_hash(jws.header(), &claims, access_token, expected.tolerated, found)?;
+        let mut hashes = Hashes { header: jws.header(), claims: &claims, tolerated: expected.tolerated, found };
+        hashes.check("at_hash", access_token)?;
+        if let Occasion::SignIn(asked) = &expected.occasion
+            && let Some(code) = &asked.code
+        {
+            hashes.check("c_hash", code.expose())?;
+        }
         check_times(&claims, expected, now)?;
         Ok(Self { text: text.into(), claims })
+    }
+
+    /// Checks the signature of one that came from the token endpoint (rule 6), by these keys of its server.
+    pub(crate) fn verify_by(&self, keys: &JwkSet, allowed: &[Algorithm]) -> Result<Verified, Error> {
+        let jws = Jws::read(self.text.expose())?;
+        Ok(jws.verify_by(keys, jws.allowed(allowed)?))
     }
 
     /// One whose signature and claims were checked.
@@ -103,6 +173,26 @@ impl IdToken {
         self.claims.str("sub").unwrap_or_default()
     }
 
+    /// `acr`: how the user signed in, by a name that the server gives it (section 2).
+    pub fn acr(&self) -> Option<&str> {
+        self.claims.str("acr")
+    }
+
+    /// `amr`: by which means the user signed in, as in RFC 8176.
+    pub fn amr(&self) -> Vec<&str> {
+        self.claims.list("amr").unwrap_or_default()
+    }
+
+    /// `auth_time`: when the user signed in (section 2).
+    pub fn auth_time(&self) -> Option<Timestamp> {
+        self.claims.time("auth_time")
+    }
+
+    /// `sid`: the session at the server, if it names one (Front-Channel Logout 1.0, section 3).
+    pub fn session(&self) -> Option<&str> {
+        self.claims.str("sid")
+    }
+
     /// `email`, but only if the issuer says that it is verified (`email_verified`).
     pub fn verified_email(&self) -> Option<&str> {
         self.claims.str("email").filter(|_| self.claims.bool("email_verified") == Some(true))
@@ -124,10 +214,18 @@ fn wrong(why: &'static str) -> Error {
     Error::new(ErrorKind::IdToken, why)
 }
 
-/// Rules 1, 6 and 7 as far as they go without a key.
-fn check_header(jws: &Jws<'_>) -> Result<(), Error> {
+/// Rules 1, 6, 7 and 8 as far as they go without a key of the server's.
+fn check_header(jws: &Jws<'_>, signed: &Signed) -> Result<(), Error> {
     if jws.header().str("alg").is_some_and(|alg| alg.eq_ignore_ascii_case("none")) {
         return Err(wrong("the ID token is not signed (alg none)"));
+    }
+    match signed {
+        Signed::AnyKey => {}
+        Signed::By(algorithm) if jws.algorithm() == Some(*algorithm) => {}
+        Signed::By(_) => {
+            return Err(wrong("the ID token is by another algorithm than the client is registered for (alg)"));
+        }
+        Signed::Secret(key) => drop(jws.verify_mac(key)?),
     }
     // A token of another kind is none of an ID token, whoever signed it (RFC 8725, section 3.11).
     match jws.typ() {
@@ -141,7 +239,7 @@ fn check_header(jws: &Jws<'_>) -> Result<(), Error> {
 /// Rules 2 to 5: who made it, for whom.
 fn check_parties(claims: &Claims, expected: &Expected) -> Result<(), Error> {
     let iss = claims.str("iss").ok_or_else(|| wrong("the ID token has no iss"))?;
-    if iss != expected.issuer.as_str() && !expected.aliases.iter().any(|alias| alias == iss) {
+    if iss != expected.issuer.as_str() && !expected.aliases.iter().any(|alias| is_issuer(alias, iss, claims)) {
         return Err(wrong("the ID token is another issuer's (iss)"));
     }
     if claims.str("sub").is_none_or(|sub| sub.is_empty() || sub.len() > 255) {
@@ -149,12 +247,22 @@ fn check_parties(claims: &Claims, expected: &Expected) -> Result<(), Error> {
     }
     let aud = claims.list("aud").ok_or_else(|| wrong("the ID token has no aud"))?;
     let us = &*expected.client_id;
-    match claims.get("azp") {
-        Some(azp) if azp.as_str() != Some(us) => Err(wrong("the ID token was issued to another client (azp)")),
-        _ if !aud.contains(&us) => Err(wrong("the ID token is for another client (aud)")),
-        _ if aud.iter().any(|other| *other != us) => {
+    let azp = claims.get("azp");
+    if azp.is_some_and(|azp| azp.as_str() != Some(us)) {
+        return Err(wrong("the ID token was issued to another client (azp)"));
+    }
+    if !aud.contains(&us) {
+        return Err(wrong("the ID token is for another client (aud)"));
+    }
+    let others: Vec<_> = aud.into_iter().filter(|other| *other != us).collect();
+    match &expected.signed {
+        _ if others.is_empty() => Ok(()),
+        // Rule 8: the secret of one client says nothing to others.
+        Signed::Secret(_) => Err(wrong("the ID token is by the secret of one client, and for several (aud)")),
+        _ if !others.iter().all(|other| expected.audiences.iter().any(|trusted| **trusted == **other)) => {
             Err(wrong("the ID token is for others too, who are not trusted (aud)"))
         }
+        _ if azp.is_none() => Err(wrong("the ID token is for several, and does not say who asked (azp)")),
         _ => Ok(()),
     }
 }
@@ -173,13 +281,16 @@ fn check_times(claims: &Claims, expected: &Expected, now: Timestamp) -> Result<(
     if claims.get("nbf").is_some() && claims.time("nbf").is_none_or(|nbf| nbf > now + SKEW) {
         return Err(clock("the ID token is not valid yet (nbf)"));
     }
-    let Occasion::SignIn { max_age, .. } = &expected.occasion else { return Ok(()) };
+    let Occasion::SignIn(asked) = &expected.occasion else { return Ok(()) };
     if now.since(iat) > MAX_AGE.saturating_add(SKEW) {
         return Err(clock("the ID token is too old for this sign-in (iat)"));
     }
-    if let Some(max_age) = max_age {
-        let auth_time =
-            claims.time("auth_time").ok_or_else(|| wrong("max_age was asked, and there is no auth_time"))?;
+    let auth_time = claims.time("auth_time");
+    if asked.terms.auth_time && auth_time.is_none() {
+        return Err(wrong("auth_time was asked for, and there is none"));
+    }
+    if let Some(max_age) = &asked.terms.max_age {
+        let auth_time = auth_time.ok_or_else(|| wrong("max_age was asked, and there is no auth_time"))?;
         if now.since(auth_time) > Duration::from_secs(*max_age).saturating_add(SKEW) {
             return Err(
                 wrong("the user signed in longer ago than max_age allows (auth_time)").with_advice(Advice::SignInAgain)
@@ -189,55 +300,72 @@ fn check_times(claims: &Claims, expected: &Expected, now: Timestamp) -> Result<(
     Ok(())
 }
 
-/// Rule 11: for this request, or at a refresh, for the same user as before.
+/// Rules 11 and 12: for this request and as it asked, or at a refresh, for the same user as before.
 fn check_occasion(claims: &Claims, expected: &Expected) -> Result<(), Error> {
     match &expected.occasion {
-        Occasion::SignIn { nonce, .. } => match (nonce, claims.get("nonce")) {
-            (None, None) => Ok(()),
-            (Some(ours), Some(theirs)) if theirs.as_str().is_some_and(|text| ours.matches(text)) => Ok(()),
-            (Some(_), None) => Err(wrong("the ID token has no nonce, although one was sent")),
-            (_, Some(_)) => {
-                Err(wrong("the ID token was made for another request (nonce)").with_advice(Advice::SignInAgain))
+        Occasion::SignIn(asked) => {
+            match (&asked.nonce, claims.get("nonce")) {
+                (None, None) => {}
+                (Some(ours), Some(theirs)) if theirs.as_str().is_some_and(|text| ours.matches(text)) => {}
+                (Some(_), None) => return Err(wrong("the ID token has no nonce, although one was sent")),
+                (_, Some(_)) => {
+                    let why = wrong("the ID token was made for another request (nonce)");
+                    return Err(why.with_advice(Advice::SignInAgain));
+                }
             }
-        },
+            if asked.terms.subject.as_deref().is_some_and(|subject| claims.str("sub") != Some(subject)) {
+                let why = wrong("another user has signed in than the one who was asked for (sub)");
+                return Err(why.with_advice(Advice::SignInAgain));
+            }
+            let acr = claims.str("acr");
+            if !asked.terms.acr_values.is_empty() && !asked.terms.acr_values.iter().any(|value| acr == Some(value)) {
+                let why = wrong("the user did not sign in in one of the ways that were asked for (acr)");
+                return Err(why.with_advice(Advice::SignInAgain));
+            }
+            Ok(())
+        }
         Occasion::Refresh { subject } if claims.str("sub") == Some(subject) => Ok(()),
         Occasion::Refresh { .. } => Err(wrong("the refreshed ID token is another user's (sub)")),
     }
 }
 
-/// `at_hash`, if it is there, is the left half of the access token's hash, by the hash function of
-/// `alg` (OpenID Connect Core 1.0, section 3.1.3.6).
-fn check_at_hash(
-    header: &Claims,
-    claims: &Claims,
-    access_token: &str,
+/// The claims that tie an ID token to its access token and to its code.
+struct Hashes<'a> {
+    header: &'a Claims,
+    claims: &'a Claims,
     tolerated: Deviations,
-    found: &mut Deviations,
-) -> Result<(), Error> {
-    let Some(at_hash) = claims.get("at_hash") else { return Ok(()) };
-    let at_hash = at_hash.as_str().ok_or_else(|| wrong("the ID token's at_hash is no text"))?;
-    let hash = match header.str("alg") {
-        Some("RS256" | "ES256" | "PS256" | "HS256" | "ES256K") => Sha256::digest(access_token).to_vec(),
-        Some("RS384" | "ES384" | "PS384" | "HS384") => Sha384::digest(access_token).to_vec(),
-        Some("RS512" | "ES512" | "PS512" | "HS512" | "EdDSA" | "Ed25519") => Sha512::digest(access_token).to_vec(),
-        _ => return Err(wrong("the ID token has an at_hash, and an alg of which no hash function is known")),
-    };
-    let is_half_of = |hash: &[u8]| {
-        let half = hash.get(..hash.len() / 2).unwrap_or_default();
-        bool::from(URL_SAFE_NO_PAD.encode(half).as_bytes().ct_eq(at_hash.as_bytes()))
-    };
-    if is_half_of(&hash) {
-        return Ok(());
+    found: &'a mut Deviations,
+}
+
+impl Hashes<'_> {
+    /// `at_hash` or `c_hash`, if it is there, is the left half of the hash of the access token or the code, by the hash
+    /// function of `alg` (OpenID Connect Core 1.0, sections 3.1.3.6 and 3.3.2.11).
+    fn check(&mut self, name: &'static str, of: &str) -> Result<(), Error> {
+        let wrong = |why: &str| Error::new(ErrorKind::IdToken, format!("the ID token's {name} {why}"));
+        let Some(claimed) = self.claims.get(name) else { return Ok(()) };
+        let claimed = claimed.as_str().ok_or_else(|| wrong("is no text"))?;
+        let hash = match self.header.str("alg") {
+            Some("RS256" | "ES256" | "PS256" | "HS256" | "ES256K") => Sha256::digest(of).to_vec(),
+            Some("RS384" | "ES384" | "PS384" | "HS384") => Sha384::digest(of).to_vec(),
+            Some("RS512" | "ES512" | "PS512" | "HS512" | "EdDSA" | "Ed25519") => Sha512::digest(of).to_vec(),
+            _ => return Err(wrong("cannot be checked: of its alg no hash function is known")),
+        };
+        let is_half_of = |hash: &[u8]| {
+            let half = hash.get(..hash.len() / 2).unwrap_or_default();
+            bool::from(URL_SAFE_NO_PAD.encode(half).as_bytes().ct_eq(claimed.as_bytes()))
+        };
+        if is_half_of(&hash) {
+            return Ok(());
+        }
+        if !is_half_of(&Sha256::digest(of)) {
+            return Err(wrong("is of another access token or code"));
+        }
+        if !self.tolerated.contains(Deviation::AtHashBySha256) {
+            return Err(wrong(
+                "is by SHA-256, and its alg asks for another hash: Deviation::AtHashBySha256 would tolerate it",
+            ));
+        }
+        *self.found = self.found.with(Deviation::AtHashBySha256);
+        Ok(())
     }
-    if !is_half_of(&Sha256::digest(access_token)) {
-        return Err(wrong("the ID token belongs to another access token (at_hash)"));
-    }
-    if !tolerated.contains(Deviation::AtHashBySha256) {
-        return Err(wrong(
-            "the ID token's at_hash is by SHA-256, and its alg asks for another hash: Deviation::AtHashBySha256 would \
-             tolerate it",
-        ));
-    }
-    *found = found.with(Deviation::AtHashBySha256);
-    Ok(())
 }

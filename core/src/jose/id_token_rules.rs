@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::IdToken;
 use super::claims::Claims;
+use super::issuers::Issuers;
 use super::keys::KeySource;
 use super::verifier::sealed::{Kind, Presented};
 use super::verifier::{Keys, Verifier, Verify};
@@ -25,15 +26,6 @@ pub struct IdTokenRules {
     nonce: Nonce,
     max_age: Option<Duration>,
     hosted_domains: Vec<Box<str>>,
-}
-
-/// Whose tokens are taken.
-#[derive(Clone, Debug)]
-enum Issuers {
-    /// By one of these names.
-    Named(Vec<Box<str>>),
-    /// Of each tenant, whose identifier stands in a claim and between these parts of its issuer.
-    Tenants { before: Box<str>, claim: Box<str>, after: Box<str>, allowed: Vec<Box<str>> },
 }
 
 /// Who may have asked for a token that is for a client of ours.
@@ -118,12 +110,7 @@ impl Verifier<IdToken> {
     ///
     /// [`ErrorKind::Config`] if there is not one claim in braces, or the address of the keys cannot be used.
     pub fn id_tokens_of_tenants(issuers: &str, jwks_uri: &str, client_id: &str) -> Result<Self, Error> {
-        let parts = issuers.split_once('{').and_then(|(before, rest)| {
-            let (claim, after) = rest.split_once('}')?;
-            let sound = before.starts_with("https://") && !claim.is_empty() && !after.contains(['{', '}']);
-            sound.then(|| Issuers::tenants(before, claim, after))
-        });
-        let issuers = parts.ok_or_else(|| {
+        let issuers = Issuers::template(issuers).ok_or_else(|| {
             Error::config("the issuers' name needs one claim in braces, as in https://login.example/{tid}")
         })?;
         let rules = IdTokenRules::new(issuers, texts([client_id]));
@@ -205,31 +192,6 @@ impl Verifier<IdToken> {
         now: crate::Now,
     ) -> super::Verdict<IdToken> {
         self.judge(token, Some(nonce), keys, now)
-    }
-}
-
-impl Issuers {
-    fn tenants(before: &str, claim: &str, after: &str) -> Self {
-        Self::Tenants { before: before.into(), claim: claim.into(), after: after.into(), allowed: Vec::new() }
-    }
-
-    fn check(&self, iss: &str, claims: &Claims) -> Result<(), Error> {
-        match self {
-            Self::Named(names) if names.iter().any(|name| **name == *iss) => Ok(()),
-            Self::Named(_) => Err(wrong("the ID token is another issuer's (iss)")),
-            Self::Tenants { before, claim, after, allowed } => {
-                let tenant = claims.str(claim).filter(|it| !it.is_empty() && !it.contains(['/', '?', '#', '%']));
-                let tenant = tenant.ok_or_else(|| wrong("the ID token names no tenant"))?;
-                let rest = iss.strip_prefix(&**before).and_then(|rest| rest.strip_suffix(&**after));
-                if rest != Some(tenant) {
-                    return Err(wrong("the ID token is another issuer's (iss)"));
-                }
-                match allowed.is_empty() || allowed.iter().any(|it| **it == *tenant) {
-                    true => Ok(()),
-                    false => Err(wrong("the ID token is of a tenant that is not taken here")),
-                }
-            }
-        }
     }
 }
 

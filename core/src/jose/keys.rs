@@ -186,6 +186,14 @@ impl ReadKeys {
         Self { issuer, stranger, old: old.cloned(), oldest, anew: false, stage }
     }
 
+    /// The keys at this address, for a token that came from their server itself; `anew`: as they are at this moment, for
+    /// one by a key that is not among those that were read before.
+    pub(crate) fn at(endpoint: &Endpoint, anew: bool) -> Self {
+        let oldest = if anew { Duration::ZERO } else { LONGEST };
+        let stage = Stage::Read(read(endpoint, oldest, !anew), endpoint.clone());
+        Self { issuer: None, stranger: false, old: None, oldest, anew, stage }
+    }
+
     fn end(&mut self, now: Now, result: Result<Fetched, Error>) -> Step<KeySet> {
         self.stage = Stage::Ended;
         Step::Done(match result {

@@ -6,6 +6,7 @@ mod claims;
 mod id_token;
 mod id_token_rules;
 mod introspection_jwt;
+mod issuers;
 mod jwk;
 mod jws;
 mod keys;
@@ -20,8 +21,8 @@ pub use jws::Jws;
 pub use keys::{KeySet, ReadKeys};
 pub use verifier::{Verdict, Verifiable, Verifier, Verify};
 
-pub(crate) use id_token::{Expected, Occasion};
+pub(crate) use id_token::{Expected, Occasion, SignIn, SignInTerms};
 pub(crate) use introspection_jwt::SignedIntrospection;
-pub(crate) use jws::unverified_id_token;
+pub(crate) use jws::{Verified, unverified_id_token};
 pub(crate) use sign::{JwtSigner, SignJwt};
 pub(crate) use verifier::LEEWAY;

@@ -58,6 +58,7 @@ pub struct InstalledApp {
     pub(super) show_code: Option<Show<DeviceCode>>,
     pub(super) accepts_partial_consent: bool,
     pub(super) scopes_at_refresh: bool,
+    pub(super) verifies: bool,
     pub(super) error: Option<Error>,
 }
 
@@ -88,6 +89,7 @@ impl InstalledApp {
             show_code: None,
             accepts_partial_consent: false,
             scopes_at_refresh: false,
+            verifies: false,
             error: None,
         }
     }
@@ -299,6 +301,14 @@ impl InstalledApp {
     /// itself. Without this none are named, which means all that were granted (RFC 6749, section 6).
     pub fn scopes_at_refresh(mut self) -> Self {
         self.scopes_at_refresh = true;
+        self
+    }
+
+    /// Checks the signature of the ID token by the server's keys: see
+    /// [`AuthorizationRequest::verify_id_token_signature`](crate::AuthorizationRequest::verify_id_token_signature). It is
+    /// for sign-ins in a browser: by a device's code none can be begun so.
+    pub fn verify_id_token_signature(mut self) -> Self {
+        self.verifies = true;
         self
     }
 

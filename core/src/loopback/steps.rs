@@ -41,6 +41,7 @@ impl InstalledApp {
             .scopes(self.scopes.clone())
             .lifetime(self.timeout);
         let request = self.resources.iter().fold(request, |request, resource| request.resource(resource));
+        let request = if self.verifies { request.verify_id_token_signature() } else { request };
         self.extras.iter().fold(request, |request, (name, value)| request.extra(name, value))
     }
 
@@ -80,6 +81,9 @@ impl InstalledApp {
             return Err(Error::config(
                 "nobody is shown the code to sign in with: the prompt message lacks {code} or {url}",
             ));
+        }
+        if self.verifies {
+            return Err(Error::config("the signature of an ID token by a device's code is not checked here"));
         }
         let mut request =
             DeviceAuthorization::new(&self.server, &self.client)?.scopes(self.scopes.clone()).lifetime(self.timeout);

@@ -54,6 +54,11 @@ pub fn private_key_pkcs1() -> String {
     pem("RSA PRIVATE KEY", &base64(include_str!("../../data/google/private_key.b64"))[26..])
 }
 
+/// [`another_private_key`] in DER.
+pub fn another_private_key_der() -> Vec<u8> {
+    base64(include_str!("../../data/google/another_private_key.b64"))
+}
+
 /// Another key, which Google does not know.
 pub fn another_private_key() -> String {
     pem("PRIVATE KEY", &base64(include_str!("../../data/google/another_private_key.b64")))

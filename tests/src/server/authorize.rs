@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{Code, Consent, Iss, Refusal, Server, params, refuse, text};
 
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 18] = [
     "response_type",
     "client_id",
     "redirect_uri",
@@ -22,6 +22,10 @@ const KNOWN: [&str; 14] = [
     "access_type",
     "include_granted_scopes",
     "max_age",
+    "acr_values",
+    "claims",
+    "ui_locales",
+    "id_token_hint",
     // Who is sent back posts what the address holds, if it is `form_post`.
     "response_mode",
 ];

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use grantflow::authorize::ThirdPartyLogin;
 use grantflow::crypto::{Algorithm, SigningKey};
 use grantflow::exchange::Request;
 use grantflow::google::{
@@ -358,6 +359,12 @@ fn requests() -> Vec<Entry> {
                 "core AuthorizationRequest::hd",
                 "core AuthorizationRequest::resource",
                 "core AuthorizationRequest::extra",
+                "core AuthorizationRequest::ui_locales",
+                "core AuthorizationRequest::acr_values",
+                "core AuthorizationRequest::preferred_acr_values",
+                "core AuthorizationRequest::claims",
+                "core ThirdPartyLogin::read",
+                "core ThirdPartyLogin::target_link_uri",
                 "core AuthorizationRequest::code_verifier",
             ],
             try_it: |text, seen| {
@@ -370,6 +377,24 @@ fn requests() -> Vec<Entry> {
                 started(seen, code_request().extra(text, "x"));
                 started(seen, code_request().extra(text, "x").extra(text, "x"));
                 started(seen, code_request().extra("x", text));
+                started(seen, code_request().ui_locales([text]));
+                started(seen, code_request().acr_values([text]));
+                started(seen, code_request().preferred_acr_values([text]));
+                started(seen, code_request().claims(&serde_json::json!({ text: text })));
+                started(seen, code_request().claims(&serde_json::json!(text)));
+                for name in ["claims", "acr_values", "id_token_hint"] {
+                    started(seen, code_request().extra(name, text));
+                }
+                let form: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
+                for query in [text.to_owned(), format!("iss={form}&login_hint={form}"), format!("iss={form}&iss=")] {
+                    let login = ThirdPartyLogin::read(&query);
+                    if let Ok(login) = &login {
+                        let _ = login.target_link_uri(text);
+                        seen.debug("a login", login);
+                        started(seen, code_request().initiated_by(login));
+                    }
+                    seen.result("a login", login.map(drop));
+                }
                 started(seen, code_request().code_verifier(text));
             },
         },
@@ -662,6 +687,7 @@ fn sources() -> Vec<Entry> {
         Entry {
             names: &[
                 "core Client::new",
+                "core Client::trusted_audience",
                 "core ClientAuthentication::client_secret_basic",
                 "core ClientAuthentication::client_secret_basic_unencoded",
                 "core ClientAuthentication::client_secret_post",
@@ -675,7 +701,7 @@ fn sources() -> Vec<Entry> {
                     ClientAuthentication::client_secret_post(text),
                     ClientAuthentication::private_key_jwt_with_legacy_audience(signer(), text),
                 ] {
-                    for client in [Client::new(text), Client::new("app")] {
+                    for client in [Client::new(text), Client::new("app").trusted_audience(text), Client::new("app")] {
                         let client = client.authentication(authentication.clone());
                         seen.debug("a client", &client);
                         asked(seen, TokenRequest::client_credentials(&server(), &client));

@@ -44,6 +44,7 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("core Call::new", "its text is a request: leaks.rs"),
     ("core Cx::random", "its text is part of the program"),
     ("core Proxies::from_env", "its text is a name; the values are tried by the tests of proxies"),
+    ("core Answer::get", "its text is the name of a parameter"),
     ("core InstalledApp::show", "it takes a function"),
     ("core String::From<Issuer>", "it gives a text"),
     ("core String::From<Endpoint>", "it gives a text"),

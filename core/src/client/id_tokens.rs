@@ -1,0 +1,20 @@
+//! What a client is registered for at an OpenID provider, which its ID tokens keep to.
+
+use crate::crypto::{Algorithm, MacAlgorithm};
+
+/// What the ID tokens of a client are like.
+#[derive(Clone, Default)]
+pub(crate) struct IdTokens {
+    pub(crate) signed: Option<SignedBy>,
+    /// Who else they may be for.
+    pub(crate) audiences: Vec<Box<str>>,
+}
+
+/// What they are signed by.
+#[derive(Clone, Copy)]
+pub(crate) enum SignedBy {
+    /// A key of the server's, by this algorithm.
+    Key(Algorithm),
+    /// The client's secret.
+    Secret(MacAlgorithm),
+}

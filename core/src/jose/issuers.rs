@@ -1,0 +1,58 @@
+//! Whose ID tokens are taken: an issuer's by its names, or those of each tenant of a server.
+
+use super::claims::Claims;
+use crate::{Error, ErrorKind};
+
+/// Whose tokens are taken.
+#[derive(Clone, Debug)]
+pub(super) enum Issuers {
+    /// By one of these names.
+    Named(Vec<Box<str>>),
+    /// Of each tenant, whose identifier stands in a claim and between these parts of its issuer.
+    Tenants { before: Box<str>, claim: Box<str>, after: Box<str>, allowed: Vec<Box<str>> },
+}
+
+impl Issuers {
+    /// A name with one claim in braces.
+    pub(super) fn template(name: &str) -> Option<Self> {
+        let (before, rest) = name.split_once('{')?;
+        let (claim, after) = rest.split_once('}')?;
+        let sound = before.starts_with("https://") && !claim.is_empty() && !after.contains(['{', '}']);
+        sound.then(|| Self::tenants(before, claim, after))
+    }
+
+    pub(super) fn tenants(before: &str, claim: &str, after: &str) -> Self {
+        Self::Tenants { before: before.into(), claim: claim.into(), after: after.into(), allowed: Vec::new() }
+    }
+
+    pub(super) fn check(&self, iss: &str, claims: &Claims) -> Result<(), Error> {
+        match self {
+            Self::Named(names) if names.iter().any(|name| is_issuer(name, iss, claims)) => Ok(()),
+            Self::Named(_) => Err(wrong("the ID token is another issuer's (iss)")),
+            Self::Tenants { before, claim, after, allowed } => {
+                let tenant = claims.str(claim).filter(|it| !it.is_empty() && !it.contains(['/', '?', '#', '%']));
+                let tenant = tenant.ok_or_else(|| wrong("the ID token names no tenant"))?;
+                let rest = iss.strip_prefix(&**before).and_then(|rest| rest.strip_suffix(&**after));
+                if rest != Some(tenant) {
+                    return Err(wrong("the ID token is another issuer's (iss)"));
+                }
+                match allowed.is_empty() || allowed.iter().any(|it| **it == *tenant) {
+                    true => Ok(()),
+                    false => Err(wrong("the ID token is of a tenant that is not taken here")),
+                }
+            }
+        }
+    }
+}
+
+/// Whether this names the issuer of a token: as it is, or with the name of a claim in braces in the place of its value.
+pub(super) fn is_issuer(name: &str, iss: &str, claims: &Claims) -> bool {
+    match Issuers::template(name) {
+        Some(issuers) => issuers.check(iss, claims).is_ok(),
+        None => name == iss,
+    }
+}
+
+fn wrong(why: &'static str) -> Error {
+    Error::new(ErrorKind::IdToken, why)
+}
