@@ -24,8 +24,9 @@ use http::header::{AGE, SET_COOKIE};
 use http::{HeaderValue, Response, StatusCode};
 use sha2::{Digest, Sha256};
 
-use crate::call::{Call, Identity, Oldest, Reach};
+use crate::call::{Call, Oldest, Reach};
 use crate::failure::{Failure, FailureKind};
+use crate::identity::Identity;
 use crate::time::Now;
 
 /// The most documents.

@@ -50,6 +50,7 @@ mod global;
 pub mod google;
 mod grant;
 mod hosts;
+mod identity;
 mod introspect;
 pub mod jose;
 mod json;

@@ -52,8 +52,9 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-pub use crate::call::{Call, Identity, Open, Reach, Repeat, Rules};
+pub use crate::call::{Call, Open, Reach, Repeat, Rules};
 pub use crate::failure::{Failure, FailureKind};
+pub use crate::identity::Identity;
 pub use crate::program::{Exited, Program};
 use crate::store::{StoreOp, StoreReply};
 pub use crate::time::Now;

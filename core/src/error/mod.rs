@@ -1,6 +1,8 @@
 //! The one error type: the operation, its object, the reason and the remedy.
 
+mod display;
 mod server;
+mod strike;
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -9,9 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use server::{Interaction, ServerError};
+use strike::clean;
+pub(crate) use strike::struck_out;
 
 use crate::failure::{Failure, FailureKind};
-use crate::shown::{MAX_TEXT, printable, swept, without_query};
+use crate::shown::without_query;
 
 /// Why something did not succeed. Cheap to clone: one failure reaches all who wait for it.
 ///
@@ -413,7 +417,7 @@ impl Error {
 
     /// Tells of another try at the same, which failed too.
     pub(crate) fn beside(mut self, other: &Self) -> Self {
-        self.edit().besides = Some(Plain(other).to_string().into());
+        self.edit().besides = Some(other.plain().to_string().into());
         self
     }
 
@@ -460,48 +464,6 @@ impl Error {
     }
 }
 
-/// A message without what looks like a secret.
-fn clean(message: Cow<'static, str>) -> Cow<'static, str> {
-    match swept(&message) {
-        Cow::Owned(message) => message.into(),
-        Cow::Borrowed(_) => message,
-    }
-}
-
-/// A server's text without these secrets, cut to a length that can be shown.
-pub(crate) fn struck_out(text: &str, secrets: &[crate::Secret]) -> String {
-    // A character that is not shown could stand in the middle of a secret.
-    let mut text = printable(text, usize::MAX);
-    for secret in secrets.iter().map(crate::Secret::expose) {
-        // Shorter ones are no secrets, and would strike out half of any text.
-        if secret.len() >= 4 && text.contains(secret) {
-            text = text.replace(secret, "***");
-        }
-    }
-    strike_jwts(&mut text);
-    printable(&swept(&text), MAX_TEXT)
-}
-
-/// Strikes out what looks like a JWT (RFC 7515, section 7.1), whose header begins with `{"`: a client's assertion, a
-/// proof or an ID token, of which a request may hold another at each try.
-fn strike_jwts(text: &mut String) {
-    const HEAD: &str = "eyJ";
-    let mut struck = String::new();
-    let mut rest = text.as_str();
-    while let Some((before, jwt)) = rest.find(HEAD).and_then(|at| rest.split_at_checked(at)) {
-        let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        let end = jwt.find(|c| !part(c)).unwrap_or(jwt.len());
-        let (jwt, after) = jwt.split_at_checked(end).unwrap_or((jwt, ""));
-        struck.push_str(before);
-        struck.push_str(if jwt.contains('.') { "***" } else { jwt });
-        rest = after;
-    }
-    if !struck.is_empty() {
-        struck.push_str(rest);
-        *text = struck;
-    }
-}
-
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let kind = match failure.kind() {
@@ -517,7 +479,7 @@ impl From<Failure> for Error {
         let source = failure.source();
         // An error of our own brings its advice, which is said once.
         let message = match source.downcast_ref::<Self>() {
-            Some(own) => format!("{}: {}", failure.what(), Plain(own)),
+            Some(own) => format!("{}: {}", failure.what(), own.plain()),
             None => failure.to_string(),
         };
         let mut error = Self::new(kind, message);
@@ -529,119 +491,8 @@ impl From<Failure> for Error {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = &*self.0;
-        if let Some(doing) = inner.doing {
-            write!(f, "{doing}: ")?;
-        }
-        write!(f, "{}", Plain(self))?;
-        if let Some(besides) = &inner.besides {
-            write!(f, "; also tried: {besides}")?;
-        }
-        let wait = inner.retry_after.filter(|_| !self.ends_grant());
-        match (wait, inner.advice) {
-            (Some(time), Some(advice @ Advice::SignInAgain)) => {
-                write!(f, "; {}, in {} s at the earliest", advice.sentence(), time.as_secs())?;
-            }
-            (Some(time), _) => write!(f, "; try again in {} s", time.as_secs())?,
-            (None, Some(advice)) => write!(f, "; {}", advice.sentence())?,
-            (None, None) => {}
-        }
-        Ok(())
-    }
-}
-
-/// What happened and where, all reasons included, without what was being done and what to do.
-struct Plain<'a>(&'a Error);
-
-impl Plain<'_> {
-    /// The same with what was being done, for an error that led to another.
-    fn whole(error: &Error) -> String {
-        match error.0.doing {
-            Some(doing) => format!("{doing}: {}", Plain(error)),
-            None => Plain(error).to_string(),
-        }
-    }
-}
-
-impl fmt::Display for Plain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = &*self.0.0;
-        f.write_str(&inner.message)?;
-        if let Some(server) = &inner.server {
-            write!(f, ": {server}")?;
-        }
-        let mut told = inner.message.to_string();
-        let mut source = self.0.source();
-        while let Some(reason) = source {
-            let own = reason.downcast_ref::<Error>();
-            let text = own.map_or_else(|| reason.to_string(), Self::whole);
-            let text = printable(&swept(&text), MAX_TEXT);
-            // Most errors show what led to them.
-            if !text.is_empty() && !told.contains(&text) {
-                write!(f, ": {text}")?;
-                told.push_str(&text);
-            }
-            source = if own.is_some() { None } else { reason.source() };
-        }
-        match (&inner.endpoint, inner.status) {
-            (Some(endpoint), Some(status)) => write!(f, " (status {status} from {endpoint})"),
-            (Some(endpoint), None) => write!(f, " ({endpoint})"),
-            (None, Some(status)) => write!(f, " (status {status})"),
-            (None, None) => Ok(()),
-        }
-    }
-}
-
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Error({:?}: {self})", self.0.kind)
-    }
-}
-
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jwts_are_struck_out_of_a_servers_words() {
-        for (text, shown) in [
-            ("no", "no"),
-            ("eyJ is no JWT, nor is eyJhbGciOiJub25lIn0", "eyJ is no JWT, nor is eyJhbGciOiJub25lIn0"),
-            ("eyJhbGciOiJub25lIn0.e30.", "***"),
-            ("bad \"eyJhbGciOiJub25lIn0.e30.c2ln\" and eyJ.x, ü", "bad \"***\" and ***, ü"),
-            ("cut eyJhbGciOiJub25lIn0.e3", "cut ***"),
-        ] {
-            let mut struck = text.to_owned();
-            strike_jwts(&mut struck);
-            assert_eq!(struck, shown);
-        }
-    }
-
-    #[test]
-    fn says_what_was_done_where_what_came_and_what_to_do() {
-        let server = ServerError {
-            error: "invalid_grant".into(),
-            error_description: Some("expired".into()),
-            error_uri: None,
-            error_subtype: None,
-        };
-        let error = Error::from_server(ErrorKind::Server, server)
-            .with_status(400)
-            .during("refreshing the token", Some("https://as.example/token?x"));
-        assert_eq!(
-            error.to_string(),
-            "refreshing the token: the server answered with an error: invalid_grant: expired \
-             (status 400 from https://as.example/token); sign in again"
-        );
-        assert_eq!(error.advice(), Some(Advice::SignInAgain));
-        assert!(!error.is_transient());
     }
 }

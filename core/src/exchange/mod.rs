@@ -15,6 +15,7 @@
 
 mod ahead;
 mod answer;
+mod authenticate;
 mod coding;
 mod prepare;
 mod refusal;

@@ -5,8 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Response};
@@ -15,18 +13,14 @@ use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use super::prepare::{MakePart, Part, Place};
-use super::text::{
-    CLIENTS_HEADERS, RESERVED, Size, filled_in, is_encoded, joined, unpadded, userinfo, vschar, write_pair,
-};
+use super::text::{CLIENTS_HEADERS, RESERVED, Size, is_encoded, vschar, write_pair};
 use super::{Exchange, FORM, Received, State, TOTAL, TRIES};
 use crate::machine::{Identity, Repeat};
-use crate::server::{Endpoint, Issuer};
-use crate::{Client, Cx, Error, Secret, Shown};
+use crate::server::Endpoint;
+use crate::{Cx, Error, Secret, Shown};
 
 static FORM_TYPE: HeaderValue = HeaderValue::from_static(FORM);
 static JSON_TYPE: HeaderValue = HeaderValue::from_static("application/json");
-/// RFC 7523, section 2.2.
-const CLIENT_ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// The most bytes of a token answer.
 const MAX_BODY: usize = 1024 * 1024;
 
@@ -240,61 +234,6 @@ impl Request {
         self.param(name, value)
     }
 
-    /// Adds what tells this server which client this is (RFC 6749, section 2.3). A client that is
-    /// [registered](Client::registered_at) at another is an error.
-    pub fn authenticate(mut self, client: &Client, server: &Issuer) -> Self {
-        use crate::client::Method::{Basic, None, Post, PrivateKeyJwt, SelfSignedTlsClientAuth, TlsClientAuth};
-        let id = client.id();
-        if let Err(error) = client.check_issuer(server) {
-            return self.fail(error);
-        }
-        if id.is_empty() {
-            return self.fail(Error::config("the client_id is empty"));
-        }
-        if let Err(error) =
-            vschar("client_id", id).and_then(|()| unpadded("client_id", id)).and_then(|()| filled_in(id))
-        {
-            return self.fail(error);
-        }
-        if let Some(identity) = client.presents() {
-            self.0.identity = Some(identity.clone());
-        }
-        match client.method() {
-            // With a certificate, the name says whose it is (RFC 8705, section 2).
-            None | TlsClientAuth(_) | SelfSignedTlsClientAuth(_) => self.param("client_id", id),
-            Post(secret) => match unpadded("client_secret", secret.expose()) {
-                Ok(()) => self.param("client_id", id).secret("client_secret", secret),
-                Err(error) => self.fail(error),
-            },
-            Basic { secret, raw } => {
-                let sound = vschar("client_secret", secret.expose());
-                if let Err(error) = sound.and_then(|()| unpadded("client_secret", secret.expose())) {
-                    return self.fail(error);
-                }
-                // It would end the user's name too early (RFC 7617, section 2).
-                if *raw && id.contains(':') {
-                    let why = "the client_id holds a colon, which client_secret_basic_unencoded cannot send";
-                    return self.fail(Error::config(why));
-                }
-                let credentials = match *raw {
-                    true => joined(&[id, ":", secret.expose()]),
-                    false => joined(&[&userinfo(id), ":", &userinfo(secret.expose())]),
-                };
-                let encoded = Zeroizing::new(STANDARD.encode(credentials.as_bytes()));
-                let value = joined(&["Basic ", &encoded]);
-                self.keep_secret(secret.expose());
-                self.keep_secret(value.get(6..).unwrap_or_default());
-                self.add_header(AUTHORIZATION, &value, true)
-            }
-            PrivateKeyJwt(key) => match key.assertion(client, server) {
-                Ok(assertion) => (self.param("client_id", id))
-                    .param("client_assertion_type", CLIENT_ASSERTION_TYPE)
-                    .part(Arc::new(assertion)),
-                Err(error) => self.fail(error),
-            },
-        }
-    }
-
     /// Sends this value as JSON. Secrets in it are struck from what the server says only if they are
     /// [named](Self::keeps_secret).
     pub fn json(mut self, value: &impl Serialize) -> Self {
@@ -361,7 +300,7 @@ impl Request {
         self.add_header(name, value, sensitive)
     }
 
-    fn add_header(mut self, name: HeaderName, value: &str, sensitive: bool) -> Self {
+    pub(super) fn add_header(mut self, name: HeaderName, value: &str, sensitive: bool) -> Self {
         // A secret's memory is wiped with the last clone of the header.
         let made = match sensitive {
             true => HeaderValue::from_maybe_shared(Bytes::from_owner(Zeroizing::new(value.as_bytes().to_vec()))),
@@ -388,7 +327,7 @@ impl Request {
         &self.0.secrets
     }
 
-    fn keep_secret(&mut self, text: &str) {
+    pub(super) fn keep_secret(&mut self, text: &str) {
         self.0.secrets.push(text.into());
         if !is_encoded(text) {
             let mut encoded = Zeroizing::new(String::with_capacity(text.len().saturating_mul(3)));

@@ -4,24 +4,22 @@
 //! DeviceAuthorization ─exchange─▶ DeviceCode (to show) ─poll─▶ DevicePolling ─▶ Token
 //! ```
 
+mod polling;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::TokenRequest;
+pub use polling::DevicePolling;
+
 use crate::exchange::{Received, Request, is_printable};
-use crate::jose::{Expected, Occasion};
 use crate::loopback::openable;
-use crate::machine::{Effect, Repeat, ask};
+use crate::machine::Repeat;
 use crate::shown::printable;
 use crate::token::{Answer, Known, Scalar, Shape, Text, invalid};
-use crate::{
-    Client, Cx, Deviation, Deviations, Error, ErrorKind, Exchange, Issuer, Machine, Now, Reply, Scopes, Secret,
-    ServerMetadata, Step, Timestamp, Token, TokenExchange,
-};
+use crate::{Client, Deviation, Deviations, Error, Exchange, Issuer, Scopes, Secret, ServerMetadata, Timestamp};
 
-const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// The pause between two questions unless the server names another (RFC 8628, section 3.2).
 const INTERVAL: u64 = 5;
 /// Lifetimes above this are cut to it.
@@ -32,10 +30,6 @@ const MAX_CODE: usize = 16 * 1024;
 const MAX_USER_CODE: usize = 100;
 /// The most bytes of an answer with codes.
 const MAX_BODY: usize = 64 * 1024;
-/// What a `slow_down` adds to it (section 3.5).
-const SLOW_DOWN: Duration = Duration::from_secs(5);
-/// The longest pause after failures of the network.
-const LONGEST: Duration = Duration::from_secs(60);
 
 /// A request for a code to show to a person (RFC 8628, section 3.1). Begin only when the person asked for it.
 ///
@@ -274,36 +268,6 @@ impl DeviceCode {
     pub fn deviations(&self) -> Deviations {
         self.deviations
     }
-
-    /// The machine that asks until the person has decided.
-    ///
-    /// # Errors
-    ///
-    /// If the server is known without a `token_endpoint`, or if another client or server got the code.
-    pub fn poll(self, server: &ServerMetadata, client: &Client) -> Result<DevicePolling, Error> {
-        client.check_issuer(server.issuer())?;
-        if self.issuer != *server.issuer() {
-            let why =
-                format!("the device code was issued by {}, and {} is another server", self.issuer, server.issuer());
-            return Err(Error::new(ErrorKind::Issuer, why));
-        }
-        if *self.client_id != *client.id() {
-            return Err(Error::config(format!(
-                "the device code was issued to the client {}, not this one",
-                self.client_id
-            )));
-        }
-        client.endpoints_of(server)?.token()?;
-        Ok(DevicePolling {
-            interval: self.interval,
-            server: server.clone(),
-            client: client.clone(),
-            code: self,
-            parameters: Vec::new(),
-            failures: 0,
-            stage: Stage::Begin,
-        })
-    }
 }
 
 fn need<'a>(name: &'static str, value: Scalar<'a>) -> Result<Cow<'a, str>, Error> {
@@ -329,175 +293,8 @@ impl fmt::Debug for DeviceCode {
     }
 }
 
-/// Asks for the token until the person has decided, or the code has ended.
-///
-/// What the server says counts, and not its status: Google answers 428 and 403 where RFC 8628 says 400.
-///
-/// ```text
-/// Begin ─▶ Wait ─▶ Ask ─▶ done (a token, a denial, the end of the code)
-///           ▲       │ authorization_pending, slow_down, no connection
-///           └───────┘
-/// ```
-#[derive(Debug)]
-pub struct DevicePolling {
-    code: DeviceCode,
-    server: ServerMetadata,
-    client: Client,
-    /// What each question says besides.
-    parameters: Vec<Parameter>,
-    interval: Duration,
-    /// Failures of the network, one after another.
-    failures: u32,
-    stage: Stage,
-}
-
-/// A parameter of a question that a caller asked for.
-enum Parameter {
-    Audience(String),
-    Resource(String),
-    Extra(String, String),
-}
-
-/// Shows no value.
-impl fmt::Debug for Parameter {
+impl fmt::Debug for DeviceAuthorization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Audience(_) => "audience",
-            Self::Resource(_) => "resource",
-            Self::Extra(name, _) => return fmt::Debug::fmt(&crate::Shown::name(name), f),
-        })
-    }
-}
-
-impl TokenRequest {
-    fn with_all(self, parameters: &[Parameter]) -> Self {
-        parameters.iter().fold(self, |request, parameter| match parameter {
-            Parameter::Audience(audience) => request.audience(audience),
-            Parameter::Resource(resource) => request.resource(resource),
-            Parameter::Extra(name, value) => request.extra(name, value),
-        })
-    }
-}
-
-#[derive(Debug)]
-enum Stage {
-    Begin,
-    Wait,
-    Ask(Box<TokenExchange>),
-    Ended,
-}
-
-impl Machine for DevicePolling {
-    type Output = Token;
-
-    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
-        loop {
-            let next = match (&mut self.stage, &reply) {
-                (Stage::Begin, Reply::Start) => return self.wait(cx.now(), self.interval, None),
-                (Stage::Wait, Reply::Slept) => {
-                    reply = Reply::Start;
-                    self.request().map(|exchange| Stage::Ask(Box::new(exchange)))
-                }
-                (Stage::Wait, Reply::Refused) => Err(Error::refused("Sleep")),
-                (Stage::Ask(exchange), _) => match ask!(&mut **exchange, cx, reply) {
-                    Ok(token) => {
-                        self.stage = Stage::Ended;
-                        return Step::Done(Ok(token));
-                    }
-                    Err(error) => match self.patience(&error) {
-                        Some(pause) => {
-                            let trouble = Some(error).filter(|_| self.failures > 0);
-                            return self.wait(cx.now(), pause, trouble);
-                        }
-                        None => Err(error),
-                    },
-                },
-                _ => Err(Error::misuse("polling for a device")),
-            };
-            match next {
-                Ok(stage) => self.stage = stage,
-                Err(error) => {
-                    self.stage = Stage::Ended;
-                    return Step::Done(Err(error));
-                }
-            }
-        }
-    }
-}
-
-impl DevicePolling {
-    /// Names what the token is for, by the name that the server gives it.
-    pub fn audience(mut self, audience: &str) -> Self {
-        self.parameters.push(Parameter::Audience(audience.to_owned()));
-        self
-    }
-
-    /// Names what the token is for, by its address; may be called several times (RFC 8707, section 2.2).
-    pub fn resource(mut self, resource: &str) -> Self {
-        self.parameters.push(Parameter::Resource(resource.to_owned()));
-        self
-    }
-
-    /// Adds a parameter of the server's own to each question.
-    pub fn extra(mut self, name: &str, value: &str) -> Self {
-        self.parameters.push(Parameter::Extra(name.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// Waits, unless the code ends meanwhile. If the network was the trouble, that is told then.
-    fn wait(&mut self, now: Now, pause: Duration, trouble: Option<Error>) -> Step<Token> {
-        if now.wall + pause >= self.code.expires_at {
-            self.stage = Stage::Ended;
-            let error = match trouble {
-                Some(error) => Error::new(ErrorKind::Expired, "the server could not be asked until the code ended")
-                    .with_source(error),
-                None => Error::new(ErrorKind::Expired, "nobody has entered the code in time"),
-            };
-            return Step::Done(Err(error.during("waiting for a person", None)));
-        }
-        self.stage = Stage::Wait;
-        Step::Do(Effect::Sleep(pause))
-    }
-
-    /// One question, which is sent once: the next comes after a pause. Should it have brought the token in an answer
-    /// that got lost, the server says so at the next.
-    fn request(&self) -> Result<TokenExchange, Error> {
-        let doing = "asking for the device's token";
-        let mut request = TokenRequest::new(doing, GRANT_TYPE, &self.server, &self.client)?
-            .secret("device_code", &self.code.device_code)
-            .granted(self.code.scopes.clone())
-            .with_all(&self.parameters);
-        if self.code.scopes.contains("openid") {
-            let occasion = Occasion::SignIn(Box::default());
-            request.asked.id_token = Some(Expected::new(&self.server, &self.client, occasion)?);
-        }
-        request.asked.rotation = self.server.rotation();
-        Ok(request.exchange().once())
-    }
-
-    /// How long to wait after this error, if it is none that ends it all.
-    fn patience(&mut self, error: &Error) -> Option<Duration> {
-        let asked = error.retry_after().unwrap_or_default();
-        match error.server().map(|server| server.error()) {
-            Some("authorization_pending") => self.failures = 0,
-            Some("slow_down") => {
-                self.failures = 0;
-                self.interval = self.interval.saturating_add(SLOW_DOWN);
-            }
-            _ if error.is_transient() => {
-                // RFC 8628, section 3.5: ever more slowly while the connection fails.
-                self.failures = self.failures.saturating_add(1);
-                let longer = self.interval.saturating_mul(1 << self.failures.min(5));
-                return Some(longer.min(LONGEST.max(self.interval)).max(asked));
-            }
-            _ => return None,
-        }
-        Some(self.interval.max(asked))
-    }
-}
-
-impl std::fmt::Debug for DeviceAuthorization {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DeviceAuthorization")
             .field("request", &self.request)
             .field("scopes", &self.scopes)

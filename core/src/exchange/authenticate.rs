@@ -1,0 +1,73 @@
+//! A client says who it is, at each endpoint that it calls (RFC 6749, section 2.3).
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::AUTHORIZATION;
+use zeroize::Zeroizing;
+
+use super::Request;
+use super::text::{filled_in, joined, unpadded, userinfo, vschar};
+use crate::server::Issuer;
+use crate::{Client, Error};
+
+/// RFC 7523, section 2.2.
+const CLIENT_ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+impl Request {
+    /// Adds what tells this server which client this is (RFC 6749, section 2.3). A client that is
+    /// [registered](Client::registered_at) at another is an error.
+    pub fn authenticate(mut self, client: &Client, server: &Issuer) -> Self {
+        use crate::client::Method::{Basic, None, Post, PrivateKeyJwt, SelfSignedTlsClientAuth, TlsClientAuth};
+        let id = client.id();
+        if let Err(error) = client.check_issuer(server) {
+            return self.fail(error);
+        }
+        if id.is_empty() {
+            return self.fail(Error::config("the client_id is empty"));
+        }
+        if let Err(error) =
+            vschar("client_id", id).and_then(|()| unpadded("client_id", id)).and_then(|()| filled_in(id))
+        {
+            return self.fail(error);
+        }
+        if let Some(identity) = client.presents() {
+            self.0.identity = Some(identity.clone());
+        }
+        match client.method() {
+            // With a certificate, the name says whose it is (RFC 8705, section 2).
+            None | TlsClientAuth(_) | SelfSignedTlsClientAuth(_) => self.param("client_id", id),
+            Post(secret) => match unpadded("client_secret", secret.expose()) {
+                Ok(()) => self.param("client_id", id).secret("client_secret", secret),
+                Err(error) => self.fail(error),
+            },
+            Basic { secret, raw } => {
+                let sound = vschar("client_secret", secret.expose());
+                if let Err(error) = sound.and_then(|()| unpadded("client_secret", secret.expose())) {
+                    return self.fail(error);
+                }
+                // It would end the user's name too early (RFC 7617, section 2).
+                if *raw && id.contains(':') {
+                    let why = "the client_id holds a colon, which client_secret_basic_unencoded cannot send";
+                    return self.fail(Error::config(why));
+                }
+                let credentials = match *raw {
+                    true => joined(&[id, ":", secret.expose()]),
+                    false => joined(&[&userinfo(id), ":", &userinfo(secret.expose())]),
+                };
+                let encoded = Zeroizing::new(STANDARD.encode(credentials.as_bytes()));
+                let value = joined(&["Basic ", &encoded]);
+                self.keep_secret(secret.expose());
+                self.keep_secret(value.get(6..).unwrap_or_default());
+                self.add_header(AUTHORIZATION, &value, true)
+            }
+            PrivateKeyJwt(key) => match key.assertion(client, server) {
+                Ok(assertion) => (self.param("client_id", id))
+                    .param("client_assertion_type", CLIENT_ASSERTION_TYPE)
+                    .part(Arc::new(assertion)),
+                Err(error) => self.fail(error),
+            },
+        }
+    }
+}
