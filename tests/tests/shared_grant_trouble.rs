@@ -280,6 +280,38 @@ fn what_could_not_be_saved_is_not_given_up_for_what_a_former_turn_remembers() {
 }
 
 #[test]
+fn a_refusal_is_not_forgotten_for_what_a_former_turn_remembers_and_one_that_it_was_told_counts() {
+    for told in [false, true] {
+        let (mut desk, source) = late();
+        desk.world.pass(10 * SECOND);
+        let mut grant: Grant<()> = Grant::new(Arc::new(source.clone()));
+        let (now, want) = (desk.world.now, Want::access_token("read"));
+        let refuse = Fault::status(400, r#"{"error":"invalid_grant"}"#);
+        let (_, mut former) = grant.begin(()).unwrap().split();
+        let mut former_mint = grant.mint(&mut former, &want, now, Held::Nothing).unwrap();
+        if told {
+            desk.world.server().fail(Place::Token, refuse.clone());
+            desk.run(&mut former_mint).unwrap_err();
+        } else {
+            desk.die_before(&mut former_mint, "lease");
+        }
+        grant.replace(Arc::new(source.clone()));
+        if !told {
+            let (_, mut turn) = grant.begin(()).unwrap().split();
+            let mut mint = grant.mint(&mut turn, &want, now, Held::Nothing).unwrap();
+            desk.world.server().fail(Place::Token, refuse);
+            let mut error = desk.run(&mut mint).unwrap_err();
+            assert!(grant.finish(turn, now, mint.take_change(), Outcome::Failed(&mut error)).is_none());
+        }
+        assert!(grant.finish(former, now, former_mint.take_change(), Outcome::Abandoned).is_none());
+        let (_, mut turn) = grant.begin(()).unwrap().split();
+        let mut mint = grant.mint(&mut turn, &want, now, Held::Nothing).unwrap();
+        let error = desk.run(&mut mint).unwrap_err();
+        assert_eq!((error.advice(), sent(&mut desk).len()), (Some(Advice::SignInAgain), 1), "{told}");
+    }
+}
+
+#[test]
 fn what_could_not_be_saved_is_saved_over_a_record_that_a_replica_shows_as_it_was() {
     let (mut desk, source) = late();
     let mut process = Process::of(&source);

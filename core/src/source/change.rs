@@ -141,6 +141,11 @@ impl Change {
         Self(Some(Box::new(Parts { linked: events, ..Parts::default() })))
     }
 
+    /// What changed of the base of a chain, as a change of the chain.
+    pub(crate) fn of_base(self) -> Self {
+        if self.is_empty() { self } else { Self::linked(vec![LinkEvent::Saved(self)]) }
+    }
+
     /// What a process remembers of a stored grant is another.
     pub(crate) fn remembered(&mut self, remembered: Remembered) {
         self.0.get_or_insert_default().remembered = Some(remembered);
@@ -162,6 +167,8 @@ pub(super) enum LinkEvent {
     Refused { generation: u64, at: Now },
     /// The base's token was taken that took the place of a refused one.
     Taken,
+    /// What the base brought was saved, or that was tried, apart from any mint.
+    Saved(Change),
 }
 
 impl fmt::Debug for Change {
@@ -222,7 +229,7 @@ impl GrantState {
     pub(super) fn merge_former(&mut self, change: Change, turn: u64) {
         let Some(parts) = change.0 else { return };
         if let Some(remembered) = parts.remembered {
-            self.remembered.take_over(&remembered);
+            self.remembered.merge_former(&remembered);
         }
         if let Some(link) = self.link.as_mut().filter(|_| !parts.linked.is_empty()) {
             Arc::make_mut(link).merge_former(&parts.linked);

@@ -240,8 +240,8 @@ impl<J> Grant<J> {
         }
     }
 
-    /// A turn to save what a stored grant brought and the store did not take, with the machine that does it; `None` if
-    /// all is saved, or a mint is under way, which does it itself. However the machine ends, its
+    /// A turn to save what a stored grant brought and the store did not take, be it this one or the base of this chain,
+    /// with the machine that does it; `None` if all is saved, or a mint is under way, which does it itself. However the machine ends, its
     /// [change](Saving::take_change) goes to [`finish`](Self::finish) with [`Outcome::Saved`].
     ///
     /// Its holder does so when it is [due](Self::save_due), and once more before it ends.
@@ -249,7 +249,7 @@ impl<J> Grant<J> {
         if self.busy {
             return None;
         }
-        let saving = Saving::of(&self.state.remembered)?;
+        let saving = self.state.saving()?;
         self.busy = true;
         self.turns = self.turns.saturating_add(1);
         Some((Turn { job: (), exclusive: true, begun: None, epoch: self.epoch, number: self.turns }, saving))
@@ -257,7 +257,7 @@ impl<J> Grant<J> {
 
     /// How long until it is time to [save](Self::save); `None` if there is nothing to save, or a mint is under way.
     pub fn save_due(&self, now: Now) -> Option<Duration> {
-        self.state.remembered.save_due(now).filter(|_| !self.busy)
+        self.state.save_due(now).filter(|_| !self.busy)
     }
 
     /// Puts another credential in this one's place, as after a new sign-in. A mint under way still finishes
@@ -317,6 +317,10 @@ impl Grant<()> {
         let begun = Some(Begun { at: now, ends });
         let turn = Turn { job: (), exclusive: true, begun, epoch: self.epoch, number: self.turns };
         let _nobody_waits = self.finish(turn, now, change, outcome);
+    }
+
+    pub(super) fn merge_saved(&mut self, change: Change) {
+        self.state.merge(change);
     }
 
     pub(super) fn merge_former(&mut self, change: Change) {

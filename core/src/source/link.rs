@@ -100,6 +100,7 @@ impl Link {
                     self.dropped = true;
                 }
             }
+            LinkEvent::Saved(change) => self.grant.merge_saved(change.clone()),
             LinkEvent::NotBegun { at, error } => self.settle(*at, Some(Err(error.clone()))),
             LinkEvent::Minted { at, ends, outcome, change } => {
                 let mut outcome = outcome.clone();
@@ -137,7 +138,7 @@ impl Link {
     /// Takes over what a mint of a former chain changed, as far as it is of the same grant.
     pub(super) fn merge_former(&mut self, events: &[LinkEvent]) {
         for event in events {
-            if let LinkEvent::Minted { change, .. } = event {
+            if let LinkEvent::Minted { change, .. } | LinkEvent::Saved(change) = event {
                 self.grant.merge_former(change.clone());
             }
         }

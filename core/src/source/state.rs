@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::change::Lineage;
 use super::link::Link;
 use super::standing::{Begun, GrantStatus, Held, Open, Standing, is_hopeless, learned, may_be_valid};
-use crate::store::Remembered;
+use crate::store::{Remembered, Saving};
 use crate::{Advice, Error, Now, Rotation, Scopes, Secret};
 
 /// What changes as a credential is used, and belongs to it as a whole and not to one want.
@@ -70,6 +71,16 @@ impl GrantState {
     /// save it.
     pub fn save_error(&self) -> Option<&Error> {
         self.remembered.error().or_else(|| self.base()?.save_error())
+    }
+
+    /// The machine that saves what is not saved, of this grant or of the base of this chain.
+    pub(super) fn saving(&self) -> Option<Saving> {
+        Saving::of(&self.remembered).or_else(|| Some(self.base()?.saving()?.of_base()))
+    }
+
+    /// How long until it is time to do so.
+    pub(super) fn save_due(&self, now: Now) -> Option<Duration> {
+        self.remembered.save_due(now).or_else(|| self.base()?.save_due(now))
     }
 
     /// Of a chain: the state of its base, whose refresh token is the one to keep.

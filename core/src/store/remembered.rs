@@ -45,7 +45,7 @@ pub(super) struct Refused {
     pub(super) error: Error,
     /// Whether there was a valid access token.
     pub(super) early: bool,
-    /// Whether the last mint was told so by the server, and not by this memory.
+    /// Whether the mint under way was told so by the server, or the last one, and not by this memory.
     pub(super) news: bool,
     /// Whether it is the refresh token of the record that was read last. A replica that lags behind shows another, and
     /// then this one again.
@@ -106,15 +106,38 @@ impl Remembered {
         self.unsaved.as_deref().and_then(|unsaved| unsaved.error.as_ref())
     }
 
-    /// Keeps what another memory of the same grant could not save: no change of the credential makes it less new.
-    pub(crate) fn take_over(&mut self, other: &Self) {
-        if self.key == other.key {
+    /// Begins with what a former credential knows of the same grant: no change of the credential makes less new what it
+    /// could not save, nor less known what was refused, and what was there.
+    pub(crate) fn take_over(&mut self, former: &Self) {
+        if self.key == former.key {
             if self.unsaved.is_none() {
-                self.unsaved = other.unsaved.clone();
+                self.unsaved = former.unsaved.clone();
             }
-            // Nor less known what was refused, and what was there.
-            self.refused = other.refused.clone();
-            self.newest = other.newest.clone();
+            self.refused = former.refused.clone();
+            self.newest = former.newest.clone();
+        }
+    }
+
+    /// Takes over what a turn of a former credential has learned of the same grant. It began before what is known here
+    /// came about, so that what it does not know counts for nothing.
+    pub(crate) fn merge_former(&mut self, late: &Self) {
+        if self.key != late.key {
+            return;
+        }
+        if self.unsaved.is_none() {
+            self.unsaved = late.unsaved.clone();
+        }
+        if let Some(newest) = late.newest.as_deref() {
+            self.know(&newest.record, newest.version);
+        }
+        let Some(told) = late.refused.as_deref().filter(|told| told.news) else { return };
+        let counts = match self.refused.as_deref() {
+            None => true,
+            Some(known) if known.refresh_token.matches(told.refresh_token.expose()) => known.early && !told.early,
+            Some(_) => self.newest.as_deref().is_some_and(|newest| newest.has(&told.refresh_token)),
+        };
+        if counts {
+            self.refused = late.refused.clone();
         }
     }
 
@@ -127,6 +150,12 @@ impl Remembered {
     /// a want that holds nothing did not reach it.
     pub(super) fn is_another(&self, want: &Want, version: u64) -> bool {
         self.held == Some(Held::Nothing) || self.handed.get(&name(want)).is_none_or(|handed| version > *handed)
+    }
+
+    /// A mint begins: nothing that is known is news of its own.
+    pub(super) fn begun(mut self) -> Self {
+        self.refused.iter_mut().for_each(|refused| refused.news = false);
+        self
     }
 
     /// Says what the want of the mint that begins holds.
@@ -214,6 +243,10 @@ impl Remembered {
 }
 
 impl Newest {
+    fn has(&self, refresh_token: &Secret) -> bool {
+        self.record.refresh_token.matches(refresh_token.expose())
+    }
+
     fn is_after(&self, other: &Record) -> bool {
         is_after(&self.record, other, &self.former)
     }

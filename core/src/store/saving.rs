@@ -25,6 +25,8 @@ pub struct Saving {
     key: RecordKey,
     stage: Stage,
     rounds: u32,
+    /// Of how many chains the grant is the base.
+    chains: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +41,12 @@ impl Saving {
     /// Of what is not saved, if anything is.
     pub(crate) fn of(remembered: &Remembered) -> Option<Self> {
         let key = remembered.unsaved.as_ref()?.record.key.clone();
-        Some(Self { remembered: remembered.clone(), key, stage: Stage::Begin, rounds: 0 })
+        Some(Self { remembered: remembered.clone(), key, stage: Stage::Begin, rounds: 0, chains: 0 })
+    }
+
+    /// For the holder of a chain whose base the grant is.
+    pub(crate) fn of_base(self) -> Self {
+        Self { chains: self.chains.saturating_add(1), ..self }
     }
 
     /// What changed, for [`Grant::finish`](crate::source::Grant::finish): to be taken at the end, however that comes
@@ -49,7 +56,7 @@ impl Saving {
         if !matches!(self.stage, Stage::Begin) {
             change.remembered(self.remembered.clone());
         }
-        change
+        (0..self.chains).fold(change, |change, _| change.of_base())
     }
 
     fn load(&mut self) -> Step<()> {

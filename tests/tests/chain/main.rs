@@ -9,7 +9,7 @@ use grantflow::source::{Base, Change, Credential, ExchangedToken, Grant, Held, O
 use grantflow::{Advice, Error, ErrorKind, Secret, Token, token_type};
 use grantflow_tests::canary::{hidden_in_debug, hidden_in_error};
 use grantflow_tests::demo::{self, batch, client};
-use grantflow_tests::processes::{Trip, late};
+use grantflow_tests::processes::{Trip, kept, late};
 use grantflow_tests::server::RefreshTokens;
 use grantflow_tests::{Fault, Place, Server, World};
 
@@ -256,6 +256,44 @@ fn a_base_in_a_store_is_used_once_for_all_processes_and_what_is_not_saved_is_tol
     desk.run(&mut mint).unwrap();
     state.merge(grantflow::source::Minting::take_change(&mut mint));
     assert!(state.save_error().is_some() && state.base().unwrap().save_error().is_some());
+}
+
+#[test]
+fn what_the_base_of_a_chain_could_not_save_is_saved_without_a_mint_however_far_down_it_is() {
+    for depth in [1, 2] {
+        let (mut desk, shared) = late();
+        let server = desk.world.server().metadata();
+        let mut chain = ExchangedToken::new(shared.clone(), &server, &batch()).base_want(Want::access_token("read"));
+        if depth == 2 {
+            chain = ExchangedToken::new(chain, &server, &batch()).base_want(want(0));
+        }
+        let mut grant: Grant<()> = Grant::new(Arc::new(chain));
+        assert!(grant.save().is_none() && grant.save_due(desk.world.now).is_none());
+        desk.trip("save", Trip::Pass);
+        desk.trip("save", Trip::Fail);
+        let mut turn = grant.begin(()).unwrap();
+        let mut mint = grant.mint(&mut turn, &want(1), desk.world.now, Held::Nothing).unwrap();
+        let mut result = desk.run(&mut mint);
+        let change = grantflow::source::Minting::take_change(&mut mint);
+        assert!(grant.finish(turn, desk.world.now, change, Outcome::from(&mut result)).is_none());
+        let before = kept(&desk, &shared);
+        assert!(grant.save_due(desk.world.now).is_some_and(|due| due <= Duration::from_secs(5)), "{depth}");
+        for fails in [true, false] {
+            if fails {
+                desk.trip("save", Trip::Fail);
+            }
+            let (turn, mut saving) = grant.save().unwrap();
+            assert_eq!(desk.run(&mut saving).is_err(), fails);
+            assert!(grant.finish(turn, desk.world.now, saving.take_change(), Outcome::Saved).is_none());
+            assert_eq!(
+                (grant.state().save_error().is_some(), kept(&desk, &shared) == before),
+                (fails, fails),
+                "{depth}"
+            );
+        }
+        assert!(grant.save().is_none() && grant.save_due(desk.world.now).is_none());
+        assert_eq!(asked(&mut desk.world, "refresh_token"), 1);
+    }
 }
 
 #[test]

@@ -176,10 +176,12 @@ impl Minting for SharedRefresh {
 
 impl SharedRefresh {
     pub(super) fn new(grant: Arc<Inner>, want: &Want, state: &GrantState) -> Self {
+        let mut state = state.clone();
+        state.remembered = state.remembered.begun();
         Self {
             grant,
             want: want.clone(),
-            state: state.clone(),
+            state,
             change: Change::default(),
             stage: Stage::Begin,
             until: Duration::ZERO,
