@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use grantflow::store::{Page, RecordKey, Stored, Tags, Which};
+use grantflow::machine::FailureKind;
+use grantflow::store::{MAX_RECORD, Page, RecordKey, Stored, Tags, Which};
 use grantflow::{Client, Failure, Issuer, Timestamp};
 
 use crate::{Lease, Store};
@@ -195,6 +196,20 @@ fn any_bytes_come_back(one: &impl Store, other: &impl Store) {
         assert!(ok("save", one.save(&key, before, &stored(version, value))), "did not save");
         lies(other, &key, Some((version, value)));
         before = Some(version);
+    }
+    // There may be a limit; it has a kind of its own, since less may find room.
+    let huge = vec![b'x'; 4 * MAX_RECORD];
+    match one.save(&key, before, &stored(6, &huge)) {
+        Ok(saved) => {
+            assert!(saved, "did not save");
+            lies(other, &key, Some((6, &huge)));
+            before = Some(6);
+        }
+        Err(failure) => {
+            let kind = failure.kind();
+            assert!(kind == FailureKind::TooLarge, "what is too large is of kind TooLarge, not {kind:?}: {failure}");
+            lies(other, &key, Some((5, &every)));
+        }
     }
     assert!(ok("delete", one.delete(&key, before.unwrap_or(0))), "did not delete");
 }

@@ -152,8 +152,12 @@ fn parts(value: &[u8]) -> Option<usize> {
 }
 
 fn failed(key: &RecordKey, error: &KeyringError) -> Failure {
+    let kind = match error {
+        KeyringError::TooLong(..) => FailureKind::TooLarge,
+        _ => FailureKind::Store,
+    };
     // The errors' own data may hold the secret; what they print does not.
-    Failure::not_sent(FailureKind::Store, format!("the secret service, for {key}: {error}"))
+    Failure::not_sent(kind, format!("the secret service, for {key}: {error}"))
 }
 
 #[cfg(target_os = "macos")]

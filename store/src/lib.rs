@@ -126,7 +126,8 @@ pub use sealed::{Envelope, KeyService, Keys, OwnKeys, Sealed};
 /// overwriting what is newer.
 ///
 /// A [`Failure`] is of [kind](grantflow::machine::FailureKind) `Connect`, `Broken` or `Timeout` if the same may well
-/// succeed later, else of kind `Store`. Where there is room for one text only, [`Stored::to_bytes`] makes one of
+/// succeed later, and `TooLarge` if there is no room for so many bytes: the access tokens in a record then give way, so that
+/// the refresh token is kept. Else it is of kind `Store`. Where there is room for one text only, [`Stored::to_bytes`] makes one of
 /// version and value.
 pub trait Store: Send + Sync {
     /// What lies under the key, if anything does.

@@ -17,6 +17,7 @@ pub mod command;
 pub mod counting;
 pub mod demo;
 pub mod examples;
+pub mod fleet;
 pub mod front;
 pub mod google;
 mod http1;

@@ -336,7 +336,8 @@ impl<T> Exchange<T> {
         let longest = PAUSE.saturating_mul(1 << self.tries.saturating_sub(1).min(8));
         let random = cx.random::<1>("back-off").map_or(u8::MAX, |[byte]| byte);
         let pause = longest.mul_f64(0.5 + f64::from(random) / 512.0).max(error.retry_after().unwrap_or_default());
-        if pause >= self.deadline.saturating_sub(cx.now().mono) {
+        let late = self.start_before.is_some_and(|moment| (cx.now() + pause).has_reached(moment));
+        if late || pause >= self.deadline.saturating_sub(cx.now().mono) {
             return self.end(Err(error));
         }
         self.state = State::Waiting { error };

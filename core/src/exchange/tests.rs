@@ -176,6 +176,17 @@ fn the_repetition_for_a_nonce_is_bound_by_the_time() {
 }
 
 #[test]
+fn nobody_waits_for_a_try_that_may_not_begin_any_more() {
+    for (before, waits) in [(1, false), (60, true)] {
+        let mut exchange = exchange(Key::Here).start_before(at(before).now());
+        sent(exchange.resume(&mut at(0), Reply::Start));
+        let refused = Failure::not_sent(FailureKind::Connect, "connection refused");
+        let step = exchange.resume(&mut at(1), Reply::Failed(refused));
+        assert_eq!(matches!(step, Step::Do(Effect::Sleep(_))), waits, "{step:?}");
+    }
+}
+
+#[test]
 fn a_far_signer_is_asked_at_each_try_and_is_bound_by_the_time_of_the_exchange() {
     let far = Key::Far(Duration::from_secs(3));
     let mut slow = exchange(far).total_time(Duration::from_secs(10));

@@ -1,23 +1,23 @@
 //! One grant, many processes: the use of a refresh token that each may use and none may use twice.
 
+mod look;
 mod outcome;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::look::status;
 use super::record::{Intent, Record};
 use super::remembered::USE;
 use super::shared::Inner;
 use super::{RecordKey, StoreOp, StoreReply, Stored};
 use crate::exchange::Within;
 use crate::machine::{Effect, ask};
-use crate::source::{
-    Change, GRACE, GrantState, GrantStatus, LATE, Minting, Want, WantKind, cannot, is_hopeless, lost, pause,
-};
+use crate::source::{Change, GrantState, Minting, Want, WantKind, cannot};
 use crate::token::NO_REFRESH_TOKEN;
 use crate::{
-    Advice, Cx, Discovery, Error, ErrorKind, Machine, Now, Reply, Rotation, Secret, ServerMetadata, Step, Timestamp,
-    Token, TokenExchange, TokenRequest,
+    Cx, Discovery, Error, ErrorKind, Machine, Now, Reply, Rotation, Secret, ServerMetadata, Step, Token, TokenExchange,
+    TokenRequest,
 };
 
 /// How long a lease must hold: longer than all that happens under it.
@@ -306,33 +306,6 @@ impl SharedRefresh {
         Ok(Next::Ask(Stage::Wait, Effect::Sleep(pause)))
     }
 
-    fn read(&self, found: Option<Stored>) -> Result<(Record, u64), Error> {
-        let found = found
-            .ok_or_else(|| Error::new(ErrorKind::NotSignedIn, format!("nobody has signed in as {}", self.grant.key)))?;
-        Ok((Record::read(&found, &self.grant.key)?, found.version))
-    }
-
-    /// The record's token, if it is another than the one that will not do any more, and not due itself.
-    fn fresh(&self, record: &Record, now: Timestamp) -> Option<(Token, u64)> {
-        record.token(&self.want, now).filter(|(token, version)| self.is_another(*version) && !is_due(token, now, 1.0))
-    }
-
-    /// The record's token, if it does for want of a better: not one that was handed out, and was refused or has ended.
-    fn left(&self, record: &Record, now: Now) -> Option<(Token, u64)> {
-        // Cells ask a little earlier than they must, each at a moment of its own.
-        let does =
-            |(token, version): &(Token, u64)| self.may_do(*version, is_due(token, now.wall, 1.2), now, Duration::ZERO);
-        record.token(&self.want, now.wall).filter(does)
-    }
-
-    fn may_do(&self, version: u64, due: bool, now: Now, late: Duration) -> bool {
-        self.state.remembered.may_do(&self.want, version, due, now, late)
-    }
-
-    fn is_another(&self, version: u64) -> bool {
-        self.state.remembered.is_another(&self.want, version)
-    }
-
     fn loaded(&mut self, found: Option<Stored>, now: Now) -> Result<Next, Error> {
         let (record, version) = self.read(found)?;
         let unsaved = &mut self.state.remembered.unsaved;
@@ -355,38 +328,6 @@ impl SharedRefresh {
         }
         self.current = Some((record, version));
         self.prepare(now)
-    }
-
-    /// Takes note of what lies there. A refusal is of one refresh token, and says nothing of another.
-    fn learn(&mut self, record: &Record, version: u64, now: Now) {
-        let remembered = &mut self.state.remembered;
-        if let Some(refused) = remembered.refused.as_deref_mut() {
-            refused.current = refused.refresh_token.matches(record.refresh_token.expose());
-        }
-        remembered.know(record, version);
-        remembered.watch(record.intent, now);
-        remembered.open = record.intent.map(status).unwrap_or_default();
-    }
-
-    /// What there is to tell if the server has refused the refresh token of this record.
-    fn refused(&mut self, record: &Record, now: Now) -> Option<Result<(Token, u64), Error>> {
-        let refused = self.state.remembered.refused.as_deref_mut().filter(|refused| refused.current)?;
-        refused.news = false;
-        let refused = refused.clone();
-        if let Some(left) = self.left(record, now) {
-            return Some(Ok(left));
-        }
-        if !refused.early {
-            return Some(Err(refused.error));
-        }
-        Some(Err(refused.error.refused_early(self.lasts(record, now)?)))
-    }
-
-    /// How long the server may still take the want's token for valid, if that was not refused.
-    fn lasts(&self, record: &Record, now: Now) -> Option<Duration> {
-        let (lasts, version) = record.lasts(&self.want, now.wall)?;
-        let due = record.token(&self.want, now.wall).is_none_or(|(token, _)| is_due(&token, now.wall, 1.2));
-        self.may_do(version, due, now, LATE).then_some(lasts)
     }
 
     /// Reads the server's metadata and makes the signatures of the request, before anything is leased or written down.
@@ -469,32 +410,6 @@ impl SharedRefresh {
         Ok(Next::Ask(Stage::WaitIntent, Effect::Sleep(left.max(Duration::from_millis(50)))))
     }
 
-    /// What there is to tell if a refresh token whose fate nobody knows is not used now.
-    fn rests(&self, intent: Intent, record: &Record, now: Now) -> Option<Result<(Token, u64), Error>> {
-        let over = self.state.remembered.over(now);
-        if intent.tries < 2 && over <= GRACE {
-            return None;
-        }
-        // As long as there is a token that is good, it does.
-        if let Some(left) = self.left(record, now) {
-            return Some(Ok(left));
-        }
-        if let Some(since) = self.state.remembered.used_up(now) {
-            return Some(Err(if since > GRACE {
-                lost().look_again(LOOK_AGAIN)
-            } else {
-                unclear(GRACE.saturating_sub(since))
-            }));
-        }
-        let salt = u32::try_from(intent.since.as_unix_millis().unsigned_abs() % 1000).unwrap_or_default();
-        let rest = pause(intent.tries, salt).saturating_sub(over);
-        (intent.tries >= 2 && !rest.is_zero()).then(|| {
-            let error = unclear(rest);
-            let hopeless = is_hopeless(intent.tries, now.wall.since(intent.since));
-            Err(if hopeless { error.with_advice(Advice::SignInAgain) } else { error })
-        })
-    }
-
     /// There is no refresh token, and no token that does: only a new sign-in helps. A token that is there all the same
     /// was handed out before, and to be asked again means that it is refused: the next program must not begin with it.
     fn ended(&mut self, mut record: Record, version: u64, now: Now) -> Result<Next, Error> {
@@ -571,25 +486,8 @@ impl SharedRefresh {
     }
 }
 
-/// Whether a token is to be replaced; `times` the usual margin before its end. One without a refresh token cannot be.
-fn is_due(token: &Token, now: Timestamp, times: f64) -> bool {
-    token.expires_at().filter(|_| token.refresh_token().is_some()).is_some_and(|end| {
-        let margin = end.since(token.issued_at()).mul_f64(0.25).min(Duration::from_secs(300));
-        end.since(now) <= margin.mul_f64(times)
-    })
-}
-
 fn waited() -> Error {
     Error::new(ErrorKind::Timeout, "another process is refreshing this grant and does not come to an end")
-}
-
-fn unclear(wait: Duration) -> Error {
-    let why = "a refresh went out and no answer came; it is tried again after a pause";
-    Error::new(ErrorKind::Timeout, why).transient().told_again(wait)
-}
-
-fn status(intent: Intent) -> GrantStatus {
-    GrantStatus::Unclear { since: intent.since, tries: intent.tries, used: intent.used.is_some() }
 }
 
 fn misused() -> Error {

@@ -29,8 +29,8 @@ const SHORTEST_USE: Duration = Duration::from_secs(14);
 /// By when a result is saved, if nothing fails meanwhile: the longest pause between two tries, and twice what waiting
 /// for the lease may take.
 const SAVED: Duration = Duration::from_secs(300 + 2 * 90 + 10);
-/// For how long after the store lost what was saved its versions may come twice.
-pub(super) const TWICE: Duration = Duration::from_secs(180);
+/// How long something may be on its way to the store that its process has sent before it died.
+pub(super) const ON_ITS_WAY: Duration = Duration::from_secs(20);
 
 /// The most bytes of an access token in a record, and of all of them.
 pub(super) const LARGEST: usize = 16 * 1024;

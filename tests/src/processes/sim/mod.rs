@@ -16,8 +16,8 @@
 //! 7. All [`Rule`]s of the life of a grant.
 //!
 //! Rules about the order of events among processes are relaxed where their clocks differ by more than a second, and for
-//! a while after the store has lost what was saved last: no process can know that its clock is wrong, nor what nobody
-//! has seen who is alive. Two things are limits, which the architecture names: that somebody holds what is not saved,
+//! runs that began before the store lost what was saved last: no process can know that its clock is wrong, nor that its
+//! lease is gone and what it has read, whose version now comes a second time. Two things are limits, which the architecture names: that somebody holds what is not saved,
 //! and that a request of a server that refuses early refreshes took long.
 
 mod effects;

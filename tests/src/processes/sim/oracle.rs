@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Sim;
 use super::effects::What;
-use super::life::{LARGEST, TWICE};
+use super::life::{LARGEST, ON_ITS_WAY};
 use super::plan::ENDLESS;
 use super::process::{Run, is_final, key};
 
@@ -192,8 +192,8 @@ impl Sim {
             return;
         }
         let next = self.server.descends(&token, &old.refresh_token);
-        // For a while the same version may mean two things.
-        let twice = self.is_twice();
+        // To who read it before that, the same version may mean two things.
+        let twice = self.began_before_fall_back(run);
         self.require(same || next || twice, || format!("{token} overwrites {}, which is newer", old.refresh_token));
         if next {
             self.know_superseded(&old.refresh_token.clone());
@@ -235,9 +235,13 @@ impl Sim {
         }
     }
 
-    /// Whether the store has just lost what was saved last.
-    fn is_twice(&self) -> bool {
-        self.story.fell_back.is_some_and(|at| self.truth.saturating_sub(at) < TWICE)
+    /// Whether a run began before the store lost what was saved last: what it has read, and its lease, may be gone. One
+    /// whose process is dead may have something under way at the store yet.
+    fn began_before_fall_back(&self, run: u64) -> bool {
+        self.story.fell_back.is_some_and(|at| match self.runs.get(&run) {
+            Some(run) => run.began <= at,
+            None => self.truth.saturating_sub(at) < ON_ITS_WAY,
+        })
     }
 
     /// Somebody reads what lies in the store.
@@ -349,7 +353,8 @@ impl Sim {
         let same_time = self.ops.iter().any(|(nth, op)| {
             let wire = matches!(&op.what, What::Wire(wire) if wire.refresh_token.as_deref() == Some(token));
             let waits = self.runs.get(&op.run).is_some_and(|run| run.op == Some(*nth) && run.seen.stopped.is_zero());
-            wire && waits && op.run != id && !self.processes[op.process].stopped
+            let lost = self.began_before_fall_back(op.run);
+            wire && waits && !lost && op.run != id && !self.processes[op.process].stopped
         });
         let seen = &run.seen;
         let late = seen.previous.is_some_and(|end| seen.read_at.since(Timestamp::from_unix_millis(end)) > GRACE);
@@ -358,7 +363,7 @@ impl Sim {
         let valid = valid.is_some_and(|held| seen.knows(held.token.access_token()));
         let early = run.slot().is_some_and(|slot| self.may_be_kept(run, slot, now.wall));
         // With what was saved last the store loses intents and leases too.
-        let strict = !self.plan.clocks && !self.is_twice();
+        let strict = !self.plan.clocks && !self.began_before_fall_back(id);
         let uses = self.known.uses.get(token).copied().unwrap_or_default() + 1;
         let why = if seen.intent.as_ref().is_none_or(|(intent, _)| intent != token) {
             Some("no intent was saved for it")

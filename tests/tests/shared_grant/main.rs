@@ -1,5 +1,9 @@
 //! A grant in a store, shared by processes: each stage of a refresh, in virtual time.
 
+mod lineage;
+mod trouble;
+mod unsaved;
+
 use std::time::Duration;
 
 use grantflow::machine::FailureKind;

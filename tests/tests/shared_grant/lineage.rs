@@ -12,7 +12,7 @@ use grantflow_tests::demo::{client, signed_in};
 use grantflow_tests::processes::{Desk, Process, Trip, desk, desk_with, intent, kept, late, sent};
 use grantflow_tests::server::{Place, RefreshTokens};
 
-const SECOND: Duration = Duration::from_secs(1);
+use super::SECOND;
 
 fn want() -> Want {
     Want::access_token("read")
