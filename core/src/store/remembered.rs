@@ -264,8 +264,9 @@ fn is_after(record: &Record, other: &Record, former: &[String]) -> bool {
 #[derive(Clone)]
 pub(super) struct Unsaved {
     pub(super) record: Record,
-    /// The version that it goes over.
-    pub(super) version: u64,
+    /// The newest version that it goes over, and the one that was there when it was looked at last.
+    version: u64,
+    pub(super) over: u64,
     /// Whether it is of a sign-in, and goes over whatever lies there.
     pub(super) signed_in: bool,
     /// The grants that others signed in over before.
@@ -280,7 +281,7 @@ pub(super) struct Unsaved {
 impl Unsaved {
     /// What a refresh brought.
     pub(super) fn new(record: Record, version: u64, former: Vec<String>) -> Self {
-        Self { record, version, signed_in: false, former, error: None, tries: 0, next: Duration::ZERO }
+        Self { record, version, over: version, signed_in: false, former, error: None, tries: 0, next: Duration::ZERO }
     }
 
     /// What a person granted, and why it is not saved.
@@ -305,17 +306,16 @@ impl Unsaved {
         slimmer
     }
 
-    /// Looks at what lies in the store. False if that is newer, or this itself; else this goes over it.
-    ///
-    /// What is read may be older than what was written: after a conflict, when it is read `again`, it counts.
-    pub(super) fn goes_over(&mut self, found: &Record, version: u64, again: bool) -> bool {
+    /// Looks at what lies in the store. False if that is newer, or this itself; else this goes over it, and over nothing
+    /// else: a store that has lost what came last counts its versions a second time.
+    pub(super) fn goes_over(&mut self, found: &Record, version: u64) -> bool {
         let same = found.grant == self.record.grant;
         let beside = same && found.generation == self.record.generation && version <= self.version;
         let goes = match self.signed_in {
             true => !same,
             false => beside || is_after(&self.record, found, &self.former),
         };
-        if goes && (again || version > self.version) {
+        if goes {
             self.replaces(version);
         }
         goes
@@ -323,7 +323,8 @@ impl Unsaved {
 
     /// It goes over this version.
     fn replaces(&mut self, version: u64) {
-        self.version = version;
+        self.over = version;
+        self.version = self.version.max(version);
         if self.signed_in {
             self.record.comes_with(version.saturating_add(1));
         }

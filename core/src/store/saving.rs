@@ -90,7 +90,7 @@ impl Saving {
     fn write(&mut self, found: Option<Stored>, now: Timestamp) -> Result<Option<StoreOp>, Error> {
         let Some(unsaved) = &mut self.remembered.unsaved else { return Ok(None) };
         let goes_over = match &found {
-            Some(found) => unsaved.goes_over(&Record::read(found, &self.key)?, found.version, self.rounds > 0),
+            Some(found) => unsaved.goes_over(&Record::read(found, &self.key)?, found.version),
             // Nobody had signed in here before; or somebody has signed out.
             None => {
                 unsaved.begins(now);
@@ -100,14 +100,14 @@ impl Saving {
         if !goes_over {
             return Ok(None);
         }
-        let expected = found.map(|_| unsaved.version);
-        let stored = unsaved.record.write(unsaved.version.saturating_add(1))?;
+        let expected = found.map(|_| unsaved.over);
+        let stored = unsaved.record.write(unsaved.over.saturating_add(1))?;
         Ok(Some(StoreOp::Save { key: self.key.clone(), expected, stored }))
     }
 
     fn saved(&mut self, now: Now) -> Step<()> {
         if let Some(unsaved) = self.remembered.unsaved.take() {
-            self.remembered.know(&unsaved.record, unsaved.version.saturating_add(1));
+            self.remembered.know(&unsaved.record, unsaved.over.saturating_add(1));
         }
         self.end(Ok(()), now)
     }

@@ -82,7 +82,9 @@ struct Stores {
 
 impl Stores {
     fn start() -> Self {
-        let (redis, postgres, folder) = (RedisServer::start(), PostgresServer::start(), tempfile::tempdir().unwrap());
+        // In full there are 200 processes at a time, each with connections of its own.
+        let postgres = PostgresServer::start_with(&["max_connections=1000"]);
+        let (redis, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());
         let file = format!("file:{}", folder.path().join("grants").display());
         let others = [redis.as_ref().map(RedisServer::address), postgres.as_ref().map(PostgresServer::address)];
         for address in postgres.iter().map(PostgresServer::address) {

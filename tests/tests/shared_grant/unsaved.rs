@@ -228,8 +228,39 @@ fn what_could_not_be_saved_is_saved_over_a_record_that_a_replica_shows_as_it_was
     desk.lag = 60 * SECOND;
     desk.before("save", |desk| desk.lag = Duration::ZERO);
     process.mint(&mut desk).unwrap();
-    assert_eq!(desk.did, ["lease", "load", "save", "load", "release"]);
+    assert_eq!(desk.did, ["lease", "load", "save", "load", "save", "load", "release"]);
     assert_eq!(kept(&desk, &source), token.refresh_token().unwrap().expose());
+}
+
+/// The store has gone back, and another process has written what is newer under a version that was there before.
+#[test]
+fn what_could_not_be_saved_does_not_go_over_a_version_that_comes_a_second_time() {
+    let (mut desk, source) = late();
+    let mut grant: Grant<()> = Grant::new(Arc::new(source.clone()));
+    let (_, mut turn) = grant.begin(()).unwrap().split();
+    let mut mint = grant.mint(&mut turn, &Want::access_token("read"), desk.world.now, Held::Nothing).unwrap();
+    let first = desk.moment().truth;
+    desk.world.pass(SECOND);
+    desk.trip("save", Trip::Pass);
+    desk.trip("save", Trip::Fail);
+    let mut token = desk.run(&mut mint).unwrap();
+    assert!(grant.finish(turn, desk.world.now, mint.take_change(), Outcome::Minted(&mut token)).is_none());
+    let there = desk.version(source.key());
+    desk.world.pass(10 * SECOND);
+    desk.shelf.fall_back(desk.moment().truth, first);
+    desk.world.pass(10 * SECOND);
+    desk.edit(source.key(), |record| {
+        record["refresh_token"] = "what another got".into();
+        record["generation"] = 5.into();
+    });
+    assert_eq!(desk.version(source.key()), there);
+    desk.lag = 5 * SECOND;
+    desk.before("save", |desk| desk.lag = Duration::ZERO);
+    let (turn, mut saving) = grant.save().unwrap();
+    desk.run(&mut saving).unwrap();
+    assert!(grant.finish(turn, desk.world.now, saving.take_change(), Outcome::Saved).is_none());
+    assert_eq!((&*kept(&desk, &source), desk.did.len()), ("what another got", 3), "{:?}", desk.did);
+    assert!(grant.state().save_error().is_none());
 }
 
 #[test]

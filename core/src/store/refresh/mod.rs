@@ -309,7 +309,7 @@ impl SharedRefresh {
     fn loaded(&mut self, found: Option<Stored>, now: Now) -> Result<Next, Error> {
         let (record, version) = self.read(found)?;
         let unsaved = &mut self.state.remembered.unsaved;
-        drop(unsaved.take_if(|unsaved| !unsaved.goes_over(&record, version, false)));
+        drop(unsaved.take_if(|unsaved| !unsaved.goes_over(&record, version)));
         // What lies there is outdated, or the store has lost what came after it.
         if unsaved.is_some() || self.state.remembered.lost(&record).is_some() {
             return self.lease(now);

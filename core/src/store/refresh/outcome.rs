@@ -81,7 +81,7 @@ impl SharedRefresh {
         if anew {
             unsaved.begins(now.wall);
         }
-        let (key, version) = (self.key(), unsaved.version);
+        let (key, version) = (self.key(), unsaved.over);
         let stored = unsaved.record.write(version.saturating_add(1));
         self.state.remembered.unsaved = Some(unsaved);
         let expected = (!anew).then_some(version);
@@ -92,9 +92,7 @@ impl SharedRefresh {
     pub(super) fn save_result(&mut self, found: Option<Stored>, now: Now) -> Result<Next, Error> {
         let mut unsaved = self.state.remembered.unsaved.take().ok_or_else(misused)?;
         let goes_over = match &found {
-            Some(there) => {
-                Record::read(there, &self.grant.key).map(|it| unsaved.goes_over(&it, there.version, self.rounds > 0))
-            }
+            Some(there) => Record::read(there, &self.grant.key).map(|it| unsaved.goes_over(&it, there.version)),
             // Nobody had signed in here before; or somebody has signed out.
             None => Ok(unsaved.signed_in),
         };
@@ -102,7 +100,7 @@ impl SharedRefresh {
             Ok(true) => self.save_unsaved(unsaved, found.is_none(), now),
             Ok(false) => match self.result.take() {
                 // Another sign-in, perhaps: that stays, and so does our token.
-                Some(Ok((token, _))) => self.release(Ok((token, unsaved.version))),
+                Some(Ok((token, _))) => self.release(Ok((token, unsaved.over))),
                 _ => self.loaded_leased(found, now),
             },
             Err(error) => {
@@ -131,7 +129,7 @@ impl SharedRefresh {
 
     fn saved(&mut self) {
         if let Some(unsaved) = self.state.remembered.unsaved.take() {
-            self.state.remembered.know(&unsaved.record, unsaved.version.saturating_add(1));
+            self.state.remembered.know(&unsaved.record, unsaved.over.saturating_add(1));
         }
     }
 

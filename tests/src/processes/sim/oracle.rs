@@ -194,7 +194,11 @@ impl Sim {
         let next = self.server.descends(&token, &old.refresh_token);
         // To who read it before that, the same version may mean two things.
         let twice = self.began_before_fall_back(run);
-        self.require(same || next || twice, || format!("{token} overwrites {}, which is newer", old.refresh_token));
+        // What the store has lost of a later grant may be saved again.
+        let later = self.story.fell_back.is_some() && self.server.is_later_grant(&token, &old.refresh_token);
+        self.require(same || next || later || twice, || {
+            format!("{token} overwrites {}, which is newer", old.refresh_token)
+        });
         if next {
             self.know_superseded(&old.refresh_token.clone());
         }
@@ -239,7 +243,7 @@ impl Sim {
     /// whose process is dead may have something under way at the store yet.
     fn began_before_fall_back(&self, run: u64) -> bool {
         self.story.fell_back.is_some_and(|at| match self.runs.get(&run) {
-            Some(run) => run.began <= at,
+            Some(run) => run.began <= at + self.plan.lag,
             None => self.truth.saturating_sub(at) < ON_ITS_WAY,
         })
     }

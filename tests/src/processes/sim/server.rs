@@ -145,6 +145,12 @@ impl Server {
         std::iter::successors(self.parent(token), |token| self.parent(token)).any(|token| token == of)
     }
 
+    /// Whether a refresh token is of a later sign-in than another.
+    pub(super) fn is_later_grant(&self, token: &str, of: &str) -> bool {
+        let family = |token: &str| self.refresh.get(token).map(|record| record.family);
+        family(token) > family(of)
+    }
+
     /// All grants end, as when the user takes back what they allowed.
     pub(super) fn withdraw(&mut self) {
         self.families.iter_mut().for_each(|family| family.ended = true);
