@@ -20,6 +20,7 @@
 //!
 //! None is on by default; the adapters turn `ring` on. `ring`, `aws-lc-rs` and `rust-crypto` sign and verify: see
 //! [`crypto`].
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(
@@ -70,6 +71,9 @@ mod time;
 mod token;
 mod userinfo;
 
+/// The crate whose types requests, answers and headers are of.
+pub use http;
+
 pub use authorize::{
     Authorization, AuthorizationRequest, FinishAuthorization, PendingAuthorization, StartAuthorization,
 };
@@ -83,7 +87,7 @@ pub use grant::device::{DeviceAuthorization, DeviceCode, DevicePolling};
 pub use grant::{TokenExchange, TokenRequest, token_type};
 pub use hosts::Hosts;
 pub use introspect::{Introspect, Introspection};
-pub use jose::Verifier;
+pub use jose::{IdToken, Verifier};
 pub use loopback::InstalledApp;
 pub use machine::{Cx, Effect, Event, Machine, Reply, Step};
 pub use protect::{Protection, Refusal};

@@ -65,6 +65,12 @@ use crate::{Error, ErrorKind};
 /// Call [`resume`](Self::resume) with [`Reply::Start`], carry out the effect it asks for, and call
 /// it again with the reply, until it is done. A reply that does not fit the effect asked for, or a
 /// call after the end, gives an error of kind [`ErrorKind::Misuse`]; nothing panics.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no machine",
+    label = "this does nothing by itself",
+    note = "a request becomes a machine by `.exchange()`, an authorization by `.start()`, a pending one by `.finish(..)`, a device's code by `.poll(..)`",
+    note = "a source of tokens is given to a `TokenManager`, or mints one token by `.mint(&want, &state)`"
+)]
 pub trait Machine {
     /// What the conversation is for.
     type Output;

@@ -30,7 +30,7 @@ const SCHEMES: [(&str, u16); 6] =
 /// assert!(proxies.of(&"https://login.corp.example/".parse()?).is_none());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Proxies {
     https: Option<Proxy>,
     http: Option<Proxy>,
@@ -171,6 +171,14 @@ impl fmt::Display for Proxy {
             Some(variable) => write!(f, ", as {variable} says"),
             None => Ok(()),
         }
+    }
+}
+
+/// Of what is called directly, which a person has typed, shows how much it is.
+impl fmt::Debug for Proxies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Proxies");
+        shown.field("https", &self.https).field("http", &self.http).field("direct", &self.direct.len()).finish()
     }
 }
 

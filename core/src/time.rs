@@ -2,7 +2,7 @@
 //! [`Cx`](crate::Cx) or out of a server's answer.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -143,6 +143,26 @@ impl std::ops::Sub<Duration> for Timestamp {
 }
 
 /// RFC 3339, in UTC, to the second.
+/// What the system's clock says; a moment that no date has becomes the first or the last one.
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => Self(millis(since)),
+            Err(before) => Self(millis(before.duration()).saturating_neg()),
+        }
+    }
+}
+
+/// A moment that the system cannot say becomes its epoch.
+impl From<Timestamp> for SystemTime {
+    fn from(time: Timestamp) -> Self {
+        let millis = Duration::from_millis(time.0.unsigned_abs());
+        let moment = if time.0 < 0 { UNIX_EPOCH.checked_sub(millis) } else { UNIX_EPOCH.checked_add(millis) };
+        moment.unwrap_or(UNIX_EPOCH)
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.as_unix();
@@ -190,6 +210,16 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_systems_time_and_back() {
+        for millis in [0, 1, -1, 1_795_176_000_123, -62_135_596_800_000] {
+            let time = Timestamp::from_unix_millis(millis);
+            assert_eq!(Timestamp::from(SystemTime::from(time)), time);
+        }
+        let _ = SystemTime::from(Timestamp::from_unix_millis(i64::MIN));
+        let _ = SystemTime::from(Timestamp::from_unix_millis(i64::MAX));
+    }
 
     #[test]
     fn a_moment_has_come_when_either_clock_says_so() {

@@ -70,6 +70,7 @@
 //! | `redis-tokio` | 21 |
 //! | `postgres` | 49, of which a program on tokio has about twenty anyway |
 //! | `keyring` | 81 |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -129,6 +130,10 @@ pub use sealed::{Envelope, KeyService, Keys, OwnKeys, Sealed};
 /// succeed later, and `TooLarge` if there is no room for so many bytes: the access tokens in a record then give way, so that
 /// the refresh token is kept. Else it is of kind `Store`. Where there is room for one text only, [`Stored::to_bytes`] makes one of
 /// version and value.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no store",
+    note = "a store whose methods are async is given to `with_async_store`, or becomes one by `Awaited`"
+)]
 pub trait Store: Send + Sync {
     /// What lies under the key, if anything does.
     ///

@@ -51,6 +51,7 @@
 //! - Bodies that are sent, files and tokens are wiped from memory; the buffers of reqwest and rustls are not.
 //! - This crate turns on reqwest's feature `rustls-no-provider`: where nothing else gives reqwest a provider of
 //!   cryptography, `reqwest::Client::new()` panics. [`Transport::client_builder`] makes clients that have one.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

@@ -60,8 +60,8 @@ impl Transport {
     /// `TokenManager` on it mints. The store works on tokio's threads for blocking work;
     /// the leases of a run are given back however it ends.
     #[cfg(feature = "store")]
-    pub fn with_store(&self, store: Arc<dyn grantflow_store::Store>) -> Self {
-        Self { store: Some(store), ..self.clone() }
+    pub fn with_store(&self, store: impl grantflow_store::Store + 'static) -> Self {
+        Self { store: Some(Arc::new(store)), ..self.clone() }
     }
 
     /// As [`with_store`](Self::with_store), for a store whose methods are async, such as the `AsyncRedisStore` that
@@ -70,7 +70,7 @@ impl Transport {
     #[cfg(feature = "store")]
     pub fn with_async_store(&self, store: impl grantflow_store::AsyncStore + 'static) -> Self {
         let wait = |work: grantflow_store::Work<'_>| tokio::runtime::Handle::current().block_on(work);
-        self.with_store(Arc::new(grantflow_store::Awaited::new(store, wait)))
+        self.with_store(grantflow_store::Awaited::new(store, wait))
     }
 
     #[cfg(feature = "store")]

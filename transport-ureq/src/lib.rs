@@ -55,6 +55,7 @@
 //! - `bundled-roots`: `Builder::bundled_roots`, for systems without root certificates.
 //! - `tracing`: a span for each machine, an event for each effect and reply, at level debug. They hold no
 //!   secret.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

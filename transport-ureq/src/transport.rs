@@ -77,8 +77,8 @@ impl Transport {
     /// This transport, bound to a store: machines that work on grants in one can be run on it, and what a
     /// `TokenManager` on it mints. The leases of a run are given back however it ends.
     #[cfg(feature = "store")]
-    pub fn with_store(&self, store: Arc<dyn grantflow_store::Store>) -> Self {
-        Self(self.0.clone(), Some(store))
+    pub fn with_store(&self, store: impl grantflow_store::Store + 'static) -> Self {
+        Self(self.0.clone(), Some(Arc::new(store)))
     }
 
     #[cfg(feature = "store")]

@@ -29,6 +29,12 @@ impl From<&ServerMetadata> for Server {
     }
 }
 
+impl From<&Issuer> for Server {
+    fn from(issuer: &Issuer) -> Self {
+        issuer.clone().into()
+    }
+}
+
 impl From<Issuer> for Server {
     fn from(issuer: Issuer) -> Self {
         Self::Issuer(issuer)

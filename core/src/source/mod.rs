@@ -134,6 +134,10 @@ pub type Mint = Box<dyn Minting + Send>;
 /// state.merge(mint.take_change());
 /// assert!(state.refresh_token().is_some_and(|ticket| ticket.matches("ticket-2")));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no source of tokens",
+    note = "a client or a refresh token becomes one by `Credential`, a grant in a store by `SharedGrant`, a file of Google's by `GoogleCredential`"
+)]
 pub trait TokenSource: Send + Sync {
     /// A machine that mints a token for `want`, beginning from `state`.
     fn mint(&self, want: &Want, state: &GrantState) -> Mint;

@@ -11,7 +11,7 @@ use grantflow::google::{
 };
 use grantflow::loopback::Receiver;
 use grantflow::machine::{Exited, FailureKind, Identity, Machine as _, Os, Platform, Program, Reply, Step};
-use grantflow::proxy::Proxy;
+use grantflow::proxy::{Proxies, Proxy};
 use grantflow::source::{Change, Credential, ExchangedToken, GrantState, ProgramToken, TokenSource as _, Want};
 use grantflow::store::{LoadGrant, RecordKey, SaveGrant, SharedGrant, Stored};
 use grantflow::{
@@ -209,7 +209,12 @@ fn addresses() -> Vec<Entry> {
             },
         },
         Entry {
-            names: &["core Hosts::From<&str>", "core Hosts::From<String>", "core Hosts::FromIterator<S>"],
+            names: &[
+                "core Hosts::From<&str>",
+                "core Hosts::From<String>",
+                "core Hosts::FromIterator<S>",
+                "core Hosts::check",
+            ],
             try_it: |text, seen| {
                 let uri = "https://api.example/".parse().unwrap();
                 for hosts in [
@@ -317,7 +322,13 @@ fn servers() -> Vec<Entry> {
             },
         },
         Entry {
-            names: &["core Challenge::is", "core Challenge::get"],
+            names: &[
+                "core Challenge::is",
+                "core Challenge::get",
+                "core Challenge::all",
+                "core Challenge::bearer",
+                "core Challenge::rejects_token",
+            ],
             try_it: |text, seen| {
                 let mut headers = http::HeaderMap::new();
                 if let Ok(value) =
@@ -872,6 +883,21 @@ fn google() -> Vec<Entry> {
 
 fn values() -> Vec<Entry> {
     vec![
+        Entry {
+            names: &["core Proxies::from_env", "core Proxies::of"],
+            try_it: |text, seen| {
+                for name in ["https_proxy", "ALL_PROXY", "http_proxy", "NO_PROXY"] {
+                    let read = |asked| (asked == name).then(|| text.into());
+                    if let Some(proxies) = seen.result("proxies", Proxies::from_env(read)) {
+                        seen.text(
+                            "proxies",
+                            format!("{proxies:?}").replace(&super::MARKER.to_lowercase(), super::MARKER),
+                        );
+                        seen.debug("a proxy", &proxies.of(&"https://as.example/".parse().unwrap()));
+                    }
+                }
+            },
+        },
         Entry {
             names: &["core Program::new", "core Program::args", "core Program::env", "core Exited::new"],
             try_it: |text, seen| {

@@ -214,6 +214,7 @@ fn chains() -> Vec<Entry> {
         Entry {
             names: &[
                 "core Impersonated::new",
+                "core Impersonated::delegates",
                 "core Impersonated::quota_project",
                 "core Impersonated::with_universe_domain",
                 "core IamSigner::new",

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// What makes a parameter a text, or something that is made of one.
-const TEXTS: [&str; 14] = [
+const TEXTS: [&str; 16] = [
     "&str",
     "&'static str",
     "String",
@@ -20,6 +20,8 @@ const TEXTS: [&str; 14] = [
     "Into<Box<str>>",
     "Cow<",
     "Value",
+    "Uri",
+    "HeaderMap",
 ];
 
 /// Functions that are not given secrets here, and why.
@@ -43,8 +45,8 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("reqwest Transport::forget", "as sign_out, whose label is tried"),
     ("core Call::new", "its text is a request: leaks.rs"),
     ("core Cx::random", "its text is part of the program"),
-    ("core Proxies::from_env", "its text is a name; the values are tried by the tests of proxies"),
     ("core Answer::get", "its text is the name of a parameter"),
+    ("core Token::apply", "it writes into the headers"),
     ("core InstalledApp::show", "it takes a function"),
     ("core String::From<Issuer>", "it gives a text"),
     ("core String::From<Endpoint>", "it gives a text"),
@@ -137,10 +139,13 @@ fn after_generics(header: &str) -> &str {
     header
 }
 
-/// What stands between the first parentheses.
+/// What stands up to the end of the first parentheses, with the bounds of type parameters before them.
 fn parameters(signature: &str) -> String {
     let mut depth = 0;
-    let begin = signature.find('(').unwrap_or_default();
+    let signature = signature.trim_end();
+    let rest = if signature.starts_with('<') { after_generics(signature) } else { signature };
+    let begin = signature.len() - rest.len();
+    let begin = begin + signature[begin..].find('(').unwrap_or_default();
     for (at, c) in signature[begin..].char_indices() {
         match c {
             '(' => depth += 1,
@@ -148,7 +153,9 @@ fn parameters(signature: &str) -> String {
             _ => {}
         }
         if depth == 0 {
-            return signature[begin..begin + at].to_owned();
+            let only_self =
+                ["(self", "(&self", "(&mut self", "(mut self", "("].contains(&&signature[begin..begin + at]);
+            return signature[if only_self { begin } else { 0 }..begin + at].to_owned();
         }
     }
     signature.to_owned()
@@ -159,8 +166,9 @@ fn functions_are_found_by_their_parameters() {
     let mut found = BTreeSet::new();
     let text = "impl<T: A<B>> Thing<T> {\n    pub fn new(name: &str) -> Self {}\n    pub fn name(&self) -> &str {}\n    \
                 pub async fn long(\n        &self,\n        path: impl AsRef<Path>,\n    ) -> Self {}\n    fn own(s: &str) {}\n}\n\
-                impl From<&str> for Thing {\n}\npub fn free(text: String) {}\npub(crate) fn ours(text: String) {}\n";
+                impl From<&str> for Thing {\n}\npub fn free(text: String) {}\npub(crate) fn ours(text: String) {}\n\
+                pub fn many<S: Into<String>>(texts: impl IntoIterator<Item = S>) {}\npub fn none<S: ToString>(&self) {}\n";
     functions("x", text, &|it| it.contains("str") || it.contains("String") || it.contains("Path"), &mut found);
     let found: Vec<_> = found.iter().map(String::as_str).collect();
-    assert_eq!(found, ["x Thing::From<&str>", "x Thing::long", "x Thing::new", "x free"]);
+    assert_eq!(found, ["x Thing::From<&str>", "x Thing::long", "x Thing::new", "x free", "x many"]);
 }

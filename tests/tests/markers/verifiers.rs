@@ -55,6 +55,8 @@ pub(super) fn entries() -> Vec<Entry> {
                 "core Verifier::authorized_party",
                 "core Verifier::hosted_domain",
                 "core Verifier::entra_id_tokens",
+                "core Verifier::google_id_tokens",
+                "core Verifier::tenants",
             ],
             try_it: |text, seen| {
                 verifier(seen, &Verifier::id_tokens(&issuer(), text), text);
@@ -130,7 +132,13 @@ pub(super) fn entries() -> Vec<Entry> {
             },
         },
         Entry {
-            names: &["core Protection::realm", "core Protection::resource_metadata", "core Protection::scopes"],
+            names: &[
+                "core Protection::realm",
+                "core Protection::resource_metadata",
+                "core Protection::scopes",
+                "core Protection::acr_values",
+                "core Protection::token",
+            ],
             try_it: |text, seen| {
                 let protection = Protection::new().realm(text).resource_metadata(text).scopes(text).acr_values([text]);
                 seen.debug("a protection", &protection);

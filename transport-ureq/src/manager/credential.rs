@@ -1,5 +1,5 @@
 //! A credential in use, with all that its wants share: [`Credential`]. Its mints have their turns, one after the other
-//! where that is needed, and whoever has a turn ends it.
+//! where that is needed, and the one that has a turn ends it.
 //!
 //! ```text
 //! a thread ────▶ turn ──────┐ mint ─▶ end ─┬▶ the next that waits: its thread goes on

@@ -170,7 +170,7 @@ impl Shared {
         }
     }
 
-    /// Tells the observers what came of a want of the credential with this name.
+    /// Tells the observers the outcome of a want of the credential with this name.
     pub(crate) fn tell(
         &self,
         credential: &Arc<str>,
