@@ -367,7 +367,7 @@ impl TokenCell {
         let tries = self.failing.as_ref().map_or(0, |failing| failing.tries).saturating_add(1);
         let asked = error.retry_after().map(|asked| asked.min(LONGEST_RETRY_AFTER));
         let until = match asked {
-            // No further try can help until the credential is another one, or somebody signs in elsewhere.
+            // No further try can help until the credential is another one, or a person signs in elsewhere.
             _ if error.ends_grant() => asked.map(|asked| now.mono.saturating_add(asked)),
             _ => {
                 let pause = pause(tries).mul_f64(0.5 + self.random() / 2.0);

@@ -73,7 +73,7 @@ impl fmt::Debug for MemoryStore {
 
 /// What is in there, even if a thread panicked with it.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Whoever panicked held it for one whole change of a map.
+    // The thread that panicked held it for one whole change of a map.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -67,3 +67,8 @@ pub struct Extensions;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/getting-started.md")]
 pub struct GettingStarted;
+
+/// And the manager of one's own.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/own-manager.md")]
+pub struct OwnManager;

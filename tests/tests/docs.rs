@@ -120,3 +120,42 @@ fn the_documentation_of_items_names_who_and_what_is_meant() {
     }
     assert!(found.is_empty(), "{found:#?}");
 }
+
+/// The targets of the links in a page, but for those within it.
+fn links(page: &str) -> impl Iterator<Item = &str> {
+    let inline = page.split("](").skip(1).filter_map(|rest| rest.split_once(')').map(|(target, _)| target));
+    let below = page.lines().filter_map(|line| line.strip_prefix('[')?.split_once("]: ").map(|(_, target)| target));
+    inline.chain(below).filter(|target| !target.starts_with('#') && !target.starts_with("https://"))
+}
+
+/// How a page's heading is linked to.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.collect::<String>().trim().to_lowercase().replace(' ', "-")
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let mut pages: Vec<_> = fs::read_dir(root()).unwrap().chain(fs::read_dir(root().join("docs")).unwrap()).collect();
+    pages.retain(|page| page.as_ref().is_ok_and(|page| page.path().extension().is_some_and(|end| end == "md")));
+    let mut count = 0;
+    for path in pages.into_iter().map(|page| page.unwrap().path()) {
+        let page = read(&path);
+        for link in links(&page) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = path.parent().unwrap().join(file);
+            assert!(target.exists(), "{}: {link}", path.display());
+            if !heading.is_empty() {
+                let there = read(target);
+                let mut headings = there.lines().filter(|line| line.starts_with('#'));
+                assert!(
+                    headings.any(|line| anchor(line.trim_start_matches('#')) == heading),
+                    "{}: {link}",
+                    path.display()
+                );
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 15, "{count}");
+}

@@ -104,7 +104,7 @@ impl Transport {
         key: RecordKey,
         mut refused: Option<Secret>,
     ) -> Result<TokenManager, Error> {
-        // Somebody else may have just signed in.
+        // In another program the person may have just signed in.
         if let Some(tokens) = self.load(app, &key, &mut refused).await? {
             return Ok(tokens);
         }

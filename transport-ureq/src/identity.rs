@@ -109,7 +109,7 @@ impl<T> Identities<T> {
                         }
                         Ok(made)
                     }
-                    // They are being renewed, or what came is of no use: the old ones may still be good.
+                    // They are being renewed, or the new files are of no use: the old ones may still be good.
                     (Err(_), Some(old)) => self.made_of(old, make).map_err(about),
                     (Err(why), None) => Err(about(why)),
                 }

@@ -95,7 +95,7 @@ impl Transport {
             return Ok(tokens);
         }
         let lease = lease(store, &key.for_sign_in(), app.time_limit(), limit)?;
-        // Somebody else may have just signed in.
+        // In another program the person may have just signed in.
         if let Some(tokens) = self.load(app, &key, &mut refused, limit)? {
             return Ok(tokens);
         }

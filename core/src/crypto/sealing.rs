@@ -361,7 +361,7 @@ mod tests {
             let why = keys.open(b"here", &flipped).unwrap_err();
             let head = bit < MAGIC.len() * 8 && matches!(why, CannotOpen::NotSealed | CannotOpen::Newer);
             assert!(head || why == CannotOpen::Damaged, "bit {bit}: {why}");
-            // Whoever mends the checksum gets no further.
+            // A mended checksum helps an attacker no further.
             let rest = flipped.len() - CHECKSUM;
             let sum = checksum(&flipped[..rest]);
             flipped[rest..].copy_from_slice(&sum);

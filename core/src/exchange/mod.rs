@@ -372,7 +372,7 @@ impl<T> Exchange<T> {
         Err(match self.request.0.refusable {
             Refusable::RefreshToken => refusal::at_refresh(error, response),
             Refusable::Password => refusal::at_password(error),
-            // Whoever serves a public document knows nothing of a grant.
+            // The server of a public document knows nothing of a grant.
             Refusable::Nothing if self.request.0.oldest.is_some() && error.advice() == Some(Advice::SignInAgain) => {
                 error.with_advice(Advice::AskProvider)
             }

@@ -107,7 +107,7 @@ fn a_request_that_lacks_a_nonce_is_made_once_more_with_it_whatever_its_rules() {
             assert!(sent(exchange.resume(&mut at(0), Reply::Start)).contains(" - "));
             let again = exchange.resume(&mut at(1), answer(status, "use_dpop_nonce", &["n1"]));
             assert!(sent(again).contains(" n1 1970-01-01T00:16:41Z"));
-            // Once, and no more: whoever asks for ever gets an error.
+            // Once, and no more: a server that asks without end gets an error.
             let error = failed(exchange.resume(&mut at(2), answer(status, "use_dpop_nonce", &["n2"])));
             assert_eq!(error.server().unwrap().error(), "use_dpop_nonce");
             assert!(!error.is_uncertain());

@@ -230,7 +230,7 @@ fn end_of(place: &Map<String, Value>, begun: Timestamp) -> Result<Option<Timesta
     let named = |name: &&'static str| Some((*name, place.get(*name).filter(|value| !value.is_null())?));
     if let Some((name, value)) = named(&"expires_in") {
         let seconds = seconds(value).and_then(|seconds| u64::try_from(seconds).ok()).ok_or(name)?;
-        // A century is for ever, and does not overflow.
+        // A century is as good as no end, and does not overflow.
         return Ok(Some(begun + Duration::from_secs(seconds.min(100 * 366 * 86_400))));
     }
     let ends = ENDS.iter().filter_map(named);

@@ -91,7 +91,7 @@ impl Saving {
         let Some(unsaved) = &mut self.remembered.unsaved else { return Ok(None) };
         let goes_over = match &found {
             Some(found) => unsaved.goes_over(&Record::read(found, &self.key)?, found.version),
-            // Nobody had signed in here before; or somebody has signed out.
+            // Nobody had signed in here before; or the person has signed out.
             None => {
                 unsaved.begins(now);
                 unsaved.signed_in

@@ -120,7 +120,7 @@ pub(super) fn open_lock(path: &Path) -> Result<File, Failure> {
 /// Replaces a file as a whole, by way of the file `new` beside it, which only one may use at a time. Once this
 /// returns, the new content survives the loss of power.
 pub(super) fn replace(path: &Path, new: &Path, content: &[u8]) -> Result<(), Failure> {
-    // Somebody may have ended while writing it.
+    // A process may have ended while writing it.
     let written = gone(fs::remove_file(new))
         .and_then(|()| write_new(new, content))
         .and_then(|()| fs::rename(new, path))

@@ -48,7 +48,7 @@ impl Slot {
                         return Ok(issued.into());
                     }
                     (Acquired::Failed(error), _) => return Err(error),
-                    // Whoever has waited for a failure is told it, and does not wait for another.
+                    // A caller that has waited for a failure is told it, and does not wait for another.
                     (Acquired::Wait, Some(error)) => return Err(error),
                     (Acquired::Refresh(ticket), Some(error)) => {
                         state.cell.abandon(ticket);
@@ -110,7 +110,7 @@ impl Slot {
             && self.origin.leave_behind(&flying)
             && let Some(ticket) = flying.take_ticket()
         {
-            // The runtime of whoever waits is one that is driven.
+            // The runtime of the caller that waits is one that is driven.
             self.launch_on(&runtime::current().unwrap_or_else(|_| runtime.clone()), ticket);
         }
     }
@@ -153,7 +153,7 @@ impl Tend for Slot {
                 // Without a runtime, the next caller does it.
                 let _ = self.launch(ticket);
             }
-            // Nobody uses it, or it ended in a suspend and whoever needs one comes.
+            // Nobody uses it, or it ended in a suspend and the next caller comes.
             Acquired::Due(_, Some(ticket)) | Acquired::Refresh(ticket) => state.cell.abandon(ticket),
             Acquired::Fresh(_) | Acquired::Due(_, None) => self.schedule(&mut state, now),
             Acquired::Wait | Acquired::Failed(_) => {}

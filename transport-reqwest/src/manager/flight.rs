@@ -100,7 +100,7 @@ impl Flight {
         match (self.flying.take_ticket(), result) {
             (Some(ticket), Some(result)) => self.slot.settle(ticket, result.map_err(|error| origin.named(error))),
             (Some(ticket), None) => self.slot.abandon(ticket),
-            // It was left behind. Nobody gets the token, but whoever keeps refresh tokens must hear of it.
+            // It was left behind. Nobody gets the token, but observers that keep refresh tokens must hear of it.
             (None, Some(Ok(token))) => self.slot.tell(Ok(Arc::new(Issued { token, generation: 0 }))),
             (None, _) => {}
         }

@@ -164,7 +164,7 @@ impl Slot {
         let (outcome, ended) = {
             let mut state = self.lock();
             if let (Some(_), Ok(token)) = (self.ended(), &result) {
-                // Nobody gets it, but whoever keeps refresh tokens must hear of it.
+                // Nobody gets it, but observers that keep refresh tokens must hear of it.
                 let issued = Issued { token: token.clone(), generation: 0 };
                 drop(state);
                 return self.tell(Ok(Arc::new(issued)));
@@ -350,7 +350,7 @@ mod tests {
         assert!(shown(now.wall) && shown(now.wall + minute));
         assert!(!shown(back) && !shown(Timestamp::from_unix(0)) && !shown(now.wall + hour));
 
-        // Whoever asked both clocks shows it again for what is left by them.
+        // A caller that asked both clocks shows it again for what is left by them.
         slot.show(&state.cell, Now { wall: back, mono: now.mono + hour / 2 });
         assert!(shown(back) && shown(back + minute) && !shown(back + hour / 2));
         slot.show(&state.cell, Now { wall: back, mono: now.mono + hour });

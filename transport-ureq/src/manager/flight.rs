@@ -46,7 +46,7 @@ impl Job {
     /// Does it in this turn. It comes back if it must begin anew, in a turn of its own.
     fn fly(mut self, turn: Turn<()>) -> Option<Self> {
         let slot = self.slot.clone();
-        // Counted first, looked second: whoever closes the slot first and counts second misses none.
+        // Counted first, looked second: a thread that closes the slot first and counts second misses none.
         let _delicate = Delicate::enter(&slot.home);
         let mut flight = Flight { home: &slot.home, turn: Some(turn), mint: None };
         let mut result = if slot.awaits(self.epoch) { flight.mint(&slot) } else { Err(Why::GivenUp(given_up())) };

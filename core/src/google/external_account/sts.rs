@@ -72,7 +72,7 @@ impl Inner {
             .audience(&self.audience)
             .requested_token_type(token_type::ACCESS_TOKEN)
             .wanted(want);
-        // Whoever the client is, its project is charged.
+        // Where there is a client, its project is charged.
         let request = match (&self.user_project, &self.client) {
             (Some(project), None) => {
                 request.extra("options", &serde_json::json!({ "userProject": project }).to_string())
