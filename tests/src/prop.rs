@@ -19,7 +19,7 @@ use grantflow::{
     Secret, ServerMetadata, Step, Timestamp, TokenRequest,
 };
 use http::Response;
-pub use keys::{jws, key_set, private_key};
+pub use keys::{jws, key_set, private_key, sealed};
 pub use machines::{any_replies, machines};
 pub use tokens::{introspection_answer, presented_token, signed_token};
 

@@ -268,3 +268,9 @@ fn a_signature_is_of_what_was_signed_and_of_nothing_else() {
     ];
     hold(prop::jws, 14, &headers, 2_000);
 }
+
+#[test]
+fn what_is_sealed_opens_whole_and_for_its_purpose_alone() {
+    let seed = include_bytes!("../../fuzz/seeds/sealed/head");
+    hold(prop::sealed, 15, &[b"a message", seed, b"pending-a=Z3JhbnRmbG93; other=1"], 1_000);
+}

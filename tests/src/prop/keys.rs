@@ -4,7 +4,8 @@ use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use grantflow::crypto::{Algorithm, Signer as _, Signing, SigningKey, VerifyingKey};
+use grantflow::PendingAuthorization;
+use grantflow::crypto::{Algorithm, SealingKey, SealingKeys, Signer as _, Signing, SigningKey, VerifyingKey};
 use grantflow::jose::{Jwk, JwkSet, Jws};
 use serde_json::{Map, Value, json};
 
@@ -118,4 +119,26 @@ pub fn jws(data: &[u8]) {
             hidden_in_error(&error, &[CANARY]);
         }
     }
+}
+
+/// Any bytes as something sealed, and as a cookie, which nobody has sealed; and as a message: it comes back, for its
+/// purpose and whole.
+pub fn sealed(data: &[u8]) {
+    let key: Vec<u8> = (0..32).collect();
+    let keys = SealingKeys::new(SealingKey::new("a key", &key).expect("a key"));
+    assert!(keys.open(b"a purpose", data).is_err(), "nobody has sealed it");
+    let text = String::from_utf8_lossy(data);
+    let redirect = "https://app.example/callback?code=c&state=a-state";
+    let name = PendingAuthorization::name_in(redirect).expect("there is a state");
+    for header in [text.as_ref(), &format!("pending-{name}={}", URL_SAFE_NO_PAD.encode(data))] {
+        let found = PendingAuthorization::from_cookies(&keys, redirect, header, cx().now().wall);
+        assert!(found.is_err(), "nobody has sealed it");
+    }
+    let sealed = keys.seal(b"a purpose", data, &mut cx()).expect("it can be sealed");
+    assert_eq!(keys.open(b"a purpose", &sealed).expect("it is whole").as_slice(), data);
+    assert!(keys.open(b"another", &sealed).is_err(), "it is for another purpose");
+    let at = data.first().map_or(0, |byte| usize::from(*byte)) % sealed.len();
+    let mut changed = sealed;
+    changed[at] ^= 1 << (data.len() % 8);
+    assert!(keys.open(b"a purpose", &changed).is_err(), "it was changed");
 }
