@@ -18,7 +18,7 @@ const SHORTEST: Duration = Duration::from_secs(30);
 /// The longest, and what a cell's own pause and a use may add.
 const LONGEST: Duration = Duration::from_secs(900 + 60 + 30);
 /// How much later than its client a server may think that a token ends: the client counts from the request.
-const LATE: Duration = Duration::from_secs(5);
+pub(super) const LATE: Duration = Duration::from_secs(5);
 /// When the advice becomes to sign in again, and after how many uses.
 const HOPELESS: (Duration, u32) = (Duration::from_secs(3600), 5);
 /// After so many refreshes without a successor the server does not replace refresh tokens.

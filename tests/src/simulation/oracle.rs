@@ -8,6 +8,7 @@ use grantflow::cell::{Acquired, Issued};
 use grantflow::{Error, Now, Token};
 
 use super::account::Kind;
+use super::life::LATE;
 use super::manager::Run;
 use super::{Season, Sim};
 
@@ -177,9 +178,16 @@ impl Sim {
         }
         // A refresh whose answer was lost may turn out to be fatal only when the access token has expired.
         let account = &self.accounts[self.credentials[credential].account];
-        // Nor does one who refuses early refreshes think that a token has ended when its client does.
-        let late = is_final && matches!(account.kind, Kind::Rotating { .. }) || account.early;
-        self.require(self.season == Season::Quiet || late, || format!("slot {nth} fails although all is well"));
+        let late = is_final && matches!(account.kind, Kind::Rotating { .. });
+        // One who was refused while a token was good asks again when the server must think that it has ended, too: not
+        // when it has just ended for its client.
+        let known = &self.slots[nth].known;
+        let over = known.ends.map_or(Duration::MAX, |end| self.clock.mono.saturating_sub(end));
+        let early = known.refused_early && over <= LATE;
+        let why = self.slots[nth].cell.error().map(ToString::to_string).unwrap_or_default();
+        self.require(self.season == Season::Quiet || late || early, || {
+            format!("slot {nth} fails although all is well: {why}")
+        });
         if is_final {
             self.sign_in_later(credential);
         }
