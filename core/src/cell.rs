@@ -215,6 +215,10 @@ impl TokenCell {
         rejections.count = rejections.count.saturating_add(1);
         rejections.next = now.mono.saturating_add(pause(rejections.count));
         self.rejected = true;
+        // A refusal because this token was good waits for its end no longer.
+        if let Some(failing) = self.failing.as_mut().filter(|failing| failing.error.is_early_refusal()) {
+            failing.until = Some(now.mono);
+        }
         true
     }
 

@@ -86,6 +86,8 @@ pub(super) struct Run {
     pub(super) requests_for_token: u32,
     /// When it asked for the server's metadata, and whether that had been read before.
     pub(super) metadata: Option<(Duration, bool)>,
+    /// Whether it asked at the second address, too.
+    pub(super) second: bool,
     /// The rotating refresh token that it has sent.
     pub(super) sent: Option<(usize, String)>,
     /// Whether others may send the same.
@@ -257,6 +259,7 @@ impl Sim {
             requests: 0,
             requests_for_token: 0,
             metadata: None,
+            second: false,
             sent: None,
             beside: false,
             successor: false,
@@ -334,7 +337,7 @@ impl Sim {
         let grant = &mut self.credentials[credential].grant;
         let next = grant.finish(run.turn, now, change(run.mint), Outcome::from(&mut result));
         // Of what was found at the second address the first may be asked again.
-        let found = run.metadata.is_some() && run.requests == run.requests_for_token + 1;
+        let found = run.metadata.is_some() && run.requests == run.requests_for_token + 1 && !run.second;
         self.know_settled((run.slot, run.epoch), (found, run.successor), &result);
         self.slots[run.slot].cell.settle(run.ticket, now, result);
         self.after_turn(credential, run.slot, run.epoch, next);

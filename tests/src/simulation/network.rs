@@ -100,7 +100,9 @@ impl Sim {
             }
             Look::Failed(failure) => return self.resume(run, Reply::Failed(failure)),
             Look::Fetch(ticket) => self.runs.get_mut(&run).expect("a run").reads = Some(ticket),
-            Look::Busy | Look::Send => {}
+            // As one who has waited long enough: what they read is there for all, too.
+            Look::Busy => self.runs.get_mut(&run).expect("a run").reads = self.documents.insist(&call, now),
+            Look::Send => {}
         }
         let mut call = match call.open(Rules::V1 | Rules::START_BEFORE) {
             Ok(call) => call,
@@ -113,6 +115,7 @@ impl Sim {
         let credential = self.slots[slot].credential;
         self.require(call.reach == Reach::Public, || "a request to a public server may go anywhere".into());
         let metadata = request.uri().path().contains("/.well-known/");
+        let second = request.uri().path().contains("oauth-authorization-server");
         let trouble = self.credentials[credential].trouble;
         let host = self.credentials[credential].host;
         let (fate, delay) = match call.start_before {
@@ -146,6 +149,7 @@ impl Sim {
             run.requests += 1;
             if metadata {
                 run.metadata.get_or_insert((self.clock.mono, had_metadata));
+                run.second |= second;
             } else {
                 run.requests_for_token += 1;
             }

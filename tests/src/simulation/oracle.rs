@@ -48,6 +48,8 @@ pub(super) struct Known {
     pub(super) ends: Option<Duration>,
     /// Whether the refresh token was refused although this token was good.
     pub(super) refused_early: bool,
+    /// Whether its last refresh failed so.
+    waits_for_end: bool,
     in_flight: bool,
     failures: u32,
     pub(super) is_final: bool,
@@ -70,6 +72,7 @@ impl Known {
             had_at: Duration::ZERO,
             ends: None,
             refused_early: false,
+            waits_for_end: false,
             in_flight: false,
             failures: 0,
             is_final: false,
@@ -183,7 +186,7 @@ impl Sim {
         // when it has just ended for its client.
         let known = &self.slots[nth].known;
         let over = known.ends.map_or(Duration::MAX, |end| self.clock.mono.saturating_sub(end));
-        let early = known.refused_early && over <= LATE;
+        let early = known.waits_for_end && !known.rejected && over <= LATE;
         let why = self.slots[nth].cell.error().map(ToString::to_string).unwrap_or_default();
         self.require(self.season == Season::Quiet || late || early, || {
             format!("slot {nth} fails although all is well: {why}")
@@ -234,6 +237,10 @@ impl Sim {
                 let apart = now.saturating_sub(known.rejectable) > LONGEST_PAUSE;
                 known.rejections = if apart { 1 } else { known.rejections + 1 };
                 known.rejectable = now + pause(known.rejections);
+                // Who was refused another token because of this one asks again.
+                if known.waits_for_end {
+                    (known.earliest, known.latest) = (now, now);
+                }
                 too_soon.then_some("is rejected again and again")
             }
             false if !current => Some("does not know that the rejected token is not its own any more"),
@@ -336,6 +343,9 @@ impl Sim {
         }
         let known = &mut self.slots[nth].known;
         known.in_flight = false;
+        // Whichever want of the grant was refused.
+        let refused = |error: &Error| !error.ends_grant() && error.to_string().contains("invalid_grant");
+        known.waits_for_end = result.as_ref().is_err_and(refused);
         match result {
             Ok(token) if token.is_expired(now.wall) => known.fail(now.mono, None),
             Ok(token) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use grantflow::cell::{Acquired, TokenCell};
+use grantflow::cell::{Acquired, Ticket, TokenCell};
 use grantflow::machine::FailureKind;
 use grantflow::source::{
     Again, Change, Credential, Grant, GrantState, GrantStatus, Held, Mint, Minting, Outcome, TokenSource, Turn, Want,
@@ -620,4 +620,33 @@ fn a_turn_that_was_taken_back_is_one_of_unknown_outcome_and_what_it_still_brings
 
 fn mint_with(world: &mut World, grant: &Grant<u32>, turn: Turn<u32>) -> (Result<Token, Error>, Change) {
     mint(world, grant, &mut turn.split().1, false)
+}
+
+#[test]
+fn who_was_refused_a_token_because_the_one_that_is_held_is_good_asks_again_when_that_is_rejected() {
+    let (mut world, source) = world();
+    let (mut grant, mut cell) = (Grant::new(source), TokenCell::new(1));
+    let mut go = |world: &mut World, cell: &mut TokenCell, ticket: Ticket| {
+        let (_, mut turn) = grant.begin(0).expect("nobody else has the turn").split();
+        let mut mint = grant.mint(&mut turn, &Want::access_token("read"), world.now, cell.holds()).unwrap();
+        let mut result = world.run(&mut mint);
+        assert!(grant.finish(turn, world.now, mint.take_change(), Outcome::from(&mut result)).is_none());
+        cell.settle(ticket, world.now, result);
+    };
+    let ticket = super::ticket(&mut cell, world.now);
+    go(&mut world, &mut cell, ticket);
+    // The person has taken the grant back, which looks as if the server refuses early refreshes.
+    for _ in 0..2 {
+        world.server().fail(Place::Token, Fault::status(400, r#"{"error":"invalid_grant"}"#));
+    }
+    let ticket = cell.force().unwrap();
+    go(&mut world, &mut cell, ticket);
+    assert!(!cell.error().unwrap().ends_grant());
+    let Acquired::Fresh(held) = cell.acquire(world.now) else { panic!("{cell:?}") };
+    // A resource server refuses the token too: nobody waits for its end.
+    world.pass(SECOND);
+    assert!(cell.reject(held.generation, world.now));
+    let ticket = super::ticket(&mut cell, world.now);
+    go(&mut world, &mut cell, ticket);
+    assert!(cell.error().unwrap().ends_grant());
 }
