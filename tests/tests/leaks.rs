@@ -65,7 +65,7 @@ fn no_public_type_shows_a_secret() {
     shown("a context", &world.cx());
 
     let request = AuthorizationRequest::new(&server, &client, REDIRECT).scopes("openid").code_verifier(&*verifier);
-    let request = request.login_hint("c4n4ry-h1nt").extra("id_token_hint", access);
+    let request = request.login_hint("c4n4ry-h1nt").extra("logout_hint", access);
     shown("an authorization request", &request);
     hidden_in_debug("an authorization request", &request, &["c4n4ry-h1nt"]);
     let authorization = at_once(request.start(), &mut world.cx()).unwrap();

@@ -148,6 +148,6 @@ fn a_source_that_wraps_another_hands_on_every_question() {
     };
     let asked = names(&block(&read("core/src/source/mod.rs"), "pub trait TokenSource"));
     assert!(asked.len() > 4, "{asked:?}");
-    let wrapper = block(&read("transport-ureq/src/manager/flight.rs"), "TokenSource for Calm {");
+    let wrapper = block(&read("transport-ureq/src/manager/credential.rs"), "TokenSource for Calm {");
     assert_eq!(names(&wrapper), asked);
 }

@@ -312,7 +312,7 @@ impl Unsaved {
     }
 
     /// Looks at what lies in the store. False if that is newer, or this itself; else this goes over it, and over nothing
-    /// else: a store that has lost what came last counts its versions a second time.
+    /// else: a store that has lost its last saves counts its versions a second time.
     pub(super) fn goes_over(&mut self, found: &Record, version: u64) -> bool {
         let same = found.grant == self.record.grant;
         let beside = same && found.generation == self.record.generation && version <= self.version;

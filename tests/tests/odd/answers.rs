@@ -114,7 +114,7 @@ fn an_at_hash_by_sha_256_is_taken_only_where_the_server_is_known_for_it() {
     for (tolerated, hash, extra, says) in [
         (Deviations::TOLERATED, &*sha256, "", Some("Deviation::AtHashBySha256")),
         (Deviations::TOLERATED.with(Deviation::AtHashBySha256), &*sha256, "", None),
-        (Deviations::TOLERATED.with(Deviation::AtHashBySha256), "AAAA", "", Some("another access token (at_hash)")),
+        (Deviations::TOLERATED.with(Deviation::AtHashBySha256), "AAAA", "", Some("at_hash is of another access token")),
         (Deviations::TOLERATED, &*sha256, ".a.b", Some("encrypted")),
     ] {
         let mut world = World::with(Server::demo());
