@@ -2,112 +2,42 @@
 //!
 //! They stay the JSON that they came as, with an index of where each member stands: most of them are never asked for.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::OnceLock;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
+use super::index::Members;
 use crate::Timestamp;
-
-/// Up to this many names are compared each with each.
-const FEW: usize = 32;
 
 /// The claims of a token that was checked (RFC 7519, section 4). `Debug` shows their names.
 #[derive(Clone, Default)]
 pub struct Claims {
     json: String,
-    members: Vec<Member>,
+    members: Members,
     /// All members as values: made when one is asked for, or from the start where there is no JSON.
     values: OnceLock<Map<String, Value>>,
-}
-
-/// A member of the JSON.
-#[derive(Clone)]
-struct Member {
-    name: Name,
-    value: Span,
-}
-
-#[derive(Clone)]
-enum Name {
-    Plain(Span),
-    /// One that is written with an escape.
-    Escaped(Box<str>),
-}
-
-/// A part of the JSON, which is less than 4 GiB long.
-#[derive(Clone, Copy)]
-struct Span {
-    start: u32,
-    end: u32,
-}
-
-impl Span {
-    /// Where this part of `json` stands in it.
-    fn of(part: &str, json: &str) -> Self {
-        let start = (part.as_ptr() as usize).wrapping_sub(json.as_ptr() as usize);
-        let index = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        Self { start: index(start), end: index(start.wrapping_add(part.len())) }
-    }
-
-    fn in_text(self, json: &str) -> &str {
-        json.get(self.start as usize..self.end as usize).unwrap_or_default()
-    }
-}
-
-impl Name {
-    fn in_text<'a>(&'a self, json: &'a str) -> &'a str {
-        match self {
-            Self::Plain(span) => span.in_text(json),
-            Self::Escaped(name) => name,
-        }
-    }
 }
 
 impl Claims {
     /// Reads a JSON object in which no name stands twice.
     pub(crate) fn parse(json: Vec<u8>) -> Option<Self> {
         let json = String::from_utf8(json).ok()?;
-        let mut reader = serde_json::Deserializer::from_str(&json);
-        let members = reader.deserialize_map(Index(&json)).ok()?;
-        reader.end().ok()?;
-        let claims = Self { json, members, values: OnceLock::new() };
-        claims.are_unique().then_some(claims)
-    }
-
-    fn are_unique(&self) -> bool {
-        if self.members.len() > FEW {
-            let mut names = BTreeSet::new();
-            return self.members.iter().all(|member| names.insert(member.name.in_text(&self.json)));
-        }
-        let mut rest = self.members.as_slice();
-        while let [first, others @ ..] = rest {
-            let name = first.name.in_text(&self.json);
-            if others.iter().any(|other| other.name.in_text(&self.json) == name) {
-                return false;
-            }
-            rest = others;
-        }
-        true
+        let members = Members::read(&json)?;
+        Some(Self { json, members, values: OnceLock::new() })
     }
 
     /// The JSON of a member, if the members are there as JSON and it stands among them.
     fn raw(&self, name: &str) -> Option<&str> {
-        let member = self.members.iter().find(|member| member.name.in_text(&self.json) == name)?;
-        Some(member.value.in_text(&self.json))
+        self.members.find(name, &self.json)
     }
 
     fn values(&self) -> &Map<String, Value> {
         // It was read before: a value that cannot be, such as a number that is too large, costs itself.
         self.values.get_or_init(|| {
-            let read = |member: &Member| {
-                let value = serde_json::from_str(member.value.in_text(&self.json)).ok()?;
-                Some((member.name.in_text(&self.json).to_owned(), value))
-            };
-            self.members.iter().filter_map(read).collect()
+            let read = |(name, value): (&str, &str)| Some((name.to_owned(), serde_json::from_str(value).ok()?));
+            self.members.iter(&self.json).filter_map(read).collect()
         })
     }
 
@@ -197,7 +127,7 @@ impl Claims {
 
 impl From<Map<String, Value>> for Claims {
     fn from(members: Map<String, Value>) -> Self {
-        Self { json: String::new(), members: Vec::new(), values: members.into() }
+        Self { json: String::new(), members: Members::default(), values: members.into() }
     }
 }
 
@@ -205,7 +135,7 @@ impl fmt::Debug for Claims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut names: Vec<_> = match self.json.is_empty() {
             true => self.values().keys().map(String::as_str).collect(),
-            false => self.members.iter().map(|member| member.name.in_text(&self.json)).collect(),
+            false => self.members.iter(&self.json).map(|(name, _)| name).collect(),
         };
         names.sort_unstable();
         f.debug_set().entries(names).finish()
@@ -231,47 +161,6 @@ impl<'de> Deserialize<'de> for Claims {
             }
         }
         deserializer.deserialize_map(Object)
-    }
-}
-
-/// Reads where the members of an object stand.
-struct Index<'a>(&'a str);
-
-impl<'de> Visitor<'de> for Index<'de> {
-    type Value = Vec<Member>;
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<Member>, A::Error> {
-        let mut members = Vec::with_capacity(16);
-        while let Some(name) = map.next_key_seed(ReadName(self.0))? {
-            let value: &RawValue = map.next_value()?;
-            members.push(Member { name, value: Span::of(value.get(), self.0) });
-        }
-        Ok(members)
-    }
-}
-
-/// Reads a name.
-struct ReadName<'a>(&'a str);
-
-impl<'de> de::DeserializeSeed<'de> for ReadName<'de> {
-    type Value = Name;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Name, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ReadName<'de> {
-    type Value = Name;
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Name, E> {
-        Ok(Name::Plain(Span::of(name, self.0)))
-    }
-    fn visit_str<E>(self, name: &str) -> Result<Name, E> {
-        Ok(Name::Escaped(name.into()))
     }
 }
 

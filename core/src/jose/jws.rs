@@ -69,18 +69,19 @@ impl<'a> Jws<'a> {
         if token.len() > MAX {
             return Err(invalid("the token is longer than 64 KiB"));
         }
-        match token.bytes().filter(|byte| *byte == b'.').take(5).count() {
-            2 => {}
-            4 => {
+        let mut parts = token.split('.');
+        let (header, payload, signature) = match (parts.next(), parts.next(), parts.next(), parts.take(3).count()) {
+            (Some(header), Some(payload), Some(signature), 0) => (header, payload, signature),
+            (.., 2) => {
                 // RFC 7516, section 3.1: a JWE in compact form has five parts.
                 let why = "the token is encrypted (JWE), which is not supported: register the client for signed \
                            tokens alone";
                 return Err(invalid(why).with_advice(crate::Advice::FixConfiguration));
             }
             _ => return Err(invalid("the token has not the three parts of a JWT")),
-        }
-        let (signed, signature) = token.rsplit_once('.').unwrap_or_default();
-        let (header, payload) = signed.split_once('.').unwrap_or_default();
+        };
+        let end = header.len().saturating_add(payload.len()).saturating_add(1);
+        let signed = token.get(..end).unwrap_or_default();
         let header = object(header, "the token's header is no JSON object in base64url, or has a member twice")?;
         if ["crit", "b64", "zip"].into_iter().any(|name| header.has(name)) {
             return Err(invalid("the token asks for an extension that is not understood (crit, b64, zip)"));

@@ -5,6 +5,7 @@ pub(crate) mod access_token;
 mod claims;
 mod id_token;
 mod id_token_rules;
+mod index;
 mod introspection_jwt;
 mod issuers;
 mod jwk;
