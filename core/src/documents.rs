@@ -15,12 +15,14 @@
 //! The holder of a [`Ticket`] fetches, then settles or abandons. `Documents` is passive: it has no lock and no
 //! clock, and does nothing by itself.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{AGE, SET_COOKIE};
+use http::uri::Authority;
 use http::{HeaderValue, Response, StatusCode};
 use sha2::{Digest, Sha256};
 
@@ -55,10 +57,40 @@ pub struct Documents {
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
-    address: Arc<str>,
+    address: Address,
     reach: Reach,
     /// A digest of the client certificate, or of its name.
     identity: Option<[u8; 32]>,
+}
+
+/// The address of a document, letter by letter. It shares its text with the request's.
+#[derive(Clone)]
+struct Address(http::Uri);
+
+impl Ord for Address {
+    /// By what differs the most at first.
+    fn cmp(&self, Self(other): &Self) -> Ordering {
+        let Self(own) = self;
+        own.path()
+            .cmp(other.path())
+            .then_with(|| own.query().cmp(&other.query()))
+            .then_with(|| own.authority().map(Authority::as_str).cmp(&other.authority().map(Authority::as_str)))
+            .then_with(|| own.scheme_str().cmp(&other.scheme_str()))
+    }
+}
+
+impl PartialEq for Address {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Address {}
+
+impl PartialOrd for Address {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 #[derive(Default)]
@@ -143,12 +175,14 @@ impl Documents {
         let Some((key, oldest)) = Key::of(call) else { return Look::Send };
         self.looks = self.looks.saturating_add(1);
         let looks = self.looks;
-        let entry = self.entries.entry(key.clone()).or_default();
-        entry.used = looks;
-        if let Some(look) = entry.look(now, oldest) {
-            return look;
+        let mut old = None;
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.used = looks;
+            if let Some(look) = entry.look(now, oldest) {
+                return look;
+            }
+            old = entry.document.clone().filter(|document| document.age(now) <= oldest.on_failure);
         }
-        let old = entry.document.clone().filter(|document| document.age(now) <= oldest.on_failure);
         let ticket = self.ticket(key, now);
         match old {
             Some(old) => Look::Old(old, ticket),
@@ -279,7 +313,7 @@ impl Key {
             Sha256::digest(what.unwrap_or_default()).into()
         };
         let identity = call.identity().map(digest);
-        Some((Self { address: address.to_string().into(), reach: call.reach(), identity }, oldest))
+        Some((Self { address: Address(address.clone()), reach: call.reach(), identity }, oldest))
     }
 }
 
@@ -287,6 +321,8 @@ impl Document {
     fn of(response: &Response<Vec<u8>>, now: Now) -> Self {
         let mut response = response.clone();
         response.headers_mut().remove(SET_COOKIE);
+        // Its place, so that no copy has to grow.
+        response.headers_mut().insert(AGE, HeaderValue::from_static("0"));
         Self(Arc::new(Inner { response, read: now }))
     }
 

@@ -26,7 +26,8 @@ pub(super) fn check_redirect_uri(uri: &str) -> Result<(), Error> {
         None if port.is_empty() => host,
         None => authority,
     };
-    if host.is_empty() || host.contains('@') || host.contains(':') && !host.ends_with(']') {
+    let has = |wanted| host.bytes().any(|byte| byte == wanted);
+    if host.is_empty() || has(b'@') || has(b':') && !host.ends_with(']') {
         return wrong("it has no host, a user name, or a port that is no number");
     }
     if secure.is_none() && !is_loopback_host(host) {

@@ -286,7 +286,7 @@ impl AuthorizationRequest {
         let length = endpoint.len().saturating_add(redirect_uri.len()).saturating_add(scopes.as_str().len());
         let mut url = String::with_capacity(length.saturating_add(512));
         url.push_str(endpoint);
-        url.push_str(if endpoint.contains('?') { "&" } else { "?" });
+        url.push_str(if endpoint.bytes().any(|byte| byte == b'?') { "&" } else { "?" });
         url.push_str("response_type=code&client_id=");
         push_encoded(&mut url, client.id());
         url.push_str("&redirect_uri=");
@@ -338,14 +338,21 @@ impl Machine for StartAuthorization {
 
 /// Form-encodes a value. What needs no encoding, which is most of it, is copied in long runs.
 fn push_encoded(url: &mut String, value: &str) {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'*' | b'-' | b'.' | b'_');
+    // It does not end at the first other byte, so that the compiler can look at many at a time.
+    if value.bytes().fold(true, |all, byte| all & is_plain(byte)) {
+        return url.push_str(value);
+    }
     let mut done: usize = 0;
     for (at, byte) in value.bytes().enumerate() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'*' | b'-' | b'.' | b'_') {
+        if is_plain(byte) {
             continue;
         }
         url.push_str(value.get(done..at).unwrap_or_default());
         match byte {
             b' ' => url.push('+'),
+            b'/' => url.push_str("%2F"),
+            b':' => url.push_str("%3A"),
             _ => [b'%', hex(byte >> 4), hex(byte & 15)].into_iter().for_each(|byte| url.push(char::from(byte))),
         }
         done = at.saturating_add(1);

@@ -143,7 +143,8 @@ pub(crate) fn is_form(response: &Response<Vec<u8>>) -> bool {
 /// The media type of a body, without its parameters.
 pub(crate) fn media_type(response: &Response<Vec<u8>>) -> Option<&str> {
     let text = response.headers().get(CONTENT_TYPE)?.to_str().ok()?;
-    text.split(';').next().map(str::trim)
+    let end = text.bytes().position(|byte| byte == b';').unwrap_or(text.len());
+    text.get(..end).map(str::trim_ascii)
 }
 
 /// The OAuth error among the members of an answer: a string as the standard says, an object as Google's and

@@ -135,10 +135,15 @@ impl<S: AsRef<str>> FromIterator<S> for Scopes {
 
 impl From<&str> for Scopes {
     fn from(text: &str) -> Self {
-        let scopes = || text.as_bytes().split(|byte| *byte == b' ');
-        let clean = scopes()
-            .enumerate()
-            .all(|(nth, scope)| !scope.is_empty() && !scopes().take(nth).any(|known| known == scope));
+        let mut rest = text.as_bytes();
+        let mut clean = true;
+        // Each is compared with those behind it, of which few are of its length.
+        while let Some(end) = rest.iter().position(|byte| *byte == b' ') {
+            let (scope, others) = rest.split_at_checked(end).unwrap_or_default();
+            rest = others.get(1..).unwrap_or_default();
+            clean &= !scope.is_empty() && !rest.split(|byte| *byte == b' ').any(|other| other == scope);
+        }
+        clean &= !rest.is_empty();
         if clean { Self(text.into()) } else { [text].into_iter().collect() }
     }
 }

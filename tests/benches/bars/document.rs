@@ -1,16 +1,14 @@
 //! Metadata that is there: what a run pays that reads what another has read.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use grantflow::documents::{Documents, Look};
 use grantflow::{Call, Now, Timestamp};
-use http::{Request, Response};
+use http::header::AGE;
+use http::{HeaderValue, Request, Response};
 
 use crate::harness::Work;
-
-pub(crate) const NAME: &str = "a document that is there";
-/// The most that it may take, found and copied.
-pub(crate) const BAR: Duration = Duration::from_micros(1);
 
 const ADDRESS: &str = "https://accounts.as.example/tenants/8f1d2c9e/.well-known/openid-configuration";
 /// As many as are kept.
@@ -21,10 +19,11 @@ pub(crate) fn works() -> Vec<Work<'static>> {
     let now = Now { wall: Timestamp::from_unix(1_750_000_000), mono: hour };
     let call = |address: &str| Call::new(Request::get(address).body(Vec::new()).unwrap()).may_be_old(hour, hour);
     let response = || Response::builder().header("content-type", "application/json").body(vec![b' '; 4096]).unwrap();
-    let mut documents = Documents::new();
     let others = (0..OTHERS).map(|nth| format!("https://accounts.as.example/tenants/{nth:08x}/keys"));
-    for address in others.chain([ADDRESS.to_owned()]) {
-        let Look::Fetch(ticket) = documents.look(&call(&address), now) else { panic!("nobody has read it") };
+    let addresses: Vec<_> = others.chain([ADDRESS.to_owned()]).collect();
+    let mut documents = Documents::new();
+    for address in &addresses {
+        let Look::Fetch(ticket) = documents.look(&call(address), now) else { panic!("nobody has read it") };
         documents.settle(ticket, now, Ok(response())).unwrap();
     }
     let call = call(ADDRESS);
@@ -32,5 +31,11 @@ pub(crate) fn works() -> Vec<Work<'static>> {
         Look::Have(document) => document.response(now),
         other => panic!("{other:?}"),
     };
-    vec![Work::new("found and copied", hit)]
+    let plain: BTreeMap<_, _> = addresses.into_iter().map(|address| (address, response())).collect();
+    let floor = move || {
+        let mut response = plain.get(ADDRESS).expect("it is there").clone();
+        response.headers_mut().insert(AGE, HeaderValue::from(0_u64));
+        response
+    };
+    vec![Work::new("found and copied", hit), Work::new("a map of texts, and a copy", floor)]
 }

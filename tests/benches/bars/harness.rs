@@ -68,7 +68,7 @@ pub(crate) fn table(title: &str, figures: &[Figures]) -> String {
         format!("{title:<28} {:>11} {:>12} {:>10} {:>10}\n", "median", "allocations", "to floor", "quietest");
     let floor = &figures[figures.len() - 1];
     for one in figures {
-        let (name, median, allocations) = (one.name, format!("{:.1?}", one.median), one.allocations);
+        let (name, median, allocations) = (one.name, format!("{:.2?}", one.median), one.allocations);
         let (ratio, quiet) = (ratio(one.median, floor.median), ratio(one.best, floor.best));
         let _ = writeln!(text, "  {name:<26} {median:>11} {allocations:>12} {ratio:>9.2}x {quiet:>9.2}x");
     }

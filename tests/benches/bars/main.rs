@@ -24,15 +24,15 @@ struct Case {
     allocations: fn(u64) -> u64,
 }
 
-const CASES: [Case; 6] = [
-    Case { name: "authorization URL", works: authorize::works, bar: 1.4, allocations: |_| 8 },
-    Case { name: "token answer", works: token_answer::plain, bar: 1.3, allocations: |_| 6 },
+const CASES: [Case; 8] = [
+    Case { name: "authorization URL", works: authorize::works, bar: 1.3 * TOLERANCE, allocations: |_| 8 },
+    Case { name: "token answer", works: token_answer::plain, bar: 1.3 * TOLERANCE, allocations: |_| 6 },
     Case {
         name: "token answer with ID token",
         works: token_answer::with_id_token,
-        // Its header is read as strictly as that of any signed token: 1.25 before that.
-        bar: 1.6,
-        allocations: |_| u64::MAX,
+        bar: 1.3,
+        // The floor makes a value of each claim.
+        allocations: |_| 12,
     },
     Case {
         name: "service account assertion",
@@ -43,17 +43,27 @@ const CASES: [Case; 6] = [
     Case {
         name: "ID token verified by RS256",
         works: verified_id_token::rs256,
-        bar: verified_id_token::RS256,
+        bar: verified_id_token::BAR,
         // ring makes some of its own for RSA.
         allocations: |floor| floor + 8,
     },
     Case {
         name: "ID token verified by ES256",
         works: verified_id_token::es256,
-        bar: verified_id_token::ES256,
+        bar: verified_id_token::BAR,
         allocations: |_| 8,
     },
+    Case {
+        name: "a document that is there",
+        works: document::works,
+        bar: 1.75 * TOLERANCE,
+        allocations: |floor| floor,
+    },
+    Case { name: "sign-in in virtual time", works: sign_in::works, bar: 1.0, allocations: |_| u64::MAX },
 ];
+/// By how much what takes less than two microseconds may be above its bar: where the compiler puts its code makes that
+/// much of a difference, and other work on the machine does.
+const TOLERANCE: f64 = 1.15;
 /// How often a broken bar is measured again before it counts: noise only ever adds.
 const TRIES: usize = 5;
 
@@ -79,19 +89,6 @@ fn main() -> ExitCode {
         if !holds(&figures) {
             let allowed = allocations(figures[1].allocations);
             broken.push(format!("{name}: more than {bar} times its floor, or more than {allowed} allocations"));
-        }
-    }
-    for (name, works, bar) in [
-        (sign_in::NAME, sign_in::works as fn() -> Vec<Work<'static>>, sign_in::BAR),
-        (document::NAME, document::works, document::BAR),
-    ] {
-        if !is_meant(name) {
-            continue;
-        }
-        let figures = measure(works());
-        println!("{}", table(name, &figures));
-        if figures[0].best > bar {
-            broken.push(format!("{name}: more than {bar:?}"));
         }
     }
     broken.iter().for_each(|line| println!("BROKEN: {line}"));
