@@ -249,7 +249,7 @@ impl<J> Grant<J> {
         if self.busy {
             return None;
         }
-        let saving = self.state.saving()?;
+        let saving = saving(&self.state)?;
         self.busy = true;
         self.turns = self.turns.saturating_add(1);
         Some((Turn { job: (), exclusive: true, begun: None, epoch: self.epoch, number: self.turns }, saving))
@@ -380,4 +380,9 @@ impl Minting for Before {
 
 fn headers(source: &dyn TokenSource) -> Option<Arc<http::HeaderMap>> {
     Some(source.request_headers()).filter(|headers| !headers.is_empty()).map(Arc::new)
+}
+
+/// The machine that saves what is not saved, of this grant or of the base of this chain.
+fn saving(state: &GrantState) -> Option<Saving> {
+    Saving::of(&state.remembered).or_else(|| Some(saving(state.base()?)?.of_base()))
 }

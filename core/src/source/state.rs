@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::change::Lineage;
 use super::link::Link;
 use super::standing::{Begun, GrantStatus, Held, Open, Standing, is_hopeless, learned, may_be_valid};
-use crate::store::{Remembered, Saving};
+use crate::store::Remembered;
 use crate::{Advice, Error, Now, Rotation, Scopes, Secret};
 
 /// What changes as a credential is used, and belongs to it as a whole and not to one want.
@@ -73,12 +73,7 @@ impl GrantState {
         self.remembered.error().or_else(|| self.base()?.save_error())
     }
 
-    /// The machine that saves what is not saved, of this grant or of the base of this chain.
-    pub(super) fn saving(&self) -> Option<Saving> {
-        Saving::of(&self.remembered).or_else(|| Some(self.base()?.saving()?.of_base()))
-    }
-
-    /// How long until it is time to do so.
+    /// How long until it is time to save what is not saved, of this grant or of the base of this chain.
     pub(super) fn save_due(&self, now: Now) -> Option<Duration> {
         self.remembered.save_due(now).or_else(|| self.base()?.save_due(now))
     }

@@ -6,7 +6,6 @@ mod outcome;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::look::status;
 use super::record::{Intent, Record};
 use super::remembered::USE;
 use super::shared::Inner;

@@ -1,6 +1,7 @@
 //! What becomes of a use of the refresh token: its result is saved, its failure is written down.
 
-use super::{LOOK_AGAIN, Next, ROUNDS, SharedRefresh, Stage, misused, status};
+use super::look::status;
+use super::{LOOK_AGAIN, Next, ROUNDS, SharedRefresh, Stage, misused};
 use crate::failure::FailureKind;
 use crate::machine::Effect;
 use crate::source::{Change, GrantStatus, is_hopeless};
