@@ -11,6 +11,7 @@ mod device;
 mod exchange;
 mod fault;
 mod introspect;
+mod pushed;
 mod settings;
 mod token;
 
@@ -27,6 +28,7 @@ use url::form_urlencoded;
 
 use crate::keys::IssuerKey;
 use device::Device;
+use pushed::Pushed;
 
 pub use certificate::ClientCertificate;
 pub use client::Registered;
@@ -53,6 +55,7 @@ pub struct Server {
     access: BTreeMap<String, Access>,
     refresh: BTreeMap<String, Refresh>,
     devices: BTreeMap<String, Device>,
+    pushed: BTreeMap<String, Pushed>,
     /// Clients and the `jti` of the assertions that they have used.
     assertions: BTreeSet<(String, String)>,
     handed_out: u64,
@@ -111,6 +114,8 @@ pub enum Place {
     Keys,
     /// `/authorize`
     Authorize,
+    /// `/par`: where authorization requests are left (RFC 9126).
+    PushedRequest,
     /// `/device_authorization`: where a device gets its codes.
     Device,
     /// `/device`: where a person enters the code that a device shows.
@@ -171,6 +176,7 @@ impl Server {
             codes: BTreeMap::new(),
             access: BTreeMap::new(),
             refresh: BTreeMap::new(),
+            pushed: BTreeMap::new(),
             devices: BTreeMap::new(),
             assertions: BTreeSet::new(),
             handed_out: 0,
@@ -243,6 +249,7 @@ impl Server {
             Place::OAuthMetadata => format!("{}/.well-known/oauth-authorization-server{path}", self.origin()),
             Place::Keys => format!("{base}/jwks"),
             Place::Authorize => format!("{base}/authorize"),
+            Place::PushedRequest => format!("{base}/par"),
             Place::Device => format!("{base}/device_authorization"),
             Place::Verification => format!("{base}/device"),
             Place::Token => format!("{base}/token"),
@@ -311,14 +318,25 @@ impl Server {
 
     fn place(&self, path: &str) -> Place {
         use Place::*;
-        let all =
-            [OpenIdMetadata, OAuthMetadata, Keys, Authorize, Device, Verification, Token, Revoke, Introspect, Resource];
+        let all = [
+            OpenIdMetadata,
+            OAuthMetadata,
+            Keys,
+            Authorize,
+            PushedRequest,
+            Device,
+            Verification,
+            Token,
+            Revoke,
+            Introspect,
+            Resource,
+        ];
         all.into_iter().find(|place| self.address(*place)[self.origin().len()..] == *path).unwrap_or(Elsewhere)
     }
 
     fn handle(&mut self, place: Place, now: Timestamp, request: &Request<Vec<u8>>) -> Response<Vec<u8>> {
         let method = match place {
-            Place::Device | Place::Token | Place::Revoke | Place::Introspect => Method::POST,
+            Place::PushedRequest | Place::Device | Place::Token | Place::Revoke | Place::Introspect => Method::POST,
             _ => Method::GET,
         };
         if request.method() != method {
@@ -329,6 +347,7 @@ impl Server {
             Place::OAuthMetadata if self.settings.oauth_metadata => answer(StatusCode::OK, &self.document()),
             Place::Keys => self.publish_keys(),
             Place::Authorize => self.authorize(now, request),
+            Place::PushedRequest => self.push(now, request).unwrap_or_else(Refusal::into_response),
             Place::Device => self.authorize_device(now, request).unwrap_or_else(Refusal::into_response),
             Place::Verification => self.verify_device(now, request),
             Place::Token => self.token(now, request).unwrap_or_else(Refusal::into_response),
@@ -370,6 +389,7 @@ impl Server {
             "issuer": self.issuer,
             "authorization_endpoint": self.address(Place::Authorize),
             "device_authorization_endpoint": self.address(Place::Device),
+            "pushed_authorization_request_endpoint": self.address(Place::PushedRequest),
             "token_endpoint": self.address(Place::Token),
             "revocation_endpoint": self.address(Place::Revoke),
             "introspection_endpoint": self.address(Place::Introspect),
@@ -396,7 +416,11 @@ impl Server {
                 "token_endpoint": alias(Place::Token),
                 "revocation_endpoint": alias(Place::Revoke),
                 "device_authorization_endpoint": alias(Place::Device),
+                "pushed_authorization_request_endpoint": alias(Place::PushedRequest),
             });
+        }
+        if self.settings.require_pushed {
+            document["require_pushed_authorization_requests"] = true.into();
         }
         self.settings.alter_metadata.apply(&mut document);
         document

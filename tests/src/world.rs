@@ -301,7 +301,11 @@ impl World {
     }
 
     /// What a browser gets at this address.
-    fn open(&mut self, url: &str) -> Response<Vec<u8>> {
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be opened.
+    pub fn open(&mut self, url: &str) -> Response<Vec<u8>> {
         let request = Request::get(url).body(Vec::new()).expect("the address can be opened");
         let now = self.now.wall;
         let server = self.server_at(&request).expect("a server lives there");

@@ -21,7 +21,10 @@ mod openid;
 mod pending;
 mod redirect_uri;
 mod request;
+mod request_uri;
+mod start;
 mod third_party;
+mod way;
 
 use std::fmt;
 
@@ -31,7 +34,8 @@ pub use cookie::PendingCookie;
 pub use finish::FinishAuthorization;
 pub use pending::PendingAuthorization;
 pub(crate) use pending::Verdict;
-pub use request::{AuthorizationRequest, StartAuthorization};
+pub use request::AuthorizationRequest;
+pub use start::StartAuthorization;
 pub use third_party::ThirdPartyLogin;
 
 /// The format of a pending authorization that this release writes, and the newest that it reads.

@@ -50,6 +50,8 @@ pub struct PendingAuthorization {
     pub(super) tolerated: Deviations,
     pub(super) made_at: Timestamp,
     pub(super) lifetime: Duration,
+    /// Until when the URL can be opened, of a request that was left at the server.
+    pub(super) url_expires_at: Option<Timestamp>,
 }
 
 /// Refuses what another release wrote in another format, before anything else of it is looked at: a newer one may hold
@@ -197,6 +199,12 @@ impl PendingAuthorization {
     /// The server that was asked.
     pub fn issuer(&self) -> &Issuer {
         &self.issuer
+    }
+
+    /// Until when the URL must be opened, if the request was [pushed](super::AuthorizationRequest::push) and the server
+    /// forgets it: afterwards, and where the user begins once more, start anew (RFC 9126, section 4).
+    pub fn url_expires_at(&self) -> Option<Timestamp> {
+        self.url_expires_at
     }
 
     /// The moment after which no answer is taken any more.

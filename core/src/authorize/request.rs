@@ -1,8 +1,4 @@
-//! The authorization request and the machine that makes its URL (RFC 6749, section 4.1.1).
-//!
-//! ```text
-//! Begin ─Start─▶ Ended (the URL and what to remember; no effect is asked for)
-//! ```
+//! The authorization request (RFC 6749, section 4.1.1), and what is drawn and written for it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,19 +6,30 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use super::redirect_uri::check_redirect_uri;
-use super::{Authorization, PendingAuthorization, VERSION};
+use super::request_uri::RequestUri;
+use super::way::{Push, Steps, Way};
+use super::{PendingAuthorization, VERSION};
 use crate::client::SignedBy;
-use crate::exchange::{is_reserved, vschar};
+use crate::exchange::{Request, is_reserved, vschar};
 use crate::grant::check_resource;
-use crate::jose::SignInTerms;
+use crate::jose::{JwtSigner, SignInTerms};
+use crate::machine::Repeat;
 use crate::secret::wipe;
-use crate::{Client, Cx, Endpoint, Error, Machine, Reply, Scopes, Secret, ServerMetadata, Shown, Step};
+use crate::{Client, Cx, Endpoint, Error, Scopes, Secret, ServerMetadata, Shown, Timestamp};
 
 /// How long an authorization may take unless told.
 const LIFETIME: Duration = Duration::from_secs(600);
+/// How long a signed request is good for: as long as it takes to get to the server.
+const SIGNED_LIFE: Duration = Duration::from_secs(300);
+/// By how much clocks may differ without harm.
+const BACKDATED: Duration = Duration::from_secs(10);
+/// The most bytes of the answer to a pushed request.
+const MAX_ANSWER: usize = 64 * 1024;
 
 /// What to ask of the user, on the way to a URL. PKCE with S256 and `state` are always there, a `nonce`
 /// whenever `openid` is asked.
@@ -62,6 +69,10 @@ pub struct AuthorizationRequest {
     resources: Vec<Box<str>>,
     lifetime: Duration,
     pub(super) extras: Vec<(String, String)>,
+    /// What signs it, if it is a request object.
+    pub(super) signer: Option<JwtSigner>,
+    /// Whether it is left at the server before the user is sent.
+    pub(super) pushed: bool,
     error: Option<Error>,
 }
 
@@ -96,6 +107,8 @@ impl AuthorizationRequest {
             resources: Vec::new(),
             lifetime: LIFETIME,
             extras: Vec::new(),
+            signer: None,
+            pushed: false,
             error: None,
         }
     }
@@ -215,13 +228,8 @@ impl AuthorizationRequest {
         self
     }
 
-    /// The machine that draws state, verifier and nonce, and makes the URL. It asks for no effect and is done at once:
-    /// a caller without a driver resumes it once, with [`Reply::Start`].
-    pub fn start(self) -> StartAuthorization {
-        StartAuthorization(Some(self))
-    }
-
-    fn begin(self, cx: &mut Cx) -> Result<Authorization, Error> {
+    /// Checks all of it, draws what nobody may guess, and writes the request in the way that it goes.
+    pub(super) fn begin(self, cx: &mut Cx) -> Result<(Way, PendingAuthorization), Error> {
         let Self { server, client, redirect_uri, scopes, error, .. } = &self;
         error.clone().map_or(Ok(()), Err)?;
         client.check_issuer(server.issuer())?;
@@ -239,7 +247,7 @@ impl AuthorizationRequest {
         };
         let state = token(cx, "state")?;
         let nonce = if scopes.contains("openid") { Some(token(cx, "nonce")?) } else { None };
-        let url = self.url(&state, &code_verifier, nonce.as_ref())?;
+        let way = self.way(&Drawn { state: &state, code_verifier: &code_verifier, nonce: nonce.as_ref() }, cx)?;
         let jwks_uri = if self.verifies { self.keys()? } else { None };
         let form_post = self.get("response_mode") == Some("form_post");
         let pending = PendingAuthorization {
@@ -262,8 +270,9 @@ impl AuthorizationRequest {
             resources: self.resources,
             made_at: cx.now().wall,
             lifetime: self.lifetime,
+            url_expires_at: None,
         };
-        Ok(Authorization { url, pending })
+        Ok((way, pending))
     }
 
     /// Where the keys are that the ID token is verified by; nowhere, if it is by the client's secret.
@@ -278,71 +287,146 @@ impl AuthorizationRequest {
         if self.plain { "plain" } else { "S256" }
     }
 
-    fn url(&self, state: &Secret, code_verifier: &Secret, nonce: Option<&Secret>) -> Result<String, Error> {
-        let Self { server, client, redirect_uri, scopes, .. } = self;
-        let mut digest = [0; 43];
-        let challenge = if self.plain { code_verifier.expose() } else { s256(code_verifier, &mut digest) };
-        let endpoint = server.authorization()?.as_str();
-        let length = endpoint.len().saturating_add(redirect_uri.len()).saturating_add(scopes.as_str().len());
-        let mut url = String::with_capacity(length.saturating_add(512));
+    /// The address of the authorization endpoint, up to its first parameter.
+    pub(super) fn address(&self, room: usize) -> Result<String, Error> {
+        let endpoint = self.server.authorization()?.as_str();
+        let mut url = String::with_capacity(endpoint.len().saturating_add(room));
         url.push_str(endpoint);
         url.push_str(if endpoint.bytes().any(|byte| byte == b'?') { "&" } else { "?" });
-        url.push_str("response_type=code&client_id=");
-        push_encoded(&mut url, client.id());
-        url.push_str("&redirect_uri=");
-        push_encoded(&mut url, redirect_uri);
-        if !scopes.is_empty() {
-            url.push_str("&scope=");
-            push_encoded(&mut url, scopes.as_str());
+        Ok(url)
+    }
+
+    fn url(&self, drawn: &Drawn<'_>) -> Result<String, Error> {
+        let room = self.redirect_uri.len().saturating_add(self.scopes.as_str().len()).saturating_add(512);
+        let mut url = self.address(room)?;
+        let mut separator = "";
+        self.parameters(drawn, |name, value| {
+            [separator, name, "="].into_iter().for_each(|part| url.push_str(part));
+            push_encoded(&mut url, value);
+            separator = "&";
+        });
+        Ok(url)
+    }
+
+    /// All parameters, in the order in which they are written.
+    pub(super) fn parameters(&self, drawn: &Drawn<'_>, mut put: impl FnMut(&str, &str)) {
+        let Drawn { state, code_verifier, nonce } = drawn;
+        let mut digest = [0; 43];
+        put("response_type", "code");
+        put("client_id", self.client.id());
+        put("redirect_uri", &self.redirect_uri);
+        if !self.scopes.is_empty() {
+            put("scope", self.scopes.as_str());
         }
-        let method = self.code_challenge_method();
-        for part in ["&state=", state.expose(), "&code_challenge=", challenge, "&code_challenge_method=", method] {
-            url.push_str(part);
-        }
+        put("state", state.expose());
+        put("code_challenge", if self.plain { code_verifier.expose() } else { s256(code_verifier, &mut digest) });
+        put("code_challenge_method", self.code_challenge_method());
         if let Some(nonce) = nonce {
-            url.push_str("&nonce=");
-            url.push_str(nonce.expose());
+            put("nonce", nonce.expose());
         }
         if let Some(seconds) = self.terms.max_age {
-            url.push_str("&max_age=");
-            url.push_str(&seconds.to_string());
+            put("max_age", &seconds.to_string());
         }
         for resource in &self.resources {
-            url.push_str("&resource=");
-            push_encoded(&mut url, resource);
+            put("resource", resource);
         }
         for (name, value) in &self.extras {
-            ["&", name, "="].into_iter().for_each(|part| url.push_str(part));
-            push_encoded(&mut url, value);
+            put(name, value);
         }
-        Ok(url)
+    }
+
+    /// The way that it goes to the server.
+    fn way(&self, drawn: &Drawn<'_>, cx: &Cx) -> Result<Way, Error> {
+        let pushed = self.pushed || self.server.demands("require_pushed_authorization_requests");
+        if self.signer.is_none() && self.server.demands("require_signed_request_object") {
+            return Err(Error::config("the server takes signed requests only: see AuthorizationRequest::sign"));
+        }
+        if self.signer.is_none() && !pushed {
+            return self.url(drawn).map(Way::Url);
+        }
+        let mut url = self.address(2048)?;
+        url.push_str("client_id=");
+        push_encoded(&mut url, self.client.id());
+        if !pushed && self.scopes.contains("openid") {
+            // OpenID Connect Core 1.0, section 6.1, wants these beside the object.
+            url.push_str("&response_type=code&scope=openid");
+        }
+        let signing = match &self.signer {
+            Some(signer) => Some(signer.sign(&self.signed_claims(drawn, cx.now().wall)?)),
+            None => None,
+        };
+        let push = if pushed { Some(self.pushing(drawn)?) } else { None };
+        Ok(Way::Steps(Box::new(Steps::new(url, signing, push))))
+    }
+
+    /// The request that leaves the parameters at the server; the signed ones are added to it (RFC 9126, section 2.1).
+    fn pushing(&self, drawn: &Drawn<'_>) -> Result<Push, Error> {
+        let server = &*self.client.endpoints_of(&self.server)?;
+        let endpoint = server.pushed_authorization_request()?;
+        // One that is made twice is not used twice.
+        let request = Request::post("pushing the authorization request", endpoint).repeat(Repeat::Freely);
+        let request = request.max_body(MAX_ANSWER).authenticate(&self.client, server.issuer());
+        let mut request = drawn.nonce.into_iter().fold(request.keeps_secret(drawn.state), Request::keeps_secret);
+        if self.plain {
+            request = request.keeps_secret(drawn.code_verifier);
+        }
+        if !request.has("client_id") {
+            request = request.param("client_id", self.client.id());
+        }
+        if self.signer.is_none() {
+            let mut request_with = Some(request);
+            self.parameters(drawn, |name, value| {
+                if name != "client_id" {
+                    request_with = request_with.take().map(|request| request.param(name, value));
+                }
+            });
+            request = request_with.ok_or_else(|| Error::misuse("pushing an authorization request"))?;
+        }
+        Ok(Push { request, parse: RequestUri::parse })
+    }
+
+    /// The claims of the signed request (RFC 9101, section 4): its parameters, numbers and JSON as such.
+    fn signed_claims(&self, drawn: &Drawn<'_>, now: Timestamp) -> Result<Zeroizing<String>, Error> {
+        let mut claims = Map::new();
+        let mut resources = Vec::new();
+        self.parameters(drawn, |name, value| {
+            let value = match name {
+                "max_age" => value.parse::<u64>().map_or_else(|_| value.into(), Value::from),
+                "claims" | "authorization_details" => serde_json::from_str(value).unwrap_or_else(|_| value.into()),
+                "resource" => return resources.push(Value::from(value)),
+                _ => Value::from(value),
+            };
+            claims.insert(name.to_owned(), value);
+        });
+        match resources.len() {
+            0 => {}
+            1 => claims.extend(resources.pop().map(|resource| ("resource".to_owned(), resource))),
+            _ => claims.extend([("resource".to_owned(), resources.into())]),
+        }
+        let iat = (now - BACKDATED).as_unix();
+        for (name, value) in [
+            ("iss", Value::from(self.client.id())),
+            ("aud", self.server.issuer().as_str().into()),
+            ("iat", iat.into()),
+            ("nbf", iat.into()),
+            ("exp", (now + SIGNED_LIFE).as_unix().into()),
+        ] {
+            claims.insert(name.to_owned(), value);
+        }
+        let json = serde_json::to_string(&claims).map(Zeroizing::new);
+        json.map_err(|e| Error::config("the request is no JSON").with_source(e))
     }
 }
 
-/// The machine that makes the URL of an authorization request: see [`AuthorizationRequest::start`].
-#[derive(Debug)]
-pub struct StartAuthorization(Option<AuthorizationRequest>);
-
-impl Machine for StartAuthorization {
-    type Output = Authorization;
-
-    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Authorization> {
-        Step::Done(match (self.0.take(), reply) {
-            (Some(request), Reply::Start) => {
-                request.begin(cx).map_err(|error| error.during("making the authorization request", None))
-            }
-            _ => Err(Error::misuse("starting an authorization")),
-        })
-    }
+/// What nobody may guess.
+pub(super) struct Drawn<'a> {
+    pub(super) state: &'a Secret,
+    pub(super) code_verifier: &'a Secret,
+    pub(super) nonce: Option<&'a Secret>,
 }
 
 /// Form-encodes a value. What needs no encoding, which is most of it, is copied in long runs.
-fn push_encoded(url: &mut String, value: &str) {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'*' | b'-' | b'.' | b'_');
-    // It does not end at the first other byte, so that the compiler can look at many at a time.
-    if value.bytes().fold(true, |all, byte| all & is_plain(byte)) {
-        return url.push_str(value);
-    }
+pub(super) fn push_encoded(url: &mut String, value: &str) {
     let mut done: usize = 0;
     for (at, byte) in value.bytes().enumerate() {
         if is_plain(byte) {

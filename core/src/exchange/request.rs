@@ -340,7 +340,8 @@ impl Request {
         self.0.headers.iter().any(|(other, _)| other == name)
     }
 
-    fn has(&self, name: &str) -> bool {
+    /// Whether it has a parameter of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
         let name = match is_encoded(name) {
             true => Cow::Borrowed(name),
             false => form_urlencoded::byte_serialize(name.as_bytes()).collect(),

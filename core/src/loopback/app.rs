@@ -9,6 +9,7 @@ use url::Url;
 
 use super::redirect::{Host, Redirect};
 use super::{is_loopback, openable};
+use crate::crypto::Signer;
 use crate::google::{ClientKind, ClientSecrets};
 use crate::source::Want;
 use crate::store::RecordKey;
@@ -59,6 +60,8 @@ pub struct InstalledApp {
     pub(super) accepts_partial_consent: bool,
     pub(super) scopes_at_refresh: bool,
     pub(super) verifies: bool,
+    pub(super) pushed: bool,
+    pub(super) signer: Option<Arc<dyn Signer>>,
     pub(super) error: Option<Error>,
 }
 
@@ -90,6 +93,8 @@ impl InstalledApp {
             accepts_partial_consent: false,
             scopes_at_refresh: false,
             verifies: false,
+            pushed: false,
+            signer: None,
             error: None,
         }
     }
@@ -309,6 +314,18 @@ impl InstalledApp {
     /// for sign-ins in a browser: by a device's code none can be begun so.
     pub fn verify_id_token_signature(mut self) -> Self {
         self.verifies = true;
+        self
+    }
+
+    /// Leaves the request at the server before the browser opens: see [`AuthorizationRequest::push`](crate::AuthorizationRequest::push).
+    pub fn push(mut self) -> Self {
+        self.pushed = true;
+        self
+    }
+
+    /// Signs the request: see [`AuthorizationRequest::sign`](crate::AuthorizationRequest::sign).
+    pub fn sign(mut self, signer: impl Signer + 'static) -> Self {
+        self.signer = Some(Arc::new(signer));
         self
     }
 

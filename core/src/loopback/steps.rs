@@ -42,6 +42,8 @@ impl InstalledApp {
             .lifetime(self.timeout);
         let request = self.resources.iter().fold(request, |request, resource| request.resource(resource));
         let request = if self.verifies { request.verify_id_token_signature() } else { request };
+        let request = if self.pushed { request.push() } else { request };
+        let request = self.signer.iter().fold(request, |request, signer| request.signed_by(signer.clone()));
         self.extras.iter().fold(request, |request, (name, value)| request.extra(name, value))
     }
 

@@ -309,9 +309,14 @@ impl ServerMetadata {
 
     /// Whether every authorization response of this server carries `iss` (RFC 9207, section 3).
     pub(crate) fn promises_iss(&self) -> bool {
-        match self.get("authorization_response_iss_parameter_supported") {
-            Some(Value::Bool(promised)) => *promised,
-            // A promise in a text is one: the check that it allows is not given up for a quote.
+        self.demands("authorization_response_iss_parameter_supported")
+    }
+
+    /// Whether this member is true.
+    pub(crate) fn demands(&self, member: &str) -> bool {
+        match self.get(member) {
+            Some(Value::Bool(is)) => *is,
+            // A word in a text is one: the check that it allows is not given up for a quote.
             Some(Value::String(text)) => text.trim().eq_ignore_ascii_case("true"),
             _ => false,
         }

@@ -6,9 +6,9 @@ use grantflow::{Scopes, Timestamp};
 use http::{Request, Response, StatusCode, header};
 use url::Url;
 
-use super::{Code, Consent, Iss, Refusal, Server, params, refuse, text};
+use super::{Code, Consent, Iss, Refusal, Server, refuse, text};
 
-const KNOWN: [&str; 18] = [
+pub(super) const KNOWN: [&str; 18] = [
     "response_type",
     "client_id",
     "redirect_uri",
@@ -36,10 +36,10 @@ const CODE: Duration = Duration::from_secs(60);
 impl Server {
     pub(super) fn authorize(&mut self, now: Timestamp, request: &Request<Vec<u8>>) -> Response<Vec<u8>> {
         let query = request.uri().query().unwrap_or_default();
-        let known: Vec<_> = KNOWN.into_iter().chain(self.settings.extra_params.iter().copied()).collect();
         // Without a client and its redirect URI there is nowhere to send the user back to.
-        let Ok(params) = params(query.as_bytes(), &known) else {
-            return text(StatusCode::BAD_REQUEST, "a parameter is unknown, empty or repeated");
+        let params = match self.requested(now, query) {
+            Ok(params) => params,
+            Err(why) => return text(StatusCode::BAD_REQUEST, why),
         };
         let get = |name: &str| params.get(name).map(String::as_str);
         let client = self.clients.iter().find(|client| Some(&*client.id) == get("client_id"));

@@ -25,6 +25,8 @@ pub struct Registered {
     pub(super) id: String,
     method: Method,
     redirect_uris: Vec<String>,
+    /// The keys that it signs its authorization requests with; without any it sends them as they are.
+    request_keys: Vec<PublicKey>,
 }
 
 #[derive(Clone, Debug)]
@@ -49,7 +51,7 @@ enum Method {
 impl Registered {
     /// A public client (`none`).
     pub fn public(id: &str) -> Self {
-        Self { id: id.to_owned(), method: Method::None, redirect_uris: Vec::new() }
+        Self { id: id.to_owned(), method: Method::None, redirect_uris: Vec::new(), request_keys: Vec::new() }
     }
 
     /// A client with `client_secret_basic`.
@@ -91,6 +93,20 @@ impl Registered {
     pub fn redirect_uri(mut self, uri: &str) -> Self {
         self.redirect_uris.push(uri.to_owned());
         self
+    }
+
+    /// Signs its authorization requests, with this key (RFC 9101, section 10.5), and sends none as it is.
+    pub fn request_key(mut self, key: PublicKey) -> Self {
+        self.request_keys.push(key);
+        self
+    }
+
+    pub(super) fn signs_requests(&self) -> bool {
+        !self.request_keys.is_empty()
+    }
+
+    pub(super) fn signs(&self, jwt: &Jwt) -> bool {
+        self.request_keys.iter().any(|key| jwt.is_signed_by(key))
     }
 
     pub(super) fn allows(&self, redirect_uri: &str) -> bool {

@@ -35,6 +35,12 @@ pub struct Settings {
     pub id_token_on_refresh: bool,
     /// Whether revoking an unknown token is the error `invalid_token`, as at Google.
     pub revoke_like_google: bool,
+    /// Whether authorization requests must be pushed (RFC 9126, section 5).
+    pub require_pushed: bool,
+    /// The life of a pushed request in seconds, as `expires_in` tells.
+    pub pushed_lifetime: u64,
+    /// Changes the answer to a pushed request before it is sent.
+    pub alter_pushed: Alter,
     /// The life of a device's codes in seconds, as `expires_in` tells.
     pub device_lifetime: u64,
     /// How many seconds a device must leave it alone between two questions; 5 if it does not say.
@@ -88,6 +94,9 @@ impl Default for Settings {
             iss: Iss::Right,
             id_token_on_refresh: true,
             revoke_like_google: false,
+            require_pushed: false,
+            pushed_lifetime: 60,
+            alter_pushed: Alter::default(),
             device_lifetime: 1800,
             device_interval: Some(5),
             device_like_google: false,
