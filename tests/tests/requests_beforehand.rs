@@ -15,7 +15,7 @@ use grantflow_tests::google::jwt_parts;
 use grantflow_tests::kms::{Es256, FarKey};
 use grantflow_tests::server::{Alter, Settings};
 use grantflow_tests::{Fault, Place, Registered, Server, World};
-use serde_json::{Value, json};
+use serde_json::json;
 
 fn client() -> Client {
     Client::new("app").authentication(ClientAuthentication::client_secret_basic("app-secret"))

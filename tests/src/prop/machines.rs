@@ -130,6 +130,12 @@ const MACHINES: &[fn(Source<'_>, u8)] = &[
     |source, _| feed(UserInfo::new(&server(), &token()).map(UserInfo::exchange), source),
     |source, way| feed(Ok(AuthorizationRequest::new(&server(), &client(way), "http://127.0.0.1:1/").start()), source),
     |source, way| feed(Ok(InstalledApp::new(&server(), &client(way)).host("no host").start(50123)), source),
+    |source, way| {
+        let server = server().pushed_authorization_request_endpoint("https://as.example/par").expect("an endpoint");
+        let request = AuthorizationRequest::new(&server, &client(way), "http://127.0.0.1:1/").scopes("openid");
+        let request = if way < 128 { request.sign(Far(way % 2 == 0)) } else { request };
+        feed(Ok(if way % 64 < 48 { request.push().start() } else { request.start() }), source);
+    },
     // Tokens of others.
     |source, way| {
         let verifier = Verifier::id_tokens(&issuer(), "app");

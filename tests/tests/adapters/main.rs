@@ -374,6 +374,7 @@ macro_rules! suite {
 suite! {
     a_person_signs_in_refreshes_and_revokes
     clients_and_passwords_get_tokens
+    a_signed_request_is_pushed_and_the_person_signs_in
     metadata_is_discovered
     a_thousand_credentials_that_begin_at_once_read_their_issuers_metadata_once
     a_document_that_is_being_read_keeps_nobody_from_another
