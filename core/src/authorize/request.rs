@@ -427,6 +427,11 @@ pub(super) struct Drawn<'a> {
 
 /// Form-encodes a value. What needs no encoding, which is most of it, is copied in long runs.
 pub(super) fn push_encoded(url: &mut String, value: &str) {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'*' | b'-' | b'.' | b'_');
+    // It does not end at the first other byte, so that the compiler can look at many at a time.
+    if value.bytes().fold(true, |all, byte| all & is_plain(byte)) {
+        return url.push_str(value);
+    }
     let mut done: usize = 0;
     for (at, byte) in value.bytes().enumerate() {
         if is_plain(byte) {
