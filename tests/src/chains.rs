@@ -6,14 +6,19 @@
 //! 2. The base has one token for each of its lives, and two more at the most for each excuse: an answer that was lost,
 //!    access tokens that their server has forgotten, a person who has signed in again.
 //! 3. Nobody waits without bound, and few fail: one in ten at the most.
+//!
+//! The chain is an exchange over a user's grant, or Google's chain of three (see [`google`]).
+
+pub mod google;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 use grantflow::cell::{Acquired, Ticket, TokenCell};
-use grantflow::source::{Credential, ExchangedToken, Grant, Mint, Minting as _, Outcome, Turn, Want};
+use grantflow::source::{Credential, ExchangedToken, Grant, Mint, Minting as _, Outcome, TokenSource, Turn, Want};
 use grantflow::{Effect, Machine as _, Now, Reply, Step, Token};
 
 use crate::demo::{self, batch, client};
@@ -73,6 +78,29 @@ struct Run {
     uses_base: bool,
 }
 
+/// A chain, and the servers that it meets.
+trait Scene {
+    /// The longest that a caller may wait.
+    const PATIENCE: Duration;
+    fn world() -> World;
+    fn source(world: &mut World) -> Arc<dyn TokenSource>;
+    fn want(nth: usize) -> Want;
+    /// Whether it has the base's server give a token.
+    fn is_of_base(effect: &Effect) -> bool;
+    /// Whether it has a token given between the base's and the wants', where there is such a step.
+    fn is_of_middle(_: &Effect) -> bool {
+        false
+    }
+    /// How many tokens the servers have given.
+    fn handed_out(world: &mut World) -> u64;
+    fn end_access_tokens(world: &mut World);
+    /// Lets the request of this effect go wrong.
+    fn fail(world: &mut World, effect: &Effect, fault: Fault);
+}
+
+/// An exchange over a user's refresh token, which is replaced at each use.
+struct Exchanged;
+
 /// How a seed went that broke no rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -82,6 +110,8 @@ pub struct Report {
     pub requests: u64,
     /// How many tokens the server gave for the base.
     pub base: u64,
+    /// How many tokens were given at the step between, if there is one.
+    pub middle: u64,
     /// How many lives of the base's token there were.
     pub lives: u64,
     /// How often there was a reason for more.
@@ -103,6 +133,7 @@ impl seeds::Report for Report {
         self.time += other.time;
         self.requests += other.requests;
         self.base += other.base;
+        self.middle += other.middle;
         self.lives += other.lives;
         self.excuses += other.excuses;
         self.exchanged += other.exchanged;
@@ -122,12 +153,18 @@ impl seeds::Report for Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { requests, base, lives, excuses, exchanged, failures, sign_ins, .. } = *self;
+        let Self { requests, base, middle, lives, excuses, exchanged, failures, sign_ins, .. } = *self;
         writeln!(f, "one chain, a thousand wants:")?;
         rules::line(
             f,
             "tokens",
-            &[("of the base", base), ("lives", lives), ("excuses", excuses), ("exchanged", exchanged)],
+            &[
+                ("of the base", base),
+                ("between", middle),
+                ("lives", lives),
+                ("excuses", excuses),
+                ("exchanged", exchanged),
+            ],
         )?;
         rules::line(f, "mints", &[("requests", requests), ("failed", failures), ("signed in again", sign_ins)])?;
         writeln!(f, "  the longest took {:?}", self.longest)
@@ -151,22 +188,30 @@ pub fn run(seed: u64) -> Result<Report, Box<Broken<Report>>> {
 ///
 /// The rule that was broken, and what had happened until then.
 pub fn run_plan(seed: u64, plan: Plan) -> Result<Report, (String, Report)> {
-    let mut sim = Sim::new(seed, plan);
+    run_scene::<Exchanged>(seed, plan)
+}
+
+fn run_scene<S: Scene>(seed: u64, plan: Plan) -> Result<Report, (String, Report)> {
+    let mut sim = Sim::<S>::new(seed, plan);
     sim.live();
-    let Report { base, lives, excuses, exchanged, failures, longest, .. } = sim.seen;
+    let Report { base, middle, lives, excuses, exchanged, failures, longest, .. } = sim.seen;
     let least = plan.wants as u64 * plan.time.as_secs() / LIFE * 8 / 10;
     let why = match sim.breach {
         Some(why) => why,
         None if base > lives + 2 * excuses => format!("{base} tokens of the base in {lives} lives, {excuses} excuses"),
+        None if middle > lives + 2 * excuses => {
+            format!("{middle} tokens between in {lives} lives, {excuses} excuses")
+        }
         None if exchanged < least => format!("{exchanged} tokens of the wants, less than {least}"),
         None if failures > exchanged / 10 => format!("{failures} mints failed, and {exchanged} did not"),
-        None if longest > PATIENCE => format!("a mint took {longest:?}"),
+        None if longest > S::PATIENCE => format!("a mint took {longest:?}"),
         None => return Ok(sim.seen),
     };
     Err((why, sim.seen))
 }
 
-struct Sim {
+struct Sim<S> {
+    scene: PhantomData<S>,
     world: World,
     start: Duration,
     grant: Grant<Job>,
@@ -188,22 +233,14 @@ struct Sim {
     breach: Option<String>,
 }
 
-impl Sim {
+impl<S: Scene> Sim<S> {
     fn new(seed: u64, Plan { wants, time, pause, weather }: Plan) -> Self {
-        let rotate = RefreshTokens::Rotate { grace: Duration::from_secs(60) };
-        let server = Server::demo().with(|settings| {
-            settings.refresh_tokens = rotate;
-            settings.lifetime = LIFE;
-        });
-        let mut world = World::with(server);
+        let mut world = S::world();
         world.latency = Duration::ZERO;
-        let grant = Grant::new(Arc::new(source(&mut world)));
-        let scopes = ["read", "write", "read write"];
-        let want = |nth: usize| {
-            Want::access_token(scopes[nth % 3]).audience("orders").resource(&format!("https://{nth}.example/"))
-        };
-        let wants = (0..wants).map(|nth| (want(nth), TokenCell::new(seed ^ nth as u64))).collect();
+        let grant = Grant::new(S::source(&mut world));
+        let wants = (0..wants).map(|nth| (S::want(nth), TokenCell::new(seed ^ nth as u64))).collect();
         let mut sim = Self {
+            scene: PhantomData,
             start: world.now.mono,
             world,
             grant,
@@ -270,8 +307,8 @@ impl Sim {
     /// A caller wants a token. One whose want is being minted waits as long as that does.
     fn ask(&mut self, want: usize) {
         let since = self.world.now.mono;
-        if self.waits.get(&want).is_some_and(|begun| since - *begun > PATIENCE) {
-            self.broke(&format!("want {want} is being minted for more than {PATIENCE:?}"));
+        if self.waits.get(&want).is_some_and(|begun| since - *begun > S::PATIENCE) {
+            self.broke(&format!("want {want} is being minted for more than {:?}", S::PATIENCE));
         }
         match self.wants[want].1.acquire(self.world.now) {
             Acquired::Refresh(ticket) | Acquired::Due(_, Some(ticket)) => {
@@ -315,7 +352,7 @@ impl Sim {
                 self.plan(time, Err(number));
             }
             Step::Do(effect) => {
-                let is_base = self.is_of_base(&effect);
+                let is_base = S::is_of_base(&effect);
                 if is_base {
                     if self.under_way > 0 {
                         self.broke("the base's refresh token is used twice at once");
@@ -348,35 +385,32 @@ impl Sim {
         self.breach.get_or_insert_with(|| why.to_owned());
     }
 
-    fn is_of_base(&self, effect: &Effect) -> bool {
-        let shown = format!("{effect:?}");
-        shown.contains("form: ") && shown.contains("refresh_token") && !shown.contains("subject_token")
-    }
-
     /// Has it done now, and says how long that takes.
     fn carry_out(&mut self, effect: Effect, is_base: bool, run: &mut Run) -> Duration {
         let Weather { lost, broken, busy, slow, ended } = self.weather;
         let mut lasts = Duration::from_millis(20) + self.within(1) / 5;
-        let answers = |sim: &mut Self| sim.world.server().handed_out();
+        let answers = |sim: &mut Self| S::handed_out(&mut sim.world);
         if self.one_in(ended) {
-            self.world.server().end_access_tokens();
+            S::end_access_tokens(&mut self.world);
             self.seen.excuses += 1;
         }
         if self.one_in(lost) {
-            self.world.server().fail(Place::Token, Fault::DropAfter);
+            S::fail(&mut self.world, &effect, Fault::DropAfter);
         } else if self.one_in(broken) {
-            self.world.server().fail(Place::Token, Fault::DropBefore);
+            S::fail(&mut self.world, &effect, Fault::DropBefore);
         } else if self.one_in(busy) {
-            self.world.server().fail(Place::Token, Fault::status(503, ""));
+            S::fail(&mut self.world, &effect, Fault::status(503, ""));
         } else if self.one_in(slow) {
             lasts += self.within(25);
         }
-        self.seen.requests += 1;
+        self.seen.requests += u64::from(matches!(effect, Effect::Http(_)));
+        let is_middle = S::is_of_middle(&effect);
         let before = answers(self);
         run.reply = self.world.carry_out(effect);
         let given = answers(self) > before;
-        if is_base {
-            self.seen.base += u64::from(given);
+        if is_base || is_middle {
+            let step = if is_base { &mut self.seen.base } else { &mut self.seen.middle };
+            *step += u64::from(given);
             // Nobody heard of it, and another is to be had.
             self.seen.excuses += u64::from(given && matches!(run.reply, Reply::Failed(_)));
         } else {
@@ -395,8 +429,8 @@ impl Sim {
         self.wants[job.want].1.settle(job.ticket, self.world.now, result);
         // A person signs in again.
         if over && self.grant.state().base().is_some_and(|base| base.status() != Default::default()) {
-            let source = source(&mut self.world);
-            self.grant.replace(Arc::new(source));
+            let source = S::source(&mut self.world);
+            self.grant.replace(source);
             self.wants.iter_mut().for_each(|(_, cell)| cell.clear());
             self.seen.sign_ins += 1;
             self.seen.excuses += 1;
@@ -406,11 +440,45 @@ impl Sim {
     }
 }
 
-fn source(world: &mut World) -> ExchangedToken {
-    let now: Now = world.now;
-    let token = demo::signed_in(world, "read write");
-    world.now = now;
-    let server = world.server().metadata();
-    let base = Credential::refresh_token(&server, &client(), token.refresh_token().unwrap().clone());
-    ExchangedToken::new(base, &server, &batch())
+impl Scene for Exchanged {
+    const PATIENCE: Duration = PATIENCE;
+
+    fn world() -> World {
+        let rotate = RefreshTokens::Rotate { grace: Duration::from_secs(60) };
+        World::with(Server::demo().with(|settings| {
+            settings.refresh_tokens = rotate;
+            settings.lifetime = LIFE;
+        }))
+    }
+
+    fn source(world: &mut World) -> Arc<dyn TokenSource> {
+        let now: Now = world.now;
+        let token = demo::signed_in(world, "read write");
+        world.now = now;
+        let server = world.server().metadata();
+        let base = Credential::refresh_token(&server, &client(), token.refresh_token().unwrap().clone());
+        Arc::new(ExchangedToken::new(base, &server, &batch()))
+    }
+
+    fn want(nth: usize) -> Want {
+        let scopes = ["read", "write", "read write"];
+        Want::access_token(scopes[nth % 3]).audience("orders").resource(&format!("https://{nth}.example/"))
+    }
+
+    fn is_of_base(effect: &Effect) -> bool {
+        let shown = format!("{effect:?}");
+        shown.contains("form: ") && shown.contains("refresh_token") && !shown.contains("subject_token")
+    }
+
+    fn handed_out(world: &mut World) -> u64 {
+        world.server().handed_out()
+    }
+
+    fn end_access_tokens(world: &mut World) {
+        world.server().end_access_tokens();
+    }
+
+    fn fail(world: &mut World, _: &Effect, fault: Fault) {
+        world.server().fail(Place::Token, fault);
+    }
 }

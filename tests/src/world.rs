@@ -184,6 +184,7 @@ impl World {
     pub fn forget(&mut self) {
         self.did.clear();
         self.servers.iter_mut().for_each(Server::forget_seen);
+        self.google.iter_mut().for_each(Google::forget);
     }
 
     /// Lets time pass.

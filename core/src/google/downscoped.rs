@@ -105,15 +105,21 @@ impl AccessBoundaryRule {
 /// # Ok::<(), grantflow::Error>(())
 /// ```
 ///
-/// All wants are alike: what a token is good for is what the rules say. The base's token is kept for as long as it is
-/// good.
+/// All wants are alike, unless the rules are [of the want](Self::by_want): what a token is good for is what the rules
+/// say. The base's token is kept for as long as it is good.
 #[derive(Clone)]
 pub struct Downscoped {
     base: Base,
     base_want: Want,
     server: ServerMetadata,
-    /// The boundary as JSON.
-    options: Arc<str>,
+    rules: Rules,
+}
+
+#[derive(Clone)]
+enum Rules {
+    /// The boundary of every token, as JSON.
+    Fixed(Arc<str>),
+    OfWant(Arc<dyn Fn(&Want) -> Result<Vec<AccessBoundaryRule>, Error> + Send + Sync>),
 }
 
 #[derive(Serialize)]
@@ -135,17 +141,48 @@ impl Downscoped {
     ///
     /// If there are none or too many, or if one of them says nothing.
     pub fn new(base: impl Into<Base>, rules: impl IntoIterator<Item = AccessBoundaryRule>) -> Result<Self, Error> {
-        let rules: Vec<_> = rules.into_iter().collect();
-        if rules.is_empty() || rules.len() > MAX_RULES {
-            return Err(Error::config("an access boundary has 1 to 10 rules"));
-        }
-        rules.iter().try_for_each(AccessBoundaryRule::check)?;
-        let options = Options { access_boundary: Boundary { access_boundary_rules: &rules } };
-        let options = serde_json::to_string(&options)
-            .map_err(|e| Error::config("the access boundary cannot be written as JSON").with_source(e))?;
-        let base_want = Want::access_token(CLOUD_PLATFORM);
-        let server = server(DEFAULT_UNIVERSE)?;
-        Ok(Self { base: base.into(), base_want, server, options: options.into() })
+        let rules = Rules::Fixed(options(&rules.into_iter().collect::<Vec<_>>())?);
+        Ok(Self {
+            base: base.into(),
+            base_want: Want::access_token(CLOUD_PLATFORM),
+            server: server(DEFAULT_UNIVERSE)?,
+            rules,
+        })
+    }
+
+    /// Tokens of `base` within rules that this function makes of each want, such as one bucket for each tenant. One token
+    /// of the base does for all of them. A want names its tenant by [`audience`](Want::audience) or
+    /// [`resource`](Want::resource), which are not sent.
+    ///
+    /// ```
+    /// use grantflow::google::{AccessBoundaryRule, Downscoped, MetadataServer};
+    /// use grantflow::source::Want;
+    ///
+    /// let source = Downscoped::by_want(MetadataServer::new(), |want: &Want| {
+    ///     let tenant = want.wanted_audience().unwrap_or("nobody");
+    ///     let bucket = format!("//storage.googleapis.com/projects/_/buckets/demo-{tenant}");
+    ///     Ok(vec![AccessBoundaryRule::new(&bucket, ["inRole:roles/storage.objectViewer"])])
+    /// })?;
+    /// // For a `TokenPool` of an adapter, which keeps one token for each tenant.
+    /// let want = Want::default().audience("blue");
+    /// # let _ = (source, want);
+    /// # Ok::<(), grantflow::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// None of the rules': those that say nothing are an error of their want.
+    pub fn by_want(
+        base: impl Into<Base>,
+        rules: impl Fn(&Want) -> Result<Vec<AccessBoundaryRule>, Error> + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        let rules = Rules::OfWant(Arc::new(rules));
+        Ok(Self {
+            base: base.into(),
+            base_want: Want::access_token(CLOUD_PLATFORM),
+            server: server(DEFAULT_UNIVERSE)?,
+            rules,
+        })
     }
 
     /// What is wanted of the base; an access token with the scope of all of Google Cloud unless told.
@@ -164,11 +201,38 @@ impl Downscoped {
         Ok(self)
     }
 
-    fn request(&self, subject: &Token) -> Result<TokenExchange, Error> {
+    /// The boundary of this want, as JSON.
+    fn options(&self, want: &Want) -> Result<Arc<str>, Error> {
+        match &self.rules {
+            Rules::Fixed(options) if *want == Want::default() => Ok(options.clone()),
+            Rules::Fixed(_) => Err(cannot("gives access tokens for what its rules say, without scopes")),
+            Rules::OfWant(rules) => {
+                let named = want.wanted_subject().is_some() || want.wanted_account().is_some();
+                if want.kind() != WantKind::AccessToken || !want.scopes().is_empty() || named {
+                    return Err(cannot("gives access tokens for an audience or resources, without scopes"));
+                }
+                options(&rules(want)?)
+            }
+        }
+    }
+
+    fn request(&self, subject: &Token, options: &str) -> Result<TokenExchange, Error> {
         let (token, kind) = (Secret::from(subject.access_token()), token_type::ACCESS_TOKEN);
         let request = TokenRequest::token_exchange_of(&self.server, None, &token, kind)?;
-        Ok(request.requested_token_type(kind).extra("options", &self.options).exchange())
+        Ok(request.requested_token_type(kind).extra("options", options).exchange())
     }
+}
+
+/// A boundary as JSON.
+fn options(rules: &[AccessBoundaryRule]) -> Result<Arc<str>, Error> {
+    if rules.is_empty() || rules.len() > MAX_RULES {
+        return Err(Error::config("an access boundary has 1 to 10 rules"));
+    }
+    rules.iter().try_for_each(AccessBoundaryRule::check)?;
+    let options = Options { access_boundary: Boundary { access_boundary_rules: rules } };
+    let options = serde_json::to_string(&options)
+        .map_err(|e| Error::config("the access boundary cannot be written as JSON").with_source(e))?;
+    Ok(options.into())
 }
 
 fn server(universe_domain: &str) -> Result<ServerMetadata, Error> {
@@ -181,13 +245,13 @@ fn server(universe_domain: &str) -> Result<ServerMetadata, Error> {
 
 impl TokenSource for Downscoped {
     fn mint(&self, want: &Want, state: &GrantState) -> Mint {
-        let plain = Want::access_token(want.scopes());
-        if *want != plain || want.kind() != WantKind::AccessToken || !want.scopes().is_empty() {
-            return Box::new(Refusal(cannot("gives access tokens for what its rules say, without scopes")));
-        }
+        let options = match self.options(want) {
+            Ok(options) => options,
+            Err(error) => return Box::new(Refusal(error)),
+        };
         let source = self.clone();
         let with = move |subject: &Token| -> Result<Mint, Error> {
-            let exchange = Box::new(source.request(subject)?);
+            let exchange = Box::new(source.request(subject, &options)?);
             Ok(Box::new(Downscoping { exchange, end: subject.expires_at() }))
         };
         self.base.mint(&self.base_want, state, Box::new(with))

@@ -1,6 +1,7 @@
-//! Runs a simulation: `cargo run --release -p grantflow-tests --bin simulate -- [processes|chains] [--seeds N] [--seed S]`.
+//! Runs a simulation: `cargo run --release -p grantflow-tests --bin simulate -- [processes|chains|google] [--seeds N] [--seed S]`.
 //!
-//! It is that of a program with many tokens, of `processes` that share a grant, or of `chains` with a thousand wants.
+//! It is that of a program with many tokens, of `processes` that share a grant, of `chains` with a thousand
+//! wants, or of `google`'s chain of three.
 //! `--seeds N` runs the seeds 1 to N (1,000 unless told) on all processors; `--seed S` runs that one alone.
 //!
 //! `simulate -- fleet [--grants N]` lets a fleet serve so many people (1,000,000 unless told), each by two machines, and a fiftieth
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
         return grants.map_or_else(usage, fleet);
     }
     let (kind, rest) = match &words[..] {
-        [kind @ ("processes" | "chains"), rest @ ..] => (*kind, rest),
+        [kind @ ("processes" | "chains" | "google"), rest @ ..] => (*kind, rest),
         rest => ("", rest),
     };
     let seeds = match rest {
@@ -37,13 +38,14 @@ fn main() -> ExitCode {
     match seeds {
         Some(seeds) if kind == "processes" => simulate(processes::run, seeds),
         Some(seeds) if kind == "chains" => simulate(chains::run, seeds),
+        Some(seeds) if kind == "google" => simulate(chains::google::run, seeds),
         Some(seeds) => simulate(simulation::run, seeds),
         None => usage(),
     }
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: simulate [processes|chains] [--seeds N | --seed S] | simulate fleet [--grants N]");
+    eprintln!("usage: simulate [processes|chains|google] [--seeds N | --seed S] | simulate fleet [--grants N]");
     ExitCode::from(2)
 }
 

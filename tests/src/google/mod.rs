@@ -272,6 +272,22 @@ impl Google {
         self.faults.push_back((place, fault));
     }
 
+    /// How many tokens it has given.
+    pub fn handed_out(&self) -> u64 {
+        self.handed_out
+    }
+
+    /// Forgets every access token that it has given.
+    pub fn end_access_tokens(&mut self) {
+        self.access.clear();
+    }
+
+    /// Forgets what it has seen, and ID tokens: a long run needs neither.
+    pub fn forget(&mut self) {
+        self.seen.clear();
+        self.id_tokens.clear();
+    }
+
     /// Every request so far, in order.
     pub fn seen(&self) -> &[Seen] {
         &self.seen

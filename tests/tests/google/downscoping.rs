@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use grantflow::google::{AccessBoundaryRule, Downscoped, Impersonated};
 use grantflow::source::Want;
-use grantflow::{ErrorKind, Token};
+use grantflow::{Error, ErrorKind, Token};
 use grantflow_tests::google::{ALICE, Place, SERVICE_ACCOUNT, world};
 
 use super::{CLOUD, NOW, account, user};
@@ -85,4 +85,33 @@ fn rules_that_say_nothing_are_refused() {
     }
     assert!(Downscoped::new(user(), [rule()]).unwrap().with_universe_domain("a/b").is_err());
     assert!(world.did().is_empty());
+}
+
+#[test]
+fn the_rules_may_be_those_of_a_want() {
+    let mut world = world();
+    let bucket = |tenant: &str| format!("//storage.googleapis.com/projects/_/buckets/demo-{tenant}");
+    let source = Downscoped::by_want(user(), move |want| match want.wanted_audience() {
+        Some("nobody") => Ok(vec![]),
+        Some(tenant) => Ok(vec![AccessBoundaryRule::new(&bucket(tenant), [VIEWER])]),
+        None => Err(Error::new(ErrorKind::Config, "a tenant is needed")),
+    })
+    .unwrap();
+    for tenant in ["blue", "red"] {
+        assert!(world.mint(&source, &Want::default().audience(tenant)).is_ok());
+        let sent = world.google().seen_at(Place::Sts).last().unwrap().param("options").unwrap();
+        assert!(sent.contains(&format!("demo-{tenant}")), "{sent}");
+        assert_eq!(world.google().seen_at(Place::Sts).last().unwrap().param("audience"), None);
+    }
+    let sent = world.sent().len();
+    for (want, told) in [
+        (Want::default().audience("nobody"), "1 to 10 rules"),
+        (Want::default(), "a tenant is needed"),
+        (Want::access_token(CLOUD).audience("blue"), "without scopes"),
+        (Want::id_token("blue"), "without scopes"),
+        (Want::default().audience("blue").subject(ALICE), "without scopes"),
+    ] {
+        let error = world.mint(&source, &want).unwrap_err();
+        assert!(error.to_string().contains(told) && world.sent().len() == sent, "{want:?}: {error}");
+    }
 }
