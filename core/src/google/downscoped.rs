@@ -115,11 +115,14 @@ pub struct Downscoped {
     rules: Rules,
 }
 
+/// Makes the rules of a want.
+type ByWant = dyn Fn(&Want) -> Result<Vec<AccessBoundaryRule>, Error> + Send + Sync;
+
 #[derive(Clone)]
 enum Rules {
     /// The boundary of every token, as JSON.
     Fixed(Arc<str>),
-    OfWant(Arc<dyn Fn(&Want) -> Result<Vec<AccessBoundaryRule>, Error> + Send + Sync>),
+    OfWant(Arc<ByWant>),
 }
 
 #[derive(Serialize)]
