@@ -13,6 +13,7 @@
 //! | use Google's credentials | [`google`] |
 //! | know a server | [`Discovery`], [`ServerMetadata`] |
 //! | ask who signed in; revoke a token | [`UserInfo`], [`Revocation`] |
+//! | sign people out, here and at the server | [`EndSession`], [`jose::LogoutToken`], [`FrontChannelLogout`] |
 //! | verify the tokens of others | [`Verifier`], [`Introspection`], [`Protection`] |
 //! | drive the machines yourself | [`machine`] |
 //!
@@ -55,6 +56,7 @@ mod identity;
 mod introspect;
 pub mod jose;
 mod json;
+mod logout;
 pub mod loopback;
 pub mod machine;
 mod program;
@@ -88,6 +90,7 @@ pub use grant::{TokenExchange, TokenRequest, token_type};
 pub use hosts::Hosts;
 pub use introspect::{Introspect, Introspection};
 pub use jose::{IdToken, Verifier};
+pub use logout::{EndSession, EndingSession, FrontChannelLogout, LogoutReplays, PendingLogout};
 pub use loopback::InstalledApp;
 pub use machine::{Cx, Effect, Event, Machine, Reply, Step};
 pub use protect::{Protection, Refusal};
@@ -97,4 +100,4 @@ pub use server::{Discovery, Endpoint, Issuer, ServerMetadata};
 pub use shown::Shown;
 pub use time::{Now, Timestamp};
 pub use token::{Deviation, Deviations, Rotation, Scopes, Token, TokenType};
-pub use userinfo::UserInfo;
+pub use userinfo::{AskUserInfo, UserInfo};

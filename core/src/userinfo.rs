@@ -1,9 +1,21 @@
 //! The userinfo endpoint (OpenID Connect Core 1.0, section 5.3).
+//!
+//! ```text
+//! Asking ─JSON─▶ judged ─▶ Done
+//!    └─signed─▶ Verifying ─▶ judged ─▶ Done
+//! ```
 
-use crate::exchange::{Request, error_under_success};
-use crate::jose::{Claims, IdToken};
-use crate::machine::Identity;
-use crate::{Error, ErrorKind, Exchange, ServerMetadata, Token};
+use std::fmt;
+use std::time::Duration;
+
+use crate::exchange::{Request, error_under_success, media_type};
+use crate::jose::{Claims, IdToken, SignedUserInfo, Verifier, Verify};
+use crate::machine::{Identity, ask};
+use crate::{Client, Cx, Error, ErrorKind, Exchange, Machine, Reply, Secret, ServerMetadata, Step, Token};
+
+/// The media type of a signed answer (section 5.3.2).
+const SIGNED: &str = "application/jwt";
+const DOING: &str = "asking about the user";
 
 /// A request for what a server tells of the user who signed in.
 #[derive(Debug)]
@@ -11,6 +23,7 @@ pub struct UserInfo {
     request: Request,
     server: ServerMetadata,
     subject: Option<String>,
+    signed: Option<Verifier<SignedUserInfo>>,
 }
 
 impl UserInfo {
@@ -21,9 +34,9 @@ impl UserInfo {
     /// If the server is known without a `userinfo_endpoint`, or the token is another server's, or not for bearers.
     pub fn new(server: &ServerMetadata, token: &Token) -> Result<Self, Error> {
         token.check_issuer(server.issuer())?;
-        let request = Request::get("asking about the user", server.userinfo()?).bearer(token)?;
+        let request = Request::get(DOING, server.userinfo()?).bearer(token)?;
         let subject = token.id_token().map(|id_token| id_token.subject().to_owned());
-        Ok(Self { request, server: server.clone(), subject })
+        Ok(Self { request, server: server.clone(), subject, signed: None })
     }
 
     /// Presents the certificate that the access token is bound to (RFC 8705, section 3), at the endpoint that the server
@@ -51,25 +64,123 @@ impl UserInfo {
         Self { request, ..self }
     }
 
+    /// Asks for a signed answer, and takes no other: for clients that are registered so
+    /// (`userinfo_signed_response_alg`). It must be signed by the server's keys, and for this client, if it says for whom.
+    ///
+    /// # Errors
+    ///
+    /// If the server is known without a `jwks_uri`.
+    pub fn signed(mut self, client: &Client) -> Result<Self, Error> {
+        self.signed = Some(Verifier::user_info(&self.server, client.id())?);
+        self.request = self.request.header("accept", SIGNED);
+        Ok(self)
+    }
+
     /// The machine that asks. An answer about another user is refused (section 5.3.2).
-    pub fn exchange(self) -> Exchange<Claims> {
-        let Self { request, subject, .. } = self;
-        request.exchange(move |received| {
-            let wrong = |why| Error::new(ErrorKind::InvalidResponse, why);
-            let claims = Claims::read(received.response.body())
-                .ok_or_else(|| wrong("the answer is no JSON object, or has a member twice"))?;
-            // Of a `sub` in broken text nobody knows whose it is.
-            let sub = claims.str("sub").filter(|sub| !sub.is_empty() && !sub.contains('\u{fffd}'));
-            match (sub, &subject) {
-                (None, _) => {
-                    let said = error_under_success(received.response.body());
-                    Err(said.unwrap_or_else(|| wrong("the answer has no sub")))
+    pub fn exchange(self) -> AskUserInfo {
+        let Self { request, subject, signed, .. } = self;
+        let (wants_signed, expected) = (signed.is_some(), subject.clone());
+        let exchange = request.exchange(move |received| {
+            let invalid = |why| Error::new(ErrorKind::InvalidResponse, why);
+            let is_signed = media_type(received.response).is_some_and(|it| it.eq_ignore_ascii_case(SIGNED));
+            let body = received.response.body();
+            match (wants_signed, is_signed) {
+                (true, true) => match std::str::from_utf8(body) {
+                    Ok(jwt) => Ok(Answer::Signed(jwt.trim().into())),
+                    Err(_) => Err(invalid("the signed answer is no JWT")),
+                },
+                (true, false) => Err(invalid("a signed answer was asked for, and this one is not")),
+                (false, true) => Err(invalid("the answer is signed: ask for it with `UserInfo::signed`")),
+                (false, false) => {
+                    let claims = Claims::read(body)
+                        .ok_or_else(|| invalid("the answer is no JSON object, or has a member twice"))?;
+                    about(claims, expected.as_deref())
+                        .map_err(|error| error_under_success(body).unwrap_or(error))
+                        .map(Answer::Plain)
                 }
-                (Some(found), Some(expected)) if found != expected => {
-                    Err(wrong("the answer is about another user (sub)"))
-                }
-                _ => Ok(claims),
             }
-        })
+        });
+        AskUserInfo { subject, signed, stage: Stage::Asking(Box::new(exchange)) }
+    }
+}
+
+enum Answer {
+    Plain(Claims),
+    Signed(Secret),
+}
+
+/// Asks who has signed in: see [`UserInfo::exchange`].
+pub struct AskUserInfo {
+    subject: Option<String>,
+    signed: Option<Verifier<SignedUserInfo>>,
+    stage: Stage,
+}
+
+enum Stage {
+    Asking(Box<Exchange<Answer>>),
+    Verifying(Box<Verify<SignedUserInfo>>),
+    Ended,
+}
+
+impl AskUserInfo {
+    /// The time that the request may take in all, pauses included; 30 s unless told.
+    pub fn total_time(mut self, time: Duration) -> Self {
+        self.stage = match self.stage {
+            Stage::Asking(exchange) => Stage::Asking(Box::new(exchange.total_time(time))),
+            other => other,
+        };
+        self
+    }
+}
+
+/// The claims, if they are about the user who is expected.
+fn about(claims: Claims, subject: Option<&str>) -> Result<Claims, Error> {
+    let wrong = |why| Err(Error::new(ErrorKind::InvalidResponse, why));
+    // Of a `sub` in broken text nobody knows whose it is.
+    match claims.str("sub").filter(|sub| !sub.is_empty() && !sub.contains('\u{fffd}')) {
+        None => wrong("the answer has no sub"),
+        Some(found) if subject.is_some_and(|subject| subject != found) => {
+            wrong("the answer is about another user (sub)")
+        }
+        Some(_) => Ok(claims),
+    }
+}
+
+impl Machine for AskUserInfo {
+    type Output = Claims;
+
+    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Claims> {
+        loop {
+            let claims = match &mut self.stage {
+                Stage::Asking(exchange) => match (ask!(&mut **exchange, cx, reply), &self.signed) {
+                    (Ok(Answer::Signed(jwt)), Some(verifier)) => {
+                        self.stage = Stage::Verifying(Box::new(verifier.verify(jwt.expose())));
+                        continue;
+                    }
+                    (Ok(Answer::Plain(claims)), _) => Ok(claims),
+                    (Ok(Answer::Signed(_)), None) => Err(Error::misuse(DOING)),
+                    (Err(error), _) => Err(error),
+                },
+                Stage::Verifying(verify) => {
+                    let verified = ask!(&mut **verify, cx, reply);
+                    let claims = verified.and_then(|SignedUserInfo(claims)| about(claims, self.subject.as_deref()));
+                    claims.map_err(|error| error.during(DOING, None))
+                }
+                Stage::Ended => Err(Error::misuse(DOING)),
+            };
+            self.stage = Stage::Ended;
+            return Step::Done(claims);
+        }
+    }
+}
+
+/// Shows how far it is.
+impl fmt::Debug for AskUserInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.stage {
+            Stage::Asking(exchange) => f.debug_tuple("AskUserInfo").field(exchange).finish(),
+            Stage::Verifying(verify) => f.debug_tuple("AskUserInfo").field(verify).finish(),
+            Stage::Ended => f.write_str("AskUserInfo(ended)"),
+        }
     }
 }

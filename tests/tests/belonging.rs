@@ -114,7 +114,7 @@ fn an_id_token_says_who_the_user_is_at_its_own_server_alone() {
     let (_, token, server) = arrived();
     let id_token = token.id_token().unwrap();
     let asked = UserInfo::new(&other(), &unknown(&token)).unwrap().about(id_token).exchange();
-    refused("userinfo", asked.request().to_http(&mut World::default().cx()), server.issuer().as_str());
+    refused("userinfo", World::default().run(asked), server.issuer().as_str());
 }
 
 #[test]

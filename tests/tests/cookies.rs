@@ -36,12 +36,8 @@ fn begun(seed: u8) -> (String, PendingAuthorization) {
 fn a_sign_in_goes_into_a_cookie_and_comes_back_with_the_redirect_that_answers_it() {
     let (redirect, pending) = begun(1);
     let cookie = pending.to_cookie(&keys(1), &mut cx(2)).unwrap();
-    let set = cookie.set("/callback", true);
-    assert_eq!(
-        set,
-        format!("{}={}; Path=/callback; Max-Age=600; HttpOnly; SameSite=Lax; Secure", cookie.name(), cookie.value())
-    );
-    assert!(!cookie.set("/", false).contains("Secure"));
+    let set = cookie.set();
+    assert_eq!(set, format!("{}={}; Path=/; Max-Age=600; HttpOnly; SameSite=Lax", cookie.name(), cookie.value()));
     assert!(set.len() < 4096 && cookie.name().starts_with("pending-"));
     let (other_redirect, other) = begun(3);
     let other = other.to_cookie(&keys(1), &mut cx(4)).unwrap();
@@ -56,9 +52,42 @@ fn a_sign_in_goes_into_a_cookie_and_comes_back_with_the_redirect_that_answers_it
     assert!(open(&redirect, &header, NOW + Duration::from_secs(600)).is_ok());
     let late = open(&redirect, &header, NOW + Duration::from_secs(601)).unwrap_err();
     assert_eq!(late.kind(), ErrorKind::Expired);
-    let forget = PendingCookie::forget(&redirect, "/callback").unwrap();
-    assert!(forget.starts_with(&format!("{}=; Path=/callback; Max-Age=0", cookie.name())));
+    let forget = PendingCookie::forget("http://localhost/callback", &redirect).unwrap();
+    assert!(forget.starts_with(&format!("{}=; Path=/; Max-Age=0", cookie.name())));
     assert!(!format!("{cookie:?}").contains(cookie.value()));
+}
+
+/// A sign-in of an application on https, whose answer comes by this mode.
+fn begun_on_https(form_post: bool) -> (String, PendingAuthorization) {
+    let server = Server::demo().metadata();
+    let request = AuthorizationRequest::new(&server, &Client::new("demo"), "https://app.example/callback");
+    let request = if form_post { request.form_post() } else { request };
+    let Step::Done(Ok(begun)) = request.start().resume(&mut cx(9), Reply::Start) else { panic!("no URL") };
+    let state =
+        url::Url::parse(&begun.url).unwrap().query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+    (format!("code=abc&state={state}&iss={}", server.issuer()), begun.pending)
+}
+
+#[test]
+fn on_https_no_other_site_can_plant_the_cookie_and_a_posted_answer_brings_it_along() {
+    for (form_post, same_site) in [(false, "Lax"), (true, "None")] {
+        let (redirect, pending) = begun_on_https(form_post);
+        let cookie = pending.to_cookie(&keys(1), &mut cx(2)).unwrap();
+        let (name, value) = (cookie.name(), cookie.value());
+        assert!(name.starts_with("__Host-pending-"), "{name}");
+        let set = cookie.set();
+        assert_eq!(
+            set.split_once("; ").unwrap().1,
+            format!("Path=/; Max-Age=600; HttpOnly; SameSite={same_site}; Secure")
+        );
+        let open = |header: &str| PendingAuthorization::from_cookies(&keys(1), &redirect, header, NOW);
+        assert!(open(&format!("{name}={value}")).unwrap().receive(&redirect, NOW).is_ok());
+        // By the name that another site of the domain can set.
+        let plain = name.strip_prefix("__Host-").unwrap();
+        assert_eq!(open(&format!("{plain}={value}")).unwrap_err().kind(), ErrorKind::InvalidRedirect);
+        let forget = PendingCookie::forget("https://app.example/callback", &redirect).unwrap();
+        assert!(forget.starts_with(&format!("{name}=; Path=/; Max-Age=0")) && forget.ends_with("; Secure"), "{forget}");
+    }
 }
 
 #[test]

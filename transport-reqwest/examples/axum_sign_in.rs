@@ -103,8 +103,7 @@ async fn login(State(app): State<App>) -> Result<impl IntoResponse, Failed> {
         .lifetime(LIFETIME);
     let authorization = app.transport.run(request.start()).await?;
     let cookie = authorization.pending.to_cookie(&app.sealing, &mut app.transport.cx()?)?;
-    let set = cookie.set("/callback", app.redirect_uri.starts_with("https:"));
-    Ok((AppendHeaders([(header::SET_COOKIE, set)]), Redirect::to(&authorization.url)))
+    Ok((AppendHeaders([(header::SET_COOKIE, cookie.set())]), Redirect::to(&authorization.url)))
 }
 
 /// Where the server sends the person back to. Whatever comes of it, what was pending is over.
@@ -115,7 +114,7 @@ async fn callback(
     RawQuery(query): RawQuery,
 ) -> Response {
     let query = query.unwrap_or_default();
-    let forget = match PendingCookie::forget(&query, "/callback") {
+    let forget = match PendingCookie::forget(&app.redirect_uri, &query) {
         Ok(forget) => AppendHeaders([(header::SET_COOKIE, forget)]),
         Err(error) => return Failed::from(error).into_response(),
     };

@@ -12,8 +12,11 @@ use super::pending::PendingAuthorization;
 use crate::crypto::SealingKeys;
 use crate::{Cx, Error, ErrorKind, Timestamp};
 
-/// How the names of these cookies begin; the pending authorization's name stands behind it.
-const PREFIX: &str = "pending-";
+/// How the names of these cookies begin; the pending authorization's name stands behind it. No other site of the domain can
+/// set one that begins with `__Host-`, and it goes over https alone (RFC 6265bis, section 4.1.3.2).
+const PREFIX: &str = "__Host-pending-";
+/// The same for applications in development, on `http://localhost`.
+const PLAIN: &str = "pending-";
 /// The most bytes of name, value and attributes together: what browsers keep (RFC 6265, section 6.1).
 const MOST: usize = 4096;
 /// How many cookies of one name are looked at: another site of the domain may have set some.
@@ -24,6 +27,7 @@ pub struct PendingCookie {
     name: String,
     value: String,
     max_age: Duration,
+    form_post: bool,
 }
 
 impl PendingAuthorization {
@@ -35,12 +39,13 @@ impl PendingAuthorization {
     /// [`ErrorKind::Entropy`] if there is no randomness; [`ErrorKind::Config`] if this was built without a library for
     /// encryption, or the cookie were larger than what browsers keep.
     pub fn to_cookie(&self, keys: &SealingKeys, cx: &mut Cx) -> Result<PendingCookie, Error> {
-        let name = cookie_name(&self.name());
+        let name = cookie_name(&self.redirect_uri, &self.name());
         let failed = |error| Error::new(ErrorKind::Config, "the sign-in cannot be kept in a cookie").with_source(error);
         let text = Zeroizing::new(serde_json::to_vec(self).map_err(failed)?);
         let value = URL_SAFE_NO_PAD.encode(keys.seal(name.as_bytes(), &text, cx)?);
-        let cookie = PendingCookie { name, value, max_age: self.expires_at().since(cx.now().wall) };
-        let length = cookie.set("/", true).len();
+        let cookie =
+            PendingCookie { name, value, max_age: self.expires_at().since(cx.now().wall), form_post: self.form_post };
+        let length = cookie.set().len();
         if length > MOST {
             return Err(Error::config(format!(
                 "the cookie of the sign-in has {length} bytes, and browsers keep {MOST}"
@@ -60,13 +65,17 @@ impl PendingAuthorization {
     /// [`ErrorKind::InvalidRedirect`] if no cookie of this browser belongs to the redirect, or it was not sealed by one of
     /// these keys; [`ErrorKind::Expired`] if its life is over.
     pub fn from_cookies(keys: &SealingKeys, redirect: &str, cookies: &str, now: Timestamp) -> Result<Self, Error> {
-        let name = cookie_name(&Self::name_in(redirect)?);
+        let name = Self::name_in(redirect)?;
+        // Each is sealed with its name, so that one does not pass for the other.
+        let names = [PREFIX, PLAIN].map(|prefix| format!("{prefix}{name}"));
         let of_name = |cookie: &'_ str| {
             let (its, value) = cookie.split_once('=')?;
-            (its.trim() == name).then(|| value.trim().trim_matches('"').to_owned())
+            let name = names.iter().find(|name| *name == its.trim())?;
+            Some((name, value.trim().trim_matches('"').to_owned()))
         };
         let mut refused = not_the_answer("no sign-in is under way in this browser");
-        for value in cookies.split(';').filter_map(of_name).filter(|value| value.len() <= MOST).take(SAME) {
+        for (name, value) in cookies.split(';').filter_map(of_name).filter(|(_, value)| value.len() <= MOST).take(SAME)
+        {
             let Ok(sealed) = URL_SAFE_NO_PAD.decode(&value) else { continue };
             let text = match keys.open(name.as_bytes(), &sealed) {
                 Ok(text) => text,
@@ -89,22 +98,29 @@ impl PendingAuthorization {
 }
 
 impl PendingCookie {
-    /// The value of a header `Set-Cookie` (RFC 6265, section 4.1) that keeps this for the pages under `path`, out of reach
-    /// of scripts and of other sites. `secure`: over https only; not for development on `http://localhost`.
-    pub fn set(&self, path: &str, secure: bool) -> String {
-        let secure = if secure { "; Secure" } else { "" };
-        let Self { name, value, max_age } = self;
-        format!("{name}={value}; Path={path}; Max-Age={}; HttpOnly; SameSite=Lax{secure}", max_age.as_secs())
+    /// The value of a header `Set-Cookie` (RFC 6265, section 4.1) that keeps this out of reach of scripts and of other sites:
+    /// over https only, unless the redirect URI is in development on `http://localhost`. Where the answer is
+    /// [posted](crate::AuthorizationRequest::form_post) by the server's page, it is `SameSite=None`: no other cookie comes
+    /// along with a post of another site.
+    pub fn set(&self) -> String {
+        let Self { name, value, max_age, form_post } = self;
+        let rest = match (*form_post, name.starts_with(PREFIX)) {
+            (true, _) => "None; Secure",
+            (false, true) => "Lax; Secure",
+            (false, false) => "Lax",
+        };
+        format!("{name}={value}; Path=/; Max-Age={}; HttpOnly; SameSite={rest}", max_age.as_secs())
     }
 
-    /// The value of a header `Set-Cookie` that ends the cookie of the sign-in that a redirect answers.
+    /// The value of a header `Set-Cookie` that ends the cookie of the sign-in that a redirect to this redirect URI answers.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidRedirect`] if it answers none.
-    pub fn forget(redirect: &str, path: &str) -> Result<String, Error> {
-        let name = cookie_name(&PendingAuthorization::name_in(redirect)?);
-        Ok(format!("{name}=; Path={path}; Max-Age=0; HttpOnly; SameSite=Lax"))
+    pub fn forget(redirect_uri: &str, redirect: &str) -> Result<String, Error> {
+        let name = cookie_name(redirect_uri, &PendingAuthorization::name_in(redirect)?);
+        let secure = if name.starts_with(PREFIX) { "; Secure" } else { "" };
+        Ok(format!("{name}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax{secure}"))
     }
 
     /// Its name, for frameworks that make the header themselves.
@@ -129,6 +145,6 @@ impl fmt::Debug for PendingCookie {
     }
 }
 
-fn cookie_name(pending: &str) -> String {
-    format!("{PREFIX}{pending}")
+fn cookie_name(redirect_uri: &str, pending: &str) -> String {
+    format!("{}{pending}", if redirect_uri.starts_with("https:") { PREFIX } else { PLAIN })
 }

@@ -94,6 +94,9 @@ pub enum ErrorKind {
     Issuer,
     /// The ID token is missing, malformed, or not meant for this client and this request.
     IdToken,
+    /// A logout token, or a server's request to sign a user out, is malformed, was used before, or is not meant for this
+    /// client.
+    LogoutToken,
     /// An access token that was presented to a resource server is malformed, has ended, or is not meant for it.
     AccessToken,
     /// A signed token is malformed, its signature is wrong or by an algorithm that is not allowed, or there is no key to

@@ -20,6 +20,35 @@ pub struct Claims {
     values: OnceLock<Map<String, Value>>,
 }
 
+/// Where a claim is that another party makes: see [`Claims::source`]. `Debug` shows the kind.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum ClaimSource<'a> {
+    /// In a JWT that came along, signed by the party that makes the claim: verify it by that party's keys, such as with
+    /// [`Jws`](super::Jws).
+    Aggregated {
+        /// The JWT.
+        jwt: &'a str,
+    },
+    /// At an address, which answers with such a JWT. The address is the server's word: a request to it goes where
+    /// the server wants.
+    Distributed {
+        /// Where.
+        endpoint: &'a str,
+        /// A bearer token to ask with, if there is one.
+        access_token: Option<&'a str>,
+    },
+}
+
+impl fmt::Debug for ClaimSource<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Aggregated { .. } => "Aggregated(..)",
+            Self::Distributed { .. } => "Distributed(..)",
+        })
+    }
+}
+
 impl Claims {
     /// Reads a JSON object in which no name stands twice.
     pub(crate) fn parse(json: Vec<u8>) -> Option<Self> {
@@ -101,6 +130,19 @@ impl Claims {
         }
         match self.get(name)? {
             Value::Array(list) if !list.is_empty() => list.iter().map(Value::as_str).collect(),
+            _ => None,
+        }
+    }
+
+    /// Where a claim is that another party makes (OpenID Connect Core 1.0, section 5.6.2): as data, which nothing vouches
+    /// for and nobody has fetched.
+    pub fn source(&self, name: &str) -> Option<ClaimSource<'_>> {
+        let source = self.get("_claim_names")?.get(name)?.as_str()?;
+        let source = self.get("_claim_sources")?.get(source)?;
+        let text = |name: &str| source.get(name).and_then(Value::as_str);
+        match (text("JWT"), text("endpoint")) {
+            (Some(jwt), None) => Some(ClaimSource::Aggregated { jwt }),
+            (None, Some(endpoint)) => Some(ClaimSource::Distributed { endpoint, access_token: text("access_token") }),
             _ => None,
         }
     }

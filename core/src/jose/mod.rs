@@ -11,19 +11,23 @@ mod issuers;
 mod jwk;
 mod jws;
 mod keys;
+mod logout_token;
 mod sign;
+mod signed_user_info;
 mod verifier;
 
 pub use access_token::AccessToken;
-pub use claims::Claims;
+pub use claims::{ClaimSource, Claims};
 pub use id_token::IdToken;
 pub use jwk::{Jwk, JwkSet};
 pub use jws::Jws;
 pub use keys::{KeySet, ReadKeys};
+pub use logout_token::LogoutToken;
 pub use verifier::{Verdict, Verifiable, Verifier, Verify};
 
 pub(crate) use id_token::{Expected, Occasion, SignIn, SignInTerms};
 pub(crate) use introspection_jwt::SignedIntrospection;
 pub(crate) use jws::{Verified, unverified_id_token};
 pub(crate) use sign::{JwtSigner, SignJwt};
+pub(crate) use signed_user_info::SignedUserInfo;
 pub(crate) use verifier::LEEWAY;

@@ -51,7 +51,8 @@ pub(super) enum Keys {
     Secret(Arc<MacKey>),
 }
 
-/// A kind of token that can be verified: [`IdToken`](super::IdToken) and [`AccessToken`](super::AccessToken).
+/// A kind of token that can be verified: [`IdToken`](super::IdToken), [`AccessToken`](super::AccessToken) and
+/// [`LogoutToken`](super::LogoutToken).
 pub trait Verifiable: sealed::Kind {}
 
 impl<T: sealed::Kind> Verifiable for T {}

@@ -127,7 +127,12 @@ const MACHINES: &[fn(Source<'_>, u8)] = &[
     },
     // What is asked besides.
     |source, _| feed(Ok(Discovery::of_stranger(server().issuer())), source),
-    |source, _| feed(UserInfo::new(&server(), &token()).map(UserInfo::exchange), source),
+    |source, way| {
+        let server = server().jwks_uri("https://as.example/keys").expect("an address");
+        let asking = UserInfo::new(&server, &token());
+        let asking = if way % 2 == 0 { asking } else { asking.and_then(|asking| asking.signed(&client(way))) };
+        feed(asking.map(UserInfo::exchange), source);
+    },
     |source, way| feed(Ok(AuthorizationRequest::new(&server(), &client(way), "http://127.0.0.1:1/").start()), source),
     |source, way| feed(Ok(InstalledApp::new(&server(), &client(way)).host("no host").start(50123)), source),
     |source, way| {

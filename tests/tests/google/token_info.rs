@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use grantflow::google::{AuthorizedUser, TokenInfo, scopes};
 use grantflow::source::Want;
-use grantflow::{Advice, ErrorKind, Exchange, Revocation, Scopes, Secret, ServerMetadata, Token, UserInfo};
+use grantflow::{Advice, ErrorKind, Revocation, Scopes, Secret, ServerMetadata, Token, UserInfo};
 use grantflow_tests::google::{
     ALICE, CLIENT_ID, CLIENT_SECRET, GRANTED, OAuthClient, Place, REFRESH_TOKEN, SERVICE_ACCOUNT, User, world,
 };
@@ -82,7 +82,7 @@ fn userinfo_tells_of_the_user() {
     let mut world = world();
     let token = world.mint(&user(), &Want::default()).unwrap();
     let google = ServerMetadata::google();
-    let ask = |token: &Token| -> Exchange<_> { UserInfo::new(&google, token).unwrap().exchange() };
+    let ask = |token: &Token| UserInfo::new(&google, token).unwrap().exchange();
     let claims = world.run(ask(&token)).unwrap();
     assert_eq!((claims.str("sub"), claims.str("email")), (Some("110000000000000000001"), Some(ALICE)));
     assert_eq!((claims.bool("email_verified"), claims.get("name")), (Some(true), None));

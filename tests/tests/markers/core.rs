@@ -9,6 +9,7 @@ use grantflow::exchange::Request;
 use grantflow::google::{
     AuthorizedUser, ClientSecrets, DefaultCredentials, GoogleCredential, MetadataServer, ServiceAccount, TokenInfo,
 };
+use grantflow::jose::LogoutToken;
 use grantflow::loopback::Receiver;
 use grantflow::machine::{Exited, FailureKind, Identity, Machine as _, Os, Platform, Program, Reply, Step};
 use grantflow::proxy::{Proxies, Proxy};
@@ -18,6 +19,7 @@ use grantflow::{
     AuthorizationRequest, Challenge, Client, ClientAuthentication, DeviceAuthorization, Endpoint, Error, ErrorKind,
     Failure, Hosts, InstalledApp, Issuer, Revocation, Scopes, Secret, ServerMetadata, Timestamp, Token, TokenRequest,
 };
+use grantflow::{EndSession, FrontChannelLogout};
 use grantflow_tests::demo::{self, REDIRECT, client};
 use grantflow_tests::google::private_key;
 use grantflow_tests::{Server, World, at_once};
@@ -375,6 +377,13 @@ fn requests() -> Vec<Entry> {
                 "core AuthorizationRequest::preferred_acr_values",
                 "core AuthorizationRequest::claims",
                 "core ThirdPartyLogin::read",
+                "core EndSession::logout_hint",
+                "core EndSession::ui_locales",
+                "core EndSession::post_logout_redirect_uri",
+                "core PendingLogout::is_answered_by",
+                "core LogoutToken::in_form",
+                "core FrontChannelLogout::read",
+                "core FrontChannelLogout::ends",
                 "core ThirdPartyLogin::target_link_uri",
                 "core AuthorizationRequest::code_verifier",
             ],
@@ -397,6 +406,22 @@ fn requests() -> Vec<Entry> {
                     started(seen, code_request().extra(name, text));
                 }
                 let form: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
+                let at = server().end_session_endpoint("https://as.example/end").unwrap();
+                let end = EndSession::new(&at, &client()).unwrap().logout_hint(text).ui_locales(text);
+                let end = end.post_logout_redirect_uri(text);
+                seen.debug("a sign-out", &end);
+                let ending = end.begin(&mut world().cx()).unwrap();
+                seen.debug("a sign-out that begins", &ending);
+                assert!(!ending.pending.unwrap().is_answered_by(text));
+                for query in [text.to_owned(), format!("iss={form}&iss="), format!("logout_token={form}&logout_token=")]
+                {
+                    seen.result("a logout token", LogoutToken::in_form(&query).map(drop));
+                    let front = FrontChannelLogout::read(&query);
+                    if let Ok(front) = &front {
+                        let _ = front.ends(text, Some(text));
+                    }
+                    seen.result("a sign-out", front);
+                }
                 for query in [text.to_owned(), format!("iss={form}&login_hint={form}"), format!("iss={form}&iss=")] {
                     let login = ThirdPartyLogin::read(&query);
                     if let Ok(login) = &login {

@@ -45,6 +45,7 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("reqwest Transport::forget", "as sign_out, whose label is tried"),
     ("core Call::new", "its text is a request: leaks.rs"),
     ("core Cx::random", "its text is part of the program"),
+    ("core Claims::source", "its text is the name of a claim"),
     ("core Answer::get", "its text is the name of a parameter"),
     ("core Token::apply", "it writes into the headers"),
     ("core InstalledApp::show", "it takes a function"),

@@ -111,6 +111,7 @@ fn a_message_says_everything_by_itself() {
                     | ErrorKind::Unsupported
                     | ErrorKind::Entropy
                     | ErrorKind::AccessToken
+                    | ErrorKind::LogoutToken
                     | ErrorKind::Signature
             );
         assert!(says_what_to_do, "{name}: it has no advice: {text}");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use grantflow::google::{AuthorizedUser, ClientSecrets, DefaultCredentials, GoogleCredential, ServiceAccount};
 use grantflow::jose::Jws;
+use grantflow::jose::LogoutToken;
 use grantflow::machine::{Exited, FailureKind, Os, Platform, Program};
 use grantflow::proxy::Proxies;
 use grantflow::source::{ProgramToken, TokenSource as _, Want};
@@ -354,6 +355,7 @@ pub(crate) fn grants() -> Vec<Mistake> {
     };
     vec![
         mistake("a token that its server does not know", unknown),
+        mistake("a request to sign out without a token", LogoutToken::in_form("").unwrap_err()),
         mistake("a refresh token that may have been used", lost),
         mistake("another process that does not end", busy),
         mistake("an account that nobody has signed in to", nobody),

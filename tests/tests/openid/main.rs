@@ -1,10 +1,12 @@
 //! The whole OpenID Connect relying party: the modules of the OpenID Foundation's tests for relying parties, each as a
 //! test that has its name, and what they do not ask for.
 
-mod attacks;
 mod basic;
+mod conformance;
+mod logout;
 mod requests;
 mod signatures;
+mod userinfo;
 
 use std::time::Duration;
 
