@@ -19,12 +19,12 @@ struct Through<A>(Arc<A>);
 struct Ask(Option<StoreOp>);
 
 impl Machine for Ask {
-    type Output = StoreReply;
-    fn resume(&mut self, _: &mut Cx, reply: Reply) -> Step<StoreReply> {
+    type Output = Result<StoreReply, Failure>;
+    fn resume(&mut self, _: &mut Cx, reply: Reply) -> Step<Self::Output> {
         match (self.0.take(), reply) {
             (Some(op), _) => Step::Do(Effect::Store(op)),
-            (None, Reply::Store(reply)) => Step::Done(Ok(reply)),
-            (None, Reply::Failed(failure)) => Step::Done(Err(failure.into())),
+            (None, Reply::Store(reply)) => Step::Done(Ok(Ok(reply))),
+            (None, Reply::Failed(failure)) => Step::Done(Ok(Err(failure))),
             (None, reply) => panic!("{reply:?}"),
         }
     }
@@ -70,7 +70,7 @@ impl Drop for Held {
 
 impl<A: Adapter> Through<A> {
     fn ask(&self, op: StoreOp) -> Result<StoreReply, Failure> {
-        self.0.run(Ask(Some(op))).map_err(|error| Failure::not_sent(FailureKind::Store, error))
+        self.0.run(Ask(Some(op))).map_err(|error| Failure::not_sent(FailureKind::Store, error))?
     }
 }
 
