@@ -296,21 +296,52 @@ impl AuthorizationRequest {
         Ok(url)
     }
 
+    /// The URL with all parameters: those of [`parameters`](Self::parameters), with what is known of each, since it is
+    /// the plain request that is made most.
     fn url(&self, drawn: &Drawn<'_>) -> Result<String, Error> {
-        let room = self.redirect_uri.len().saturating_add(self.scopes.as_str().len()).saturating_add(512);
+        let Self { client, redirect_uri, scopes, .. } = self;
+        let mut digest = [0; 43];
+        let challenge = self.challenge(drawn, &mut digest);
+        let room = redirect_uri.len().saturating_add(scopes.as_str().len()).saturating_add(512);
         let mut url = self.address(room)?;
-        let mut separator = "";
-        self.parameters(drawn, |name, value| {
-            [separator, name, "="].into_iter().for_each(|part| url.push_str(part));
+        url.push_str("response_type=code&client_id=");
+        push_encoded(&mut url, client.id());
+        url.push_str("&redirect_uri=");
+        push_encoded(&mut url, redirect_uri);
+        if !scopes.is_empty() {
+            url.push_str("&scope=");
+            push_encoded(&mut url, scopes.as_str());
+        }
+        let method = self.code_challenge_method();
+        for part in ["&state=", drawn.state.expose(), "&code_challenge=", challenge, "&code_challenge_method=", method] {
+            url.push_str(part);
+        }
+        if let Some(nonce) = drawn.nonce {
+            url.push_str("&nonce=");
+            url.push_str(nonce.expose());
+        }
+        if let Some(seconds) = self.terms.max_age {
+            url.push_str("&max_age=");
+            url.push_str(&seconds.to_string());
+        }
+        for resource in &self.resources {
+            url.push_str("&resource=");
+            push_encoded(&mut url, resource);
+        }
+        for (name, value) in &self.extras {
+            ["&", name, "="].into_iter().for_each(|part| url.push_str(part));
             push_encoded(&mut url, value);
-            separator = "&";
-        });
+        }
         Ok(url)
+    }
+
+    fn challenge<'a>(&self, drawn: &'a Drawn<'_>, digest: &'a mut [u8; 43]) -> &'a str {
+        if self.plain { drawn.code_verifier.expose() } else { s256(drawn.code_verifier, digest) }
     }
 
     /// All parameters, in the order in which they are written.
     pub(super) fn parameters(&self, drawn: &Drawn<'_>, mut put: impl FnMut(&str, &str)) {
-        let Drawn { state, code_verifier, nonce } = drawn;
+        let Drawn { state, nonce, .. } = drawn;
         let mut digest = [0; 43];
         put("response_type", "code");
         put("client_id", self.client.id());
@@ -319,7 +350,7 @@ impl AuthorizationRequest {
             put("scope", self.scopes.as_str());
         }
         put("state", state.expose());
-        put("code_challenge", if self.plain { code_verifier.expose() } else { s256(code_verifier, &mut digest) });
+        put("code_challenge", self.challenge(drawn, &mut digest));
         put("code_challenge_method", self.code_challenge_method());
         if let Some(nonce) = nonce {
             put("nonce", nonce.expose());

@@ -56,15 +56,17 @@ impl AuthorizationRequest {
     /// [signed](Self::sign), it asks for no effect and is done at once: a caller without a driver resumes it once, with
     /// [`Reply::Start`].
     pub fn start(self) -> StartAuthorization {
-        StartAuthorization(Stage::Begin(Box::new(self)))
+        StartAuthorization(Stage::Begin(self))
     }
 }
 
 /// The machine that makes the URL of an authorization request: see [`AuthorizationRequest::start`].
 pub struct StartAuthorization(Stage);
 
+// What is begun with is taken out at once: a box of its own would cost more than the room.
+#[allow(clippy::large_enum_variant)]
 enum Stage {
-    Begin(Box<AuthorizationRequest>),
+    Begin(AuthorizationRequest),
     Steps(Box<Steps>, Box<PendingAuthorization>),
     Ended,
 }
