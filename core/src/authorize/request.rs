@@ -229,6 +229,7 @@ impl AuthorizationRequest {
     }
 
     /// Checks all of it, draws what nobody may guess, and writes the request in the way that it goes.
+    #[inline]
     pub(super) fn begin(self, cx: &mut Cx) -> Result<(Way, PendingAuthorization), Error> {
         let Self { server, client, redirect_uri, scopes, error, .. } = &self;
         error.clone().map_or(Ok(()), Err)?;
@@ -292,7 +293,7 @@ impl AuthorizationRequest {
         let endpoint = self.server.authorization()?.as_str();
         let mut url = String::with_capacity(endpoint.len().saturating_add(room));
         url.push_str(endpoint);
-        url.push_str(if endpoint.bytes().any(|byte| byte == b'?') { "&" } else { "?" });
+        url.push_str(if endpoint.as_bytes().contains(&b'?') { "&" } else { "?" });
         Ok(url)
     }
 
@@ -313,7 +314,8 @@ impl AuthorizationRequest {
             push_encoded(&mut url, scopes.as_str());
         }
         let method = self.code_challenge_method();
-        for part in ["&state=", drawn.state.expose(), "&code_challenge=", challenge, "&code_challenge_method=", method] {
+        for part in ["&state=", drawn.state.expose(), "&code_challenge=", challenge, "&code_challenge_method=", method]
+        {
             url.push_str(part);
         }
         if let Some(nonce) = drawn.nonce {
@@ -335,6 +337,7 @@ impl AuthorizationRequest {
         Ok(url)
     }
 
+    #[inline]
     fn challenge<'a>(&self, drawn: &'a Drawn<'_>, digest: &'a mut [u8; 43]) -> &'a str {
         if self.plain { drawn.code_verifier.expose() } else { s256(drawn.code_verifier, digest) }
     }
@@ -367,9 +370,10 @@ impl AuthorizationRequest {
     }
 
     /// The way that it goes to the server.
+    #[inline]
     fn way(&self, drawn: &Drawn<'_>, cx: &Cx) -> Result<Way, Error> {
-        let pushed = self.pushed || self.server.demands("require_pushed_authorization_requests");
-        if self.signer.is_none() && self.server.demands("require_signed_request_object") {
+        let pushed = self.pushed || self.server.demands_pushed_requests();
+        if self.signer.is_none() && self.server.demands_signed_requests() {
             return Err(Error::config("the server takes signed requests only: see AuthorizationRequest::sign"));
         }
         if self.signer.is_none() && !pushed {

@@ -54,6 +54,21 @@ struct Inner {
     found: Deviations,
     endpoints: Endpoints,
     members: Map<String, Value>,
+    demands: Demands,
+}
+
+/// What the server demands of every authorization request, as its members say: looked up once.
+#[derive(Clone, Copy, Default)]
+struct Demands {
+    pushed: bool,
+    signed: bool,
+}
+
+impl Demands {
+    fn read(members: &Map<String, Value>) -> Self {
+        let has = |name| members.get(name).is_some_and(is_true);
+        Self { pushed: has("require_pushed_authorization_requests"), signed: has("require_signed_request_object") }
+    }
 }
 
 impl Inner {
@@ -68,6 +83,7 @@ impl Inner {
             found: Deviations::NONE,
             endpoints: Endpoints::default(),
             members: Map::new(),
+            demands: Demands::default(),
         }
     }
 }
@@ -163,7 +179,8 @@ impl ServerMetadata {
             found = found.with(Deviation::OddMember);
         }
         let endpoints = Endpoints::read(&members, issuer, tolerated, &mut found)?;
-        Ok(Self(Arc::new(Inner { endpoints, members, found, tolerated, ..Inner::new(issuer.clone()) })))
+        let demands = Demands::read(&members);
+        Ok(Self(Arc::new(Inner { endpoints, members, demands, found, tolerated, ..Inner::new(issuer.clone()) })))
     }
 
     /// The document, to be kept and [read](Self::from_json) again without asking the server. What no document
@@ -208,6 +225,7 @@ impl ServerMetadata {
         let inner = self.edit();
         inner.endpoints.write(name, &value, inner.stranger);
         inner.members.insert(name.to_owned(), value);
+        inner.demands = Demands::read(&inner.members);
         self
     }
 
@@ -309,17 +327,17 @@ impl ServerMetadata {
 
     /// Whether every authorization response of this server carries `iss` (RFC 9207, section 3).
     pub(crate) fn promises_iss(&self) -> bool {
-        self.demands("authorization_response_iss_parameter_supported")
+        self.get("authorization_response_iss_parameter_supported").is_some_and(is_true)
     }
 
-    /// Whether this member is true.
-    pub(crate) fn demands(&self, member: &str) -> bool {
-        match self.get(member) {
-            Some(Value::Bool(is)) => *is,
-            // A word in a text is one: the check that it allows is not given up for a quote.
-            Some(Value::String(text)) => text.trim().eq_ignore_ascii_case("true"),
-            _ => false,
-        }
+    /// Whether it takes pushed authorization requests alone (RFC 9126, section 5).
+    pub(crate) fn demands_pushed_requests(&self) -> bool {
+        self.0.demands.pushed
+    }
+
+    /// Whether it takes signed authorization requests alone (RFC 9101, section 10.5).
+    pub(crate) fn demands_signed_requests(&self) -> bool {
+        self.0.demands.signed
     }
 
     /// Whether the server says which PKCE methods it knows, and `method` is not among them.
@@ -328,6 +346,15 @@ impl ServerMetadata {
             Some(Value::Array(known)) => !known.iter().any(|name| name == method),
             _ => false,
         }
+    }
+}
+
+/// Whether a member is true. A word in a text is one: the check that it allows is not given up for a quote.
+fn is_true(value: &Value) -> bool {
+    match value {
+        Value::Bool(is) => *is,
+        Value::String(text) => text.trim().eq_ignore_ascii_case("true"),
+        _ => false,
     }
 }
 
