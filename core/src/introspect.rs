@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use crate::exchange::{Request, error_under_success, media_type};
+use crate::exchange::{Request, error_under_success, signed_answer};
 use crate::jose::access_token::wrong;
 use crate::jose::{AccessToken, Claims, SignedIntrospection, Verifier, Verify};
 use crate::machine::{Repeat, ask};
@@ -92,21 +92,17 @@ impl Introspection {
         let signed = self.signed.is_some();
         let request = if signed { request.header("accept", SIGNED) } else { request };
         request.exchange(move |received| {
-            let invalid = |why| Error::new(ErrorKind::InvalidResponse, why);
-            let is_signed = media_type(received.response).is_some_and(|it| it.eq_ignore_ascii_case(SIGNED));
+            let unasked = "the answer is signed, which was not asked for";
+            if let Some(jwt) = signed_answer(received.response, SIGNED, signed, unasked)? {
+                return Ok(Answer::Signed(jwt));
+            }
             let body = received.response.body();
-            match (signed, is_signed) {
-                (true, true) => match std::str::from_utf8(body) {
-                    Ok(jwt) => Ok(Answer::Signed(jwt.trim().into())),
-                    Err(_) => Err(invalid("the signed answer is no JWT")),
-                },
-                (true, false) => Err(invalid("a signed answer was asked for, and this one is not")),
-                (false, true) => Err(invalid("the answer is signed, which was not asked for")),
-                (false, false) => match Claims::read(body) {
-                    Some(claims) if claims.has("active") => Ok(Answer::Plain(claims)),
-                    Some(claims) => error_under_success(body).map_or(Ok(Answer::Plain(claims)), Err),
-                    None => Err(invalid("the answer is no JSON object, or has a member twice")),
-                },
+            match Claims::read(body) {
+                Some(claims) if claims.has("active") => Ok(Answer::Plain(claims)),
+                Some(claims) => error_under_success(body).map_or(Ok(Answer::Plain(claims)), Err),
+                None => {
+                    Err(Error::new(ErrorKind::InvalidResponse, "the answer is no JSON object, or has a member twice"))
+                }
             }
         })
     }

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::exchange::{Request, error_under_success, media_type};
+use crate::exchange::{Request, error_under_success, signed_answer};
 use crate::jose::{Claims, IdToken, SignedUserInfo, Verifier, Verify};
 use crate::machine::{Identity, ask};
 use crate::{Client, Cx, Error, ErrorKind, Exchange, Machine, Reply, Secret, ServerMetadata, Step, Token};
@@ -81,24 +81,15 @@ impl UserInfo {
         let Self { request, subject, signed, .. } = self;
         let (wants_signed, expected) = (signed.is_some(), subject.clone());
         let exchange = request.exchange(move |received| {
-            let invalid = |why| Error::new(ErrorKind::InvalidResponse, why);
-            let is_signed = media_type(received.response).is_some_and(|it| it.eq_ignore_ascii_case(SIGNED));
-            let body = received.response.body();
-            match (wants_signed, is_signed) {
-                (true, true) => match std::str::from_utf8(body) {
-                    Ok(jwt) => Ok(Answer::Signed(jwt.trim().into())),
-                    Err(_) => Err(invalid("the signed answer is no JWT")),
-                },
-                (true, false) => Err(invalid("a signed answer was asked for, and this one is not")),
-                (false, true) => Err(invalid("the answer is signed: ask for it with `UserInfo::signed`")),
-                (false, false) => {
-                    let claims = Claims::read(body)
-                        .ok_or_else(|| invalid("the answer is no JSON object, or has a member twice"))?;
-                    about(claims, expected.as_deref())
-                        .map_err(|error| error_under_success(body).unwrap_or(error))
-                        .map(Answer::Plain)
-                }
+            let unasked = "the answer is signed: ask for it with `UserInfo::signed`";
+            if let Some(jwt) = signed_answer(received.response, SIGNED, wants_signed, unasked)? {
+                return Ok(Answer::Signed(jwt));
             }
+            let body = received.response.body();
+            let none = || Error::new(ErrorKind::InvalidResponse, "the answer is no JSON object, or has a member twice");
+            about(Claims::read(body).ok_or_else(none)?, expected.as_deref())
+                .map_err(|error| error_under_success(body).unwrap_or(error))
+                .map(Answer::Plain)
         });
         AskUserInfo { subject, signed, stage: Stage::Asking(Box::new(exchange)) }
     }

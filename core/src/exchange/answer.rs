@@ -10,7 +10,7 @@ use url::form_urlencoded;
 
 use super::FORM;
 use crate::json;
-use crate::{Advice, Challenge, Error, ErrorKind, ServerError, Timestamp};
+use crate::{Advice, Challenge, Error, ErrorKind, Secret, ServerError, Timestamp};
 
 /// The longest nonce to take from a server.
 const MAX_NONCE: usize = 1024;
@@ -145,6 +145,27 @@ pub(crate) fn media_type(response: &Response<Vec<u8>>) -> Option<&str> {
     let text = response.headers().get(CONTENT_TYPE)?.to_str().ok()?;
     let end = text.bytes().position(|byte| byte == b';').unwrap_or(text.len());
     text.get(..end).map(str::trim_ascii)
+}
+
+/// The JWT of an answer of this media type, where a signed answer was asked for; nothing where a plain one was. The other
+/// of the two is refused, a signed one with `unasked` as the reason.
+pub(crate) fn signed_answer(
+    response: &Response<Vec<u8>>,
+    signed: &str,
+    asked: bool,
+    unasked: &'static str,
+) -> Result<Option<Secret>, Error> {
+    let invalid = |why| Error::new(ErrorKind::InvalidResponse, why);
+    let is_signed = media_type(response).is_some_and(|it| it.eq_ignore_ascii_case(signed));
+    match (asked, is_signed) {
+        (true, true) => match std::str::from_utf8(response.body()) {
+            Ok(jwt) => Ok(Some(jwt.trim().into())),
+            Err(_) => Err(invalid("the signed answer is no JWT")),
+        },
+        (true, false) => Err(invalid("a signed answer was asked for, and this one is not")),
+        (false, true) => Err(invalid(unasked)),
+        (false, false) => Ok(None),
+    }
 }
 
 /// The OAuth error among the members of an answer: a string as the standard says, an object as Google's and
