@@ -11,8 +11,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::redirect_uri::check_redirect_uri;
-use super::request_uri::RequestUri;
-use super::way::{Push, Steps, Way};
+use super::way::{Steps, Way};
 use super::{PendingAuthorization, VERSION};
 use crate::client::SignedBy;
 use crate::exchange::{Request, is_reserved, vschar};
@@ -395,7 +394,7 @@ impl AuthorizationRequest {
     }
 
     /// The request that leaves the parameters at the server; the signed ones are added to it (RFC 9126, section 2.1).
-    fn pushing(&self, drawn: &Drawn<'_>) -> Result<Push, Error> {
+    fn pushing(&self, drawn: &Drawn<'_>) -> Result<Request, Error> {
         let server = &*self.client.endpoints_of(&self.server)?;
         let endpoint = server.pushed_authorization_request()?;
         // One that is made twice is not used twice.
@@ -417,7 +416,7 @@ impl AuthorizationRequest {
             });
             request = request_with.ok_or_else(|| Error::misuse("pushing an authorization request"))?;
         }
-        Ok(Push { request, parse: RequestUri::parse })
+        Ok(request)
     }
 
     /// The claims of the signed request (RFC 9101, section 4): its parameters, numbers and JSON as such.

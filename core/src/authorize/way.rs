@@ -30,15 +30,9 @@ pub(super) enum Way {
 pub(super) struct Steps {
     /// The URL up to what is added to it: with `client_id`, and what servers want beside it.
     url: String,
-    /// What is pushed, if it is: as it is, or up to its signed object.
-    push: Option<Push>,
+    /// The request that leaves the parameters at the server, if one does: whole, or up to its signed object.
+    push: Option<Request>,
     stage: Stage,
-}
-
-/// Makes the request that leaves the parameters at the server.
-pub(super) struct Push {
-    pub(super) request: Request,
-    pub(super) parse: fn(crate::exchange::Received<'_>) -> Result<RequestUri, Error>,
 }
 
 enum Stage {
@@ -50,7 +44,7 @@ enum Stage {
 
 impl Steps {
     /// Signs, if there is something to sign, then pushes, if that is wanted, and goes on with this URL.
-    pub(super) fn new(url: String, signing: Option<SignJwt>, push: Option<Push>) -> Self {
+    pub(super) fn new(url: String, signing: Option<SignJwt>, push: Option<Request>) -> Self {
         Self { url, push, stage: Stage::Begin(signing) }
     }
 
@@ -63,9 +57,9 @@ impl Steps {
     }
 
     fn pushing(&mut self, object: Option<&Secret>) -> Option<Stage> {
-        let Push { request, parse } = self.push.take()?;
+        let request = self.push.take()?;
         let request = object.into_iter().fold(request, |request, object| request.secret("request", object));
-        Some(Stage::Push(Box::new(request.exchange(parse))))
+        Some(Stage::Push(Box::new(request.exchange(RequestUri::parse))))
     }
 }
 
