@@ -45,6 +45,7 @@ mod challenge;
 mod client;
 pub mod crypto;
 pub mod documents;
+pub mod dpop;
 mod error;
 pub mod exchange;
 mod failure;
@@ -82,6 +83,7 @@ pub use authorize::{
 pub use call::Call;
 pub use challenge::Challenge;
 pub use client::{Client, ClientAuthentication, x5t_s256};
+pub use dpop::DpopKey;
 pub use error::{Advice, Error, ErrorKind, Interaction, ServerError};
 pub use exchange::Exchange;
 pub use failure::Failure;

@@ -31,10 +31,11 @@ impl UserInfo {
     ///
     /// # Errors
     ///
-    /// If the server is known without a `userinfo_endpoint`, or the token is another server's, or not for bearers.
+    /// If the server is known without a `userinfo_endpoint`, or the token is another server's, or neither for bearers nor bound to a key
+    /// of ours.
     pub fn new(server: &ServerMetadata, token: &Token) -> Result<Self, Error> {
         token.check_issuer(server.issuer())?;
-        let request = Request::get(DOING, server.userinfo()?).bearer(token)?;
+        let request = Request::get(DOING, server.userinfo()?).token(token)?;
         let subject = token.id_token().map(|id_token| id_token.subject().to_owned());
         Ok(Self { request, server: server.clone(), subject, signed: None })
     }

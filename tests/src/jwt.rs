@@ -2,7 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, UnparsedPublicKey,
+};
 use serde_json::{Map, Value};
 
 /// A key that signatures are checked with.
@@ -10,8 +12,12 @@ use serde_json::{Map, Value};
 pub enum PublicKey {
     /// For RS256, in PKCS#1.
     Rs256(Vec<u8>),
+    /// For PS256, in PKCS#1.
+    Ps256(Vec<u8>),
     /// For ES256: a point, uncompressed.
     Es256(Vec<u8>),
+    /// For EdDSA: a point.
+    Ed25519(Vec<u8>),
 }
 
 /// A JWT taken apart.
@@ -50,6 +56,14 @@ impl Jwt {
             PublicKey::Rs256(key) => {
                 let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key);
                 algorithm == Some("RS256") && key.verify(&self.signed, &self.signature).is_ok()
+            }
+            PublicKey::Ps256(key) => {
+                let key = UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, key);
+                algorithm == Some("PS256") && key.verify(&self.signed, &self.signature).is_ok()
+            }
+            PublicKey::Ed25519(key) => {
+                let key = UnparsedPublicKey::new(&ED25519, key);
+                algorithm == Some("EdDSA") && key.verify(&self.signed, &self.signature).is_ok()
             }
             PublicKey::Es256(key) => {
                 let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key);

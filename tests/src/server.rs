@@ -8,6 +8,7 @@ mod authorize;
 mod certificate;
 mod client;
 mod device;
+mod dpop;
 mod exchange;
 mod fault;
 mod introspect;
@@ -58,6 +59,8 @@ pub struct Server {
     pushed: BTreeMap<String, Pushed>,
     /// Clients and the `jti` of the assertions that they have used.
     assertions: BTreeSet<(String, String)>,
+    /// The `jti` of the proofs that were shown.
+    proofs: BTreeSet<String>,
     handed_out: u64,
     faults: VecDeque<(Place, Fault)>,
     seen: Vec<Seen>,
@@ -75,10 +78,14 @@ struct Grant {
     revoked: bool,
     /// The thumbprint of the certificate that its refresh tokens are bound to: those of public clients.
     certificate: Option<String>,
+    /// The thumbprint of the key that they are bound to (RFC 9449, section 5).
+    jkt: Option<String>,
 }
 
 #[derive(Debug)]
 struct Code {
+    /// The thumbprint of the key that it is bound to (RFC 9449, section 10).
+    dpop_jkt: Option<String>,
     grant: usize,
     redirect_uri: String,
     challenge: String,
@@ -95,6 +102,8 @@ struct Access {
     revoked: bool,
     /// The thumbprint of the certificate that it is bound to.
     certificate: Option<String>,
+    /// The thumbprint of the key that it is bound to.
+    jkt: Option<String>,
 }
 
 #[derive(Debug)]
@@ -179,6 +188,7 @@ impl Server {
             pushed: BTreeMap::new(),
             devices: BTreeMap::new(),
             assertions: BTreeSet::new(),
+            proofs: BTreeSet::new(),
             handed_out: 0,
             faults: VecDeque::new(),
             seen: Vec::new(),
@@ -350,10 +360,16 @@ impl Server {
             Place::PushedRequest => self.push(now, request).unwrap_or_else(Refusal::into_response),
             Place::Device => self.authorize_device(now, request).unwrap_or_else(Refusal::into_response),
             Place::Verification => self.verify_device(now, request),
-            Place::Token => self.token(now, request).unwrap_or_else(Refusal::into_response),
+            Place::Token => {
+                let response = self.token(now, request).unwrap_or_else(Refusal::into_response);
+                Self::give_nonce(response, self.settings.dpop_nonce.as_deref())
+            }
             Place::Revoke => self.revoke(now, request).unwrap_or_else(Refusal::into_response),
             Place::Introspect => self.introspect(now, request).unwrap_or_else(Refusal::into_response),
-            Place::Resource => self.resource(now, request),
+            Place::Resource => {
+                let response = self.resource(now, request);
+                Self::give_nonce(response, self.settings.dpop_resource_nonce.as_deref())
+            }
             _ => text(StatusCode::NOT_FOUND, "nothing here"),
         }
     }
@@ -401,11 +417,12 @@ impl Server {
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256"],
             "token_endpoint_auth_methods_supported": [
-                "none", "client_secret_basic", "client_secret_post", "private_key_jwt", "tls_client_auth",
-                "self_signed_tls_client_auth",
+                "none", "client_secret_basic", "client_secret_post", "private_key_jwt", "client_secret_jwt",
+                "tls_client_auth", "self_signed_tls_client_auth",
             ],
             "token_endpoint_auth_signing_alg_values_supported": ["RS256", "ES256"],
             "code_challenge_methods_supported": ["S256", "plain"],
+            "dpop_signing_alg_values_supported": self.settings.dpop_algorithms,
             "scopes_supported": self.settings.scopes.iter().collect::<Vec<_>>(),
             "authorization_response_iss_parameter_supported": self.settings.iss != Iss::Absent,
         });
@@ -434,6 +451,12 @@ impl Server {
             response
         };
         let values: Vec<_> = request.headers().get_all(header::AUTHORIZATION).iter().collect();
+        let bound = |value: &str| Some(value.strip_prefix("DPoP ")?.to_owned());
+        if let [value] = values[..]
+            && let Some(token) = value.to_str().ok().and_then(bound)
+        {
+            return self.bound_resource(now, request, &token);
+        }
         let token = match values[..] {
             [value] => value.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")),
             _ => return challenge("Bearer realm=\"resource\""),
@@ -467,10 +490,10 @@ impl Server {
 }
 
 impl Access {
-    /// Whether the certificate came along that it is bound to, if it is to one.
+    /// Whether it is bound to no key, and the certificate came along that it is bound to, if it is to one.
     fn is_held_by(&self, request: &Request<Vec<u8>>) -> bool {
         let shown = ClientCertificate::of(request).map(ClientCertificate::thumbprint);
-        self.certificate.is_none() || self.certificate == shown
+        self.jkt.is_none() && (self.certificate.is_none() || self.certificate == shown)
     }
 }
 

@@ -157,7 +157,7 @@ impl Transport {
         if self.store().is_none() {
             return Err(no_store());
         }
-        let saved = self.run(LoadGrant::new(key.clone(), app.want())).await?;
+        let saved = self.run(LoadGrant::new(key.clone(), app.want()).of(app.client())).await?;
         let Some(saved) = saved.filter(|saved| app.can_use(saved)) else { return Ok(None) };
         let known = |it: &Secret| saved.refresh_token.as_ref().is_some_and(|kept| it.matches(kept.expose()));
         if refused.as_ref().is_some_and(known) {

@@ -143,7 +143,7 @@ impl Transport {
         refused: &mut Option<Secret>,
         limit: &Limit,
     ) -> Result<Option<TokenManager>, Error> {
-        let saved = self.run(LoadGrant::new(key.clone(), app.want()))?;
+        let saved = self.run(LoadGrant::new(key.clone(), app.want()).of(app.client()))?;
         let Some(saved) = saved.filter(|saved| app.can_use(saved)) else { return Ok(None) };
         let known = |it: &Secret| saved.refresh_token.as_ref().is_some_and(|kept| it.matches(kept.expose()));
         if refused.as_ref().is_some_and(known) {

@@ -14,7 +14,7 @@ use crate::jose::{SignIn, SignInTerms};
 use crate::secret::stored;
 use crate::server::{Endpoint, Issuer};
 use crate::token::{Deviations, Rotation};
-use crate::{Client, Error, ErrorKind, Scopes, Secret, ServerMetadata, Shown, Timestamp, TokenRequest};
+use crate::{Client, DpopKey, Error, ErrorKind, Scopes, Secret, ServerMetadata, Shown, Timestamp, TokenRequest};
 
 /// An authorization under way: what was sent, and where its answer may go. It is made before the
 /// user leaves and checked against when they come back.
@@ -38,6 +38,9 @@ pub struct PendingAuthorization {
     pub(super) iss_required: bool,
     pub(super) token_endpoint: Endpoint,
     pub(super) client_id: Arc<str>,
+    /// The thumbprint of the key that the code is bound to (RFC 9449, section 10).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) dpop_jkt: Option<Box<str>>,
     pub(super) redirect_uri: Arc<str>,
     pub(super) scopes: Scopes,
     pub(super) terms: SignInTerms,
@@ -166,6 +169,9 @@ impl PendingAuthorization {
                 "the code was asked by the client {}, not this one",
                 Shown::name(&self.client_id)
             )));
+        }
+        if client.dpop_key().map(DpopKey::thumbprint) != self.dpop_jkt.as_deref() {
+            return Err(Error::config("the code was asked with another DPoP key, or with none, and is bound to that"));
         }
         let server = self.server();
         let request = TokenRequest::authorization_code(&server, client, &self.redirect_uri, &self.code_verifier)?;

@@ -233,6 +233,7 @@ impl AuthorizationRequest {
         let Self { server, client, redirect_uri, scopes, error, .. } = &self;
         error.clone().map_or(Ok(()), Err)?;
         client.check_issuer(server.issuer())?;
+        client.check_dpop(server)?;
         vschar("client_id", client.id())?;
         check_redirect_uri(redirect_uri)?;
         scopes.check()?;
@@ -260,6 +261,7 @@ impl AuthorizationRequest {
             iss_required: server.promises_iss(),
             token_endpoint: client.endpoints_of(server)?.token()?.clone(),
             client_id: client.shared_id(),
+            dpop_jkt: client.dpop_key().map(|key| key.thumbprint().into()),
             rotation: server.rotation(),
             tolerated: server.tolerated(),
             redirect_uri: self.redirect_uri,
@@ -321,6 +323,10 @@ impl AuthorizationRequest {
             url.push_str("&nonce=");
             url.push_str(nonce.expose());
         }
+        if let Some(key) = client.dpop_key() {
+            url.push_str("&dpop_jkt=");
+            url.push_str(key.thumbprint());
+        }
         if let Some(seconds) = self.terms.max_age {
             url.push_str("&max_age=");
             url.push_str(&seconds.to_string());
@@ -356,6 +362,9 @@ impl AuthorizationRequest {
         put("code_challenge_method", self.code_challenge_method());
         if let Some(nonce) = nonce {
             put("nonce", nonce.expose());
+        }
+        if let Some(key) = self.client.dpop_key() {
+            put("dpop_jkt", key.thumbprint());
         }
         if let Some(seconds) = self.terms.max_age {
             put("max_age", &seconds.to_string());

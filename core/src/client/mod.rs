@@ -15,6 +15,7 @@ pub(crate) use id_tokens::{IdTokens, SignedBy};
 use assertion::AssertionKey;
 
 use crate::crypto::{Algorithm, MacAlgorithm, Signer};
+use crate::dpop::{DpopKey, Proofs};
 use crate::machine::Identity;
 use crate::server::{Issuer, ServerMetadata};
 use crate::{Error, ErrorKind, Secret};
@@ -43,6 +44,8 @@ struct Inner {
     identity: Option<Identity>,
     /// What its ID tokens are like.
     id_tokens: IdTokens,
+    /// What makes the proofs of its token requests.
+    dpop: Option<Proofs>,
 }
 
 /// How a client proves to be itself at the endpoints it calls directly, by the names registered for
@@ -136,8 +139,14 @@ impl ClientAuthentication {
 impl Client {
     /// A public client with this `client_id`.
     pub fn new(id: impl Into<Arc<str>>) -> Self {
-        let id_tokens = IdTokens::default();
-        Self(Arc::new(Inner { id: id.into(), method: Method::None, issuer: None, identity: None, id_tokens }))
+        Self(Arc::new(Inner {
+            id: id.into(),
+            method: Method::None,
+            issuer: None,
+            identity: None,
+            id_tokens: IdTokens::default(),
+            dpop: None,
+        }))
     }
 
     /// Sets how it authenticates.
@@ -152,6 +161,36 @@ impl Client {
     pub fn identity(mut self, identity: Identity) -> Self {
         Arc::make_mut(&mut self.0).identity = Some(identity);
         self
+    }
+
+    /// Has its tokens bound to this key (RFC 9449): each of its token requests shows a proof, be it of a code, a device, a
+    /// refresh or the client itself; authorization codes are bound too (`dpop_jkt`, section 10), and so are the refresh
+    /// tokens of a public client. A server that hands out tokens for bearers all the same is refused.
+    ///
+    /// A grant that was given to one key is of no use with another: see [`DpopKey`].
+    pub fn dpop(mut self, key: DpopKey) -> Self {
+        Arc::make_mut(&mut self.0).dpop = Some(Proofs::of_key(&key));
+        self
+    }
+
+    /// The key that its tokens are bound to.
+    pub fn dpop_key(&self) -> Option<&DpopKey> {
+        self.proofs().map(Proofs::key)
+    }
+
+    pub(crate) fn proofs(&self) -> Option<&Proofs> {
+        self.0.dpop.as_ref()
+    }
+
+    /// Whether that server, as far as it says, takes proofs of the client's key (RFC 9449, section 5.1).
+    pub(crate) fn check_dpop(&self, server: &ServerMetadata) -> Result<(), Error> {
+        let named = server.algorithms("dpop_signing_alg_values_supported");
+        let (Some(key), Some(named)) = (self.dpop_key(), named) else { return Ok(()) };
+        let own = key.algorithm();
+        if named.into_iter().any(|name| Algorithm::from_name(name) == Some(own)) {
+            return Ok(());
+        }
+        Err(Error::config(format!("the server takes no DPoP proofs by {own} (dpop_signing_alg_values_supported)")))
     }
 
     /// Binds it to the server it is registered at: used with any other, it is an error of kind
@@ -194,7 +233,8 @@ impl Client {
     /// The same without its proof, except for the certificate that it presents.
     pub(crate) fn without_authentication(&self) -> Self {
         let (id, identity) = (self.shared_id(), self.presents().cloned());
-        Self(Arc::new(Inner { id, method: Method::None, issuer: None, identity, id_tokens: IdTokens::default() }))
+        let id_tokens = IdTokens::default();
+        Self(Arc::new(Inner { id, method: Method::None, issuer: None, identity, id_tokens, dpop: None }))
     }
 
     /// What its ID tokens are like.
@@ -262,6 +302,7 @@ impl fmt::Debug for Client {
             .field("id", &crate::Shown::name(&self.0.id))
             .field("method", &self.0.method)
             .field("identity", &self.0.identity)
+            .field("dpop", &self.dpop_key())
             .finish_non_exhaustive()
     }
 }

@@ -136,6 +136,12 @@ impl SigningKey {
         Self::of(algorithm, &backend::generate(algorithm, cx)?)
     }
 
+    /// The same, and its private part.
+    pub(crate) fn generate_both(algorithm: Algorithm, cx: &mut Cx) -> Result<(Self, PrivateKey), Error> {
+        let private = backend::generate(algorithm, cx)?;
+        Ok((Self::of(algorithm, &private)?, private))
+    }
+
     pub(crate) fn of(algorithm: Algorithm, key: &PrivateKey) -> Result<Self, Error> {
         if !key.fits(algorithm) {
             let kind = key.kind();

@@ -12,9 +12,6 @@ use super::FORM;
 use crate::json;
 use crate::{Advice, Challenge, Error, ErrorKind, Secret, ServerError, Timestamp};
 
-/// The longest nonce to take from a server.
-const MAX_NONCE: usize = 1024;
-
 /// The error of an answer whose status is not 2xx.
 pub(super) fn error_answer(response: &Response<Vec<u8>>, now: Timestamp) -> Error {
     let status = response.status();
@@ -70,15 +67,6 @@ fn retry_after(response: &Response<Vec<u8>>, now: Timestamp) -> Option<Duration>
     }
     let from = header(DATE).and_then(Timestamp::from_http_date).unwrap_or(now);
     Some(Timestamp::from_http_date(value)?.since(from))
-}
-
-/// The nonce that a server gives for proofs, if it is one (RFC 9449, section 8.1).
-pub(super) fn dpop_nonce(response: &Response<Vec<u8>>) -> Option<&str> {
-    let mut values = response.headers().get_all("dpop-nonce").iter();
-    let nonce = values.next()?.to_str().ok()?;
-    let legal = |byte| matches!(byte, b'!' | b'#'..=b'[' | b']'..=b'~');
-    let sound = !nonce.is_empty() && nonce.len() <= MAX_NONCE && nonce.bytes().all(legal) && values.next().is_none();
-    sound.then_some(nonce)
 }
 
 /// The OAuth error in a body (RFC 6749, section 5.2), or what some servers send in its stead; else the one in a

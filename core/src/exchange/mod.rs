@@ -43,6 +43,7 @@ pub(crate) use within::Within;
 use prepare::{Part, Preparing};
 
 pub(crate) use crate::call::FORM;
+use crate::dpop;
 use crate::machine::Repeat;
 use crate::secret::wipe_buffer;
 use crate::{Advice, Call, Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Timestamp};
@@ -308,7 +309,7 @@ impl<T> Exchange<T> {
         if !self.request.takes_nonce() {
             return false;
         }
-        let given = answer::dpop_nonce(response);
+        let given = dpop::nonce_in(response.headers());
         let asks = given.is_some()
             && !self.asked_for_nonce
             && matches!(response.status().as_u16(), 400 | 401)

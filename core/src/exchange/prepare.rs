@@ -1,5 +1,5 @@
-//! What a request is given anew at each try: a client's assertion, made of the time, randomness and a signature
-//! by a key that may be far away.
+//! What a request is given anew at each try: a client's assertion, a proof of possession, made of the time, randomness and
+//! a signature by a key that may be far away.
 //!
 //! ```text
 //! Begin ─▶ (the signer's own machine) ─▶ the next part ─▶ ... ─▶ all are made
@@ -9,11 +9,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::{Request, Within};
 use crate::client::Assertion;
+use crate::dpop::{DPOP, Proofs};
 use crate::jose::SignJwt;
 use crate::{Cx, Error, Machine, Now, Reply, Secret, Step};
 
+/// How long after it was made a proof is sent: servers take those of some minutes at the most.
+const PROOF_LIFE: Duration = Duration::from_secs(15);
 /// How often parts are made for one try, should they be too old when they are there.
 const ROUNDS: u32 = 2;
 
@@ -36,11 +41,26 @@ impl MakePart for Assertion {
     }
 }
 
+/// A proof of possession is for one request (RFC 9449, section 4.2).
+impl MakePart for Proofs {
+    fn make(&self, request: &Request, nonce: Option<&str>, cx: &mut Cx) -> Result<Making, Error> {
+        let uri = request.uri()?;
+        let signing = self.sign(&request.0.method, &uri, nonce, cx)?;
+        Ok(Making { signing, place: Place::Header(DPOP), life: PROOF_LIFE })
+    }
+
+    fn takes_nonce(&self) -> bool {
+        true
+    }
+}
+
 /// Where a part goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Place {
     /// Into the form.
     Param(&'static str),
+    /// Into a header of its own.
+    Header(HeaderName),
 }
 
 /// A part that is being made.
@@ -92,7 +112,7 @@ impl Preparing {
                     Step::Do(effect) => return Step::Do(effect),
                     Step::Done(Err(error)) => return Step::Done(Err(error)),
                     Step::Done(Ok(value)) => {
-                        self.made.push(Part { place: *place, value, made: *made, life: *life });
+                        self.made.push(Part { place: place.clone(), value, made: *made, life: *life });
                         self.current = None;
                     }
                 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{Method, Response};
+use http::{Method, Response, Uri};
 use serde::Serialize;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
@@ -290,6 +290,22 @@ impl Request {
         Ok(self)
     }
 
+    /// Shows an access token: one for bearers (RFC 6750, section 2.1), or one that is bound to a key, with a proof of it that is
+    /// made anew at each try (RFC 9449, section 7.1).
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`ErrorKind::TokenType`](crate::ErrorKind::TokenType) if it is of another kind.
+    pub fn token(mut self, token: &crate::Token) -> Result<Self, Error> {
+        let Some((header, proofs)) = token.bound() else { return self.bearer(token) };
+        if self.has_header(&AUTHORIZATION) {
+            return Ok(self.fail(twice(&AUTHORIZATION)));
+        }
+        self.0.headers.push((AUTHORIZATION, header.clone()));
+        self.keep_secret(token.access_token());
+        Ok(self.part(Arc::new(proofs.clone())))
+    }
+
     fn named_header(self, name: &str, value: &str, sensitive: bool) -> Self {
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
             return self.fail(Error::config("a header has a name that none can have"));
@@ -301,14 +317,12 @@ impl Request {
     }
 
     pub(super) fn add_header(mut self, name: HeaderName, value: &str, sensitive: bool) -> Self {
-        // A secret's memory is wiped with the last clone of the header.
         let made = match sensitive {
-            true => HeaderValue::from_maybe_shared(Bytes::from_owner(Zeroizing::new(value.as_bytes().to_vec()))),
-            false => HeaderValue::from_str(value),
+            true => self::sensitive(value),
+            false => HeaderValue::from_str(value).map_err(|_| Error::config("")),
         };
         match made {
-            Ok(mut value) if !self.has_header(&name) => {
-                value.set_sensitive(sensitive);
+            Ok(value) if !self.has_header(&name) => {
                 self.0.headers.push((name, value));
                 self
             }
@@ -381,12 +395,17 @@ impl Request {
         self.0.error.clone().map_or(Ok(()), Err)
     }
 
+    /// Its address, as HTTP has it.
+    pub(super) fn uri(&self) -> Result<Uri, Error> {
+        let uri = self.0.endpoint.as_str().parse();
+        uri.map_err(|e| Error::config("the endpoint is not an address that HTTP can use").with_source(e))
+    }
+
     /// The request with the parts that were made for this try.
     pub(super) fn build(&self, parts: &[Part]) -> Result<http::Request<Vec<u8>>, Error> {
         let mut request = http::Request::new(self.body(parts));
         *request.method_mut() = self.0.method.clone();
-        *request.uri_mut() = (self.0.endpoint.as_str().parse())
-            .map_err(|e| Error::config("the endpoint is not an address that HTTP can use").with_source(e))?;
+        *request.uri_mut() = self.uri()?;
         let media_type = match self.0.kind {
             Kind::Nothing => None,
             Kind::Form => Some(&FORM_TYPE),
@@ -401,20 +420,25 @@ impl Request {
         for (name, value) in &self.0.headers {
             headers.insert(name, value.clone());
         }
+        for part in parts {
+            if let Place::Header(name) = &part.place {
+                headers.insert(name, sensitive(part.value.expose())?);
+            }
+        }
         Ok(request)
     }
 
     /// The body with its parts, written where there is room for all, so that no copy is left behind by growth.
     fn body(&self, parts: &[Part]) -> Vec<u8> {
         let encoded = |text: &str| text.len().saturating_mul(3);
-        let room = parts.iter().map(|Part { place: Place::Param(name), value, .. }| {
-            encoded(name).saturating_add(encoded(value.expose())).saturating_add(2)
+        let params = parts.iter().filter_map(|Part { place, value, .. }| match place {
+            Place::Param(name) => Some((*name, value.expose())),
+            Place::Header(_) => None,
         });
+        let room = params.clone().map(|(name, value)| encoded(name).saturating_add(encoded(value)).saturating_add(2));
         let mut body = String::with_capacity(room.fold(self.0.body.len(), usize::saturating_add));
         body.push_str(&self.0.body);
-        for Part { place: Place::Param(name), value, .. } in parts {
-            write_pair(&mut body, name, value.expose());
-        }
+        params.for_each(|(name, value)| write_pair(&mut body, name, value));
         body.into_bytes()
     }
 
@@ -437,6 +461,14 @@ impl Request {
             state: State::Ready,
         }
     }
+}
+
+/// A secret as a header's value, whose memory is wiped with its last clone.
+fn sensitive(value: &str) -> Result<HeaderValue, Error> {
+    let value = HeaderValue::from_maybe_shared(Bytes::from_owner(Zeroizing::new(value.as_bytes().to_vec())));
+    let mut value = value.map_err(|_| Error::config("a header cannot hold this value"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn twice(header: &HeaderName) -> Error {

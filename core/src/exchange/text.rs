@@ -22,7 +22,7 @@ pub(super) const CLIENTS_HEADERS: [&str; 11] = [
 ];
 
 /// Parameters that only grants and client authentications set.
-pub(super) const RESERVED: [&str; 24] = [
+pub(super) const RESERVED: [&str; 25] = [
     "access_token",
     "actor_token",
     "actor_token_type",
@@ -36,6 +36,7 @@ pub(super) const RESERVED: [&str; 24] = [
     "code_challenge_method",
     "code_verifier",
     "device_code",
+    "dpop_jkt",
     "grant_type",
     "nonce",
     "password",

@@ -9,6 +9,8 @@ mod password;
 mod refresh_token;
 mod token_exchange;
 
+use std::sync::Arc;
+
 use crate::exchange::{Received, Request, at_refresh};
 use crate::machine::{Identity, Repeat};
 use crate::source::{Change, Want};
@@ -41,7 +43,13 @@ impl TokenRequest {
     fn new(doing: &'static str, grant_type: &str, server: &ServerMetadata, client: &Client) -> Result<Self, Error> {
         client.check_issuer(server.issuer())?;
         let server = &*client.endpoints_of(server)?;
-        Ok(Self::anonymous(doing, grant_type, server)?.with(|request| request.authenticate(client, server.issuer())))
+        let mut request = Self::anonymous(doing, grant_type, server)?;
+        if let Some(proofs) = client.proofs() {
+            client.check_dpop(server)?;
+            request = request.with(|request| request.part(Arc::new(proofs.clone())));
+            request.asked.dpop = Some(proofs.key().clone());
+        }
+        Ok(request.with(|request| request.authenticate(client, server.issuer())))
     }
 
     /// A request of nobody: what it asks by says who asks.

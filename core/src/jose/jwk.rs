@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::claims::Claims;
 use crate::crypto::{Algorithm, Curve, PrivateKey, PublicKey, SigningKey, VerifyingKey};
-use crate::{Error, ErrorKind, Secret};
+use crate::{Cx, Error, ErrorKind, Secret};
 
 /// The longest key set to read.
 const MAX_SET: usize = 512 * 1024;
@@ -100,16 +100,20 @@ impl Jwk {
 
     /// Its SHA-256 thumbprint in base64url (RFC 7638): the same for the same key, whatever is said of it.
     pub fn thumbprint(&self) -> String {
+        URL_SAFE_NO_PAD.encode(Sha256::digest(self.required()))
+    }
+
+    /// The members that it cannot be without, in the order of a thumbprint (RFC 7638, section 3).
+    pub(crate) fn required(&self) -> String {
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        let required = match &self.key {
+        match &self.key {
             PublicKey::Rsa { n, e } => format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, encode(e), encode(n)),
             PublicKey::Ec { curve, point } => {
                 let (x, y) = coordinates(*curve, point);
                 format!(r#"{{"crv":"{}","kty":"EC","x":"{}","y":"{}"}}"#, curve.name(), encode(x), encode(y))
             }
             PublicKey::Ed25519(point) => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, encode(point)),
-        };
-        encode(&Sha256::digest(required))
+        }
     }
 
     /// Its thumbprint as a URI (RFC 9278).
@@ -241,6 +245,38 @@ impl SigningKey {
             Some(key_id) => key.with_key_id(key_id),
             None => key,
         })
+    }
+
+    /// As [`from_jwk`](Self::from_jwk), of a JWK that says its algorithm.
+    pub(crate) fn from_own_jwk(jwk: &Secret) -> Result<Self, Error> {
+        #[derive(serde::Deserialize)]
+        struct Named<'a> {
+            alg: &'a str,
+        }
+        let named = serde_json::from_str::<Named<'_>>(jwk.expose()).ok();
+        let algorithm = named.and_then(|named| Algorithm::from_name(named.alg));
+        Self::from_jwk(algorithm.ok_or_else(|| Error::config("the private JWK does not say its algorithm (alg)"))?, jwk)
+    }
+
+    /// A new key as a private JWK, to be kept and [read](Self::from_jwk) again. The randomness is that of
+    /// [`generate`](Self::generate).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`generate`](Self::generate).
+    pub fn generate_jwk(algorithm: Algorithm, cx: &mut Cx) -> Result<Secret, Error> {
+        let (key, private) = Self::generate_both(algorithm, cx)?;
+        let (PrivateKey::Ec { number: d, .. } | PrivateKey::Ed25519(d) | PrivateKey::Rsa(d)) = &private;
+        let d = Zeroizing::new(URL_SAFE_NO_PAD.encode(d.as_slice()));
+        let public = Jwk::from(key.verifying_key()).required();
+        let members = public.strip_prefix('{').unwrap_or_default();
+        let begin = format!(r#"{{"alg":"{algorithm}","#);
+        let mut text =
+            String::with_capacity(begin.len().saturating_add(members.len()).saturating_add(d.len()).saturating_add(6));
+        for part in [&*begin, r#""d":""#, &d, "\",", members] {
+            text.push_str(part);
+        }
+        Ok(Secret::from(text))
     }
 
     fn read_jwk(algorithm: Algorithm, members: &Claims) -> Result<(PrivateKey, Option<String>), &'static str> {

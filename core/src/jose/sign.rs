@@ -82,6 +82,11 @@ impl Machine for SignJwt {
 }
 
 impl SignJwt {
+    /// Signs a JWT of which header and claims are encoded, with the dot between them.
+    pub(crate) fn encoded(jwt: Zeroizing<String>, signer: Arc<dyn Signer>) -> Self {
+        Self { jwt, stage: Stage::Begin(signer) }
+    }
+
     fn end(&mut self, signature: Result<Vec<u8>, Error>) -> Step<Secret> {
         self.stage = Stage::Ended;
         Step::Done(signature.map_err(Error::signing).map(|mut signature| {

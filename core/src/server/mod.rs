@@ -325,6 +325,12 @@ impl ServerMetadata {
         self.0.members.get(name)
     }
 
+    /// The algorithms that a member of this name lists, if it does.
+    pub(crate) fn algorithms(&self, name: &str) -> Option<Vec<&str>> {
+        let listed = self.get(name)?.as_array()?.iter().filter_map(Value::as_str).collect::<Vec<_>>();
+        Some(listed).filter(|listed| !listed.is_empty())
+    }
+
     /// Whether every authorization response of this server carries `iss` (RFC 9207, section 3).
     pub(crate) fn promises_iss(&self) -> bool {
         self.get("authorization_response_iss_parameter_supported").is_some_and(is_true)

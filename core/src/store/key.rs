@@ -9,6 +9,8 @@ use crate::{Client, Error, ErrorKind, Issuer, Shown};
 
 /// What ends the label of the key that is leased while a person signs in.
 const SIGN_IN: &str = "\n(sign-in)";
+/// The label under which a client's DPoP key lies.
+const DPOP_KEY: &str = "\n(DPoP key)";
 
 /// Where a grant lies: its issuer, its client, and the caller's label for the account.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -68,12 +70,24 @@ impl RecordKey {
     pub fn for_sign_in(&self) -> Self {
         Self { label: format!("{}{SIGN_IN}", self.label), ..self.clone() }
     }
+
+    /// Where the DPoP key of this client at this server lies, which all its grants are bound to: see
+    /// [`DpopKeyInStore`](super::DpopKeyInStore).
+    pub fn of_dpop_key(issuer: &Issuer, client: &Client) -> Self {
+        Self::new(issuer, client, DPOP_KEY)
+    }
+
+    /// Whether a DPoP key lies there, and no grant.
+    pub(super) fn is_of_dpop_key(&self) -> bool {
+        self.label == DPOP_KEY
+    }
 }
 
 impl fmt::Display for RecordKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (label, what) = match self.label.strip_suffix(SIGN_IN) {
             Some(label) => (label, " (sign-in)"),
+            None if self.is_of_dpop_key() => ("", " (DPoP key)"),
             None => (&*self.label, ""),
         };
         write!(f, "{:?}{what} of {} at {:?}", Shown::name(label), Shown::name(&self.client_id), self.issuer)

@@ -5,6 +5,7 @@
 //! release; and, where it can, two on all keys: list and count. A lease keeps others away while a refresh token is used; the version keeps a late holder of a
 //! lease from overwriting what is newer.
 
+mod dpop_key;
 mod key;
 mod people;
 mod record;
@@ -23,6 +24,7 @@ use zeroize::Zeroizing;
 
 use crate::{Error, ErrorKind, Timestamp};
 
+pub use dpop_key::DpopKeyInStore;
 pub use key::RecordKey;
 pub use people::{CountGrants, EndGrants, ListGrants, Outcome, RewriteGrants};
 pub(crate) use remembered::Remembered;

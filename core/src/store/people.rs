@@ -11,36 +11,59 @@ use crate::{Client, Cx, Error, Machine, Reply, ServerMetadata, Step};
 /// How many grants are looked up at a time.
 const PAGE: usize = 100;
 
-/// Lists grants, a page at a time.
+/// Lists grants, a page at a time. The DPoP keys that lie in the store too are left out.
 #[derive(Debug)]
-pub struct ListGrants(Asking);
+pub struct ListGrants {
+    which: Which,
+    most: usize,
+    asking: Asking,
+    /// Whether DPoP keys are listed too.
+    keys_too: bool,
+}
 
 impl ListGrants {
     /// The first of these grants, at most so many.
     pub fn new(which: Which, most: usize) -> Self {
-        Self(Asking::new(StoreOp::List { which, after: None, most }))
+        let asking = Asking::new(StoreOp::List { which: which.clone(), after: None, most });
+        Self { which, most, asking, keys_too: false }
     }
 
     /// Those after this one, which was the last of the page before.
     pub fn after(mut self, key: &RecordKey) -> Self {
-        if let Some(StoreOp::List { after, .. }) = &mut self.0.op {
+        if let Some(StoreOp::List { after, .. }) = &mut self.asking.op {
             *after = Some(key.clone());
         }
         self
+    }
+
+    fn keys_too(self) -> Self {
+        Self { keys_too: true, ..self }
     }
 }
 
 impl Machine for ListGrants {
     type Output = Page;
     fn resume(&mut self, _: &mut Cx, reply: Reply) -> Step<Page> {
-        self.0.resume(reply, "listing grants", |reply| match reply {
+        let step = self.asking.resume(reply, "listing grants", |reply| match reply {
             StoreReply::Listed(page) => Some(page),
             _ => None,
-        })
+        });
+        let Step::Done(Ok(mut page)) = step else { return step };
+        let last = page.keys.last().cloned();
+        if !self.keys_too {
+            page.keys.retain(|key| !key.is_of_dpop_key());
+        }
+        if let (true, true, Some(last)) = (page.keys.is_empty(), page.more, last) {
+            // A page without grants has none that the next one could be asked for after.
+            let op = StoreOp::List { which: self.which.clone(), after: Some(last), most: self.most };
+            self.asking = Asking { op: None, asked: true };
+            return Step::Do(Effect::Store(op));
+        }
+        Step::Done(Ok(page))
     }
 }
 
-/// Counts grants.
+/// Counts grants. A store that keeps [DPoP keys](super::DpopKeyInStore) counts them too: one for each client.
 #[derive(Debug)]
 pub struct CountGrants(Asking);
 
@@ -166,6 +189,14 @@ enum Work {
     SignOut { server: Box<ServerMetadata>, client: Client },
 }
 
+impl Work {
+    /// Keys are written anew as grants are, and outlive them.
+    fn list(&self, which: &Which) -> ListGrants {
+        let list = ListGrants::new(which.clone(), PAGE);
+        if let Self::Rewrite = self { list.keys_too() } else { list }
+    }
+}
+
 #[derive(Debug)]
 enum Stage {
     List(ListGrants),
@@ -193,7 +224,7 @@ impl Machine for One {
 
 impl Each {
     fn new(which: Which, work: Work) -> Self {
-        let stage = Stage::List(ListGrants::new(which.clone(), PAGE));
+        let stage = Stage::List(work.list(&which));
         Self { which, work, stage, keys: Vec::new(), last: None, outcome: Outcome::default() }
     }
 
@@ -207,7 +238,7 @@ impl Each {
             };
             return Stage::One(key, one);
         }
-        let next = |last| Stage::List(ListGrants::new(self.which.clone(), PAGE).after(&last));
+        let next = |last| Stage::List(self.work.list(&self.which).after(&last));
         self.last.take().map_or(Stage::Over, next)
     }
 

@@ -11,7 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::{RecordKey, Stored, Tags};
 use crate::secret::stored;
 use crate::source::{LATE, Want, learned};
-use crate::{Error, ErrorKind, Rotation, Scopes, Secret, Timestamp, Token};
+use crate::{Client, DpopKey, Error, ErrorKind, Rotation, Scopes, Secret, Shown, Timestamp, Token};
 
 /// The most wants whose tokens are kept.
 const MAX_TOKENS: usize = 16;
@@ -61,6 +61,9 @@ pub(super) struct Record {
     /// The newest token of each want, by the want's name.
     #[serde(default)]
     tokens: BTreeMap<String, Kept>,
+    /// That key, once it is known to be the client's.
+    #[serde(skip)]
+    dpop: Option<DpopKey>,
 }
 
 /// What is written before a refresh token is used.
@@ -109,6 +112,7 @@ impl Record {
             key_binding: None,
             intent: None,
             tokens: BTreeMap::new(),
+            dpop: None,
         };
         record.keep(want, token, version);
         if !record.has_refresh_token() && record.tokens.is_empty() {
@@ -147,8 +151,14 @@ impl Record {
     }
 
     fn keep(&mut self, want: &Want, token: &Token, version: u64) {
-        // Only what goes into a header as it is can be kept.
-        if token.authorization().is_err() {
+        if token.dpop_key() != self.dpop.as_ref() {
+            // What is kept is of one kind: bound to one key, or for bearers.
+            self.tokens.clear();
+            self.dpop = token.dpop_key().cloned();
+            self.key_binding = self.dpop.as_ref().map(|key| key.thumbprint().to_owned());
+        }
+        // Only what is for bearers, or bound to a key of ours, can be kept.
+        if token.authorization().is_err() && self.dpop.is_none() {
             return;
         }
         // A large one gives way: the refresh token must find room.
@@ -219,7 +229,12 @@ impl Record {
     /// The token of a want, if it has not ended, and the version that it came with.
     pub(super) fn token(&self, want: &Want, now: Timestamp) -> Option<(Token, u64)> {
         let kept = self.tokens.get(&name(want))?;
-        let token = Token::bearer(kept.access_token.expose(), kept.issued_at, kept.expires_at).ok()?;
+        let token = match (&self.key_binding, &self.dpop) {
+            (None, _) => Token::bearer(kept.access_token.expose(), kept.issued_at, kept.expires_at),
+            (Some(_), Some(key)) => Token::kept_bound(kept.access_token.expose(), key, kept.issued_at, kept.expires_at),
+            (Some(_), None) => return None,
+        };
+        let token = token.ok()?;
         let token = token.issued_by(self.key.issuer()).with_scopes(kept.scopes.clone());
         let token = match self.has_refresh_token() {
             true => token.with_grant(&self.refresh_token, self.rotation),
@@ -247,10 +262,26 @@ impl Record {
         if record.key != *key {
             return Err(wrong(format!("is another one: {}", record.key)));
         }
-        if record.key_binding.is_some() {
-            return Err(wrong("is bound to a key, which is not here".to_owned()));
-        }
         Ok(record)
+    }
+
+    /// Whether this client has the key that the grant is bound to. What was for bearers before is not handed out by a client
+    /// that has its tokens bound.
+    pub(super) fn of_client(mut self, client: &Client) -> Result<Self, Error> {
+        match (&self.key_binding, client.dpop_key()) {
+            (Some(bound), Some(key)) if bound == key.thumbprint() => self.dpop = Some(key.clone()),
+            (Some(bound), own) => {
+                let (key, bound) = (&self.key, Shown::name(bound));
+                let own = own.map_or_else(|| "none".to_owned(), |own| own.thumbprint().to_owned());
+                return Err(Error::config(format!(
+                    "the stored grant {key} is bound to the DPoP key {bound:?}, and the client has {own}: give it that key, \
+                     which DpopKeyInStore keeps, or delete the grant to sign in anew"
+                )));
+            }
+            (None, Some(_)) => self.tokens.clear(),
+            (None, None) => {}
+        }
+        Ok(self)
     }
 
     pub(super) fn write(&self, version: u64) -> Result<Stored, Error> {

@@ -44,13 +44,21 @@ pub struct SavedGrant {
 pub struct LoadGrant {
     key: RecordKey,
     want: Want,
+    client: Option<Client>,
     stage: Stage,
 }
 
 impl LoadGrant {
-    /// The grant under this key, and its newest token for this want.
+    /// The grant under this key, and its newest token for this want. Tokens that are bound to a key are left out: see
+    /// [`of`](Self::of).
     pub fn new(key: RecordKey, want: Want) -> Self {
-        Self { key, want, stage: Stage::Begin }
+        Self { key, want, client: None, stage: Stage::Begin }
+    }
+
+    /// The same with tokens that are bound to this client's key (RFC 9449). A grant that is bound to another key is an error.
+    pub fn of(mut self, client: &Client) -> Self {
+        self.client = Some(client.clone());
+        self
     }
 }
 
@@ -74,7 +82,10 @@ impl Machine for LoadGrant {
 
 impl LoadGrant {
     fn read(&self, found: &Stored, now: Timestamp) -> Result<SavedGrant, Error> {
-        let record = Record::read(found, &self.key)?;
+        let mut record = Record::read(found, &self.key)?;
+        if let Some(client) = &self.client {
+            record = record.of_client(client)?;
+        }
         let token = record.token(&self.want, now).map(|(token, _)| token);
         let rotation = record.rotation();
         let refresh_token = record.has_refresh_token().then_some(record.refresh_token);

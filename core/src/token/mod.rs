@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderValue, Method, Uri};
 use serde_json::{Map, Value};
 
 pub use deviation::{Deviation, Deviations};
@@ -20,10 +20,11 @@ pub use scopes::Scopes;
 pub(crate) use answer::{Answer, Known, Scalar, Shape, Text, invalid};
 pub(crate) use parse::{Answered, Asked};
 
+use crate::dpop::{DpopKey, Proofs, Prove, prove_here};
 use crate::exchange::is_printable;
 use crate::jose::IdToken;
 use crate::server::Issuer;
-use crate::{Error, ErrorKind, Secret, Timestamp};
+use crate::{Cx, Error, ErrorKind, Secret, Timestamp};
 
 /// A token answer (RFC 6749, section 5.1): the access token, and the other members.
 ///
@@ -31,7 +32,7 @@ use crate::{Error, ErrorKind, Secret, Timestamp};
 /// last copy of that value is dropped. `Debug` shows no token.
 #[derive(Clone)]
 pub struct Token {
-    /// `Bearer <access_token>`, or the bare access token if it is not for bearers.
+    /// Scheme and access token, or the access token alone if it goes into a header of its own.
     header: HeaderValue,
     /// Who issued it, where that is known.
     issuer: Option<Issuer>,
@@ -52,6 +53,8 @@ struct Rest {
     rotation: Rotation,
     refresh_after: Option<Timestamp>,
     request_headers: Option<Arc<http::HeaderMap>>,
+    /// What makes the proofs of the key that it is bound to.
+    proofs: Option<Proofs>,
     members: Members,
     deviations: Deviations,
 }
@@ -79,6 +82,7 @@ pub enum TokenType {
 }
 
 const BEARER: &str = "Bearer ";
+const DPOP: &str = "DPoP ";
 
 impl Token {
     /// A bearer token that was had in some other way.
@@ -101,6 +105,92 @@ impl Token {
         Self::new(key, TokenType::Header(name), issued_at).map_err(|why| Error::config(format!("the key {why}")))
     }
 
+    /// Puts the token where requests carry it, and, of one that is bound to a key, a proof for this request beside it (RFC 9449,
+    /// section 7.1): each request needs its own, also when it is sent once more or follows a redirect. `uri` is the whole
+    /// address as it is sent; `nonce` is the newest one that its server gave: see
+    /// [`DpopNonces`](crate::dpop::DpopNonces).
+    ///
+    /// ```
+    /// # use grantflow::{Cx, Token};
+    /// # use http::{HeaderMap, Method};
+    /// # fn authorized(token: &Token, cx: &mut Cx) -> Result<HeaderMap, Box<dyn std::error::Error>> {
+    /// let mut headers = HeaderMap::new();
+    /// token.authorize(&Method::GET, &"https://api.example/orders".parse()?, &mut headers, None, cx)?;
+    /// # Ok(headers) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As of [`apply`](Self::apply); and if the key is far away: see [`prove`](Self::prove).
+    pub fn authorize(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &mut http::HeaderMap,
+        nonce: Option<&str>,
+        cx: &mut Cx,
+    ) -> Result<(), Error> {
+        match self.bound() {
+            Some((_, proofs)) => {
+                let proof = prove_here(proofs, method, uri, nonce, cx)?;
+                self.apply_with_proof(headers, proof)
+            }
+            None => self.apply(headers),
+        }
+    }
+
+    /// The machine that makes the proof of the key that the token is bound to, for one request: also by a key that is far
+    /// away. It goes into the headers by [`apply_with_proof`](Self::apply_with_proof). `None` of a token that is bound to
+    /// no key.
+    pub fn prove(&self, method: &Method, uri: &Uri, nonce: Option<&str>) -> Option<Prove> {
+        Some(Prove::new(self.bound()?.1, method, uri, nonce))
+    }
+
+    /// Puts a token that is bound to a key where requests carry it, and the proof that was [made](Self::prove) for this
+    /// request.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TokenType`] if it is bound to no key.
+    pub fn apply_with_proof(&self, headers: &mut http::HeaderMap, proof: HeaderValue) -> Result<(), Error> {
+        let Some((header, _)) = self.bound() else {
+            return Err(Error::new(ErrorKind::TokenType, "this access token is bound to no DPoP key of ours"));
+        };
+        headers.insert(http::header::AUTHORIZATION, header.clone());
+        headers.insert(crate::dpop::DPOP, proof);
+        self.apply_besides(headers);
+        Ok(())
+    }
+
+    /// The key that it is bound to (RFC 9449), if that is known here.
+    pub fn dpop_key(&self) -> Option<&DpopKey> {
+        Some(self.bound()?.1.key())
+    }
+
+    /// Of one that is bound to a key: the value of its `Authorization` header, and what makes proofs.
+    pub(crate) fn bound(&self) -> Option<(&HeaderValue, &Proofs)> {
+        Some((&self.header, self.rest.as_ref()?.proofs.as_ref()?))
+    }
+
+    /// Says to which key it is bound.
+    pub(crate) fn bound_to(mut self, key: &DpopKey) -> Self {
+        let proofs = Proofs::of_token(key, self.access_token());
+        self.rest().proofs = Some(proofs);
+        self
+    }
+
+    /// A token that is bound to this key, and was kept.
+    pub(crate) fn kept_bound(
+        access_token: &str,
+        key: &DpopKey,
+        issued_at: Timestamp,
+        expires_at: Option<Timestamp>,
+    ) -> Result<Self, Error> {
+        let token = Self::new(access_token, TokenType::DPoP, issued_at);
+        let token = token.map_err(|why| Error::config(format!("the access token {why}")))?;
+        Ok(Self { expires_at, ..token.bound_to(key) })
+    }
+
     /// Puts the token where requests carry it, and beside it what its source wants with each request, such as
     /// `x-goog-user-project`.
     ///
@@ -111,14 +201,22 @@ impl Token {
         let name = match self.token_type() {
             TokenType::Bearer => http::header::AUTHORIZATION,
             TokenType::Header(name) => name.clone(),
+            TokenType::DPoP => {
+                let why = "this access token is bound to a key: each request needs a proof (Token::authorize)";
+                return Err(Error::new(ErrorKind::TokenType, why));
+            }
             _ => return Err(Error::new(ErrorKind::TokenType, "this access token needs more than a header")),
         };
         headers.insert(name, self.header.clone());
+        self.apply_besides(headers);
+        Ok(())
+    }
+
+    fn apply_besides(&self, headers: &mut http::HeaderMap) {
         if let Some(besides) = self.rest.as_ref().and_then(|rest| rest.request_headers.as_deref()) {
             // Once only, however often this is done to the same request.
             besides.iter().for_each(|(name, value)| drop(headers.insert(name, value.clone())));
         }
-        Ok(())
     }
 
     /// Says what requests with it carry besides, beside what was said before.
@@ -193,6 +291,7 @@ impl Token {
         let text = std::str::from_utf8(self.header.as_bytes()).unwrap_or_default();
         match self.token_type() {
             TokenType::Bearer => text.get(BEARER.len()..).unwrap_or_default(),
+            TokenType::DPoP => text.get(DPOP.len()..).unwrap_or_default(),
             _ => text,
         }
     }
@@ -277,14 +376,18 @@ impl Token {
             return Err("is empty");
         }
         // b64token (RFC 6750, section 2.1), a little wider: some servers' tokens hold more.
-        let lowest = if token_type == TokenType::Bearer { b'!' } else { b' ' };
+        let scheme = match token_type {
+            TokenType::Bearer => BEARER,
+            TokenType::DPoP => DPOP,
+            _ => "",
+        };
+        let lowest = if scheme.is_empty() { b' ' } else { b'!' };
         if !is_printable(access_token, lowest) {
             return Err("holds characters that no header can carry");
         }
         if access_token.len() > parse::MAX_TOKEN {
             return Err("is longer than 64 KiB");
         }
-        let scheme = if token_type == TokenType::Bearer { BEARER } else { "" };
         let mut text = Vec::with_capacity(scheme.len().saturating_add(access_token.len()));
         text.extend_from_slice(scheme.as_bytes());
         text.extend_from_slice(access_token.as_bytes());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::answer::{Answer, Known, Scalar, Shape, Text, invalid, shape};
 use super::{Deviation, Deviations, Members, Rotation, Scopes, Token, TokenType};
+use crate::dpop::DpopKey;
 use crate::exchange::{Received, is_fine, is_printable, server_error_in};
 use crate::jose::{Expected, IdToken};
 use crate::server::Issuer;
@@ -30,6 +31,8 @@ pub(crate) struct Asked {
     pub(crate) tolerated: Deviations,
     /// Whether it was asked for by a token exchange: the answer then says of which kind it is.
     pub(crate) token_exchange: bool,
+    /// The key that the token must be bound to.
+    pub(crate) dpop: Option<DpopKey>,
     /// What an ID token must hold: at a sign-in there must be one. Without this, one that comes is ignored.
     pub(crate) id_token: Option<Expected>,
 }
@@ -165,6 +168,11 @@ impl Asked {
                 TokenType::Bearer
             }
         };
+        if self.dpop.is_some() && !matches!(token_type, TokenType::DPoP | TokenType::NotApplicable) {
+            let why =
+                "the token is not bound to the key that was proved: its token_type is not DPoP (RFC 9449, section 5)";
+            return Err(Error::new(ErrorKind::TokenType, why));
+        }
         let kind = members.get(ISSUED_TOKEN_TYPE).and_then(serde_json::Value::as_str).unwrap_or_default();
         if self.token_exchange && kind.is_empty() {
             let what = "the answer has no issued_token_type (RFC 8693, section 2.2.1)";
@@ -172,6 +180,9 @@ impl Asked {
         }
         let mut token = Token::new(&access_token, token_type, received.sent)
             .map_err(|why| invalid(format!("the access token {why}")))?;
+        if let (Some(key), TokenType::DPoP) = (&self.dpop, token.token_type()) {
+            token = token.bound_to(key);
+        }
         token.issuer = self.issuer.clone();
         token.expires_at = self.lifetime(fields.expires_in.take(), received.sent, found)?;
         token.scopes = self.granted(fields.scope.take(), found)?;

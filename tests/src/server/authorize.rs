@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{Code, Consent, Iss, Refusal, Server, refuse, text};
 
-pub(super) const KNOWN: [&str; 18] = [
+pub(super) const KNOWN: [&str; 19] = [
     "response_type",
     "client_id",
     "redirect_uri",
@@ -26,6 +26,7 @@ pub(super) const KNOWN: [&str; 18] = [
     "claims",
     "ui_locales",
     "id_token_hint",
+    "dpop_jkt",
     // Who is sent back posts what the address holds, if it is `form_post`.
     "response_mode",
 ];
@@ -106,9 +107,15 @@ impl Server {
         let grant = self.grant(now, client_id, subject, scopes);
         self.grants[grant].nonce = nonce;
         self.grants[grant].max_age = get("max_age").is_some();
+        let dpop_jkt = get("dpop_jkt").map(str::to_owned);
+        if dpop_jkt.as_ref().is_some_and(|jkt| jkt.len() != 43) {
+            return refuse("invalid_request", "dpop_jkt is no SHA-256 thumbprint");
+        }
         let code = self.fresh("code");
         let redirect_uri = redirect_uri.to_owned();
-        self.codes.insert(code.clone(), Code { grant, redirect_uri, challenge, plain, ends: now + CODE, used: false });
+        let ends = now + CODE;
+        let kept = Code { dpop_jkt, grant, redirect_uri, challenge, plain, ends, used: false };
+        self.codes.insert(code.clone(), kept);
         Ok(code)
     }
 

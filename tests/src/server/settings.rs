@@ -55,6 +55,14 @@ pub struct Settings {
     /// Where its endpoints are for clients that present a certificate, such as `https://mtls.as.example`. If it has no
     /// such place, it asks for certificates at all of them.
     pub mtls_origin: Option<String>,
+    /// Whether it refuses token requests without a proof (RFC 9449).
+    pub dpop_required: bool,
+    /// The algorithms of the proofs that it takes.
+    pub dpop_algorithms: Vec<&'static str>,
+    /// The nonce that it wants to see in proofs at its token endpoint, and hands out with each answer of that.
+    pub dpop_nonce: Option<String>,
+    /// The same at its resource.
+    pub dpop_resource_nonce: Option<String>,
     /// The keys that it publishes. It signs with the first one; without any, its signatures are none.
     pub keys: Vec<IssuerKey>,
     /// The key that it signs with in the place of the first one that it publishes.
@@ -103,6 +111,10 @@ impl Default for Settings {
             openid_metadata: true,
             oauth_metadata: true,
             mtls_origin: None,
+            dpop_required: false,
+            dpop_algorithms: vec!["ES256", "EdDSA"],
+            dpop_nonce: None,
+            dpop_resource_nonce: None,
             keys: Vec::new(),
             signs_with: None,
             keys_cache_control: None,

@@ -32,9 +32,11 @@ impl Server {
         let known: Vec<_> =
             ["grant_type"].iter().chain(&CLIENT).chain(known).chain(&self.settings.extra_params).copied().collect();
         let params = form(request, &known)?;
+        // Before anything is used up.
+        let jkt = self.proven(now, request)?;
         let client = self.authenticate(now, request, &params)?;
         let certificate = self.certificate(request).map(ClientCertificate::thumbprint);
-        self.check_binding(&params, certificate.as_deref())?;
+        self.check_binding(&params, certificate.as_deref(), jkt.as_deref())?;
         let body = match params["grant_type"].as_str() {
             "authorization_code" => self.redeem(now, &client, &params),
             "refresh_token" => self.refresh(now, &client, &params),
@@ -50,28 +52,55 @@ impl Server {
                 _ => refuse("invalid_request", "username and password are needed"),
             },
         }?;
-        self.bind(&client, &body, certificate);
+        let body = self.bind(&client, body, certificate, jkt);
         Ok(answer(StatusCode::OK, &body))
     }
 
-    /// A refresh token of a public client is good only together with its certificate (RFC 8705, section 4).
-    fn check_binding(&self, params: &Params, certificate: Option<&str>) -> Result<(), Refusal> {
+    /// A refresh token of a public client is good only together with its certificate (RFC 8705, section 4), or with a proof of
+    /// its key (RFC 9449, section 5); a code only with a proof of the key that it was asked with (section 10).
+    fn check_binding(&self, params: &Params, certificate: Option<&str>, jkt: Option<&str>) -> Result<(), Refusal> {
+        let code = params.get("code").and_then(|code| self.codes.get(code));
+        if let Some(bound) = code.and_then(|code| code.dpop_jkt.as_deref())
+            && Some(bound) != jkt
+        {
+            return refuse("invalid_grant", "the code is bound to another key");
+        }
         let grant = params.get("refresh_token").and_then(|token| self.refresh.get(token)).map(|token| token.grant);
-        match grant.and_then(|grant| self.grants[grant].certificate.as_deref()) {
-            Some(bound) if Some(bound) != certificate => {
+        let Some(grant) = grant.map(|grant| &self.grants[grant]) else { return Ok(()) };
+        match (&grant.certificate, &grant.jkt) {
+            (Some(bound), _) if Some(&**bound) != certificate => {
                 refuse("invalid_grant", "the refresh token is bound to another certificate")
+            }
+            (_, Some(bound)) if Some(&**bound) != jkt => {
+                refuse("invalid_grant", "the refresh token is bound to another key")
             }
             _ => Ok(()),
         }
     }
 
-    /// Binds what it gives to the certificate that came along (RFC 8705, sections 3 and 4).
-    fn bind(&mut self, client: &Registered, body: &Value, certificate: Option<String>) {
-        let Some(access) = body["access_token"].as_str().and_then(|token| self.access.get_mut(token)) else { return };
+    /// Binds what it gives to the certificate that came along (RFC 8705, sections 3 and 4), or to the key of the proof.
+    fn bind(
+        &mut self,
+        client: &Registered,
+        mut body: Value,
+        certificate: Option<String>,
+        jkt: Option<String>,
+    ) -> Value {
+        let Some(access) = body["access_token"].as_str().and_then(|token| self.access.get_mut(token)) else {
+            return body;
+        };
+        let grant = access.grant;
         access.certificate.clone_from(&certificate);
-        if client.is_public() {
-            self.grants[access.grant].certificate = certificate;
+        access.jkt.clone_from(&jkt);
+        if jkt.is_some() && body["token_type"] == "Bearer" {
+            body["token_type"] = "DPoP".into();
+            self.settings.alter_token.apply(&mut body);
         }
+        if client.is_public() {
+            self.grants[grant].certificate = certificate;
+            self.grants[grant].jkt = jkt;
+        }
+        body
     }
 
     /// RFC 6749, section 4.1.3. A code that comes a second time ends the grant (section 4.1.2).
@@ -188,6 +217,7 @@ impl Server {
             auth_time: now,
             revoked: false,
             certificate: None,
+            jkt: None,
         });
         self.grants.len() - 1
     }
@@ -214,7 +244,7 @@ impl Server {
             body["scope"] = scopes.as_str().into();
         }
         let ends = now + Duration::from_secs(lifetime);
-        self.access.insert(token, Access { grant, scopes, ends, revoked: false, certificate: None });
+        self.access.insert(token, Access { grant, scopes, ends, revoked: false, certificate: None, jkt: None });
         body
     }
 

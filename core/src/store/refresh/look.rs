@@ -13,7 +13,7 @@ impl SharedRefresh {
     pub(super) fn read(&self, found: Option<Stored>) -> Result<(Record, u64), Error> {
         let found = found
             .ok_or_else(|| Error::new(ErrorKind::NotSignedIn, format!("nobody has signed in as {}", self.grant.key)))?;
-        Ok((Record::read(&found, &self.grant.key)?, found.version))
+        Ok((Record::read(&found, &self.grant.key)?.of_client(&self.grant.client)?, found.version))
     }
 
     /// The record's token, if it is another than the one that will not do any more, and not due itself.

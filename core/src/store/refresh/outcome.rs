@@ -150,7 +150,7 @@ impl SharedRefresh {
     pub(super) fn loaded_rejected(&mut self, found: Option<Stored>, now: Now) -> Result<Next, Error> {
         let (record, version) = self.current.as_mut().ok_or_else(misused)?;
         if let Some(found) = found.filter(|found| found.version > *version) {
-            let newer = Record::read(&found, &self.grant.key)?;
+            let newer = Record::read(&found, &self.grant.key)?.of_client(&self.grant.client)?;
             if !newer.refresh_token.matches(record.refresh_token.expose()) && self.rounds < ROUNDS {
                 // Another process won: what it has got is used, and never deleted.
                 self.rounds = self.rounds.saturating_add(1);
