@@ -61,8 +61,8 @@ impl Challenge {
     /// error `invalid_token` (RFC 6750, section 3.1), or by status 401 alone.
     ///
     /// The token is good where the answer asks for something else: for more scope (`insufficient_scope`), for a
-    /// stronger or more recent sign-in (`insufficient_user_authentication`, RFC 9470, section 3), or for a nonce
-    /// (`use_dpop_nonce`, RFC 9449, section 9). What breaks the grammar says nothing.
+    /// stronger or more recent sign-in (`insufficient_user_authentication`, RFC 9470, section 3), for a nonce
+    /// (`use_dpop_nonce`, RFC 9449, section 9), or for another proof (`invalid_dpop_proof`, section 7.1). What breaks the grammar says nothing.
     pub fn rejects_token(status: StatusCode, headers: &HeaderMap, token: &Token) -> bool {
         // What is told to the token's own scheme counts before what is told to others.
         let own = if *token.token_type() == TokenType::DPoP { "DPoP" } else { "Bearer" };
@@ -70,7 +70,9 @@ impl Challenge {
         let others = others.iter().filter(|challenge| challenge.is("Bearer") || challenge.is("DPoP"));
         match own.iter().chain(others).find_map(Self::error) {
             Some("invalid_token") => matches!(status.as_u16(), 400 | 401 | 403),
-            Some("insufficient_scope" | "insufficient_user_authentication" | "use_dpop_nonce") => false,
+            Some(
+                "insufficient_scope" | "insufficient_user_authentication" | "use_dpop_nonce" | "invalid_dpop_proof",
+            ) => false,
             _ => status == StatusCode::UNAUTHORIZED,
         }
     }

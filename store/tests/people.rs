@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use grantflow_store::grantflow::crypto::{SealingKey, SealingKeys};
 use grantflow_store::grantflow::store::{
-    CountGrants, EndGrants, ListGrants, Page, RecordKey, RewriteGrant, RewriteGrants, Stored, Tags, Which,
+    CountGrants, DpopKeyInStore, EndGrants, ListGrants, Page, RecordKey, RewriteGrant, RewriteGrants, Stored, Tags,
+    Which,
 };
 use grantflow_store::grantflow::{Client, ErrorKind, Issuer};
 use grantflow_store::{FileStore, MemoryStore, Sealed, Store};
@@ -49,6 +50,40 @@ fn all_pages_of_a_prefix_are_listed_one_after_another() {
     assert_eq!(found.len(), 120);
     assert!(found.iter().all(|key| key.label().starts_with("a/") && key.client_id() == "app"));
     assert_eq!(transport.run(CountGrants::new(Which::label(""))).unwrap(), 250);
+}
+
+#[test]
+fn a_dpop_key_is_no_grant_and_is_sealed_anew_as_grants_are() {
+    let (store, transport) = people(3);
+    let label = |prefix: &str| Which::label(prefix);
+    let ours: Vec<_> = ["app", "other"].map(Client::new).into();
+    let keys: Vec<_> =
+        ours.iter().map(|client| transport.run(DpopKeyInStore::new(&issuer(), client)).unwrap()).collect();
+    let count = |which| transport.run(CountGrants::new(which)).unwrap();
+    assert_eq!(
+        (store.count(&label("")).unwrap(), count(label("")), count(label("a/")), count(label("\n"))),
+        (5, 3, 3, 0)
+    );
+    // Pages of one, of which the first ones may hold nothing but keys.
+    for most in [1, 2, 100] {
+        let (mut found, mut after) = (Vec::new(), None::<RecordKey>);
+        loop {
+            let list = after.iter().fold(ListGrants::new(label(""), most), |list, key| list.after(key));
+            let page = transport.run(list).unwrap();
+            after = page.keys.last().cloned();
+            found.extend(page.keys);
+            if !page.more || after.is_none() {
+                break;
+            }
+        }
+        assert!(found.len() == 3 && found.iter().all(|key| key.label().starts_with("a/")), "{most}: {found:?}");
+    }
+    let place = RecordKey::of_dpop_key(&issuer(), &ours[0]);
+    let version = store.load(&place).unwrap().unwrap().version;
+    assert_eq!(transport.run(RewriteGrants::new(label(""))).unwrap().done, 5);
+    assert!(store.load(&place).unwrap().unwrap().version > version);
+    assert_eq!(transport.run(EndGrants::delete(label(""))).unwrap().done, 3);
+    assert_eq!(transport.run(DpopKeyInStore::new(&issuer(), &ours[1])).unwrap(), keys[1]);
 }
 
 #[test]

@@ -3,12 +3,18 @@
 use grantflow::crypto::{Algorithm, SigningKey, VerifyingKey};
 use grantflow::dpop::DpopNonces;
 use grantflow::jose::{Jwk, Jws};
+use std::time::Duration;
+
+use grantflow::source::Want;
+use grantflow::store::{DpopKeyInStore, LoadGrant, RecordKey, SaveGrant, SharedGrant, Stored};
 use grantflow::{
-    AuthorizationRequest, Client, DeviceAuthorization, DpopKey, ErrorKind, Token, TokenRequest, TokenType,
+    Advice, AuthorizationRequest, Client, DeviceAuthorization, DpopKey, ErrorKind, Issuer, Token, TokenRequest,
+    TokenType,
 };
 use grantflow_tests::demo::{REDIRECT, batch, client};
 use grantflow_tests::kms::{Es256, FarKey};
-use grantflow_tests::server::{Alter, Settings, Wire};
+use grantflow_tests::processes::{Desk, Process, Trip, kept, sent};
+use grantflow_tests::server::{Alter, RefreshTokens, Settings, Wire};
 use grantflow_tests::{Place, Server, World};
 use http::{HeaderMap, Method, Request};
 use serde_json::{Value, json};
@@ -27,6 +33,19 @@ fn key(world: &mut World, algorithm: Algorithm) -> DpopKey {
 fn sign_in(world: &mut World, client: &Client) -> Token {
     let request = AuthorizationRequest::new(&world.server().metadata(), client, REDIRECT).scopes("read");
     world.sign_in(request, client).unwrap()
+}
+
+/// A person who has signed in to a client with the key of the store, which refresh tokens of one use are bound to.
+fn desk() -> (Desk, DpopKey, SharedGrant) {
+    let rotating = |settings: &mut Settings| settings.refresh_tokens = RefreshTokens::Rotate { grace: Duration::ZERO };
+    let mut desk = Desk::new(world(rotating));
+    let metadata = desk.world.server().metadata();
+    let key = desk.run(DpopKeyInStore::new(metadata.issuer(), &client())).unwrap();
+    let client = client().dpop(key.clone());
+    let record = RecordKey::new(metadata.issuer(), &client, "alice");
+    let token = sign_in(&mut desk.world, &client);
+    desk.run(SaveGrant::new(record.clone(), Want::access_token("read"), &token)).unwrap();
+    (desk, key, SharedGrant::new(record, &metadata, &client))
 }
 
 /// What the resource says, and whether it wants a nonce.
@@ -155,6 +174,178 @@ fn a_key_that_is_far_away_signs_through_the_machines_alone() {
     assert!(matches!(world.server().answer(now, &request).wire, Wire::Whole(answer) if answer.status() == 200));
     // Its proof is good once.
     assert!(matches!(world.server().answer(now, &request).wire, Wire::Whole(answer) if answer.status() == 401));
+}
+
+#[test]
+fn a_device_that_knows_the_nonce_asks_each_question_once() {
+    let mut world = world(|settings| settings.dpop_nonce = Some("n-1".into()));
+    let client = client().dpop(key(&mut world, Algorithm::ES256));
+    let server = world.server().metadata();
+    let code = world.run(DeviceAuthorization::new(&server, &client).unwrap().scopes("read").exchange()).unwrap();
+    let (uri, user_code) = (code.verification_uri().to_owned(), code.user_code().to_owned());
+    let mut polling = code.poll(&server, &client).unwrap();
+    // Three questions before the person has entered the code.
+    let mut reply = grantflow::Reply::Start;
+    let mut asked = 0;
+    while asked < 4 {
+        let grantflow::Step::Do(effect) = grantflow::Machine::resume(&mut polling, &mut world.cx(), reply) else {
+            panic!("it ended");
+        };
+        asked += usize::from(matches!(effect, grantflow::Effect::Http(_)));
+        reply = world.carry_out(effect);
+    }
+    assert!(world.enter_code(&uri, &user_code));
+    let token = loop {
+        match grantflow::Machine::resume(&mut polling, &mut world.cx(), reply) {
+            grantflow::Step::Do(effect) => reply = world.carry_out(effect),
+            grantflow::Step::Done(token) => break token.unwrap(),
+        }
+    };
+    // The nonce was learned at the first of the questions, which was put twice.
+    assert_eq!((world.server().seen_at(Place::Token).len(), token.token_type()), (5, &TokenType::DPoP));
+}
+
+#[test]
+fn a_nonce_is_asked_for_once_and_not_for_ever() {
+    // A server whose nonce is another each time that it is shown.
+    let mut world = world(|settings| settings.dpop_nonce = Some("n-1".into()));
+    let client = batch().dpop(key(&mut world, Algorithm::ES256));
+    let server = world.server().metadata();
+    let refusal = r#"{"error":"use_dpop_nonce"}"#;
+    for nth in 0..9 {
+        let nonce = format!("other-{nth}");
+        world.server().fail(Place::Token, grantflow_tests::Fault::status(400, refusal).header("dpop-nonce", &nonce));
+    }
+    let error = world.run(TokenRequest::client_credentials(&server, &client).unwrap().exchange()).unwrap_err();
+    assert_eq!(error.server().map(|it| it.error()), Some("use_dpop_nonce"));
+    assert_eq!(world.server().seen_at(Place::Token).len(), 2);
+}
+
+#[test]
+fn a_key_is_made_once_for_all_processes_that_share_a_store() {
+    let mut desk = Desk::new(world(|_| {}));
+    let issuer = desk.world.server().metadata().issuer().clone();
+    let ask = |desk: &mut Desk, issuer: &Issuer, client: &Client| desk.run(DpopKeyInStore::new(issuer, client));
+    let first = ask(&mut desk, &issuer, &client()).unwrap();
+    assert_eq!(desk.did, ["load", "save"]);
+    let second = ask(&mut desk, &issuer, &client()).unwrap();
+    assert_eq!((desk.did.as_slice(), &second), (["load"].as_slice(), &first));
+    // Another client, and the same one elsewhere, have keys of their own.
+    let elsewhere = Issuer::new("https://other.example").unwrap();
+    let others = [ask(&mut desk, &issuer, &batch()).unwrap(), ask(&mut desk, &elsewhere, &client()).unwrap()];
+    assert!(others.iter().all(|other| *other != first) && others[0] != others[1]);
+    // What the server takes decides of which kind it is, as long as there is none.
+    let eddsa = DpopKeyInStore::new(&issuer, &Client::new("third")).algorithm(Algorithm::EdDSA);
+    assert_eq!(desk.run(eddsa).unwrap().algorithm(), Algorithm::EdDSA);
+    let found = DpopKeyInStore::new(&issuer, &Client::new("third"));
+    assert_eq!(desk.run(found).unwrap().algorithm(), Algorithm::EdDSA);
+}
+
+#[test]
+fn of_two_makers_at_the_same_time_both_have_the_key_of_the_first() {
+    let mut desk = Desk::new(world(|_| {}));
+    let issuer = desk.world.server().metadata().issuer().clone();
+    let there = issuer.clone();
+    desk.before("save", move |desk| drop(desk.run(DpopKeyInStore::new(&there, &client())).unwrap()));
+    let one = desk.run(DpopKeyInStore::new(&issuer, &client())).unwrap();
+    assert_eq!(desk.did, ["load", "save", "load"]);
+    assert_eq!(desk.run(DpopKeyInStore::new(&issuer, &client())).unwrap(), one);
+    // A maker that does not know whether it was the first, and one that died before.
+    let other = Issuer::new("https://other.example").unwrap();
+    desk.trip("save", Trip::Lose);
+    let error = desk.run(DpopKeyInStore::new(&other, &client())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Store);
+    let kept = desk.run(DpopKeyInStore::new(&other, &client())).unwrap();
+    assert_eq!(desk.did, ["load"]);
+    desk.die_before(DpopKeyInStore::new(&other, &batch()), "save");
+    assert_ne!(desk.run(DpopKeyInStore::new(&other, &batch())).unwrap(), kept);
+    assert_eq!(desk.did, ["load", "save"]);
+}
+
+#[test]
+fn what_is_no_key_is_refused_shown_nowhere_and_never_overwritten() {
+    let mut desk = Desk::new(world(|_| {}));
+    let issuer = desk.world.server().metadata().issuer().clone();
+    let place = RecordKey::of_dpop_key(&issuer, &client());
+    let public = r#"{"alg":"ES256","kty":"EC","crv":"P-256","x":"AA","y":"AA"}"#;
+    for value in [&b""[..], b"\xff\xfe", b"rt-secret", b"{}", public.as_bytes(), &[b'['; 100_000]] {
+        desk.shelf.put(&place, desk.world.now.mono, Some(Stored::new(7, value)));
+        let error = desk.run(DpopKeyInStore::new(&issuer, &client())).unwrap_err();
+        assert!(error.kind() == ErrorKind::Store && error.to_string().contains("no private key"), "{error}");
+        assert!(!format!("{error:?}").contains("rt-secret"), "{error:?}");
+        assert_eq!((desk.did.as_slice(), desk.version(&place)), (["load"].as_slice(), 7));
+    }
+    desk.trip("load", Trip::Refuse);
+    let error = desk.run(DpopKeyInStore::new(&issuer, &client())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn a_bound_grant_in_a_store_is_used_by_all_that_have_its_key() {
+    let (mut desk, key, source) = desk();
+    let (mut one, mut other) = (Process::of(&source), Process::of(&source));
+    let token = one.mint(&mut desk).unwrap();
+    assert_eq!((desk.did.as_slice(), token.dpop_key()), (["load"].as_slice(), Some(&key)));
+    assert_eq!(resource(&mut desk.world, &token, &mut DpopNonces::default()).0, 200);
+    let found = LoadGrant::new(source.key().clone(), Want::access_token("read"));
+    assert!(desk.run(found).unwrap().unwrap().token.is_none(), "no client, no key");
+    desk.world.pass(Duration::from_secs(3600));
+    let token = other.mint(&mut desk).unwrap();
+    assert_eq!(resource(&mut desk.world, &token, &mut DpopNonces::default()).0, 200);
+    let again = one.mint(&mut desk).unwrap();
+    assert_eq!((again.access_token(), again.dpop_key()), (token.access_token(), Some(&key)));
+    assert_eq!(sent(&mut desk).len(), 1);
+    assert_eq!(desk.record(source.key())["key_binding"], key.thumbprint());
+}
+
+#[test]
+fn a_bound_grant_is_of_no_use_to_a_client_without_its_key_and_nothing_is_sent() {
+    let (mut desk, _, source) = desk();
+    desk.world.pass(Duration::from_secs(3600));
+    let metadata = desk.world.server().metadata();
+    let other = SigningKey::generate(Algorithm::ES256, &mut desk.world.cx()).unwrap();
+    for client in [client(), client().dpop(other.into())] {
+        let source = SharedGrant::new(source.key().clone(), &metadata, &client);
+        let error = Process::of(&source).mint(&mut desk).unwrap_err();
+        assert_eq!((error.kind(), error.advice()), (ErrorKind::Config, Some(Advice::FixConfiguration)));
+        let has = if client.dpop_key().is_some() { "has another" } else { "has none" };
+        assert!(error.to_string().contains(has) && error.to_string().contains("alice"), "{error}");
+        assert_eq!(desk.did, ["load"]);
+        let load = LoadGrant::new(source.key().clone(), Want::access_token("read")).of(&client);
+        assert_eq!(desk.run(load).unwrap_err().kind(), ErrorKind::Config);
+    }
+    assert!(sent(&mut desk).is_empty());
+}
+
+#[test]
+fn a_grant_for_bearers_becomes_bound_when_its_client_gets_a_key() {
+    let mut desk = Desk::new(World::with(Server::demo()));
+    let metadata = desk.world.server().metadata();
+    let record = RecordKey::new(metadata.issuer(), &client(), "alice");
+    let token = sign_in(&mut desk.world, &client());
+    desk.run(SaveGrant::new(record.clone(), Want::access_token("read"), &token)).unwrap();
+    let key = desk.run(DpopKeyInStore::new(metadata.issuer(), &client())).unwrap();
+    let source = SharedGrant::new(record, &metadata, &client().dpop(key.clone()));
+    // The token that anyone could use is not handed out, though it is good.
+    let token = Process::of(&source).mint(&mut desk).unwrap();
+    assert_eq!((token.dpop_key(), sent(&mut desk).len()), (Some(&key), 1));
+    assert_eq!(desk.record(source.key())["key_binding"], key.thumbprint());
+    assert_eq!(Process::of(&source).mint(&mut desk).unwrap().access_token(), token.access_token());
+}
+
+#[test]
+fn a_server_that_goes_back_to_bearer_tokens_is_refused_and_its_new_refresh_token_kept() {
+    let (mut desk, _, source) = desk();
+    desk.world.pass(Duration::from_secs(3600));
+    let old = kept(&desk, &source);
+    desk.world.server().settings.alter_token = Alter::set("token_type", json!("Bearer"));
+    let mut process = Process::of(&source);
+    let error = process.mint(&mut desk).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TokenType, "{error}");
+    let new = kept(&desk, &source);
+    assert!(new != old && sent(&mut desk) == [old]);
+    desk.world.server().settings.alter_token = Alter::default();
+    assert_eq!(process.mint(&mut desk).unwrap().token_type(), &TokenType::DPoP);
 }
 
 #[test]

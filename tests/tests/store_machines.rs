@@ -338,8 +338,9 @@ fn another_grant_is_not_taken_for_this_one() {
     let error = load(&mut desk, &other).unwrap_err();
     assert!(error.kind() == ErrorKind::Store && error.to_string().contains("another one"), "{error}");
     desk.edit(source.key(), |record| record["key_binding"] = "thumbprint".into());
-    let error = load(&mut desk, source.key()).unwrap_err();
-    assert!(error.to_string().contains("bound to a key"), "{error}");
+    let bound = LoadGrant::new(source.key().clone(), Want::access_token("read")).of(&client());
+    let error = desk.run(bound).unwrap_err();
+    assert!(error.kind() == ErrorKind::Config && error.to_string().contains("bound to a DPoP key"), "{error}");
 }
 
 #[test]

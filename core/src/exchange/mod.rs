@@ -169,6 +169,17 @@ impl<T> Exchange<T> {
         self
     }
 
+    /// Begins with this nonce in its proof, which the server gave to a request before (RFC 9449, section 8.2).
+    pub(crate) fn nonce(mut self, nonce: Option<Box<str>>) -> Self {
+        self.nonce = nonce;
+        self
+    }
+
+    /// The newest nonce that the server gave.
+    pub(crate) fn take_nonce(&mut self) -> Option<Box<str>> {
+        self.nonce.take()
+    }
+
     /// Takes no old answer, where the request allows for one.
     pub(crate) fn anew(mut self) -> Self {
         self.anew = true;

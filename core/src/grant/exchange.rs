@@ -53,6 +53,17 @@ impl TokenExchange {
         self
     }
 
+    /// See [`Exchange::nonce`].
+    pub(super) fn nonce(mut self, nonce: Option<Box<str>>) -> Self {
+        self.exchange = self.exchange.nonce(nonce);
+        self
+    }
+
+    /// The newest nonce that the server gave.
+    pub(super) fn take_nonce(&mut self) -> Option<Box<str>> {
+        self.exchange.take_nonce()
+    }
+
     /// The request as a value, for a caller that sends it itself.
     pub fn request(&self) -> &Request {
         self.exchange.request()

@@ -9,7 +9,7 @@ use crate::{Client, Cx, DpopKey, Error, ErrorKind, Issuer, Machine, Reply, Secre
 const ROUNDS: u32 = 8;
 
 /// Loads the DPoP key of a client at a server from the store, or makes it and keeps it there: all processes and machines
-/// that share the store get the same key, whoever begins first, and grants that are bound to it outlive each of them.
+/// that share the store get the same key, whichever of them makes it, and grants that are bound to it outlive each of them.
 ///
 /// ```no_run
 /// use grantflow::store::DpopKeyInStore;
@@ -24,8 +24,8 @@ const ROUNDS: u32 = 8;
 /// # Ok(()) }
 /// ```
 ///
-/// Whoever reads the store can use its grants, with this key as without: encrypt it where that matters. Deleting what lies
-/// under [`RecordKey::of_dpop_key`] costs each grant that is bound to the key.
+/// A reader of the store can use its grants, since the key lies beside them: seal what is kept there where that matters.
+/// Without the key under [`RecordKey::of_dpop_key`] the grants that are bound to it are of no use.
 ///
 /// ```text
 /// Begin ─▶ Load ─▶ (there: done) ─▶ Save, if nothing lies there ─▶ done

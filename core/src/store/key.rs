@@ -10,7 +10,7 @@ use crate::{Client, Error, ErrorKind, Issuer, Shown};
 /// What ends the label of the key that is leased while a person signs in.
 const SIGN_IN: &str = "\n(sign-in)";
 /// The label under which a client's DPoP key lies.
-const DPOP_KEY: &str = "\n(DPoP key)";
+pub(super) const DPOP_KEY: &str = "\n(DPoP key)";
 
 /// Where a grant lies: its issuer, its client, and the caller's label for the account.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

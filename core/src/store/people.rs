@@ -4,6 +4,7 @@
 
 use std::mem;
 
+use super::key::DPOP_KEY;
 use super::{DeleteGrant, Page, RecordKey, RewriteGrant, SignOut, StoreOp, StoreReply, Which};
 use crate::machine::{Effect, ask};
 use crate::{Client, Cx, Error, Machine, Reply, ServerMetadata, Step};
@@ -56,31 +57,50 @@ impl Machine for ListGrants {
         if let (true, true, Some(last)) = (page.keys.is_empty(), page.more, last) {
             // A page without grants has none that the next one could be asked for after.
             let op = StoreOp::List { which: self.which.clone(), after: Some(last), most: self.most };
-            self.asking = Asking { op: None, asked: true };
-            return Step::Do(Effect::Store(op));
+            return self.asking.ask(op);
         }
         Step::Done(Ok(page))
     }
 }
 
-/// Counts grants. A store that keeps [DPoP keys](super::DpopKeyInStore) counts them too: one for each client.
+/// Counts grants. The [DPoP keys](super::DpopKeyInStore) that lie in the store too are none.
+///
+/// ```text
+/// Count all ─▶ (count the keys among them, if there may be any) ─▶ done
+/// ```
 #[derive(Debug)]
-pub struct CountGrants(Asking);
+pub struct CountGrants {
+    asking: Asking,
+    /// Whether keys may be among what is counted.
+    keys: bool,
+    /// How many there are, keys included, once that is known.
+    all: Option<u64>,
+}
 
 impl CountGrants {
     /// How many of these there are.
     pub fn new(which: Which) -> Self {
-        Self(Asking::new(StoreOp::Count { which }))
+        let keys = matches!(&which, Which::Label(prefix) if DPOP_KEY.starts_with(&**prefix));
+        Self { asking: Asking::new(StoreOp::Count { which }), keys, all: None }
     }
 }
 
 impl Machine for CountGrants {
     type Output = u64;
     fn resume(&mut self, _: &mut Cx, reply: Reply) -> Step<u64> {
-        self.0.resume(reply, "counting grants", |reply| match reply {
+        let step = self.asking.resume(reply, "counting grants", |reply| match reply {
             StoreReply::Counted(count) => Some(count),
             _ => None,
-        })
+        });
+        let Step::Done(Ok(count)) = step else { return step };
+        match self.all {
+            Some(all) => Step::Done(Ok(all.saturating_sub(count))),
+            None if self.keys => {
+                self.all = Some(count);
+                self.asking.ask(StoreOp::Count { which: Which::label(DPOP_KEY) })
+            }
+            None => Step::Done(Ok(count)),
+        }
     }
 }
 
@@ -96,10 +116,15 @@ impl Asking {
         Self { op: Some(op), asked: false }
     }
 
+    /// Asks this now.
+    fn ask<T>(&mut self, op: StoreOp) -> Step<T> {
+        self.asked = true;
+        Step::Do(Effect::Store(op))
+    }
+
     fn resume<T>(&mut self, reply: Reply, what: &'static str, read: impl Fn(StoreReply) -> Option<T>) -> Step<T> {
         if let (Some(op), Reply::Start) = (self.op.take(), &reply) {
-            self.asked = true;
-            return Step::Do(Effect::Store(op));
+            return self.ask(op);
         }
         if !mem::take(&mut self.asked) {
             return Step::Done(Err(Error::misuse(what)));

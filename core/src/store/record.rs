@@ -11,7 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::{RecordKey, Stored, Tags};
 use crate::secret::stored;
 use crate::source::{LATE, Want, learned};
-use crate::{Client, DpopKey, Error, ErrorKind, Rotation, Scopes, Secret, Shown, Timestamp, Token};
+use crate::{Client, DpopKey, Error, ErrorKind, Rotation, Scopes, Secret, Timestamp, Token};
 
 /// The most wants whose tokens are kept.
 const MAX_TOKENS: usize = 16;
@@ -270,12 +270,11 @@ impl Record {
     pub(super) fn of_client(mut self, client: &Client) -> Result<Self, Error> {
         match (&self.key_binding, client.dpop_key()) {
             (Some(bound), Some(key)) if bound == key.thumbprint() => self.dpop = Some(key.clone()),
-            (Some(bound), own) => {
-                let (key, bound) = (&self.key, Shown::name(bound));
-                let own = own.map_or_else(|| "none".to_owned(), |own| own.thumbprint().to_owned());
+            (Some(_), own) => {
+                let (key, has) = (&self.key, if own.is_some() { "another" } else { "none" });
                 return Err(Error::config(format!(
-                    "the stored grant {key} is bound to the DPoP key {bound:?}, and the client has {own}: give it that key, \
-                     which DpopKeyInStore keeps, or delete the grant to sign in anew"
+                    "the stored grant {key} is bound to a DPoP key, and the client has {has}: give it the one that \
+                     DpopKeyInStore keeps, or delete the grant to sign in anew"
                 )));
             }
             (None, Some(_)) => self.tokens.clear(),

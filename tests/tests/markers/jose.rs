@@ -2,10 +2,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use grantflow::Secret;
 use grantflow::crypto::{Algorithm, MacAlgorithm, MacKey, SigningKey, VerifyingKey};
+use grantflow::dpop::DpopNonces;
 use grantflow::jose::{Jwk, JwkSet, Jws};
+use grantflow::{DpopKey, Secret, TokenRequest};
 use grantflow_tests::google::private_key;
+use grantflow_tests::{Server, World, demo};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use serde_json::json;
 
 use super::Entry;
@@ -29,6 +32,43 @@ pub(crate) fn entries() -> Vec<Entry> {
                 let key = SigningKey::from_pem(Algorithm::RS256, &private_key()).unwrap().with_key_id(text);
                 seen.debug("a key", &key);
                 seen.result("nothing", key.verifying_key().verify(text.as_bytes(), text.as_bytes()));
+            },
+        },
+        Entry {
+            names: &[
+                "core Token::authorize",
+                "core Token::prove",
+                "core Token::apply_with_proof",
+                "core DpopNonces::learn",
+                "core DpopNonces::get",
+            ],
+            try_it: |text, seen| {
+                let mut world = World::with(Server::demo());
+                let key = SigningKey::generate(Algorithm::ES256, &mut world.cx()).unwrap();
+                let client = demo::batch().dpop(DpopKey::from(key));
+                let request = TokenRequest::client_credentials(&world.server().metadata(), &client).unwrap();
+                let token = world.run(request.exchange()).unwrap();
+                let uris = [format!("https://api.example/{text}?{text}"), format!("https://{text}/"), text.to_owned()];
+                for uri in uris.iter().filter_map(|uri| uri.parse::<Uri>().ok()).chain(["/".parse().unwrap()]) {
+                    let (mut headers, mut nonces) = (HeaderMap::new(), DpopNonces::default());
+                    if let Ok(value) = HeaderValue::from_str(text) {
+                        headers.insert("dpop-nonce", value);
+                    }
+                    let asks = nonces.learn(&uri, StatusCode::UNAUTHORIZED, &headers);
+                    seen.text("nonces", format!("{nonces:?} {asks}"));
+                    let nonce = nonces.get(&uri).map(str::to_owned);
+                    let mut cx = world.cx();
+                    seen.result(
+                        "headers",
+                        token.authorize(&Method::GET, &uri, &mut headers, nonce.as_deref(), &mut cx),
+                    );
+                    let prove = token.prove(&Method::GET, &uri, nonce.as_deref()).unwrap();
+                    seen.debug("a proof under way", &prove);
+                    if let Some(proof) = seen.run(&mut world, prove) {
+                        seen.result("headers", token.apply_with_proof(&mut headers, proof));
+                    }
+                    seen.debug("a token", &token);
+                }
             },
         },
         Entry {

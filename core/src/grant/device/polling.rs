@@ -41,6 +41,7 @@ impl DeviceCode {
             client: client.clone(),
             code: self,
             parameters: Vec::new(),
+            nonce: None,
             failures: 0,
             stage: Stage::Begin,
         })
@@ -64,6 +65,8 @@ pub struct DevicePolling {
     /// What each question says besides.
     parameters: Vec<Parameter>,
     interval: Duration,
+    /// What the server wants to see in the proof of the next question (RFC 9449, section 8).
+    nonce: Option<Box<str>>,
     /// Failures of the network, one after another.
     failures: u32,
     stage: Stage,
@@ -122,13 +125,16 @@ impl Machine for DevicePolling {
                         self.stage = Stage::Ended;
                         return Step::Done(Ok(token));
                     }
-                    Err(error) => match self.patience(&error) {
-                        Some(pause) => {
-                            let trouble = Some(error).filter(|_| self.failures > 0);
-                            return self.wait(cx.now(), pause, trouble);
+                    Err(error) => {
+                        self.nonce = exchange.take_nonce();
+                        match self.patience(&error) {
+                            Some(pause) => {
+                                let trouble = Some(error).filter(|_| self.failures > 0);
+                                return self.wait(cx.now(), pause, trouble);
+                            }
+                            None => Err(error),
                         }
-                        None => Err(error),
-                    },
+                    }
                 },
                 _ => Err(Error::misuse("polling for a device")),
             };
@@ -179,7 +185,7 @@ impl DevicePolling {
 
     /// One question, which is sent once: the next comes after a pause. Should it have brought the token in an answer
     /// that got lost, the server says so at the next.
-    fn request(&self) -> Result<TokenExchange, Error> {
+    fn request(&mut self) -> Result<TokenExchange, Error> {
         let doing = "asking for the device's token";
         let mut request = TokenRequest::new(doing, GRANT_TYPE, &self.server, &self.client)?
             .secret("device_code", &self.code.device_code)
@@ -190,7 +196,7 @@ impl DevicePolling {
             request.asked.id_token = Some(Expected::new(&self.server, &self.client, occasion)?);
         }
         request.asked.rotation = self.server.rotation();
-        Ok(request.exchange().once())
+        Ok(request.exchange().once().nonce(self.nonce.take()))
     }
 
     /// How long to wait after this error, if it is none that ends it all.
