@@ -48,6 +48,7 @@ pub(crate) fn object(bytes: &[u8]) -> Result<Object, serde_json::Error> {
 
 /// The text without what writers of JSON get wrong within a value, if there is some: a control character in a text
 /// becomes U+FFFD, and a number that JSON does not have (`NaN`, `Infinity`) becomes `null`.
+#[cold]
 pub(crate) fn mended(text: &str) -> Option<String> {
     // As long as it can become: text that moves leaves copies of secrets behind.
     let mut mended = String::with_capacity(text.len().saturating_mul('\u{fffd}'.len_utf8()));

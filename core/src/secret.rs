@@ -57,6 +57,8 @@ impl From<String> for Secret {
 }
 
 impl Drop for Secret {
+    // A call in each of the many places that drop one, in the place of the whole.
+    #[inline(never)]
     fn drop(&mut self) {
         wipe(&mut std::mem::take(&mut self.0).into_boxed_bytes());
     }

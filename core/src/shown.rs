@@ -225,6 +225,7 @@ pub(crate) fn content_slip(content: &[u8]) -> &'static str {
 
 /// A message without what looks like a secret: the last line of defence, behind which no message goes out. Keys in
 /// PEM, tokens by their beginnings, user and password of an address and long random words become `***`.
+#[cold]
 pub(crate) fn swept(text: &str) -> Cow<'_, str> {
     let mut text = Cow::Borrowed(text);
     if let Some((before, key)) = text.split_once("-----BEGIN").filter(|(_, key)| key.contains("-----")) {
@@ -309,6 +310,7 @@ fn strike_names(word: &str) -> Cow<'_, str> {
 }
 
 /// An address as it may be shown: without user information, query, fragment and control characters.
+#[cold]
 pub(crate) fn without_query(address: &str) -> String {
     let end = address.find(['?', '#']).unwrap_or(address.len());
     let shown = address.get(..end).unwrap_or_default();

@@ -44,7 +44,7 @@ pub struct Builder {
     user_agent: Option<String>,
     watch: Option<Watch>,
     #[cfg(feature = "programs")]
-    programs: bool,
+    programs: Option<crate::program::Run>,
     pub(crate) global: Global,
     error: Option<Error>,
 }
@@ -78,7 +78,7 @@ impl Default for Builder {
             user_agent: None,
             watch: None,
             #[cfg(feature = "programs")]
-            programs: false,
+            programs: None,
             global: Global::default(),
             error: None,
         }
@@ -182,7 +182,7 @@ impl Builder {
     /// A program that takes too long is killed, on Unix with those that it has started, on Windows by itself.
     #[cfg(feature = "programs")]
     pub fn allow_programs(mut self) -> Self {
-        self.programs = true;
+        self.programs = Some(|program| Box::pin(crate::program::run(program)));
         self
     }
 

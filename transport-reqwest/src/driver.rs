@@ -29,7 +29,10 @@ pub(crate) async fn drive<M: Machine>(transport: &Transport, mut machine: M) -> 
             Effect::Env(name) => Reply::Env(std::env::var_os(name)),
             Effect::ReadFile { path, max } => file::read(path, max).await,
             #[cfg(feature = "programs")]
-            Effect::Exec(program) => crate::program::run(transport, &program).await,
+            Effect::Exec(program) => match transport.own().programs {
+                Some(run) => run(program).await,
+                None => Reply::Refused,
+            },
             #[cfg(feature = "store")]
             Effect::Store(op) => stored(transport, &mut held, op).await?,
             _ => Reply::Refused,

@@ -39,9 +39,9 @@ pub(crate) struct Own {
     pub(crate) proxies: Proxies,
     pub(crate) user_agent: Option<String>,
     pub(crate) connect_timeout: Duration,
-    /// Whether machines may run programs.
+    /// What runs programs, where machines may run some.
     #[cfg(feature = "programs")]
-    pub(crate) programs: bool,
+    pub(crate) programs: Option<crate::program::Run>,
     /// What the caller's clients begin with.
     pub(crate) http: Option<Mutex<Http>>,
     /// Whether its proxies are the only ones.

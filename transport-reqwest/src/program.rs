@@ -7,14 +7,13 @@
 
 use std::io::{self, Read};
 use std::mem;
+use std::pin::Pin;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use grantflow::machine::{Exited, FailureKind, Program};
 use grantflow::{Failure, Reply};
 use zeroize::Zeroizing;
-
-use crate::Transport;
 
 /// The longest pause between two looks at a program.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -25,14 +24,14 @@ const PARTS: usize = 64;
 /// How long to wait for the last output of a program that has ended, where nobody can tell that it is the last.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// Runs a program, if the transport's user allows programs. It is killed if this future is dropped.
-pub(crate) async fn run(transport: &Transport, program: &Program) -> Reply {
-    if !transport.own().programs {
-        return Reply::Refused;
-    }
+/// What runs programs. Transports have it as a pointer, so that a program that does not allow any holds none of it.
+pub(crate) type Run = fn(Program) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+/// Runs a program. It is killed if this future is dropped.
+pub(crate) async fn run(program: Program) -> Reply {
     let begun = Instant::now();
     let mut pause = Duration::from_millis(1);
-    let mut running = match Running::start(program) {
+    let mut running = match Running::start(&program) {
         Ok(running) => running,
         Err(failure) => return Reply::Failed(failure),
     };

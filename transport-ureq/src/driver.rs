@@ -62,7 +62,7 @@ fn carry_out(transport: &Transport, effect: Effect, limit: &Limit) -> Reply {
         Effect::Env(name) => Reply::Env(std::env::var_os(name)),
         Effect::ReadFile { path, max } => read_file(&path, max),
         #[cfg(feature = "programs")]
-        Effect::Exec(program) => crate::program::run(transport, &program, limit),
+        Effect::Exec(program) => transport.settings().programs.map_or(Reply::Refused, |run| run(&program, limit)),
         _ => Reply::Refused,
     }
 }

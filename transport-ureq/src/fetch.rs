@@ -249,6 +249,7 @@ impl StdError for OnTheWay {
 }
 
 /// What went wrong, and whether anything of the request had been written by then.
+#[cold]
 fn failure(watch: &Watch, error: Error, proxy: Option<String>) -> Failure {
     use std::io::ErrorKind::{TimedOut, WouldBlock};
     let wrote = watch.wrote();

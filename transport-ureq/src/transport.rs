@@ -49,9 +49,9 @@ pub(crate) struct Settings {
     pub(crate) proxies: Option<Proxies>,
     pub(crate) connect_timeout: Duration,
     pub(crate) user_agent: Option<String>,
-    /// Whether machines may run programs.
+    /// What runs programs, where machines may run some.
     #[cfg(feature = "programs")]
-    pub(crate) programs: bool,
+    pub(crate) programs: Option<crate::program::Run>,
     #[cfg(test)]
     pub(crate) internet: Option<crate::internet::Internet>,
 }
@@ -191,7 +191,7 @@ pub struct Builder {
     identities: BTreeMap<Box<str>, Source>,
     bundled: bool,
     #[cfg(feature = "programs")]
-    programs: bool,
+    programs: Option<crate::program::Run>,
     watch: Option<Watcher>,
     #[cfg(test)]
     pub(crate) internet: Option<crate::internet::Internet>,
@@ -283,7 +283,7 @@ impl Builder {
     /// A program that takes too long is killed, on Unix with those that it has started, on Windows by itself.
     #[cfg(feature = "programs")]
     pub fn allow_programs(mut self) -> Self {
-        self.programs = true;
+        self.programs = Some(crate::program::run);
         self
     }
 

@@ -285,6 +285,7 @@ impl Error {
     }
 
     /// The error of an OAuth error answer, with the advice that its code allows.
+    #[cold]
     pub(crate) fn from_server(kind: ErrorKind, server: ServerError) -> Self {
         let mut error = Self::new(kind, "the server answered with an error");
         let inner = error.edit();

@@ -14,6 +14,7 @@ pub(super) fn clean(message: Cow<'static, str>) -> Cow<'static, str> {
 }
 
 /// A server's text without these secrets, cut to a length that can be shown.
+#[cold]
 pub(crate) fn struck_out(text: &str, secrets: &[Secret]) -> String {
     // A character that is not shown could stand in the middle of a secret.
     let mut text = printable(text, usize::MAX);

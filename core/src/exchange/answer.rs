@@ -13,6 +13,7 @@ use crate::json;
 use crate::{Advice, Challenge, Error, ErrorKind, Secret, ServerError, Timestamp};
 
 /// The error of an answer whose status is not 2xx.
+#[cold]
 pub(super) fn error_answer(response: &Response<Vec<u8>>, now: Timestamp) -> Error {
     let status = response.status();
     if status.is_redirection() {
@@ -110,8 +111,11 @@ pub(super) fn members(body: &[u8], may_be_form: bool) -> Option<Map<String, Valu
     match json::object(body) {
         Ok(object) => Some(object.members),
         Err(_) if may_be_form => {
-            let pairs = form_urlencoded::parse(body);
-            Some(pairs.map(|(name, value)| (name.into_owned(), Value::String(value.into_owned()))).collect())
+            let mut members = Map::new();
+            for (name, value) in form_urlencoded::parse(body) {
+                members.insert(name.into_owned(), Value::String(value.into_owned()));
+            }
+            Some(members)
         }
         Err(_) => None,
     }

@@ -77,6 +77,7 @@ fn number(bytes: &[u8]) -> u32 {
 }
 
 /// One or several members of gzip, one after another.
+#[cold]
 fn gunzip(mut bytes: &[u8], max: usize) -> Result<Plain, Wrong> {
     let mut plain = Zeroizing::new(Vec::with_capacity(max));
     while !bytes.is_empty() {
@@ -111,6 +112,7 @@ fn gunzip(mut bytes: &[u8], max: usize) -> Result<Plain, Wrong> {
 }
 
 /// What `deflate` means (RFC 9110, section 8.4.1.2): the format of zlib. Some send what is inside of that alone.
+#[cold]
 fn inflate_zlib(bytes: &[u8], max: usize) -> Result<Plain, Wrong> {
     let mut plain = Zeroizing::new(Vec::with_capacity(max));
     let mut rest = bytes;

@@ -108,6 +108,7 @@ const DEEP: u8 = 4;
 const MAX_SENTENCE: usize = 500;
 
 /// Gives an error the advice to sign in again if the answer that it came of refuses the refresh token.
+#[cold]
 pub(crate) fn at_refresh(error: Error, response: &Response<Vec<u8>>) -> Error {
     let refused = match response.status().as_u16() {
         400 | 401 if response.body().trim_ascii().is_empty() => !asks_who(response),
@@ -167,6 +168,7 @@ enum Said {
     Nothing,
 }
 
+#[cold]
 fn said(response: &Response<Vec<u8>>) -> Said {
     let mut said = Vec::new();
     let body = response.body();

@@ -211,6 +211,7 @@ pub(crate) fn invalid(why: impl Into<Cow<'static, str>>) -> Error {
 
 /// Tells a page meant for people from JSON that went wrong. The parser's own words are kept to the place
 /// of the fault: they may quote the text.
+#[cold]
 fn not_json(response: &http::Response<Vec<u8>>, wanted: &str, error: &serde_json::Error) -> Error {
     let what = match media_type(response) {
         _ if response.body().is_empty() => "the answer is empty".to_owned(),

@@ -29,10 +29,12 @@ const PROGRAMS: [(&str, &str); 6] = [
 ];
 const ROUNDS: usize = 40;
 const TOKEN: &str = "ya29.c.c0demo";
-/// How much more than `tame-oauth` it may take, of time and of memory.
-const BAR: f64 = 1.3;
-/// How much more than `oauth2` with reqwest, which makes a refresh and a signature by themselves: of time and of memory.
-const ASYNC: [f64; 2] = [1.7, 1.3];
+/// How much more than `tame-oauth` it may take, of time and of memory. It is meant to take no more time, and 1.15 times
+/// the memory, which is nearly all code: both are noise's to exceed by 15 %.
+const BAR: [f64; 2] = [1.15, 1.15 * 1.15];
+/// How much more than `oauth2` with reqwest, which makes a refresh and a signature by themselves: 1.3 times both, and
+/// 15 % of noise on the time.
+const ASYNC: [f64; 2] = [1.3 * 1.15, 1.3];
 /// How much of what the last two take, at the most. Most of the memory is libc and code that all of them have.
 const AHEAD: [f64; 2] = [0.8, 0.95];
 /// How often a broken bar is measured again before it counts: noise only ever adds.
@@ -130,11 +132,11 @@ fn table(figures: &[Figures]) -> String {
 
 fn too_much(figures: &[Figures]) -> Vec<String> {
     let mut broken = Vec::new();
-    for (ours, other, bars) in [(0, 3, [BAR; 2]), (0, 4, AHEAD), (0, 5, AHEAD), (1, 2, ASYNC)] {
+    for (ours, other, bars) in [(0, 3, BAR), (0, 4, AHEAD), (0, 5, AHEAD), (1, 2, ASYNC)] {
         for ((what, ratio), bar) in ["time", "peak memory"].into_iter().zip(ratios(figures, ours, other)).zip(bars) {
             if ratio > bar {
                 let [ours, other] = [PROGRAMS[ours].0, PROGRAMS[other].0];
-                broken.push(format!("{ours}, {what}: {ratio:.2} times that of {other}, more than {bar}"));
+                broken.push(format!("{ours}, {what}: {ratio:.2} times that of {other}, more than {bar:.2}"));
             }
         }
     }
