@@ -39,10 +39,11 @@ pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
 pub struct Call(Open, Option<Oldest>);
 
 /// How old the answer to a call for a public document may be.
-#[derive(Clone, Copy)]
 pub(crate) struct Oldest {
     pub(crate) age: Duration,
     pub(crate) on_failure: Duration,
+    /// Another address that the document may be at.
+    pub(crate) other: Option<http::Uri>,
 }
 
 /// An opened [`Call`]: a request, and the rules that its driver said it obeys. It follows no redirect ever: an
@@ -221,19 +222,26 @@ impl Call {
     /// This is a hint and no rule: a driver without [`Documents`](crate::documents::Documents) sends the call like any
     /// other. It has no effect on calls other than a `GET` without body, `Authorization` and `Cookie`.
     pub fn may_be_old(mut self, age: Duration, on_failure: Duration) -> Self {
-        self.1 = Some(Oldest { age, on_failure: on_failure.max(age) });
+        self.1 = Some(Oldest { age, on_failure: on_failure.max(age), other: None });
+        self
+    }
+
+    /// Says at which other address the document may be. As long as one does that was read there, and none that was
+    /// read here, there is none here: nobody waits for this address.
+    pub(crate) fn or_at(mut self, other: Option<http::Uri>) -> Self {
+        self.1.iter_mut().for_each(|oldest| oldest.other.clone_from(&other));
         self
     }
 
     /// The address of the public document that this call is for, and how old the answer may be.
-    pub(crate) fn document(&self) -> Option<(&http::Uri, Oldest)> {
+    pub(crate) fn document(&self) -> Option<(&http::Uri, &Oldest)> {
         let request = &self.0.request;
         let public = request.method() == http::Method::GET && request.body().is_empty();
         let shows = |name| request.headers().contains_key(name);
         if !public || shows(http::header::AUTHORIZATION) || shows(http::header::COOKIE) {
             return None;
         }
-        Some((request.uri(), self.1?))
+        Some((request.uri(), self.1.as_ref()?))
     }
 
     /// The certificate to present to the server.

@@ -12,6 +12,9 @@
 //!   older, or never read               │ Fetch(ticket)     │ Busy                │ Have or Failed: that outcome
 //! ```
 //!
+//! Where a document may be at two addresses, and only the second is known to have one, the first counts as one that has
+//! none. It is old word, by which the first is fetched beside.
+//!
 //! The holder of a [`Ticket`] fetches, then settles or abandons. `Documents` is passive: it has no lock and no
 //! clock, and does nothing by itself.
 
@@ -175,19 +178,28 @@ impl Documents {
         let Some((key, oldest)) = Key::of(call) else { return Look::Send };
         self.looks = self.looks.saturating_add(1);
         let looks = self.looks;
-        let mut old = None;
+        let held = self.entries.get(&key).and_then(|entry| entry.held(now, oldest));
+        let old = held.or_else(|| self.elsewhere(&key, now, oldest));
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.used = looks;
-            if let Some(look) = entry.look(now, oldest) {
+            if let Some(look) = entry.look(now, oldest, old.as_ref()) {
                 return look;
             }
-            old = entry.document.clone().filter(|document| document.age(now) <= oldest.on_failure);
         }
         let ticket = self.ticket(key, now);
         match old {
             Some(old) => Look::Old(old, ticket),
             None => Look::Fetch(ticket),
         }
+    }
+
+    /// The word that there is no document at this address, if there is one at the other.
+    fn elsewhere(&self, key: &Key, now: Now, oldest: &Oldest) -> Option<Document> {
+        let other = Key { address: Address(oldest.other.clone()?), ..key.clone() };
+        let held = self.entries.get(&other)?.held(now, oldest).filter(|held| !held.is_none() && held.is_json())?;
+        let mut response = Response::default();
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        Some(Document(Arc::new(Inner { response, read: held.0.read })))
     }
 
     /// A ticket in spite of the one that is out: for a caller who has waited long enough. `None` if the call is
@@ -262,15 +274,12 @@ impl Documents {
 
 impl Entry {
     /// The answer, unless the document is to be fetched by the one who looks.
-    fn look(&self, now: Now, Oldest { age, on_failure }: Oldest) -> Option<Look> {
+    fn look(&self, now: Now, oldest: &Oldest, old: Option<&Document>) -> Option<Look> {
         let flies = self.flight.is_some_and(|(_, since)| now.mono.saturating_sub(since) < LONGEST_FETCH);
-        if let Some(document) = &self.document {
-            let old = document.age(now);
-            let does =
-                old <= age || old <= on_failure && (flies || self.failed.as_ref().is_some_and(|it| it.rests(now)));
-            if does {
-                return Some(Look::Have(document.clone()));
-            }
+        if let Some(old) = old {
+            let is_here = self.document.is_some() && old.age(now) <= oldest.age;
+            let does = is_here || flies || self.failed.as_ref().is_some_and(|failed| failed.rests(now));
+            return does.then(|| Look::Have(old.clone()));
         }
         match &self.failed {
             _ if flies => Some(Look::Busy),
@@ -282,6 +291,11 @@ impl Entry {
             },
             _ => None,
         }
+    }
+
+    /// The document, unless it is too old for whatever reason there is.
+    fn held(&self, now: Now, oldest: &Oldest) -> Option<Document> {
+        self.document.clone().filter(|document| document.age(now) <= oldest.on_failure)
     }
 
     /// Whether the document that it has is worth more than this answer: that it is not there any more, or cannot be
@@ -306,7 +320,7 @@ impl Failed {
 }
 
 impl Key {
-    fn of(call: &Call) -> Option<(Self, Oldest)> {
+    fn of(call: &Call) -> Option<(Self, &Oldest)> {
         let (address, oldest) = call.document()?;
         let digest = |identity: &Identity| {
             let what = identity.as_pem().map(|(certificate, _)| certificate).or(identity.name());

@@ -87,6 +87,38 @@ fn old_metadata_does_while_its_host_hangs_and_delays_nobody() {
 }
 
 #[test]
+fn metadata_of_the_second_address_does_while_the_first_fails_that_never_had_any() {
+    let mut world = World::with(Server::demo());
+    // A busy gateway, when the program begins.
+    for _ in 0..3 {
+        world.server().fail(Place::OpenIdMetadata, Fault::status(500, "{}"));
+    }
+    world.run(Discovery::new(&issuer())).unwrap();
+    assert_eq!(asked(&mut world, Place::OAuthMetadata), 1);
+    // Then the host is ill, for longer than the metadata is new.
+    for fault in [Fault::status(503, "{}"), Fault::DropBefore, Fault::Delay(HOUR), Fault::status(401, "{}")] {
+        for pause in [SECOND, DAY] {
+            world.pass(pause);
+            let before = world.now;
+            for place in [Place::OpenIdMetadata, Place::OAuthMetadata] {
+                world.server().fail(place, fault.clone());
+            }
+            world.run(Discovery::new(&issuer())).unwrap();
+            assert_eq!(world.now, before, "{fault:?}");
+        }
+    }
+    // The first address was asked beside all the while, and counts as soon as it has some.
+    for _ in 0..12 {
+        world.pass(301 * SECOND);
+        world.run(Discovery::new(&issuer())).unwrap();
+    }
+    world.pass(DAY);
+    let before = asked(&mut world, Place::OAuthMetadata);
+    world.run(Discovery::new(&issuer())).unwrap();
+    assert_eq!(asked(&mut world, Place::OAuthMetadata), before);
+}
+
+#[test]
 fn a_document_that_is_not_there_for_a_while_is_not_forgotten() {
     let (mut documents, call) = (Documents::new(), call("https://as.example/keys"));
     let ticket = to_fetch(documents.look(&call, now(0)));

@@ -301,7 +301,7 @@ impl<T> Exchange<T> {
         let call = match self.request.0.oldest {
             // Others who ask at the same time are answered together.
             Some(_) if self.anew => call.may_be_old(Duration::ZERO, Duration::ZERO),
-            Some((age, on_failure)) => call.may_be_old(age, on_failure),
+            Some((age, on_failure)) => call.may_be_old(age, on_failure).or_at(self.request.0.other.clone()),
             None => call,
         };
         let call = match &self.request.0.identity {

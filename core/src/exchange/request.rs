@@ -81,6 +81,8 @@ pub(super) struct Inner {
     pub(super) refusable: Refusable,
     /// How old the answer may be, and how old where a newer one cannot be had.
     pub(super) oldest: Option<(Duration, Duration)>,
+    /// Another address that such a document may be at.
+    pub(super) other: Option<Uri>,
     pub(super) genuine: fn(&Response<Vec<u8>>) -> Result<(), Error>,
     error: Option<Error>,
 }
@@ -115,6 +117,7 @@ impl Request {
             identity: None,
             refusable: Refusable::Nothing,
             oldest: None,
+            other: None,
             genuine: |_| Ok(()),
             error: None,
         }))
@@ -145,6 +148,12 @@ impl Request {
     /// Says that the answer is a public document, which may be old: see [`Call::may_be_old`](crate::Call::may_be_old).
     pub fn may_be_old(mut self, age: Duration, on_failure: Duration) -> Self {
         self.0.oldest = Some((age, on_failure));
+        self
+    }
+
+    /// Says at which other address the document may be, too: see [`Call::or_at`](crate::Call::or_at).
+    pub(crate) fn or_at(mut self, other: &Endpoint) -> Self {
+        self.0.other = other.as_str().parse().ok();
         self
     }
 

@@ -21,7 +21,8 @@ const ON_FAILURE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// ```
 ///
 /// Metadata is a [document that may be old](crate::Call::may_be_old): a day, and a month where it cannot be read
-/// anew. An address where there was none is not asked again as long as the other one has some.
+/// anew. An address where there was none is not asked again as long as the other one has some; one that failed, as by
+/// an error 500, delays nobody then.
 #[derive(Debug)]
 pub struct Discovery {
     issuer: Issuer,
@@ -112,7 +113,12 @@ impl Discovery {
         }?;
         let endpoint = if stranger { endpoint.into_global()? } else { endpoint };
         let request = Request::get("reading the server's metadata", &endpoint).max_body(MAX_METADATA);
-        let exchange = request.may_be_old(LIFE, ON_FAILURE).exchange(move |received: Received<'_>| {
+        let request = request.may_be_old(LIFE, ON_FAILURE);
+        let request = match self.next {
+            Some(Where::OAuth) => request.or_at(&self.issuer.inserted("oauth-authorization-server")?),
+            _ => request,
+        };
+        let exchange = request.exchange(move |received: Received<'_>| {
             let metadata = ServerMetadata::from_json_tolerating(received.response.body(), &issuer, tolerated)?;
             if stranger { metadata.of_stranger() } else { Ok(metadata) }
         });
