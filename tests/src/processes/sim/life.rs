@@ -44,7 +44,7 @@ pub(super) struct Life {
     refused_early: BTreeMap<String, Told>,
     /// Access tokens that were refused to it.
     rejected: BTreeSet<String>,
-    /// When a refresh that had read the server's metadata came to a token.
+    /// When the server's metadata was asked for by a refresh that came to a token.
     metadata: Option<Now>,
     /// When it last asked the store for something.
     looked: Duration,
@@ -137,7 +137,8 @@ impl Sim {
         // Long before the end of the one that it holds it would not ask, if that were good.
         let held = here.slots[slot].cell.held().map(|held| held.token.access_token());
         run.seen.kept(now).any(|(token, left)| {
-            let known = held != Some(token) || left <= MARGIN;
+            // That one may have ended by the other clock.
+            let known = held != Some(token) || left <= MARGIN && self.may_be_held(run.process, slot);
             known && self.server.resource(token) == wanted && !here.known.rejected.contains(token)
         })
     }
@@ -280,14 +281,14 @@ impl Sim {
         let truth = self.truth;
         let Some(run) = self.runs.get_mut(&id) else { return };
         let process = run.process;
-        let had = self.has_metadata(process);
+        let (had, now) = (self.has_metadata(process), self.now(process));
         let Some(run) = self.runs.get_mut(&id) else { return };
         let Some(token) = refresh_token else {
             run.seen.had |= had && run.seen.metadata.is_none();
             run.seen.metadata.get_or_insert(truth);
+            run.seen.metadata_at.get_or_insert(now);
             run.seen.discovered_leased |= run.seen.leased;
             run.seen.discovers = true;
-            run.seen.documents += 1;
             let intent = std::mem::take(&mut run.seen.ready);
             return self.rule(Rule::IntentLast, !intent, || {
                 format!("run {id} has saved an intent, and asks for the server's metadata")
@@ -390,14 +391,12 @@ impl Sim {
         let process = run.process;
         let back = seen.intent.is_none() || seen.used || seen.taken_back || seen.store_failed || seen.conflict;
         let token = seen.refresh_token.clone().unwrap_or_default();
-        let discovered = seen.metadata.is_some();
         let had = seen.had;
         let in_vain = seen.discovers && !seen.requested;
         self.rule(Rule::TakenBack, back, || format!("an intent for {token} stays, and the server has not begun"));
         match error {
-            // Of what was found at the second address the first may be asked again.
-            None if discovered && seen.documents == 1 && run.slot().is_some() => {
-                self.processes[process].known.metadata = Some(self.now(process));
+            None if seen.metadata_at.is_some() && run.slot().is_some() => {
+                self.processes[process].known.metadata = seen.metadata_at;
             }
             None => {}
             Some(error) => self.rule(Rule::OldMetadata, !had || !in_vain, || {

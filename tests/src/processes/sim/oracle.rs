@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use grantflow::machine::Open;
 use grantflow::store::{StoreReply, Stored};
-use grantflow::{Error, ErrorKind, Reply, Timestamp, Token};
+use grantflow::{Error, ErrorKind, Now, Reply, Timestamp, Token};
 use serde_json::Value;
 
 use super::Sim;
@@ -47,8 +47,8 @@ pub(super) struct Seen {
     pub(super) leased: bool,
     pub(super) discovered_leased: bool,
     pub(super) discovers: bool,
-    /// How often it asked for it.
-    pub(super) documents: u32,
+    /// The same moment by the clocks of its process.
+    pub(super) metadata_at: Option<Now>,
     /// Whether it has begun to send a refresh token.
     pub(super) requested: bool,
     /// Whether an intent is saved, and nothing was asked for since.
