@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use grantflow::source::Want;
+use grantflow::source::{GrantStatus, Want};
 use grantflow::store::{LoadGrant, RecordKey, SaveGrant, SavedGrant, StoreOp, Stored};
 use grantflow::{
     Advice, Client, Cx, Effect, ErrorKind, Failure, InstalledApp, Machine, Reply, Revocation, ServerMetadata, Step,
@@ -165,8 +165,13 @@ async fn a_grant_that_is_revoked_while_in_use_does_until_its_token_has_ended() {
     let (server, client) = (stage.front.metadata(), Client::new("demo"));
     let revocation = Revocation::new(&server, &client, &stage.kept().await.unwrap().refresh_token.unwrap()).unwrap();
     stage.program().run(revocation.exchange()).await.unwrap();
-    // The token that is held is still good, and stays: only once it has ended is the refusal believed.
-    assert!(tokens.force_refresh().await.is_ok());
+    // Who asks for a new token is told that there is none. The one that is held is still good, and stays: only once it
+    // has ended is the refusal believed.
+    let held = tokens.token().await.unwrap();
+    let error = tokens.force_refresh().await.unwrap_err();
+    assert_eq!((error.kind(), error.advice()), (ErrorKind::Server, Some(Advice::TryLater)), "{error}");
+    assert_eq!(tokens.token().await.unwrap().access_token(), held.access_token());
+    assert_eq!(tokens.status().grant, GrantStatus::Refused { early: true });
     // The token that lies there has not ended by its own time.
     stage.program().load_or_sign_in(&stage.app(), "").await.unwrap();
     assert_eq!(stage.opened(), 1);

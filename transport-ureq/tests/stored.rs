@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use grantflow_tests::server::{Alter, Consent, RefreshTokens};
 use grantflow_tests::{Fault, Front, Place, Server, person};
-use grantflow_ureq::grantflow::source::{TokenSource as _, Want};
+use grantflow_ureq::grantflow::source::{GrantStatus, TokenSource as _, Want};
 use grantflow_ureq::grantflow::store::{LoadGrant, SavedGrant, SharedGrant};
 use grantflow_ureq::grantflow::{Advice, Client, ErrorKind, Event, InstalledApp, Reply, Revocation, ServerMetadata};
 use grantflow_ureq::grantflow_store::FileStore;
@@ -180,8 +180,13 @@ fn a_grant_that_is_revoked_while_in_use_does_until_its_token_has_ended() {
     let (server, client) = (stage.front.metadata(), Client::new("demo"));
     let revocation = Revocation::new(&server, &client, &stage.kept().unwrap().refresh_token.unwrap()).unwrap();
     stage.program().run(revocation.exchange()).unwrap();
-    // The token that is held is still good, and stays: only once it has ended is the refusal believed.
-    assert!(tokens.force_refresh().is_ok());
+    // Who asks for a new token is told that there is none. The one that is held is still good, and stays: only once it
+    // has ended is the refusal believed.
+    let held = tokens.token().unwrap();
+    let error = tokens.force_refresh().unwrap_err();
+    assert_eq!((error.kind(), error.advice()), (ErrorKind::Server, Some(Advice::TryLater)), "{error}");
+    assert_eq!(tokens.token().unwrap().access_token(), held.access_token());
+    assert_eq!(tokens.status().grant, GrantStatus::Refused { early: true });
     // The token that lies there has not ended by its own time.
     stage.program().load_or_sign_in(&stage.app(), "").unwrap();
     assert_eq!(stage.opened(), 1);

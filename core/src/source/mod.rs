@@ -24,7 +24,7 @@ pub use exchanged::ExchangedToken;
 pub use grant::{Grant, Outcome, Turn};
 pub use program::ProgramToken;
 pub(crate) use program::{Report, without_tokens};
-pub(crate) use standing::{GRACE, LATE, is_hopeless, learned, lost, may_be_valid, pause};
+pub(crate) use standing::{GRACE, LATE, is_hopeless, learned, lost, may_be_valid, pause, waits};
 pub use standing::{GrantStatus, Held};
 pub use state::GrantState;
 pub use want::{Want, WantKind};

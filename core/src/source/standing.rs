@@ -135,8 +135,7 @@ impl Open {
             };
         }
         if valid {
-            let why = "a refresh went out and no answer came; it is tried once more when the token has expired";
-            return Err(Error::new(ErrorKind::Timeout, why));
+            return Err(waits());
         }
         match self.rest(now) {
             Duration::ZERO => Ok(None),
@@ -161,6 +160,12 @@ pub(crate) fn pause(tries: u32, salt: u32) -> Duration {
 /// Whether nobody can expect any more that a refresh token is good of which nobody knows.
 pub(crate) fn is_hopeless(tries: u32, lasts: Duration) -> bool {
     lasts >= HOPELESS.0 && tries >= HOPELESS.1
+}
+
+/// What is told of a refresh token whose fate nobody knows as long as there is a valid access token.
+pub(crate) fn waits() -> Error {
+    let why = "a refresh went out and no answer came; it is tried once more when the token has expired";
+    Error::new(ErrorKind::Timeout, why)
 }
 
 pub(crate) fn lost() -> Error {

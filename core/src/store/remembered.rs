@@ -158,6 +158,11 @@ impl Remembered {
         self
     }
 
+    /// Whether the want is known to hold the token that came with this version: to hand that out once more is no answer.
+    pub(super) fn is_held(&self, want: &Want, version: u64) -> bool {
+        self.held.is_some() && !self.is_another(want, version)
+    }
+
     /// Says what the want of the mint that begins holds.
     pub(crate) fn holds(&mut self, held: Held) {
         self.held = Some(held);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use grantflow::source::{Grant, Held, Outcome, TokenSource, Want};
 use grantflow::store::{LoadGrant, SaveGrant, SharedGrant, Tags};
-use grantflow::{Error, ErrorKind, Now, Rotation, Token};
+use grantflow::{Advice, Error, ErrorKind, Now, Rotation, Token};
 use grantflow_tests::Fault;
 use grantflow_tests::demo::{client, signed_in};
 use grantflow_tests::processes::{Desk, Process, Trip, desk, desk_with, intent, kept, late, sent};
@@ -196,17 +196,57 @@ fn what_was_handed_out_and_reached_nobody_is_handed_out_again() {
 }
 
 #[test]
-fn a_refusal_is_early_though_the_token_that_is_held_and_good_is_no_longer_due() {
+fn who_is_refused_another_token_than_the_good_one_they_hold_is_told_so_and_the_refusal_is_early() {
     let (mut desk, source) = desk();
     let mut grant = Grant::new(Arc::new(source));
     let first = ask(&mut desk, &mut grant, Held::Nothing).unwrap();
-    // A caller who wants another long before its end.
+    // A caller who wants another long before its end, and asks again.
     let end = desk.world.now + 3600 * SECOND;
     refuse(&mut desk);
-    let second = ask(&mut desk, &mut grant, Held::Until(end)).unwrap();
-    assert_eq!((second.access_token(), sent(&mut desk).len()), (first.access_token(), 1));
+    for _ in 0..2 {
+        let error = ask(&mut desk, &mut grant, Held::Until(end)).unwrap_err();
+        assert_eq!((error.ends_grant(), error.advice()), (false, Some(Advice::TryLater)), "{error}");
+        assert!(error.retry_after().is_some_and(|time| time > 3600 * SECOND), "{error}");
+    }
+    // It does for who holds nothing.
+    let left = ask(&mut desk, &mut grant, Held::Nothing).unwrap();
+    assert_eq!((left.access_token(), sent(&mut desk).len()), (first.access_token(), 1));
     desk.world.pass(3606 * SECOND);
     ask(&mut desk, &mut grant, Held::Until(end)).unwrap();
+}
+
+#[test]
+fn a_refusal_is_early_to_who_holds_a_good_token_though_it_was_final_to_who_held_none() {
+    let (mut desk, source) = desk();
+    let (key, tokens) = (source.key().clone(), desk.record(source.key())["tokens"].clone());
+    let mut grant = Grant::new(Arc::new(source));
+    desk.edit(&key, |record| record["tokens"] = serde_json::json!({}));
+    refuse(&mut desk);
+    assert!(ask(&mut desk, &mut grant, Held::Nothing).unwrap_err().ends_grant());
+    // A replica shows what lay there before.
+    desk.edit(&key, |record| record["tokens"] = tokens);
+    ask(&mut desk, &mut grant, Held::Nothing).unwrap();
+    let end = desk.world.now + 3600 * SECOND;
+    let error = ask(&mut desk, &mut grant, Held::Until(end)).unwrap_err();
+    assert_eq!((error.ends_grant(), error.advice()), (false, Some(Advice::TryLater)), "{error}");
+    assert_eq!(sent(&mut desk).len(), 1);
+}
+
+#[test]
+fn who_holds_the_good_token_of_a_grant_whose_fate_is_open_is_not_handed_it_again() {
+    let (mut desk, source) = desk();
+    let mut grant = Grant::new(Arc::new(source));
+    let first = ask(&mut desk, &mut grant, Held::Nothing).unwrap();
+    let end = desk.world.now + 3600 * SECOND;
+    // At once while the grace time may last, and then not as long as the token is good.
+    for uses in [1, 2, 2] {
+        desk.world.server().fail(Place::Token, Fault::DropBefore);
+        let error = ask(&mut desk, &mut grant, Held::Until(end)).unwrap_err();
+        assert_eq!((error.ends_grant(), sent(&mut desk).len()), (false, uses), "{error}");
+        desk.world.pass(SECOND);
+    }
+    let left = ask(&mut desk, &mut grant, Held::Nothing).unwrap();
+    assert_eq!(left.access_token(), first.access_token());
 }
 
 #[test]

@@ -146,7 +146,10 @@ impl TokenManager {
     ///
     /// # Errors
     ///
-    /// If it cannot be had; a good token that is held stays.
+    /// If it cannot be had; a good token that is held stays. So it is when the server refuses the refresh token while
+    /// that token is good: some servers do so until it has ended. A grant that was revoked is refused for good only
+    /// after that; until then [`Status::grant`](crate::Status::grant) says
+    /// [`Refused`](grantflow::source::GrantStatus::Refused), and `early`.
     pub async fn force_refresh(&self) -> Result<TokenRef, Error> {
         self.slot.force().await
     }

@@ -158,7 +158,10 @@ impl TokenManager {
     ///
     /// # Errors
     ///
-    /// If it did not succeed; the token that was there is kept then.
+    /// If it did not succeed; the token that was there is kept then. So it is when the server refuses the refresh token
+    /// while that token is good: some servers do so until it has ended. A grant that was revoked is refused for good only
+    /// after that; until then [`Status::grant`](crate::Status::grant) says
+    /// [`Refused`](grantflow::source::GrantStatus::Refused), and `early`.
     pub fn force_refresh(&self) -> Result<TokenRef, Error> {
         self.slot.force()
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{LOOK_AGAIN, SharedRefresh};
-use crate::source::{GRACE, GrantStatus, LATE, is_hopeless, lost, pause};
+use crate::source::{GRACE, GrantStatus, LATE, is_hopeless, lost, pause, waits};
 use crate::store::Stored;
 use crate::store::record::{Intent, Record};
 use crate::{Advice, Error, ErrorKind, Now, Timestamp, Token};
@@ -45,10 +45,12 @@ impl SharedRefresh {
         let refused = self.state.remembered.refused.as_deref_mut().filter(|refused| refused.current)?;
         refused.news = false;
         let refused = refused.clone();
-        if let Some(left) = self.left(record, now) {
-            return Some(Ok(left));
+        let left = self.left(record, now);
+        let early = refused.early || left.is_some();
+        if let Some((token, version)) = left.filter(|(_, version)| !self.is_held(*version)) {
+            return Some(Ok((token, version)));
         }
-        if !refused.early {
+        if !early {
             return Some(Err(refused.error));
         }
         Some(Err(refused.error.refused_early(self.lasts(record, now)?)))
@@ -68,8 +70,8 @@ impl SharedRefresh {
             return None;
         }
         // As long as there is a token that is good, it does.
-        if let Some(left) = self.left(record, now) {
-            return Some(Ok(left));
+        if let Some((token, version)) = self.left(record, now) {
+            return Some(if self.is_held(version) { Err(waits()) } else { Ok((token, version)) });
         }
         if let Some(since) = self.state.remembered.used_up(now) {
             return Some(Err(if since > GRACE {
@@ -89,6 +91,10 @@ impl SharedRefresh {
 
     fn may_do(&self, version: u64, due: bool, now: Now, late: Duration) -> bool {
         self.state.remembered.may_do(&self.want, version, due, now, late)
+    }
+
+    pub(super) fn is_held(&self, version: u64) -> bool {
+        self.state.remembered.is_held(&self.want, version)
     }
 
     fn is_another(&self, version: u64) -> bool {

@@ -165,7 +165,8 @@ impl SharedRefresh {
         self.save_current(Stage::SaveFailure)
     }
 
-    /// Some servers refuse refreshes as long as the last access token is good: then that does, and counts for more.
+    /// Some servers refuse refreshes as long as the last access token is good: then that does, and counts for more. Who
+    /// holds it already asked for another, and is told of the refusal.
     pub(super) fn settle_refusal(&mut self, now: Now) -> Result<(), Error> {
         let Some(Err(error)) = self.result.take() else { return Err(misused()) };
         let (record, _) = self.current.as_ref().ok_or_else(misused)?;
@@ -173,9 +174,9 @@ impl SharedRefresh {
         self.state.remembered.open = GrantStatus::Settled;
         let early = self.state.remembered.refused.as_deref().is_some_and(|refused| refused.early);
         self.result = Some(match left {
-            Some(left) => Ok(left),
-            None if early => Err(error.refused_early(lasts.unwrap_or_default())),
-            None => {
+            Some((token, version)) if !self.is_held(version) => Ok((token, version)),
+            left if early || left.is_some() => Err(error.refused_early(lasts.unwrap_or_default())),
+            _ => {
                 // The access tokens of a grant that ended have ended too.
                 self.current.iter_mut().for_each(|(record, _)| record.forget_tokens());
                 Err(error)
