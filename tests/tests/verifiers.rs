@@ -236,6 +236,50 @@ fn of_many_tenants_each_is_its_own_issuer() {
     }
 }
 
+/// As Entra has it: most keys are for all tenants, and some for one.
+#[test]
+fn a_key_that_tenants_share_signs_only_for_those_that_it_names() {
+    let now = World::default().now;
+    let of = |tenant: &str| format!("https://login.microsoftonline.com/{tenant}/v2.0");
+    let verifier = Verifier::entra_id_tokens("demo").tenants(["a-1", "a-2"]);
+    let named = Verifier::id_tokens_of(
+        &grantflow::ServerMetadata::new(issuer())
+            .jwks_uri("https://as.example/keys")
+            .unwrap()
+            .issuer_alias("https://login.microsoftonline.com/{tid}/v2.0"),
+        &grantflow::Client::new("demo"),
+    );
+    for (key_issuer, tenant, good) in [
+        (json!(of("{tenantid}")), "a-1", true),
+        (json!(of("{tenantid}")), "a-2", true),
+        (json!(of("a-1")), "a-1", true),
+        (json!(of("a-1")), "a-2", false),
+        (json!("https://login.partner.example/{tenantid}/v2.0"), "a-1", false),
+        (json!("https://login.microsoftonline.com/{tenantid}"), "a-1", false),
+        (json!(""), "a-1", true),
+        (Value::Null, "a-1", true),
+        (json!(17), "a-1", false),
+    ] {
+        let key = IssuerKey::rs256("a");
+        let mut set = IssuerKey::set([&key]);
+        set["keys"][0]["issuer"] = key_issuer.clone();
+        let keys = KeySet::fixed(JwkSet::from_json(set.to_string().as_bytes()).unwrap());
+        let claims = changed(id_claims(now), &[("iss", json!(of(tenant))), ("tid", json!(tenant))]);
+        let token = key.sign("JWT", &claims);
+        for verifier in [&verifier, named.as_ref().unwrap()] {
+            match verifier.verify_with(&token, &keys, now) {
+                Verdict::Done(Ok(_)) => assert!(good, "{key_issuer} {tenant}"),
+                Verdict::Done(Err(error)) | Verdict::Ask(error) => {
+                    assert!(!good && error.kind() == ErrorKind::Signature, "{key_issuer} {tenant}: {error}");
+                }
+            }
+        }
+        // Where one issuer's keys are, all are its own.
+        let one = Verifier::id_tokens(&Issuer::new(of(tenant)).unwrap(), "demo");
+        assert_eq!(matches!(one.verify_with(&token, &keys, now), Verdict::Done(Ok(_))), key_issuer != json!(17));
+    }
+}
+
 #[test]
 fn a_shared_secret_is_taken_only_where_it_was_registered_and_never_a_public_key_for_one() {
     let (world, secret) = (World::default(), Secret::from("a client_secret of 32 bytes or so"));

@@ -10,6 +10,7 @@
 //! Keys are read where the signature of the ID token is asked for: before the code is redeemed, so that a host of keys
 //! that is down costs no sign-in.
 
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, mem};
 
@@ -67,6 +68,8 @@ enum Stage {
 struct Check {
     jwks_uri: Endpoint,
     algorithms: Box<[Algorithm]>,
+    /// The other names of the server's issuer.
+    aliases: Arc<[String]>,
     keys: Option<KeySet>,
 }
 
@@ -100,7 +103,7 @@ impl FinishAuthorization {
                 Some(SignedBy::Key(algorithm)) => [algorithm].into(),
                 _ => Algorithm::ALL.into(),
             };
-            Check { jwks_uri, algorithms, keys: None }
+            Check { jwks_uri, algorithms, aliases: pending.issuer_aliases.clone(), keys: None }
         });
         let begin = Begin { pending, came, resources: Vec::new(), request, check };
         Self { stage: Stage::Begin(Box::new(begin)), total: None, change: Change::default() }
@@ -167,7 +170,7 @@ impl Check {
     /// Whether the ID token is signed by the server; `false` if its key is not known yet.
     fn judge(&self, token: &Token) -> Result<bool, Error> {
         let (Some(id_token), Some(keys)) = (token.id_token(), &self.keys) else { return Ok(true) };
-        match id_token.verify_by(keys.keys(), &self.algorithms)? {
+        match id_token.verify_by(keys.keys(), &self.algorithms, &self.aliases)? {
             Verified::Yes => Ok(true),
             Verified::NoKey => Ok(false),
             Verified::No => Err(Error::new(ErrorKind::Signature, "the ID token's signature is wrong")),

@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 use subtle::ConstantTimeEq;
 
 use super::claims::Claims;
-use super::issuers::is_issuer;
-use super::jwk::JwkSet;
+use super::issuers::{is_issuer, may_sign};
+use super::jwk::{Jwk, JwkSet};
 use super::jws::{Jws, Verified, unverified_id_token};
 use crate::client::SignedBy;
 use crate::crypto::{Algorithm, MacKey};
@@ -141,10 +141,17 @@ impl IdToken {
         Ok(Self { text: text.into(), claims })
     }
 
-    /// Checks the signature of one that came from the token endpoint (rule 6), by these keys of its server.
-    pub(crate) fn verify_by(&self, keys: &JwkSet, allowed: &[Algorithm]) -> Result<Verified, Error> {
+    /// Checks the signature of one that came from the token endpoint (rule 6), by these keys of its server, whose issuer
+    /// has these other names.
+    pub(crate) fn verify_by(
+        &self,
+        keys: &JwkSet,
+        allowed: &[Algorithm],
+        aliases: &[String],
+    ) -> Result<Verified, Error> {
         let jws = Jws::read(self.text.expose())?;
-        Ok(jws.verify_by(keys, jws.allowed(allowed)?))
+        let may = |key: &Jwk| may_sign(aliases.iter().map(String::as_str), key, &self.claims);
+        Ok(jws.verify_by(keys, jws.allowed(allowed)?, may))
     }
 
     /// One whose signature and claims were checked.

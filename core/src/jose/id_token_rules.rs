@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::IdToken;
 use super::claims::Claims;
 use super::issuers::Issuers;
+use super::jwk::Jwk;
 use super::keys::KeySource;
 use super::verifier::sealed::{Kind, Presented};
 use super::verifier::{Keys, Verifier, Verify};
@@ -213,6 +214,10 @@ impl Kind for IdToken {
             }
         }
         Ok(())
+    }
+
+    fn may_sign(rules: &IdTokenRules, claims: &Claims, key: &Jwk) -> bool {
+        rules.issuer.may_sign(key, claims)
     }
 
     fn verified(_: &IdTokenRules, text: &str, claims: Claims) -> Self {

@@ -1,6 +1,7 @@
 //! Whose ID tokens are taken: an issuer's by its names, or those of each tenant of a server.
 
 use super::claims::Claims;
+use super::jwk::Jwk;
 use crate::{Error, ErrorKind};
 
 /// Whose tokens are taken.
@@ -42,6 +43,33 @@ impl Issuers {
                 }
             }
         }
+    }
+
+    /// Whether a token may be signed by this key: those that tenants share may say whose they are.
+    pub(super) fn may_sign(&self, key: &Jwk, claims: &Claims) -> bool {
+        match self {
+            Self::Named(names) => may_sign(names.iter().map(|name| &**name), key, claims),
+            Self::Tenants { claim, .. } => key.issuer().is_none_or(|named| is_of_tenant(named, claim, claims)),
+        }
+    }
+}
+
+/// Whether a token of an issuer with these names may be signed by this key. Where the name is that of one issuer, all keys
+/// at its address are its own, whatever they say.
+pub(super) fn may_sign<'a>(mut names: impl Iterator<Item = &'a str>, key: &Jwk, claims: &Claims) -> bool {
+    let (Some(_), Some(iss)) = (key.issuer(), claims.str("iss")) else { return true };
+    let tenants = names.find_map(|name| Issuers::template(name).filter(|it| it.check(iss, claims).is_ok()));
+    tenants.is_none_or(|tenants| tenants.may_sign(key, claims))
+}
+
+/// Whether the issuer that a key names is the token's own: as it is, or with something in braces in the place of its
+/// tenant. Entra writes `{tenantid}` there, whose claim is `tid`.
+fn is_of_tenant(named: &str, claim: &str, claims: &Claims) -> bool {
+    let (Some(iss), Some(tenant)) = (claims.str("iss"), claims.str(claim)) else { return false };
+    let parts = named.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?.1)));
+    match parts {
+        Some((before, after)) => iss.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)) == Some(tenant),
+        None => named == iss,
     }
 }
 

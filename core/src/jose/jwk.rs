@@ -26,6 +26,7 @@ pub struct Jwk {
     key: PublicKey,
     algorithm: Option<Algorithm>,
     key_id: Option<Box<str>>,
+    issuer: Option<Box<str>>,
     /// Ready to verify, by one of the algorithms that it is for; `None` if no library here has it.
     verifying: Option<VerifyingKey>,
 }
@@ -71,14 +72,26 @@ impl Jwk {
             Some(Value::String(text)) => Some(text.as_str().into()),
             Some(_) => return Err("has a kid that is no text"),
         };
+        let issuer = match member("issuer") {
+            None => None,
+            Some(Value::String(text)) => Some(text.as_str().into()),
+            Some(_) => return Err("has an issuer that is no text"),
+        };
         let first = algorithm.or_else(|| Algorithm::ALL.into_iter().find(|it| key.fits(*it)));
         let verifying = first.and_then(|algorithm| VerifyingKey::of(algorithm, key.clone()).ok());
-        Ok(Self { key, algorithm, key_id, verifying })
+        Ok(Self { key, algorithm, key_id, issuer, verifying })
     }
 
     /// `kid`, if its owner gave it one.
     pub fn key_id(&self) -> Option<&str> {
         self.key_id.as_deref()
+    }
+
+    /// `issuer`, if its owner says whose tokens it signs, as Microsoft Entra does of keys that its tenants share: the name
+    /// of an issuer, or with a part in braces for the tenant. It counts where a
+    /// [verifier](super::Verifier::id_tokens_of_tenants) takes the tokens of many tenants.
+    pub fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
     }
 
     /// `alg`, if its owner says that it is for this algorithm alone.
@@ -121,7 +134,7 @@ impl Jwk {
         format!("urn:ietf:params:oauth:jwk-thumbprint:sha-256:{}", self.thumbprint())
     }
 
-    /// The key as JSON, with `kid`, `alg` and `use` as far as they are known.
+    /// The key as JSON, with `kid`, `issuer`, `alg` and `use` as far as they are known.
     pub fn to_json(&self) -> String {
         let mut members = Map::new();
         let mut set = |name: &str, value: &str| drop(members.insert(name.to_owned(), value.into()));
@@ -151,6 +164,9 @@ impl Jwk {
         if let Some(key_id) = &self.key_id {
             set("kid", key_id);
         }
+        if let Some(issuer) = &self.issuer {
+            set("issuer", issuer);
+        }
         Value::Object(members).to_string()
     }
 }
@@ -158,7 +174,7 @@ impl Jwk {
 impl From<&VerifyingKey> for Jwk {
     fn from(key: &VerifyingKey) -> Self {
         let algorithm = Some(key.algorithm());
-        Self { key: key.public().clone(), algorithm, key_id: None, verifying: Some(key.clone()) }
+        Self { key: key.public().clone(), algorithm, key_id: None, issuer: None, verifying: Some(key.clone()) }
     }
 }
 

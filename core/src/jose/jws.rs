@@ -133,7 +133,7 @@ impl<'a> Jws<'a> {
     /// [`ErrorKind::Signature`] if `alg` is none of `allowed`, if no key of the set fits, or if none that fits vouches
     /// for it; [`ErrorKind::Config`] if no library that this was built with has the algorithm.
     pub fn verify(&self, keys: &JwkSet, allowed: &[Algorithm]) -> Result<Vec<u8>, Error> {
-        match self.verify_by(keys, self.allowed(allowed)?) {
+        match self.verify_by(keys, self.allowed(allowed)?, |_| true) {
             Verified::Yes => self.payload(),
             Verified::NoKey => Err(invalid("no key of the set is the one of the token's signature")),
             Verified::No => Err(invalid("the token's signature is wrong")),
@@ -163,9 +163,10 @@ impl<'a> Jws<'a> {
         Ok(algorithm)
     }
 
-    /// Checks the signature by the key that the header names, or where it names none, by each that it may be of.
-    pub(crate) fn verify_by(&self, keys: &JwkSet, algorithm: Algorithm) -> Verified {
-        let named = |key: &&Jwk| self.key_id().is_none_or(|id| key.key_id() == Some(id));
+    /// Checks the signature by the key that the header names, or where it names none, by each that it may be of: those
+    /// alone that may sign such a token.
+    pub(crate) fn verify_by(&self, keys: &JwkSet, algorithm: Algorithm, may: impl Fn(&Jwk) -> bool) -> Verified {
+        let named = |key: &&Jwk| self.key_id().is_none_or(|id| key.key_id() == Some(id)) && may(key);
         let keys = keys.keys().iter().filter(named);
         let mut keys = keys.filter_map(|key| key.ready(algorithm)).take(MAX_TRIES).peekable();
         if keys.peek().is_none() {

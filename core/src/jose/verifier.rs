@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::claims::Claims;
+use super::jwk::Jwk;
 use super::jws::{Jws, Verified};
 use super::keys::{KeySet, KeySource, ReadKeys};
 use crate::crypto::{Algorithm, MacKey};
@@ -66,6 +67,11 @@ pub(super) mod sealed {
 
         /// The rules of the kind, in the standard's order.
         fn check(rules: &Self::Rules, token: &Presented<'_>) -> Result<(), Error>;
+
+        /// Whether such a token may be signed by this key.
+        fn may_sign(_: &Self::Rules, _: &Claims, _: &Jwk) -> bool {
+            true
+        }
 
         /// A token that was verified.
         fn verified(rules: &Self::Rules, text: &str, claims: Claims) -> Self;
@@ -186,11 +192,14 @@ impl<T: Verifiable> Verifier<T> {
         T::check(&self.rules, &presented)?;
         match &self.keys {
             Keys::Secret(key) => drop(jws.verify_mac(key)?),
-            Keys::Public(_) => match jws.verify_by(keys.keys(), jws.allowed(&self.algorithms)?) {
-                Verified::Yes => {}
-                Verified::No => return Err(Error::new(ErrorKind::Signature, "the token's signature is wrong")),
-                Verified::NoKey => return self.without_key(&claims, keys, now).map(Err),
-            },
+            Keys::Public(_) => {
+                let may = |key: &Jwk| T::may_sign(&self.rules, &claims, key);
+                match jws.verify_by(keys.keys(), jws.allowed(&self.algorithms)?, may) {
+                    Verified::Yes => {}
+                    Verified::No => return Err(Error::new(ErrorKind::Signature, "the token's signature is wrong")),
+                    Verified::NoKey => return self.without_key(&claims, keys, now).map(Err),
+                }
+            }
         }
         Ok(Ok(T::verified(&self.rules, token, claims)))
     }
