@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -50,6 +51,9 @@ struct Shared<T: Verifiable> {
     verifier: Verifier<T>,
     transport: Transport,
     keys: ArcSwapOption<KeySet>,
+    /// Until when newer keys are being read, in milliseconds of the transport's clock. Before, a verification that has its
+    /// key does not look at the desk.
+    busy: AtomicU64,
     desk: Mutex<Desk>,
     landed: Notify,
 }
@@ -67,8 +71,8 @@ impl<T: Verifiable> TokenVerifier<T> {
     /// Verifies by these rules. Nothing is read before the first token comes, or before [`start`](Self::start).
     pub fn new(transport: &Transport, verifier: Verifier<T>) -> Self {
         let keys = ArcSwapOption::new(verifier.own_keys().map(Arc::new));
-        let (desk, landed) = (Mutex::default(), Notify::new());
-        Self(Arc::new(Shared { verifier, transport: transport.clone(), keys, desk, landed }))
+        let (busy, desk, landed) = (AtomicU64::new(0), Mutex::default(), Notify::new());
+        Self(Arc::new(Shared { verifier, transport: transport.clone(), keys, busy, desk, landed }))
     }
 
     /// Reads the keys now, so that a program fails as it starts and not at its first token.
@@ -113,7 +117,7 @@ impl<T: Verifiable> TokenVerifier<T> {
                     Some(keys) if keys.is_usable(now) => match judge(&self.0.verifier, keys, now) {
                         Verdict::Done(result) => {
                             if keys.is_due(now) {
-                                self.0.renew();
+                                self.0.renew(now);
                             }
                             return result;
                         }
@@ -161,7 +165,9 @@ impl<T: Verifiable> Shared<T> {
                     {
                         return Err(failure.clone());
                     }
-                    self.begin(&runtime, &mut desk);
+                    let reading = self.begin(&mut desk);
+                    drop(desk);
+                    spawn(&runtime, reading);
                 }
                 // Should the runtime that reads be driven no more, another one reads.
                 let _ = tokio::time::timeout(PATIENCE, landed).await;
@@ -178,27 +184,46 @@ impl<T: Verifiable> Shared<T> {
         }
     }
 
-    /// Reads newer keys, and waits for nothing.
-    fn renew(self: &Arc<Self>) {
+    /// Reads newer keys, and waits for nothing. While they are read it takes no lock.
+    fn renew(self: &Arc<Self>, now: Now) {
+        if millis(now) < self.busy.load(Ordering::Relaxed) {
+            return;
+        }
         if let Ok(runtime) = Handle::try_current() {
             let mut desk = self.desk();
             // One that has just ended brought what is needed.
-            if self.keys.load().as_ref().is_some_and(|keys| keys.is_due(self.transport.now())) {
-                self.begin(&runtime, &mut desk);
-            }
+            let due = self.keys.load().as_ref().is_some_and(|keys| keys.is_due(now));
+            let reading = due.then(|| self.begin(&mut desk)).flatten();
+            drop(desk);
+            spawn(&runtime, reading);
         }
     }
 
-    /// Begins to read, unless that is under way.
-    fn begin(self: &Arc<Self>, runtime: &Handle, desk: &mut Desk) {
+    /// The right to read, unless that is under way.
+    fn begin(self: &Arc<Self>, desk: &mut Desk) -> Option<Reading<T>> {
         if desk.since.is_some_and(|since| since.elapsed() < PATIENCE) {
-            return;
+            return None;
         }
         let since = Instant::now();
         desk.since = Some(since);
-        let reading = Reading { shared: self.clone(), since };
+        self.busy.store(millis(self.transport.now()).saturating_add(millis_of(PATIENCE)), Ordering::Relaxed);
+        Some(Reading { shared: self.clone(), since })
+    }
+}
+
+/// Nobody may be at the desk: a runtime that has ended drops the reading at once.
+fn spawn<T: Verifiable>(runtime: &Handle, reading: Option<Reading<T>>) {
+    if let Some(reading) = reading {
         drop(runtime.spawn(async move { reading.read().await }));
     }
+}
+
+fn millis(now: Now) -> u64 {
+    millis_of(now.mono)
+}
+
+fn millis_of(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A reading, which is told to be over however it ends.
@@ -230,6 +255,7 @@ impl<T: Verifiable> Drop for Reading<T> {
         let mut desk = self.shared.desk();
         if desk.since == Some(self.since) {
             desk.since = None;
+            self.shared.busy.store(0, Ordering::Relaxed);
         }
         drop(desk);
         self.shared.landed.notify_waiters();
@@ -245,5 +271,88 @@ impl<T: Verifiable> Clone for TokenVerifier<T> {
 impl<T: Verifiable> fmt::Debug for TokenVerifier<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenVerifier").field("verifier", &self.0.verifier).field("keys", &self.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use grantflow::machine::Effect;
+    use grantflow::{Cx, Issuer, Machine as _, Reply, Step};
+    use grantflow_tests::IssuerKey;
+    use serde_json::json;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// A verifier with a key whose host takes connections and never answers, the key as it was read two hours ago, and a
+    /// token by it.
+    fn stage(host: &TcpListener) -> (TokenVerifier<IdToken>, String) {
+        let (transport, key) = (Transport::new().unwrap(), IssuerKey::es256("a"));
+        let now = transport.now();
+        let address = format!("http://{}/keys", host.local_addr().unwrap());
+        let issuer = Issuer::new("https://as.example").unwrap();
+        let verifier = Verifier::id_tokens(&issuer, "demo").jwks_uri(&address).unwrap();
+        let wall = grantflow::Timestamp::from_unix(now.wall.as_unix() - 2 * 3600);
+        let mut cx = Cx::new(Now { wall, mono: Duration::ZERO }, [0; 32]);
+        let mut reading = verifier.read_keys(None, cx.now());
+        let Step::Do(Effect::Http(_)) = reading.resume(&mut cx, Reply::Start) else { panic!("no request") };
+        let answer = http::Response::new(IssuerKey::set([&key]).to_string().into_bytes());
+        let Step::Done(Ok(keys)) = reading.resume(&mut cx, Reply::Http(answer)) else { panic!("no keys") };
+        assert!(keys.is_due(now) && keys.age(now) >= 2 * HOUR);
+        let held = TokenVerifier::new(&transport, verifier);
+        held.0.keys.store(Some(Arc::new(keys)));
+        let (iat, exp) = (now.wall.as_unix(), now.wall.as_unix() + 3600);
+        let claims = json!({"iss": "https://as.example", "sub": "alice", "aud": "demo", "iat": iat, "exp": exp});
+        (held, key.sign("JWT", &claims))
+    }
+
+    /// A verification that took the desk's lock, or waited for the newer keys, would not end.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn known_keys_verify_without_a_lock_while_newer_ones_are_read() {
+        let host = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (verifier, token) = stage(&host);
+        assert_eq!(verifier.verify(&token).await.unwrap().subject(), "alice");
+        let _asked = tokio::task::spawn_blocking(move || host.accept().unwrap()).await.unwrap();
+        let (runtime, (done, wait)) = (Handle::current(), channel());
+        let other = verifier.clone();
+        tokio::task::spawn_blocking(move || {
+            let desk = verifier.0.desk();
+            thread::spawn(move || {
+                runtime.block_on(async {
+                    for _ in 0..100 {
+                        drop(other.verify(&token).await.unwrap());
+                    }
+                });
+                done.send(()).unwrap();
+            });
+            wait.recv_timeout(Duration::from_secs(5)).expect("nobody waits while keys are read");
+            assert!(desk.since.is_some(), "they are still read");
+        })
+        .await
+        .unwrap();
+    }
+
+    /// It drops at once what is spawned on it.
+    #[test]
+    fn a_runtime_that_has_ended_reads_no_keys_and_holds_nobody_up() {
+        let host = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (verifier, token) = stage(&host);
+        let ended = tokio::runtime::Runtime::new().unwrap();
+        let handle = ended.handle().clone();
+        ended.shutdown_background();
+        let (done, wait) = channel();
+        thread::spawn(move || {
+            let _entered = handle.enter();
+            let mut verifying = std::pin::pin!(verifier.verify(&token));
+            let cx = &mut std::task::Context::from_waker(std::task::Waker::noop());
+            let ready = verifying.as_mut().poll(cx);
+            done.send(matches!(ready, std::task::Poll::Ready(Ok(_)))).unwrap();
+        });
+        assert!(wait.recv_timeout(Duration::from_secs(5)).expect("nobody waits"));
     }
 }

@@ -62,7 +62,7 @@ impl Limit {
 
     /// What an effect does, for [`over`](Self::over); nothing for a run that no limit ends.
     pub(crate) fn doing(&self, effect: &Effect) -> String {
-        if self.deadline.is_none() && Arc::strong_count(&self.cancel.0) == 1 {
+        if self.is_none() {
             return String::new();
         }
         match effect {
@@ -77,6 +77,11 @@ impl Limit {
             Effect::Store(_) => "at a step of the store".to_owned(),
             _ => String::new(),
         }
+    }
+
+    /// Whether nothing ends the run.
+    pub(crate) fn is_none(&self) -> bool {
+        self.deadline.is_none() && Arc::strong_count(&self.cancel.0) == 1
     }
 
     pub(crate) fn left(&self) -> Duration {

@@ -7,6 +7,7 @@
 //! ```
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,10 +15,12 @@ use arc_swap::ArcSwapOption;
 use grantflow::jose::{IdToken, KeySet, Verdict, Verifiable, Verifier};
 use grantflow::{Error, Now, Secret};
 
-use crate::Transport;
+use crate::{Limit, Transport};
 
 /// How long a reading is waited for before another one takes its place.
 const PATIENCE: Duration = Duration::from_secs(12);
+/// How often one who waits looks whether that was cancelled.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// Verifies tokens with the keys of their issuer, which it reads, keeps and renews. Cheap to clone, and good for any
 /// number of threads; make one for each kind of token and issuer, and share it.
@@ -46,6 +49,9 @@ struct Shared<T: Verifiable> {
     verifier: Verifier<T>,
     transport: Transport,
     keys: ArcSwapOption<KeySet>,
+    /// Until when newer keys are being read, in milliseconds of the transport's clock. Before, a verification that has its
+    /// key does not look at the desk.
+    busy: AtomicU64,
     desk: Mutex<Desk>,
     landed: Condvar,
 }
@@ -63,8 +69,8 @@ impl<T: Verifiable> TokenVerifier<T> {
     /// Verifies by these rules. Nothing is read before the first token comes, or before [`start`](Self::start).
     pub fn new(transport: &Transport, verifier: Verifier<T>) -> Self {
         let keys = ArcSwapOption::new(verifier.own_keys().map(Arc::new));
-        let (desk, landed) = (Mutex::default(), Condvar::new());
-        Self(Arc::new(Shared { verifier, transport: transport.clone(), keys, desk, landed }))
+        let (busy, desk, landed) = (AtomicU64::new(0), Mutex::default(), Condvar::new());
+        Self(Arc::new(Shared { verifier, transport: transport.clone(), keys, busy, desk, landed }))
     }
 
     /// Reads the keys now, so that a program fails as it starts and not at its first token.
@@ -75,7 +81,7 @@ impl<T: Verifiable> TokenVerifier<T> {
     pub fn start(&self) -> Result<(), Error> {
         match self.0.keys.load_full() {
             Some(keys) if keys.is_usable(self.0.transport.now()) => Ok(()),
-            seen => self.0.newer(seen.as_ref()),
+            seen => self.0.newer(seen.as_ref(), &Limit::new()),
         }
     }
 
@@ -86,7 +92,17 @@ impl<T: Verifiable> TokenVerifier<T> {
     /// Those of [`Verifier::verify`](grantflow::Verifier::verify): one that is
     /// [transient](grantflow::Error::is_transient) says nothing about the token.
     pub fn verify(&self, token: &str) -> Result<T, Error> {
-        self.run(|verifier, keys, now| verifier.verify_with(token, keys, now))
+        self.verify_until(token, &Limit::new())
+    }
+
+    /// As [`verify`](Self::verify), but waits for keys no longer than the limit allows.
+    ///
+    /// # Errors
+    ///
+    /// Besides, of kind [`Timeout`](grantflow::ErrorKind::Timeout) or [`Cancelled`](grantflow::ErrorKind::Cancelled),
+    /// which say nothing about the token.
+    pub fn verify_until(&self, token: &str, limit: &Limit) -> Result<T, Error> {
+        self.run(limit, |verifier, keys, now| verifier.verify_with(token, keys, now))
     }
 
     /// The keys that are held.
@@ -94,14 +110,14 @@ impl<T: Verifiable> TokenVerifier<T> {
         self.0.keys.load().as_deref().cloned()
     }
 
-    fn run(&self, judge: impl Fn(&Verifier<T>, &KeySet, Now) -> Verdict<T>) -> Result<T, Error> {
+    fn run(&self, limit: &Limit, judge: impl Fn(&Verifier<T>, &KeySet, Now) -> Verdict<T>) -> Result<T, Error> {
         loop {
             let now = self.0.transport.now();
             let seen = match &*self.0.keys.load() {
                 Some(keys) if keys.is_usable(now) => match judge(&self.0.verifier, keys, now) {
                     Verdict::Done(result) => {
                         if keys.is_due(now) {
-                            self.0.renew();
+                            self.0.renew(now);
                         }
                         return result;
                     }
@@ -109,7 +125,7 @@ impl<T: Verifiable> TokenVerifier<T> {
                 },
                 keys => keys.clone(),
             };
-            self.0.newer(seen.as_ref())?;
+            self.0.newer(seen.as_ref(), limit)?;
         }
     }
 }
@@ -121,7 +137,16 @@ impl TokenVerifier<IdToken> {
     ///
     /// As [`verify`](Self::verify).
     pub fn verify_with_nonce(&self, token: &str, nonce: &Secret) -> Result<IdToken, Error> {
-        self.run(|verifier, keys, now| verifier.verify_nonce_with(token, nonce, keys, now))
+        self.verify_with_nonce_until(token, nonce, &Limit::new())
+    }
+
+    /// As [`verify_with_nonce`](Self::verify_with_nonce), but waits for keys no longer than the limit allows.
+    ///
+    /// # Errors
+    ///
+    /// As [`verify_until`](Self::verify_until).
+    pub fn verify_with_nonce_until(&self, token: &str, nonce: &Secret, limit: &Limit) -> Result<IdToken, Error> {
+        self.run(limit, |verifier, keys, now| verifier.verify_nonce_with(token, nonce, keys, now))
     }
 }
 
@@ -131,7 +156,7 @@ impl<T: Verifiable> Shared<T> {
     }
 
     /// Waits until other keys than these are there, or reads them.
-    fn newer(self: &Arc<Self>, seen: Option<&Arc<KeySet>>) -> Result<(), Error> {
+    fn newer(self: &Arc<Self>, seen: Option<&Arc<KeySet>>, limit: &Limit) -> Result<(), Error> {
         let mut desk = self.desk();
         let before = desk.ended;
         loop {
@@ -143,14 +168,18 @@ impl<T: Verifiable> Shared<T> {
             {
                 return Err(failure.clone());
             }
+            if let Some(error) = limit.over("while the issuer's keys were read") {
+                return Err(error);
+            }
             match self.begin(&mut desk) {
                 Some(reading) => {
                     drop(desk);
-                    reading.read();
+                    reading.read(limit);
                     desk = self.desk();
                 }
                 None => {
-                    let waited = self.landed.wait_timeout(desk, PATIENCE);
+                    let pause = if limit.is_none() { PATIENCE } else { GLANCE.min(limit.left()) };
+                    let waited = self.landed.wait_timeout(desk, pause);
                     desk = waited.unwrap_or_else(PoisonError::into_inner).0;
                 }
             }
@@ -165,18 +194,21 @@ impl<T: Verifiable> Shared<T> {
         }
     }
 
-    /// Reads newer keys, and waits for nothing.
-    fn renew(self: &Arc<Self>) {
+    /// Reads newer keys, and waits for nothing. While they are read it takes no lock.
+    fn renew(self: &Arc<Self>, now: Now) {
+        if millis(now) < self.busy.load(Ordering::Relaxed) {
+            return;
+        }
         let mut desk = self.desk();
         // One that has just ended brought what is needed.
-        if !self.keys.load().as_ref().is_some_and(|keys| keys.is_due(self.transport.now())) {
+        if !self.keys.load().as_ref().is_some_and(|keys| keys.is_due(now)) {
             return;
         }
         if let Some(reading) = self.begin(&mut desk) {
             drop(desk);
             // Without a thread to be had, the next one who verifies tries again.
             let thread = std::thread::Builder::new().name("grantflow-keys".into());
-            drop(thread.spawn(move || reading.read()));
+            drop(thread.spawn(move || reading.read(&Limit::new())));
         }
     }
 
@@ -187,8 +219,17 @@ impl<T: Verifiable> Shared<T> {
         }
         let since = Instant::now();
         desk.since = Some(since);
+        self.busy.store(millis(self.transport.now()).saturating_add(millis_of(PATIENCE)), Ordering::Relaxed);
         Some(Reading { shared: self.clone(), since })
     }
+}
+
+fn millis(now: Now) -> u64 {
+    millis_of(now.mono)
+}
+
+fn millis_of(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A reading, which is told to be over however it ends.
@@ -198,10 +239,16 @@ struct Reading<T: Verifiable> {
 }
 
 impl<T: Verifiable> Reading<T> {
-    fn read(self) {
+    fn read(self, limit: &Limit) {
         let shared = &self.shared;
         let old = shared.keys.load_full();
-        let read = shared.transport.run(shared.verifier.read_keys(old.as_deref(), shared.transport.now()));
+        let machine = shared.verifier.read_keys(old.as_deref(), shared.transport.now());
+        let read = shared.transport.run_until(machine, limit);
+        // That one was cancelled says nothing to the others: the next of them reads.
+        let failed = read.as_ref().map_or(true, |keys| keys.failure().is_some());
+        if failed && limit.over("while the issuer's keys were read").is_some() {
+            return;
+        }
         let mut desk = shared.desk();
         desk.ended += 1;
         match read {
@@ -219,6 +266,7 @@ impl<T: Verifiable> Drop for Reading<T> {
         let mut desk = self.shared.desk();
         if desk.since == Some(self.since) {
             desk.since = None;
+            self.shared.busy.store(0, Ordering::Relaxed);
         }
         drop(desk);
         self.shared.landed.notify_all();
@@ -234,5 +282,84 @@ impl<T: Verifiable> Clone for TokenVerifier<T> {
 impl<T: Verifiable> fmt::Debug for TokenVerifier<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenVerifier").field("verifier", &self.0.verifier).field("keys", &self.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use grantflow::ErrorKind;
+    use grantflow::machine::Effect;
+    use grantflow::{Cx, Issuer, Machine as _, Reply, Step};
+    use grantflow_tests::IssuerKey;
+    use serde_json::json;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// A verifier with a key whose host takes connections and never answers, the key as it was read two hours ago, and a
+    /// token by it.
+    fn stage(host: &TcpListener) -> (TokenVerifier<IdToken>, String) {
+        let (transport, key) = (Transport::new().unwrap(), IssuerKey::es256("a"));
+        let now = transport.now();
+        let address = format!("http://{}/keys", host.local_addr().unwrap());
+        let issuer = Issuer::new("https://as.example").unwrap();
+        let verifier = Verifier::id_tokens(&issuer, "demo").jwks_uri(&address).unwrap();
+        let wall = grantflow::Timestamp::from_unix(now.wall.as_unix() - 2 * 3600);
+        let mut cx = Cx::new(Now { wall, mono: Duration::ZERO }, [0; 32]);
+        let mut reading = verifier.read_keys(None, cx.now());
+        let Step::Do(Effect::Http(_)) = reading.resume(&mut cx, Reply::Start) else { panic!("no request") };
+        let answer = http::Response::new(IssuerKey::set([&key]).to_string().into_bytes());
+        let Step::Done(Ok(keys)) = reading.resume(&mut cx, Reply::Http(answer)) else { panic!("no keys") };
+        assert!(keys.is_due(now) && keys.age(now) >= 2 * HOUR);
+        let held = TokenVerifier::new(&transport, verifier);
+        held.0.keys.store(Some(Arc::new(keys)));
+        let (iat, exp) = (now.wall.as_unix(), now.wall.as_unix() + 3600);
+        let claims = json!({"iss": "https://as.example", "sub": "alice", "aud": "demo", "iat": iat, "exp": exp});
+        (held, key.sign("JWT", &claims))
+    }
+
+    /// A verification that took the desk's lock, or waited for the newer keys, would not end.
+    #[test]
+    fn known_keys_verify_without_a_lock_while_newer_ones_are_read() {
+        let host = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (verifier, token) = stage(&host);
+        assert_eq!(verifier.verify(&token).unwrap().subject(), "alice");
+        let _asked = host.accept().unwrap();
+        let desk = verifier.0.desk();
+        let (done, wait) = channel();
+        let other = verifier.clone();
+        thread::spawn(move || {
+            (0..100).for_each(|_| drop(other.verify(&token).unwrap()));
+            done.send(()).unwrap();
+        });
+        wait.recv_timeout(Duration::from_secs(5)).expect("nobody waits while keys are read");
+        assert!(desk.since.is_some(), "they are still read");
+    }
+
+    #[test]
+    fn a_limit_ends_the_wait_for_keys_of_one_who_reads_and_of_one_who_waits() {
+        let host = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (verifier, token) = stage(&host);
+        verifier.0.keys.store(None);
+        let verify = |limit: Limit| {
+            let (begun, error) = (Instant::now(), verifier.verify_until(&token, &limit).unwrap_err());
+            assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+            error.kind()
+        };
+        let cancel = crate::Cancel::new();
+        thread::scope(|scope| {
+            let reads = scope.spawn(|| verify(Limit::new().cancel(&cancel)));
+            let _asked = host.accept().unwrap();
+            assert_eq!(verify(Limit::within(Duration::from_millis(100))), ErrorKind::Timeout);
+            cancel.cancel();
+            assert_eq!(reads.join().unwrap(), ErrorKind::Cancelled);
+        });
+        let desk = verifier.0.desk();
+        assert!(desk.since.is_none() && desk.ended == 0, "what one gave up says nothing to the others");
     }
 }

@@ -162,13 +162,21 @@ pub(super) fn entries() -> Vec<Entry> {
             },
         },
         Entry {
-            names: &["ureq TokenVerifier::verify", "ureq TokenVerifier::verify_with_nonce"],
+            names: &[
+                "ureq TokenVerifier::verify",
+                "ureq TokenVerifier::verify_until",
+                "ureq TokenVerifier::verify_with_nonce",
+                "ureq TokenVerifier::verify_with_nonce_until",
+            ],
             try_it: |text, seen| {
                 let transport = grantflow_ureq::Transport::new().unwrap();
                 let keys = Verifier::id_tokens(&issuer(), text).with_keys(JwkSet::default());
                 let verifier = grantflow_ureq::TokenVerifier::new(&transport, keys);
+                let limit = grantflow_ureq::Limit::new();
                 seen.result("a token", verifier.verify(text));
+                seen.result("a token", verifier.verify_until(text, &limit));
                 seen.result("a token", verifier.verify_with_nonce(text, &text.into()));
+                seen.result("a token", verifier.verify_with_nonce_until(text, &text.into(), &limit));
                 seen.debug("a verifier", &verifier);
             },
         },
