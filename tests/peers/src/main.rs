@@ -7,10 +7,13 @@ mod authorize;
 mod exchange;
 #[path = "../../benches/bars/harness.rs"]
 mod harness;
+mod id_token;
 #[path = "../../benches/bars/service_account_assertion.rs"]
 mod service_account_assertion;
 #[path = "../../benches/bars/token_answer.rs"]
 mod token_answer;
+#[path = "../../benches/bars/verified_id_token.rs"]
+mod verified_id_token;
 
 use std::process::ExitCode;
 
@@ -65,6 +68,19 @@ fn main() -> ExitCode {
     if !check { figures.take(1).for_each(drop); } else if !figures.into_iter().any(|figures| exchange::holds(&figures)) {
         println!("BROKEN: {}: more time or allocations than it may have", exchange::NAME);
         return ExitCode::FAILURE;
+    }
+
+    for (name, case, algorithm) in [
+        ("ID token verified by RS256", verified_id_token::Case::rs256 as fn() -> _, Algorithm::RS256),
+        ("ID token verified by ES256", verified_id_token::Case::es256, Algorithm::ES256),
+    ] {
+        let mut figures = (0..TRIES).map(|_| measure(id_token::works(case(), algorithm))).inspect(|figures| {
+            println!("{}", table(name, figures));
+        });
+        if !figures.any(|figures| !check || id_token::is_ahead(&figures)) {
+            println!("BROKEN: {name}: not ahead of each peer");
+            return ExitCode::FAILURE;
+        }
     }
     ExitCode::SUCCESS
 }
