@@ -111,6 +111,7 @@ mod managers {
 
         /// A manager of access tokens from a credential file of any type. Only for a file that you trust: it
         /// chooses what it is.
+        /// `GOOGLE_CLOUD_QUOTA_PROJECT` is heeded, as it is by the search.
         ///
         /// # Errors
         ///
@@ -121,7 +122,8 @@ mod managers {
             scopes: impl Into<Scopes>,
         ) -> Result<TokenManager, Error> {
             let want = Want::access_token(scopes);
-            Ok(TokenManager::new(self, self.run(GoogleCredential::read(path)).await?, want))
+            let credential = self.run(GoogleCredential::read(path)).await?;
+            Ok(TokenManager::new(self, credential.quota_project_from_env(|name| std::env::var_os(name))?, want))
         }
 
         /// The same from the text of such a file, as it may stand in a variable.
@@ -131,6 +133,7 @@ mod managers {
         /// If it is wrong.
         pub fn google_json(&self, json: impl AsRef<[u8]>, scopes: impl Into<Scopes>) -> Result<TokenManager, Error> {
             let credential = GoogleCredential::from_json_of_any_type(json)?;
+            let credential = credential.quota_project_from_env(|name| std::env::var_os(name))?;
             Ok(TokenManager::new(self, credential, Want::access_token(scopes)))
         }
 

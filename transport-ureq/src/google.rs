@@ -110,12 +110,14 @@ mod managers {
 
         /// A manager of access tokens from a credential file of any type. Only for a file that you trust: it
         /// chooses what it is.
+        /// `GOOGLE_CLOUD_QUOTA_PROJECT` is heeded, as it is by the search.
         ///
         /// # Errors
         ///
         /// If the file cannot be read, or is wrong.
         pub fn google_file(&self, path: impl Into<PathBuf>, scopes: impl Into<Scopes>) -> Result<TokenManager, Error> {
-            let credential = self.run(GoogleCredential::read(path))?;
+            let credential =
+                self.run(GoogleCredential::read(path))?.quota_project_from_env(|name| std::env::var_os(name))?;
             Ok(TokenManager::new(self, credential, Want::access_token(scopes)))
         }
 
@@ -126,6 +128,7 @@ mod managers {
         /// If it is wrong.
         pub fn google_json(&self, json: impl AsRef<[u8]>, scopes: impl Into<Scopes>) -> Result<TokenManager, Error> {
             let credential = GoogleCredential::from_json_of_any_type(json)?;
+            let credential = credential.quota_project_from_env(|name| std::env::var_os(name))?;
             Ok(TokenManager::new(self, credential, Want::access_token(scopes)))
         }
 

@@ -1,12 +1,14 @@
 //! A credential of Google's, by a file of any type; and the files of type `impersonated_service_account`, which hold
 //! another.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::file::{File, ReadFile};
 use super::hosts::{Service, Trust};
 use super::{
     AuthorizedUser, ExternalAccount, ExternalUser, GdchServiceAccount, Impersonated, MetadataServer, ServiceAccount,
+    check_quota_project,
 };
 use crate::Error;
 use crate::source::{Again, GrantState, Mint, TokenSource, Want};
@@ -103,7 +105,8 @@ impl GoogleCredential {
         }
     }
 
-    pub(super) fn with_quota_project(self, project: &str) -> Self {
+    /// Sets the project that requests are counted and paid for by (`x-goog-user-project`), in the place of the file's.
+    pub fn quota_project(self, project: &str) -> Self {
         match self {
             Self::ServiceAccount(source) => Self::ServiceAccount(source.quota_project(project)),
             Self::AuthorizedUser(source) => Self::AuthorizedUser(source.quota_project(project)),
@@ -112,6 +115,22 @@ impl GoogleCredential {
             Self::Impersonated(source) => Self::Impersonated(source.quota_project(project)),
             Self::Gdch(source) => Self::Gdch(source.quota_project(project)),
             Self::MetadataServer(source) => Self::MetadataServer(source.quota_project(project)),
+        }
+    }
+
+    /// The same with the project that the variable `GOOGLE_CLOUD_QUOTA_PROJECT` names, if it is set; `env` reads a
+    /// variable, as `std::env::var_os` does: `|name| std::env::var_os(name)`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it names no project.
+    pub fn quota_project_from_env(self, env: impl FnOnce(&str) -> Option<OsString>) -> Result<Self, Error> {
+        const NAME: &str = "GOOGLE_CLOUD_QUOTA_PROJECT";
+        let Some(value) = env(NAME) else { return Ok(self) };
+        match value.to_str().map(str::trim) {
+            Some("") => Ok(self),
+            Some(project) if check_quota_project(Some(project)).is_ok() => Ok(self.quota_project(project)),
+            _ => Err(Error::config(format!("{NAME} is no project"))),
         }
     }
 }

@@ -4,10 +4,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::GoogleCredential;
 use super::detect::{self, Detection, Environment};
 use super::file::{self, File};
 use super::hosts::Trust;
-use super::{GoogleCredential, check_quota_project};
 use crate::machine::{Effect, Os, Platform, ask};
 use crate::shown::{Shown, slip};
 use crate::{Cx, Error, Exchange, Machine, Reply, Step};
@@ -199,13 +199,10 @@ impl DefaultCredentials {
         let Some(credential) = self.credential.take() else {
             return Step::Done(Err(Error::misuse("the search for credentials")));
         };
-        const QUOTA_PROJECT: &str = "GOOGLE_CLOUD_QUOTA_PROJECT";
-        let credential = match self.environment.get(QUOTA_PROJECT).map(|project| project.to_str().map(str::trim)) {
-            None => credential,
-            Some(Some(project)) if check_quota_project(Some(project)).is_ok() => credential.with_quota_project(project),
-            Some(_) => {
-                return Step::Done(Err(Error::config(format!("{QUOTA_PROJECT} is no project")).during(DOING, None)));
-            }
+        let quota_project = |name: &str| self.environment.get(name).map(ToOwned::to_owned);
+        let credential = match credential.quota_project_from_env(quota_project) {
+            Ok(credential) => credential,
+            Err(error) => return Step::Done(Err(error.during(DOING, None))),
         };
         let project_id = self.named_project().map(str::to_owned).or(self.project_id.take());
         Step::Done(Ok(Found { credential, project_id, looked: std::mem::take(&mut self.looked) }))

@@ -435,6 +435,22 @@ fn projects_are_named_by_variables_first() {
 }
 
 #[test]
+fn a_file_that_a_program_names_heeds_the_variable_of_the_quota_project_too() {
+    let project = |value: &'static str| {
+        let credential = GoogleCredential::from_json_of_any_type(authorized_user_json().to_string()).unwrap();
+        let set = move |name: &str| (name == "GOOGLE_CLOUD_QUOTA_PROJECT" && value != "unset").then(|| value.into());
+        let header = credential.quota_project_from_env(set)?.request_headers()["x-goog-user-project"].clone();
+        Ok(header.to_str().unwrap().to_owned())
+    };
+    for (value, heeded) in [("unset", "demo-project"), ("", "demo-project"), (" ", "demo-project"), ("three ", "three")]
+    {
+        assert_eq!(project(value).map_err(|error: Error| error.to_string()), Ok(heeded.to_owned()), "{value:?}");
+    }
+    let error = project("my\nproject").unwrap_err();
+    assert_eq!(error.to_string(), "GOOGLE_CLOUD_QUOTA_PROJECT is no project; fix the configuration");
+}
+
+#[test]
 fn an_embedder_that_does_less_finds_less_and_is_told() {
     // No variables: as if none were set.
     let mut world = world();

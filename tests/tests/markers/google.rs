@@ -2,8 +2,8 @@
 
 use grantflow::google::{
     AccessBoundaryRule, AccessTokenFile, AwsCredentials, AwsIdentity, Downscoped, ExternalAccount, ExternalUser,
-    GdchServiceAccount, IamSigner, Impersonated, MetadataServer, RegionalAccess, ServiceAccount, SubjectToken,
-    sign_blob,
+    GdchServiceAccount, GoogleCredential, IamSigner, Impersonated, MetadataServer, RegionalAccess, ServiceAccount,
+    SubjectToken, sign_blob,
 };
 use grantflow::source::{TokenSource, Want};
 use grantflow::{Error, Timestamp, Token, token_type};
@@ -216,6 +216,8 @@ fn chains() -> Vec<Entry> {
                 "core Impersonated::new",
                 "core Impersonated::delegates",
                 "core Impersonated::quota_project",
+                "core GoogleCredential::quota_project",
+                "core GoogleCredential::quota_project_from_env",
                 "core Impersonated::with_universe_domain",
                 "core IamSigner::new",
                 "core sign_blob",
@@ -226,7 +228,10 @@ fn chains() -> Vec<Entry> {
                         let source = source.quota_project(text);
                         at_google(seen, &source);
                         seen.result("delegates", source.clone().delegates([text]));
-                        seen.result("a universe", source.with_universe_domain(text));
+                        seen.result("a universe", source.clone().with_universe_domain(text));
+                        let any = GoogleCredential::Impersonated(source).quota_project(text);
+                        at_google(seen, &any);
+                        seen.result("a quota project", any.quota_project_from_env(|_| Some(text.into())));
                     }
                     if let Some(signer) = seen.result("a signer", IamSigner::new(MetadataServer::new(), email)) {
                         at_google(seen, &ServiceAccount::with_signer(email, signer));
