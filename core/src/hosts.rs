@@ -58,12 +58,12 @@ impl Entry {
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
         let ip = name.strip_prefix('[').and_then(|ip| ip.strip_suffix(']'));
         if name.is_empty() || !(name.bytes().all(legal) || ip.is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok())) {
-            return Err("it is no host: name one as in api.example, api.example:8443 or *.example");
+            return Err("name one as in api.example, api.example:8443 or *.example");
         }
         match scheme {
             "https" => {}
             "http" if is_loopback_host(host) => {}
-            _ => return Err("tokens go over https alone, but to this machine"),
+            _ => return Err("tokens go over https, and over http to this machine alone"),
         }
         // A port that the scheme implies is none to demand.
         let port = port.or((scheme == "http").then_some(80));
@@ -131,7 +131,7 @@ impl Hosts {
         };
         for entry in self.0.iter() {
             if let Entry::Wrong(shown, why) = entry {
-                return Err(wrong(&format!("{shown} among the allowed hosts is none: {why}")));
+                return Err(wrong(&format!("{shown:?} among the allowed hosts is no host: {why}")));
             }
         }
         let Some(host) = uri.host().filter(|host| !host.is_empty()) else {
@@ -154,7 +154,7 @@ impl Hosts {
         if self.0.iter().any(|entry| entry.allows(&host, port, standard)) {
             return Ok(());
         }
-        Err(wrong("it is not among the allowed hosts"))
+        Err(wrong(if self.0.is_empty() { "no host is allowed" } else { "it is not among the allowed hosts" }))
     }
 }
 
@@ -221,17 +221,17 @@ mod tests {
             assert_eq!(check(host.into(), uri), Ok(()), "{host}");
         }
         for (host, says) in [
-            ("api.example/v1", "api.example/v1 among the allowed hosts is none: a host has no path"),
-            ("https://api.example/v1?key=secret", "https://api.example/v1 among the allowed hosts is none"),
-            ("http://api.example", "tokens go over https alone"),
-            ("ftp://api.example", "tokens go over https alone"),
+            ("api.example/v1", "\"api.example/v1\" among the allowed hosts is no host: a host has no path"),
+            ("https://api.example/v1?key=secret", "\"https://api.example/v1\" among the allowed hosts is no host"),
+            ("http://api.example", "tokens go over https, and over http to this machine alone"),
+            ("ftp://api.example", "tokens go over https, and over http to this machine alone"),
             ("api.example:https", "its port is no number"),
             ("api.example:65536", "its port is no number"),
-            ("user@api.example", "it is no host"),
-            ("*", "it is no host"),
-            ("a.*.example", "it is no host"),
-            ("[::1", "it is no host"),
-            ("", "it is no host"),
+            ("user@api.example", "name one as in"),
+            ("*", "name one as in"),
+            ("a.*.example", "name one as in"),
+            ("[::1", "name one as in"),
+            ("", "\"\" among the allowed hosts is no host: name one as in"),
         ] {
             let error = check(vec!["good.example", host].into(), "https://good.example/").unwrap_err();
             assert!(error.contains(says) && !error.contains("secret"), "{host}: {error}");

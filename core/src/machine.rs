@@ -58,7 +58,7 @@ pub use crate::identity::Identity;
 pub use crate::program::{Exited, Program};
 use crate::store::{StoreOp, StoreReply};
 pub use crate::time::Now;
-use crate::{Error, ErrorKind};
+use crate::{Advice, Error, ErrorKind};
 
 /// A conversation with the outside, as a state machine without any input or output of its own.
 ///
@@ -261,7 +261,9 @@ impl Cx {
     /// or of several. At most 8160 bytes at a time.
     pub fn random<const N: usize>(&mut self, label: &'static str) -> Result<[u8; N], Error> {
         let Some(seed) = &self.seed else {
-            return Err(Error::new(ErrorKind::Entropy, "the driver gave no random seed"));
+            return Err(
+                Error::new(ErrorKind::Entropy, "the driver gave no random seed").with_advice(Advice::FixProgram)
+            );
         };
         let mut bytes = [0; N];
         // One hash for each block, of inputs none of which is a prefix of another.

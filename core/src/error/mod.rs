@@ -135,6 +135,10 @@ pub enum Advice {
     SetClock,
     /// The server does not follow the standard; its operator, or a named leniency, may help.
     AskProvider,
+    /// The program calls the library, or drives a machine, wrongly.
+    FixProgram,
+    /// A token that was presented or received is not to be trusted.
+    RefuseToken,
 }
 
 impl Advice {
@@ -145,6 +149,8 @@ impl Advice {
             Self::FixConfiguration => "fix the configuration",
             Self::SetClock => "set this machine's clock",
             Self::AskProvider => "the server breaks the standard: ask its operator",
+            Self::FixProgram => "fix the program",
+            Self::RefuseToken => "refuse the token",
         }
     }
 }
@@ -160,7 +166,10 @@ impl Error {
             | ErrorKind::Store
             | ErrorKind::Loopback
             | ErrorKind::TokenType
+            | ErrorKind::Entropy
             | ErrorKind::Program => Some(Advice::FixConfiguration),
+            ErrorKind::Misuse | ErrorKind::Unsupported => Some(Advice::FixProgram),
+            ErrorKind::Signature | ErrorKind::AccessToken | ErrorKind::LogoutToken => Some(Advice::RefuseToken),
             ErrorKind::Timeout => Some(Advice::TryLater),
             ErrorKind::InvalidResponse | ErrorKind::IdToken => Some(Advice::AskProvider),
             ErrorKind::InvalidRedirect | ErrorKind::Expired | ErrorKind::GrantLost | ErrorKind::NotSignedIn => {
@@ -233,7 +242,8 @@ impl Error {
         self.0.outcome == Use::Used
     }
 
-    /// What to do about it, where that can be told.
+    /// What to do about it. There is none where the caller cancelled, and for a server's error code that no standard
+    /// explains.
     pub fn advice(&self) -> Option<Advice> {
         self.0.advice
     }
@@ -249,7 +259,8 @@ impl Error {
 
     /// The same, seen as an error of another class.
     pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Self {
-        let advice = self.advice().or(Self::new(kind, "").advice());
+        let told = self.advice().filter(|advice| Self::new(self.kind(), "").advice() != Some(*advice));
+        let advice = told.or(Self::new(kind, "").advice());
         let inner = self.edit();
         (inner.kind, inner.advice) = (kind, advice);
         self

@@ -138,7 +138,7 @@ impl InstalledApp {
         let url = Url::parse(uri).ok().filter(|url| openable(uri).is_ok() && url.scheme() == "http");
         let host = url.as_ref().and_then(Url::host_str).and_then(Host::parse);
         let (Some(url), Some(host)) = (url, host) else {
-            return self.fail(format!("the redirect URI {}: not http on loopback", crate::shown::without_query(uri)));
+            return self.fail(format!("the redirect URI {}: an installed application's is http on a loopback address, such as http://127.0.0.1:8080/callback", crate::shown::without_query(uri)));
         };
         self.redirect.host = host;
         let authority = uri.split('/').nth(2).unwrap_or_default();

@@ -76,6 +76,13 @@ impl Redirect {
             _ => format!("{start}:{port}{path}"),
         };
         let url = Url::parse(&uri).map_err(|e| Error::config("the redirect URI is no address").with_source(e))?;
+        if self.registered.is_none() && (path.starts_with("//") || path.contains("://")) {
+            let path = crate::Shown::name(path.trim_start_matches('/'));
+            return Err(Error::config(format!(
+                "the path {path:?} of the redirect URI: it is a whole address; name the path alone, such as /callback, or \
+                 call redirect_uri"
+            )));
+        }
         // A browser asks for the path in its normal form, and servers compare it as it is written.
         let normal = if path.is_empty() { "/" } else { path };
         if self.registered.is_none() && (url.path() != normal || url.query().is_some() || url.fragment().is_some()) {

@@ -24,7 +24,7 @@ impl Issuer {
         let text = text.into();
         let url = checked_url("the issuer", &text)?;
         if url.query().is_some() || text.contains('?') {
-            return Err(Error::config("the issuer has a query"));
+            return Err(Error::config(format!("the issuer {}: it has a query", crate::shown::without_query(&text))));
         }
         if let Some((before, after)) = text.split_once("/.well-known/") {
             // What stands behind the name of the document is the issuer's own path (RFC 8414, section 3.1).

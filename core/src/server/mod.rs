@@ -315,7 +315,7 @@ impl ServerMetadata {
                 Err(Error::config(format!("the {name} of {issuer} cannot be used")).with_source(why.clone()))
             }
             None => Err(Error::config(format!(
-                "{issuer} is known without a {name}: read its metadata (`Discovery`), or name it; some servers have none"
+                "the {name} of {issuer} is not known: read its metadata (`Discovery`), or name it; some servers have none"
             ))),
         }
     }

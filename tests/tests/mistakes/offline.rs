@@ -145,7 +145,18 @@ pub(crate) fn addresses() -> Vec<Mistake> {
             "a host of a redirect URI that is not this machine",
             app.clone().host("app.example").addresses().unwrap_err(),
         ),
-        mistake("a path with a query", app.path("/callback?x=y").addresses().unwrap_err()),
+        mistake("a path with a query", app.clone().path("/callback?x=y").addresses().unwrap_err()),
+        mistake(
+            "a whole address in the place of a path",
+            app.clone().path("http://127.0.0.1:8080/callback").addresses().unwrap_err(),
+        ),
+        mistake(
+            "the redirect URI of a web application for an installed one",
+            app.redirect_uri("https://app.example/callback").addresses().unwrap_err(),
+        ),
+        mistake("an issuer with a query", Issuer::new("https://as.example/?tenant=x").unwrap_err()),
+        mistake("a host without a name", hosts("", "https://api.example/")),
+        mistake("a request without a host", hosts("api.example", "/v1/data")),
         mistake("the metadata of another server", elsewhere.run(other_issuer).unwrap_err()),
         mistake(
             "an endpoint that the server does not have",

@@ -109,7 +109,13 @@ fn an_endpoint_that_cannot_be_used_costs_itself_alone() {
         document["userinfo_endpoint"] = empty;
         let server = read(&document).unwrap();
         assert!(server.deviations().is_empty());
-        assert!(server.userinfo().unwrap_err().to_string().contains("known without a userinfo_endpoint"));
+        assert!(
+            server
+                .userinfo()
+                .unwrap_err()
+                .to_string()
+                .contains("the userinfo_endpoint of https://as.example is not known")
+        );
     }
 }
 
