@@ -1,12 +1,14 @@
 //! Both adapters against a real server: everything a program does from its first sign-in to the end.
 //! `tests/interop/run` starts the server and this. It ends with an error at the first thing that is wrong.
 
+mod openid;
+
 use std::error::Error as StdError;
 use std::process::Command;
 
 use grantflow::crypto::{Algorithm, SigningKey};
 use grantflow::{
-    Advice, Client, ClientAuthentication, Discovery, Error, ErrorKind, InstalledApp, Issuer, Machine, Revocation,
+    Advice, Client, ClientAuthentication, Cx, Discovery, Error, ErrorKind, InstalledApp, Issuer, Machine, Revocation,
     Rotation, Scopes, ServerMetadata, Timestamp, Token, TokenRequest,
 };
 
@@ -23,6 +25,7 @@ trait Adapter {
         M::Output: Send;
     fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error>;
     fn now(&self) -> Timestamp;
+    fn cx(&self) -> Result<Cx, Error>;
 }
 
 impl Adapter for grantflow_ureq::Transport {
@@ -37,6 +40,9 @@ impl Adapter for grantflow_ureq::Transport {
     }
     fn now(&self) -> Timestamp {
         self.now().wall
+    }
+    fn cx(&self) -> Result<Cx, Error> {
+        self.cx()
     }
 }
 
@@ -54,6 +60,9 @@ impl Adapter for Async {
     }
     fn now(&self) -> Timestamp {
         self.0.now().wall
+    }
+    fn cx(&self) -> Result<Cx, Error> {
+        self.0.cx()
     }
 }
 
@@ -120,7 +129,8 @@ fn suite(adapter: &impl Adapter, issuer: &Issuer) -> Done {
 
     signing(adapter, &server)?;
     step("private_key_jwt: RS256 and ES256, by keys that are here and far away; another key is refused");
-    Ok(())
+
+    openid::suite(adapter, &server)
 }
 
 /// Clients that sign assertions: each gets a token, has it revoked, and its key is its own.

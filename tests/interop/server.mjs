@@ -1,6 +1,6 @@
 // A certified OpenID provider on loopback, with a person who signs in and agrees to everything.
 // Prints its issuer in one line when it is ready.
-import { createPublicKey } from 'node:crypto';
+import { createPublicKey, generateKeyPairSync } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import Provider from 'oidc-provider';
@@ -26,7 +26,43 @@ const signing = (alg) => ({
   scope: 'read',
 });
 
-const provider = new Provider(issuer, {
+// For ID tokens and userinfo: keys of each kind, and newer ones after each rotation.
+const kinds = {
+  RS256: ['rsa', { modulusLength: 2048 }],
+  PS256: ['rsa', { modulusLength: 2048 }],
+  ES256: ['ec', { namedCurve: 'P-256' }],
+  ES384: ['ec', { namedCurve: 'P-384' }],
+  EdDSA: ['ed25519', {}],
+};
+const generation = (number) =>
+  Object.entries(kinds).map(([alg, [type, options]]) => ({
+    ...generateKeyPairSync(type, options).privateKey.export({ format: 'jwk' }),
+    alg,
+    use: 'sig',
+    kid: `${alg}-${number}`,
+  }));
+const algorithms = [...Object.keys(kinds), 'HS256'];
+const openid = (alg) => ({
+  client_id: `openid-${alg}`,
+  client_secret: 'the secret of a client, longer than 32 bytes',
+  application_type: 'native',
+  token_endpoint_auth_method: 'client_secret_basic',
+  redirect_uris: ['http://127.0.0.1/callback'],
+  post_logout_redirect_uris: ['http://127.0.0.1/signed-out'],
+  grant_types: ['authorization_code'],
+  response_types: ['code'],
+  id_token_signed_response_alg: alg,
+  ...(alg in kinds ? { userinfo_signed_response_alg: alg } : {}),
+  backchannel_logout_uri: `${issuer}/seen/${alg}`,
+  backchannel_logout_session_required: true,
+});
+
+let jwks = generation(1);
+const settings = () => ({
+  jwks: { keys: jwks },
+  // Unless told, it sends no logout token to this machine.
+  fetch: (url, { dispatcher, ...options }) => fetch(url, options),
+  enabledJWA: { idTokenSigningAlgValues: algorithms, userinfoSigningAlgValues: algorithms },
   clients: [
     {
       client_id: 'native-app',
@@ -47,6 +83,7 @@ const provider = new Provider(issuer, {
     },
     signing('RS256'),
     signing('ES256'),
+    ...algorithms.map(openid),
   ],
   scopes: ['openid', 'offline_access', 'email', 'read'],
   claims: { openid: ['sub'], email: ['email', 'email_verified'] },
@@ -60,14 +97,40 @@ const provider = new Provider(issuer, {
     clientCredentials: { enabled: true },
     deviceFlow: { enabled: true },
     revocation: { enabled: true },
+    backchannelLogout: { enabled: true },
+    jwtUserinfo: { enabled: true },
   },
   rotateRefreshToken: true,
   interactions: { url: (_, interaction) => `/agree/${interaction.uid}` },
   cookies: { keys: ['only for this run'] },
   ttl: { AccessToken: 600, ClientCredentials: 600, IdToken: 600, RefreshToken: 86400, Session: 600, Interaction: 600, Grant: 86400 },
 });
-provider.on('server_error', (_, error) => console.error(error));
-provider.on('grant.error', (_, error) => console.error(error.error, error.error_detail ?? error.error_description));
+
+let provider, serve;
+// What it remembers is kept by the process, and outlives a provider.
+function start() {
+  provider = new Provider(issuer, settings());
+  provider.on('server_error', (_, error) => console.error(error));
+  provider.on('grant.error', (_, error) => console.error(error.error, error.error_detail ?? error.error_description));
+  provider.on('backchannel.error', (_, error) => console.error(error));
+  serve = provider.callback();
+}
+start();
+
+let number = 1;
+const seen = new Map();
+/// Newer keys, with the old ones or without; and what a client was sent when a session ended.
+async function extra(request, response) {
+  if (request.url.startsWith('/rotate/')) {
+    jwks = [...generation(++number), ...(request.url === '/rotate/keep' ? jwks : [])];
+    start();
+  } else if (request.method === 'POST') {
+    const parts = [];
+    for await (const part of request) parts.push(part);
+    seen.set(request.url, Buffer.concat(parts).toString());
+  }
+  response.end(request.method === 'GET' ? (seen.get(request.url) ?? '') : '');
+}
 
 /// What a person would do on the pages for signing in and for consent.
 async function agree(request, response) {
@@ -84,8 +147,8 @@ async function agree(request, response) {
   return provider.interactionFinished(request, response, result, { mergeWithLastSubmission: true });
 }
 
-const serve = provider.callback();
 server.on('request', (request, response) => {
+  if (/^\/(seen|rotate)\//.test(request.url)) return extra(request, response);
   if (!request.url.startsWith('/agree/')) return serve(request, response);
   return agree(request, response).catch((error) => {
     console.error(error);
