@@ -259,6 +259,31 @@ fn a_stored_authorization_that_was_tampered_with_leads_nowhere_unsafe() {
     }
 }
 
+/// What is compared by `==` may be compared byte by byte.
+#[test]
+fn a_secret_is_compared_in_constant_time_alone() {
+    struct Probe<T>(std::marker::PhantomData<T>);
+    impl<T: PartialEq> Probe<T> {
+        fn is_comparable(&self) -> bool {
+            true
+        }
+    }
+    trait Otherwise {
+        fn is_comparable(&self) -> bool {
+            false
+        }
+    }
+    impl<T> Otherwise for Probe<T> {}
+    assert!(Probe(std::marker::PhantomData::<String>).is_comparable());
+    assert!(!Probe(std::marker::PhantomData::<grantflow::Secret>).is_comparable());
+    assert!(!Probe(std::marker::PhantomData::<grantflow::PendingAuthorization>).is_comparable());
+    let secret = grantflow::Secret::from("state");
+    assert!(secret.matches("state"));
+    for other in ["", "stat", "State", "states", "statf"] {
+        assert!(!secret.matches(other), "{other}");
+    }
+}
+
 // --- PKCE and randomness
 
 #[test]
