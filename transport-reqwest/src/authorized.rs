@@ -2,14 +2,16 @@
 
 use std::fmt;
 
-use grantflow::{Challenge, Error, ErrorKind, Hosts};
+use grantflow::{Challenge, Error, ErrorKind, Hosts, Token};
+use http::Uri;
 use http::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, LOCATION, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
 };
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Method, Request, RequestBuilder, Response, Url};
 
-use crate::{TokenManager, TokenRef};
+use crate::TokenManager;
+use crate::proving::Proving;
 
 /// How many redirects are followed.
 const REDIRECTS: usize = 10;
@@ -31,6 +33,9 @@ const REDIRECTS: usize = 10;
 /// What a server asks for when it refuses is in [`Challenge::all`] of the answer's headers: for more scope, or for
 /// another sign-in, the token stays and the answer is the caller's. Where no other token can be had, the refusal is the
 /// answer, and the reason is an [`Error`] among its extensions.
+///
+/// With a token that is bound to a key (RFC 9449) each request has a proof of its own. A server that wants a nonce in it gets
+/// the request once more, if its body can be sent again; its nonces are kept, for its origin alone.
 #[derive(Clone, Debug)]
 pub struct AuthorizedClient {
     public: Client,
@@ -38,6 +43,7 @@ pub struct AuthorizedClient {
     local: Client,
     tokens: TokenManager,
     hosts: Hosts,
+    proving: Proving,
 }
 
 /// Why an authorized request did not succeed.
@@ -80,7 +86,7 @@ impl AuthorizedClient {
         };
         let public = builder().https_only(true).build()?;
         let local = builder().no_proxy().build()?;
-        Ok(Self { public, local, tokens, hosts: hosts.into() })
+        Ok(Self { public, local, tokens, hosts: hosts.into(), proving: Proving::default() })
     }
 
     /// Begins a request, for [`send`](Self::send). It gets no token if it is sent by itself.
@@ -135,27 +141,44 @@ impl AuthorizedClient {
     }
 
     /// Sends a request with this token, and follows where it is sent on.
-    async fn follow(&self, mut request: Request, token: &TokenRef) -> Result<Response, AuthorizedError> {
+    async fn follow(&self, mut request: Request, token: &Token) -> Result<Response, AuthorizedError> {
         for _ in 0..REDIRECTS {
             let again = request.try_clone();
-            let response = self.once(request, token).await?;
+            let response = self.proven(request, token).await?;
             let next = again.and_then(|again| redirected(again, &response));
             let Some(next) = next.filter(|next| self.check(next.url()).is_ok()) else { return Ok(response) };
             request = next;
         }
-        self.once(request, token).await
+        self.proven(request, token).await
     }
 
-    async fn once(&self, mut request: Request, token: &TokenRef) -> Result<Response, AuthorizedError> {
-        token.apply(request.headers_mut())?;
+    /// Sends a request, and once more if the server wants to see its nonce in the proof (RFC 9449, section 9).
+    async fn proven(&self, request: Request, token: &Token) -> Result<Response, AuthorizedError> {
+        let again = token.dpop_key().and_then(|_| request.try_clone());
+        match (self.once(request, token).await?, again) {
+            ((_, true), Some(again)) => Ok(self.once(again, token).await?.0),
+            ((response, _), _) => Ok(response),
+        }
+    }
+
+    /// The answer, and whether it asks for the request once more.
+    async fn once(&self, mut request: Request, token: &Token) -> Result<(Response, bool), AuthorizedError> {
+        let (method, uri) = (request.method().clone(), uri(request.url())?);
+        let transport = self.tokens.transport();
+        self.proving.authorize(transport, token, (&method, &uri), request.headers_mut()).await?;
         let client = if request.url().scheme() == "https" { &self.public } else { &self.local };
-        Ok(client.execute(request).await?)
+        let response = client.execute(request).await?;
+        let asks = self.proving.learn(token, &uri, response.status(), response.headers());
+        Ok((response, asks))
     }
 
     fn check(&self, url: &Url) -> Result<(), Error> {
-        let uri = url.as_str().parse();
-        self.hosts.check(&uri.map_err(|_| Error::new(ErrorKind::Config, "the request's address is no URI"))?)
+        self.hosts.check(&uri(url)?)
     }
+}
+
+fn uri(url: &Url) -> Result<Uri, Error> {
+    url.as_str().parse().map_err(|_| Error::new(ErrorKind::Config, "the request's address is no URI"))
 }
 
 /// The request that follows a redirect (RFC 9110, section 15.4), if the answer is one.

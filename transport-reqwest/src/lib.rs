@@ -74,6 +74,8 @@ mod own;
 mod program;
 #[cfg(feature = "tower")]
 mod protect;
+#[cfg(feature = "manager")]
+mod proving;
 mod resolve;
 mod run;
 mod runtime;

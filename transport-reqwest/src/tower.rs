@@ -4,12 +4,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use grantflow::{Challenge, Hosts};
+use grantflow::{Challenge, Hosts, Token};
 use http::{Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::TokenManager;
+use crate::proving::Proving;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -21,10 +22,14 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// had, the refusal is the answer, and the reason is a [`grantflow::Error`] among its extensions.
 ///
 /// Each request must name its host in its URI, and the service must not follow redirects by itself.
+///
+/// With a token that is bound to a key (RFC 9449) each request has a proof of its own. A server that wants a nonce in it gets
+/// the request once more, unless it is sent [`once`](Self::once); its nonces are kept, for its origin alone.
 #[derive(Clone, Debug)]
 pub struct AuthorizeLayer<C = Twice> {
     tokens: TokenManager,
     hosts: Hosts,
+    proving: Proving,
     again: C,
 }
 
@@ -43,7 +48,7 @@ pub trait Again<B>: private::Sealed {
 }
 
 mod private {
-    pub trait Sealed {}
+    pub trait Sealed: Copy + Send + Sync + 'static {}
     impl Sealed for super::Twice {}
     impl Sealed for super::Once {}
 }
@@ -63,13 +68,13 @@ impl<B> Again<B> for Once {
 impl AuthorizeLayer {
     /// For these hosts: see [`Hosts`].
     pub fn new(tokens: TokenManager, hosts: impl Into<Hosts>) -> Self {
-        Self { tokens, hosts: hosts.into(), again: Twice }
+        Self { tokens, hosts: hosts.into(), proving: Proving::default(), again: Twice }
     }
 
     /// The same for bodies that cannot be sent twice, such as tonic's: a refusal is the answer, and the next
-    /// request gets another token.
+    /// request gets another token, or the nonce that the server wants to see.
     pub fn once(self) -> AuthorizeLayer<Once> {
-        AuthorizeLayer { tokens: self.tokens, hosts: self.hosts, again: Once }
+        AuthorizeLayer { tokens: self.tokens, hosts: self.hosts, proving: self.proving, again: Once }
     }
 }
 
@@ -104,34 +109,78 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         // The one that was polled ready is used, and a copy is left for the next call.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
-        let (tokens, hosts) = (self.layer.tokens.clone(), self.layer.hosts.clone());
-        let again = self.layer.again.copy(&request);
+        let layer = self.layer.clone();
+        let again = layer.again.copy(&request);
         Box::pin(async move {
-            hosts.check(request.uri())?;
+            layer.hosts.check(request.uri())?;
+            let tokens = &layer.tokens;
             let refused = tokens.token().await?;
-            refused.apply(request.headers_mut())?;
-            let mut response = inner.call(request).await.map_err(Into::into)?;
+            let mut response = layer.proven(&mut inner, request, &refused).await?;
             let rejects = Challenge::rejects_token(response.status(), response.headers(), &refused);
             if !rejects || !tokens.invalidate(&refused) {
                 return Ok(response);
             }
-            let Some(mut again) = again else { return Ok(response) };
-            match tokens.token().await {
-                Ok(token) if token.access_token() != refused.access_token() => token.apply(again.headers_mut())?,
+            let Some(again) = again else { return Ok(response) };
+            let token = match tokens.token().await {
+                Ok(token) if token.access_token() != refused.access_token() => token,
                 // Without another token, the refusal is the answer.
                 Ok(_) => return Ok(response),
                 Err(error) => {
                     response.extensions_mut().insert(error);
                     return Ok(response);
                 }
-            }
+            };
             drop(response);
-            std::future::poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Into::into)?;
-            inner.call(again).await.map_err(Into::into)
+            ready(&mut inner).await?;
+            layer.proven(&mut inner, again, &token).await
         })
     }
+}
+
+impl<C> AuthorizeLayer<C> {
+    /// Sends a request, and once more if the server wants to see its nonce in the proof (RFC 9449, section 9).
+    async fn proven<S, B, R>(&self, inner: &mut S, request: Request<B>, token: &Token) -> Result<Response<R>, BoxError>
+    where
+        S: Service<Request<B>, Response = Response<R>, Error: Into<BoxError>>,
+        C: Again<B>,
+    {
+        let again = token.dpop_key().and_then(|_| self.again.copy(&request));
+        match (self.send(inner, request, token).await?, again) {
+            ((refusal, true), Some(again)) => {
+                drop(refusal);
+                ready(inner).await?;
+                Ok(self.send(inner, again, token).await?.0)
+            }
+            ((response, _), _) => Ok(response),
+        }
+    }
+
+    /// The answer, and whether it asks for the request once more.
+    async fn send<S, B, R>(
+        &self,
+        inner: &mut S,
+        mut request: Request<B>,
+        token: &Token,
+    ) -> Result<(Response<R>, bool), BoxError>
+    where
+        S: Service<Request<B>, Response = Response<R>, Error: Into<BoxError>>,
+    {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let transport = self.tokens.transport();
+        self.proving.authorize(transport, token, (&method, &uri), request.headers_mut()).await?;
+        let response = inner.call(request).await.map_err(Into::into)?;
+        let asks = self.proving.learn(token, &uri, response.status(), response.headers());
+        Ok((response, asks))
+    }
+}
+
+async fn ready<S, B>(inner: &mut S) -> Result<(), BoxError>
+where
+    S: Service<B, Error: Into<BoxError>>,
+{
+    std::future::poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Into::into)
 }

@@ -1,10 +1,11 @@
 //! Requests that carry a token: [`AuthorizedAgent`], and [`Authorize`] as a middleware.
 
-use grantflow::{Challenge, Hosts};
+use grantflow::{Challenge, Hosts, Token};
 use http::{Request, Response};
 use ureq::middleware::{Middleware, MiddlewareNext};
 use ureq::{Agent, AsSendBody, Body, Error, SendBody};
 
+use crate::proving::Proving;
 use crate::{TokenManager, TokenRef};
 
 /// An agent whose requests carry a token: only to the hosts that it is meant for, over https, and on no
@@ -24,11 +25,15 @@ use crate::{TokenManager, TokenRef};
 /// What a server asks for when it refuses is in [`Challenge::all`] of the answer's headers: for more scope, or for
 /// another sign-in, the token stays and the answer is the caller's. Where no other token can be had, the refusal is the
 /// answer, and the reason is a [`grantflow::Error`] among its extensions.
+///
+/// With a token that is bound to a key (RFC 9449) each request has a proof of its own. A server that wants a nonce in it gets
+/// the request once more; its nonces are kept, for its origin alone.
 #[derive(Clone, Debug)]
 pub struct AuthorizedAgent {
     agent: Agent,
     tokens: TokenManager,
     hosts: Hosts,
+    proving: Proving,
 }
 
 /// A body that can be sent twice: none, or one in memory. A file is none: it would go on where it ended.
@@ -46,7 +51,7 @@ impl Repeatable for &Vec<u8> {}
 impl AuthorizedAgent {
     /// Sends with this agent, to these hosts: see [`Hosts`].
     pub fn new(agent: Agent, tokens: TokenManager, hosts: impl Into<Hosts>) -> Self {
-        Self { agent, tokens, hosts: hosts.into() }
+        Self { agent, tokens, hosts: hosts.into(), proving: Proving::default() }
     }
 
     /// Sends a request with a token. Statuses are no errors, redirects are not followed, and requests in
@@ -57,12 +62,13 @@ impl AuthorizedAgent {
     /// If there is no token, it may not be sent there, or the request fails. An error of grantflow's own is
     /// inside of [`ureq::Error::Other`].
     pub fn run<B: Repeatable>(&self, request: Request<B>) -> Result<Response<Body>, Error> {
-        let (mut response, refused) = self.once(request.clone())?;
+        let refused = self.token_for(&request)?;
+        let mut response = self.proven(request.clone(), &refused)?;
         if !rejects(&response, &refused) || !self.tokens.invalidate(&refused) {
             return Ok(response);
         }
         match self.tokens.token() {
-            Ok(token) if token.access_token() != refused.access_token() => self.send(request, &token),
+            Ok(token) if token.access_token() != refused.access_token() => self.proven(request, &token),
             // Without another token, the refusal is the answer.
             Ok(_) => Ok(response),
             Err(error) => {
@@ -73,33 +79,48 @@ impl AuthorizedAgent {
     }
 
     /// As [`run`](Self::run), for a body that cannot be sent twice: a refusal is the answer, and the next
-    /// request has another token.
+    /// request has another token, or the nonce that the server wants to see.
     ///
     /// # Errors
     ///
     /// Those of [`run`](Self::run).
     pub fn run_once<B: AsSendBody>(&self, request: Request<B>) -> Result<Response<Body>, Error> {
-        let (response, token) = self.once(request)?;
+        let token = self.token_for(&request)?;
+        let (response, _) = self.send(request, &token)?;
         if rejects(&response, &token) {
             self.tokens.invalidate(&token);
         }
         Ok(response)
     }
 
-    fn once<B: AsSendBody>(&self, request: Request<B>) -> Result<(Response<Body>, TokenRef), Error> {
+    fn token_for<B>(&self, request: &Request<B>) -> Result<TokenRef, Error> {
         self.hosts.check(request.uri()).map_err(other)?;
-        let token = self.tokens.token().map_err(other)?;
-        Ok((self.send(request, &token)?, token))
+        self.tokens.token().map_err(other)
     }
 
-    fn send<B: AsSendBody>(&self, mut request: Request<B>, token: &TokenRef) -> Result<Response<Body>, Error> {
-        token.apply(request.headers_mut()).map_err(other)?;
+    /// Sends a request, and once more if the server wants to see its nonce in the proof (RFC 9449, section 9).
+    fn proven<B: Repeatable>(&self, request: Request<B>, token: &Token) -> Result<Response<Body>, Error> {
+        if token.dpop_key().is_none() {
+            return Ok(self.send(request, token)?.0);
+        }
+        match self.send(request.clone(), token)? {
+            (_, true) => Ok(self.send(request, token)?.0),
+            (response, false) => Ok(response),
+        }
+    }
+
+    /// The answer, and whether it asks for the request once more.
+    fn send<B: AsSendBody>(&self, mut request: Request<B>, token: &Token) -> Result<(Response<Body>, bool), Error> {
+        self.proving.authorize(self.tokens.transport(), token, &mut request).map_err(other)?;
+        let uri = request.uri().clone();
         let cleartext = request.uri().scheme_str() == Some("http");
         let mut request = self.agent.configure_request(request).max_redirects(0).http_status_as_error(false);
         if cleartext {
             request = request.proxy(None);
         }
-        self.agent.run(request.build())
+        let response = self.agent.run(request.build())?;
+        let asks = self.proving.learn(token, &uri, response.status(), response.headers());
+        Ok((response, asks))
     }
 }
 
@@ -111,17 +132,19 @@ impl AuthorizedAgent {
 ///
 /// What only the agent's configuration decides is left to it: it takes the token off when it follows a redirect,
 /// unless it is told to keep it; requests in cleartext, which carry a token to loopback alone, go through its
-/// proxy if it has one.
+/// proxy if it has one. With a token that is bound to a key (RFC 9449), statuses must be no errors, or the nonces of
+/// servers are not seen; a request that is asked for once more with one is the caller's to send again.
 #[derive(Clone, Debug)]
 pub struct Authorize {
     tokens: TokenManager,
     hosts: Hosts,
+    proving: Proving,
 }
 
 impl Authorize {
     /// For these hosts: see [`Hosts`].
     pub fn new(tokens: TokenManager, hosts: impl Into<Hosts>) -> Self {
-        Self { tokens, hosts: hosts.into() }
+        Self { tokens, hosts: hosts.into(), proving: Proving::default() }
     }
 }
 
@@ -131,12 +154,18 @@ impl Middleware for Authorize {
             return next.handle(request);
         }
         let token = self.tokens.token().map_err(other)?;
-        // A key in a header of its own would go along on redirects.
-        token.authorization().map_err(other)?;
-        token.apply(request.headers_mut()).map_err(other)?;
+        // A key in a header of its own would go along on redirects; a proof is good for nothing there.
+        if token.dpop_key().is_none() {
+            token.authorization().map_err(other)?;
+        }
+        self.proving.authorize(self.tokens.transport(), &token, &mut request).map_err(other)?;
+        let uri = request.uri().clone();
         let result = next.handle(request);
         let refused = match &result {
-            Ok(response) => rejects(response, &token),
+            Ok(response) => {
+                self.proving.learn(&token, &uri, response.status(), response.headers());
+                rejects(response, &token)
+            }
             Err(Error::StatusCode(status)) => *status == 401,
             Err(_) => false,
         };

@@ -75,6 +75,8 @@ mod limit;
 mod manager;
 #[cfg(feature = "programs")]
 mod program;
+#[cfg(feature = "manager")]
+mod proving;
 mod resolve;
 mod run;
 mod shared;

@@ -37,13 +37,12 @@ const MAX_NONCE: usize = 1024;
 ///
 /// ```
 /// use grantflow::crypto::{Algorithm, SigningKey};
-/// use grantflow::{Client, Cx, DpopKey, Now};
+/// use grantflow::{Client, Cx, DpopKey, Error};
 ///
-/// let mut cx = Cx::new(Now::default(), [7; 32]);
-/// let key = DpopKey::from(SigningKey::generate(Algorithm::ES256, &mut cx)?);
-/// let client = Client::new("native-app").dpop(key);
-/// # let _ = client;
-/// # Ok::<(), grantflow::Error>(())
+/// fn client(cx: &mut Cx) -> Result<Client, Error> {
+///     let key = SigningKey::generate(Algorithm::ES256, cx)?;
+///     Ok(Client::new("native-app").dpop(key.into()))
+/// }
 /// ```
 #[derive(Clone)]
 pub struct DpopKey(Arc<Inner>);

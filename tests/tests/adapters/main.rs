@@ -26,6 +26,7 @@ mod certificates;
 mod chains;
 mod device;
 mod documents;
+mod dpop;
 mod federation;
 mod flows;
 mod kept;
@@ -45,6 +46,7 @@ use certificates::*;
 use chains::*;
 use device::*;
 use documents::*;
+use dpop::*;
 use federation::*;
 use flows::*;
 use kept::*;
@@ -459,6 +461,12 @@ suite! {
     the_refusal_of_another_managers_token_rejects_nothing
     a_manager_begins_with_the_token_of_the_sign_in
     a_token_of_a_sign_in_that_has_ended_is_not_handed_out
+    a_request_with_a_bound_token_proves_its_key_in_every_way
+    a_resource_that_wants_another_nonce_for_ever_is_asked_twice
+    a_bound_token_that_is_refused_is_replaced_once_and_a_wrong_proof_is_not_its_fault
+    a_server_that_answers_for_bearers_where_a_key_was_proved_is_refused
+    a_key_that_is_far_away_proves_itself_to_resources_too
+    a_sign_in_that_is_kept_is_bound_to_the_key_of_the_store
 }
 
 fn app(front: &Front) -> InstalledApp {

@@ -12,6 +12,7 @@ use super::handle::{Handle, Holds};
 use super::shared::{Changes, Shared};
 use super::slot::Slot;
 use super::token_ref::TokenRef;
+use crate::Transport;
 
 /// Holds a token and gets the next one in time, for any number of threads. Clones are handles of one and the
 /// same.
@@ -79,6 +80,10 @@ impl TokenManager {
 
     pub(crate) fn of_pool(handle: &Arc<Handle>, slot: Arc<Slot>) -> Self {
         Self { slot, handle: handle.clone() }
+    }
+
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.handle.shared.transport
     }
 
     /// Fetches the first token, so that a program that cannot have one ends where it begins.
