@@ -117,6 +117,8 @@ fn what_a_program_cannot_do_it_says_with_its_usage() {
         ("device", &["--google", "--issuer", "https://as.example", "--client-id", "tv"]),
         ("gemini", &["--base-url", "--any-server"]),
         ("load_or_sign_in", &["extra"]),
+        ("sign_url", &["bucket", "--metadata"]),
+        ("sign_url", &["bucket", "object", "--metadata", "--seconds", "0"]),
     ] {
         let (success, text) = run(example(name).args(args));
         assert!(!success && text.contains("Usage:"), "{name} {args:?}: {text}");
@@ -153,6 +155,23 @@ fn gemini_lists_models_with_whatever_credentials_there_are() {
     assert_eq!(seen, 5);
     assert_says(&fails(gemini().env(FILE, &poor)), &["403", "SERVICE_DISABLED"]);
     assert_says(&fails(gemini().env("GEMINI_API_KEY", "AIzaWrong")), &["401", "Bearer"]);
+}
+
+#[test]
+fn a_url_of_cloud_storage_is_signed_by_whoever_has_the_key() {
+    let said = succeeds(&mut example("sign_url"));
+    assert_eq!(said.matches("  it is answered 200: hello").count(), 3, "{said}");
+    assert_eq!(said.matches("  for another object 403: <Error>").count(), 3, "{said}");
+    let google = google();
+    google.server().local = Local::Server(Metadata::new(SERVICE_ACCOUNT));
+    let key = file("signing.json", google::service_account_json(), &google);
+    std::fs::write(&key, google::service_account_json().to_string()).unwrap();
+    let url = succeeds(example("sign_url").args(["demo-bucket", "a b/c", "--seconds", "60", "--key"]).arg(&key));
+    assert!(
+        url.starts_with("https://storage.googleapis.com/demo-bucket/a%20b/c?X-Goog-Algorithm=GOOG4-RSA-SHA256&"),
+        "{url}"
+    );
+    assert!(google.server().seen().is_empty(), "a key needs no request");
 }
 
 #[cfg(unix)]

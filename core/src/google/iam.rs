@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::json;
+use serde::Serialize;
 
-use super::impersonated::Members;
+use super::impersonated::{Members, delegate_names};
 use super::scopes::CLOUD_PLATFORM;
 use super::{DEFAULT_UNIVERSE, hosts};
 use crate::crypto::{Algorithm, Signer, Signing};
@@ -18,23 +18,55 @@ use crate::{Cx, Error, ErrorKind, Exchange, Machine, Reply, Step, Token};
 
 /// A machine that has bytes signed with the key that Google keeps for a service account (RSASSA-PKCS1-v1_5 with
 /// SHA-256), such as those of a V4 URL of Cloud Storage. `token` is of a credential that has the role
-/// `roles/iam.serviceAccountTokenCreator` on the account, be it the account itself.
+/// `roles/iam.serviceAccountTokenCreator` on the account, be it the account itself. For an account of another universe, or by
+/// delegates: [`IamSigner::sign_with`].
 ///
 /// # Errors
 ///
 /// If that is no address of a service account, or the token none that requests show.
 pub fn sign_blob(service_account: &str, token: &Token, bytes: &[u8]) -> Result<Exchange<Vec<u8>>, Error> {
-    let endpoint = hosts::iam(DEFAULT_UNIVERSE, service_account, "signBlob")?;
-    if !hosts::is_email(service_account) {
-        return Err(Error::config("the service account to sign for has no address that is one"));
+    Key::of(service_account)?.sign(token, bytes)
+}
+
+/// The key that Google keeps for a service account.
+#[derive(Clone)]
+struct Key {
+    service_account: Box<str>,
+    universe_domain: Box<str>,
+    delegates: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct SignBlobBody<'a> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    delegates: &'a [String],
+    payload: String,
+}
+
+impl Key {
+    fn of(service_account: &str) -> Result<Self, Error> {
+        if !hosts::is_email(service_account) {
+            return Err(Error::config("the service account to sign for has no address that is one"));
+        }
+        Ok(Self {
+            service_account: service_account.into(),
+            universe_domain: DEFAULT_UNIVERSE.into(),
+            delegates: Vec::new(),
+        })
     }
-    let request = Request::post("having IAM sign", &endpoint).repeat(Repeat::Freely).bearer(token)?;
-    let request = request.json(&json!({ "payload": STANDARD.encode(bytes) }));
-    Ok(request.exchange(|received| {
-        let members = Members::read(received)?;
-        let signature = members.text("signedBlob").ok_or_else(|| members.without("a signedBlob"))?;
-        STANDARD.decode(signature).map_err(|_| Error::new(ErrorKind::InvalidResponse, "the signedBlob is no base64"))
-    }))
+
+    fn sign(&self, token: &Token, bytes: &[u8]) -> Result<Exchange<Vec<u8>>, Error> {
+        let endpoint = hosts::iam(&self.universe_domain, &self.service_account, "signBlob")?;
+        let request = Request::post("having IAM sign", &endpoint).repeat(Repeat::Freely).bearer(token)?;
+        let request = request.json(&SignBlobBody { delegates: &self.delegates, payload: STANDARD.encode(bytes) });
+        Ok(request.exchange(|received| {
+            let members = Members::read(received)?;
+            let signature = members.text("signedBlob").ok_or_else(|| members.without("a signedBlob"))?;
+            STANDARD
+                .decode(signature)
+                .map_err(|_| Error::new(ErrorKind::InvalidResponse, "the signedBlob is no base64"))
+        }))
+    }
 }
 
 /// A [`Signer`] whose key Google keeps: each signature asks the source for a token, and IAM for the signature.
@@ -50,11 +82,11 @@ pub fn sign_blob(service_account: &str, token: &Token, bytes: &[u8]) -> Result<E
 /// # Ok::<(), grantflow::Error>(())
 /// ```
 ///
-/// To sign much, take a token of a manager and [`sign_blob`].
+/// To sign much, take a token of a manager and [`sign_with`](Self::sign_with), or [`sign_blob`].
 #[derive(Clone)]
 pub struct IamSigner {
     source: Arc<dyn TokenSource>,
-    service_account: Box<str>,
+    key: Key,
 }
 
 impl IamSigner {
@@ -66,15 +98,45 @@ impl IamSigner {
     ///
     /// If that is no address of a service account, or the source one of which something is kept.
     pub fn new(source: impl TokenSource + 'static, service_account: &str) -> Result<Self, Error> {
-        if !hosts::is_email(service_account) {
-            return Err(Error::config("the service account to sign for has no address that is one"));
-        }
+        let key = Key::of(service_account)?;
         if source.first_state().keeps_successor() {
             return Err(Error::config(
                 "a signer has a source that changes as it is used: take sign_blob and a manager",
             ));
         }
-        Ok(Self { source: Arc::new(source), service_account: service_account.into() })
+        Ok(Self { source: Arc::new(source), key })
+    }
+
+    /// Asks IAM of another universe than `googleapis.com`.
+    ///
+    /// # Errors
+    ///
+    /// If that is no domain.
+    pub fn with_universe_domain(mut self, domain: &str) -> Result<Self, Error> {
+        if !hosts::is_domain(domain) {
+            return Err(Error::config("the universe is no domain"));
+        }
+        self.key.universe_domain = domain.into();
+        Ok(self)
+    }
+
+    /// The accounts between, as [`Impersonated::delegates`](super::Impersonated::delegates).
+    ///
+    /// # Errors
+    ///
+    /// If one of them is no address of a service account.
+    pub fn delegates<S: AsRef<str>>(mut self, delegates: impl IntoIterator<Item = S>) -> Result<Self, Error> {
+        self.key.delegates = delegate_names(delegates)?;
+        Ok(self)
+    }
+
+    /// A machine that has bytes signed by this token, and asks the source for none: as [`sign_blob`].
+    ///
+    /// # Errors
+    ///
+    /// If the token is none that requests show.
+    pub fn sign_with(&self, token: &Token, bytes: &[u8]) -> Result<Exchange<Vec<u8>>, Error> {
+        self.key.sign(token, bytes)
     }
 }
 
@@ -86,18 +148,14 @@ impl Signer for IamSigner {
     fn sign(&self, message: &[u8], _: &mut Cx) -> Signing {
         let mint = self.source.mint(&Want::access_token(CLOUD_PLATFORM), &self.source.first_state());
         let stage = Stage::Token(mint);
-        Signing::Remote(Box::new(Asking {
-            service_account: self.service_account.clone(),
-            message: message.to_vec(),
-            stage,
-        }))
+        Signing::Remote(Box::new(Asking { key: self.key.clone(), message: message.to_vec(), stage }))
     }
 }
 
 impl fmt::Debug for IamSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IamSigner")
-            .field("service_account", &crate::Shown::name(&self.service_account))
+            .field("service_account", &crate::Shown::name(&self.key.service_account))
             .finish_non_exhaustive()
     }
 }
@@ -106,7 +164,7 @@ impl fmt::Debug for IamSigner {
 /// Token ─▶ Signature ─▶ done
 /// ```
 struct Asking {
-    service_account: Box<str>,
+    key: Key,
     message: Vec<u8>,
     stage: Stage,
 }
@@ -125,7 +183,7 @@ impl Machine for Asking {
             let next = match &mut self.stage {
                 Stage::Token(mint) => {
                     let token = ask!(&mut **mint, cx, reply);
-                    token.and_then(|token| sign_blob(&self.service_account, &token, &self.message))
+                    token.and_then(|token| self.key.sign(&token, &self.message))
                 }
                 Stage::Signature(exchange) => {
                     let signature = ask!(&mut **exchange, cx, reply);

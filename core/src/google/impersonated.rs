@@ -104,17 +104,7 @@ impl Impersonated {
     ///
     /// If one of them is no address of a service account.
     pub fn delegates<S: AsRef<str>>(mut self, delegates: impl IntoIterator<Item = S>) -> Result<Self, Error> {
-        const NAME: &str = "projects/-/serviceAccounts/";
-        let mut names = Vec::new();
-        for delegate in delegates {
-            let email = delegate.as_ref().strip_prefix(NAME).unwrap_or(delegate.as_ref());
-            if !hosts::is_email(email) {
-                let shown = Shown::name(email);
-                return Err(Error::config(format!("{shown} among the delegates is no address of a service account")));
-            }
-            names.push(format!("{NAME}{email}"));
-        }
-        Arc::make_mut(&mut self.target).delegates = names;
+        Arc::make_mut(&mut self.target).delegates = delegate_names(delegates)?;
         Ok(self)
     }
 
@@ -168,6 +158,20 @@ impl Impersonated {
     pub fn universe_domain(&self) -> &str {
         &self.target.universe_domain
     }
+}
+
+/// Delegates by the names that IAM knows them by.
+pub(super) fn delegate_names<S: AsRef<str>>(delegates: impl IntoIterator<Item = S>) -> Result<Vec<String>, Error> {
+    const NAME: &str = "projects/-/serviceAccounts/";
+    let name = |delegate: S| {
+        let email = delegate.as_ref().strip_prefix(NAME).unwrap_or(delegate.as_ref());
+        if !hosts::is_email(email) {
+            let shown = Shown::name(email);
+            return Err(Error::config(format!("{shown} among the delegates is no address of a service account")));
+        }
+        Ok(format!("{NAME}{email}"))
+    };
+    delegates.into_iter().map(name).collect()
 }
 
 /// The account that an endpoint of `generateAccessToken` is for.

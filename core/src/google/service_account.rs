@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::file::{File, ReadFile};
-use super::hosts::Trust;
+use super::hosts::{self, Trust};
 use super::{DEFAULT_UNIVERSE, check_quota_project, id_token_of, quota_header};
 use crate::crypto::{Algorithm, Signer, SigningKey};
 use crate::exchange::Within;
@@ -114,6 +114,20 @@ impl ServiceAccount {
         self
     }
 
+    /// Belongs to another universe than `googleapis.com`, as an account [with a signer](Self::with_signer) may; a key file
+    /// says so itself.
+    ///
+    /// # Errors
+    ///
+    /// If that is no domain.
+    pub fn with_universe_domain(mut self, domain: &str) -> Result<Self, Error> {
+        if !hosts::is_domain(domain) {
+            return Err(Error::config("the universe is no domain"));
+        }
+        Arc::make_mut(&mut self.0).universe_domain = domain.to_owned();
+        Ok(self)
+    }
+
     /// The account's address.
     pub fn email(&self) -> &str {
         &self.0.email
@@ -136,6 +150,12 @@ impl ServiceAccount {
         now: Timestamp,
     ) -> Result<impl Machine<Output = Secret> + Send + use<>, Error> {
         self.0.sign(want, Use::Exchanged, now)
+    }
+
+    /// A machine that signs bytes with the account's key, or has its [signer](Self::with_signer) sign them (RSASSA-PKCS1-v1_5
+    /// with SHA-256): those of a V4 URL of Cloud Storage, for example.
+    pub fn sign_blob(&self, bytes: &[u8]) -> impl Machine<Output = Vec<u8>> + Send + use<> {
+        self.0.jwt.sign_bytes(bytes)
     }
 }
 

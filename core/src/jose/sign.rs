@@ -40,6 +40,11 @@ impl JwtSigner {
         URL_SAFE_NO_PAD.encode_string(claims, &mut jwt);
         SignJwt { jwt, stage: Stage::Begin(self.signer.clone()) }
     }
+
+    /// A machine that signs bytes which are no JWT.
+    pub(crate) fn sign_bytes(&self, bytes: &[u8]) -> SignBytes {
+        SignBytes { bytes: bytes.to_vec(), stage: Stage::Begin(self.signer.clone()) }
+    }
 }
 
 /// Has one JWT signed.
@@ -58,26 +63,29 @@ enum Stage {
     Ended,
 }
 
-impl Machine for SignJwt {
-    type Output = Secret;
-
-    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Secret> {
-        if let (Stage::Begin(signer), Reply::Start) = (&self.stage, &reply) {
-            match signer.sign(self.jwt.as_bytes(), cx) {
+impl Stage {
+    fn resume(&mut self, message: &[u8], cx: &mut Cx, mut reply: Reply) -> Step<Vec<u8>> {
+        if let (Self::Begin(signer), Reply::Start) = (&*self, &reply) {
+            match signer.sign(message, cx) {
                 Signing::Done(signature) => return self.end(signature),
-                Signing::Remote(machine) => self.stage = Stage::Remote(machine),
+                Signing::Remote(machine) => *self = Self::Remote(machine),
             }
         }
-        match &mut self.stage {
-            Stage::Remote(machine) => {
+        match self {
+            Self::Remote(machine) => {
                 let signature = ask!(machine, cx, reply);
                 self.end(signature)
             }
-            Stage::Begin(_) | Stage::Ended => {
-                self.stage = Stage::Ended;
+            Self::Begin(_) | Self::Ended => {
+                *self = Self::Ended;
                 Step::Done(Err(Error::misuse("signing")))
             }
         }
+    }
+
+    fn end(&mut self, signature: Result<Vec<u8>, Error>) -> Step<Vec<u8>> {
+        *self = Self::Ended;
+        Step::Done(signature.map_err(Error::signing))
     }
 }
 
@@ -86,14 +94,34 @@ impl SignJwt {
     pub(crate) fn encoded(jwt: Zeroizing<String>, signer: Arc<dyn Signer>) -> Self {
         Self { jwt, stage: Stage::Begin(signer) }
     }
+}
 
-    fn end(&mut self, signature: Result<Vec<u8>, Error>) -> Step<Secret> {
-        self.stage = Stage::Ended;
-        Step::Done(signature.map_err(Error::signing).map(|mut signature| {
-            self.jwt.push('.');
-            URL_SAFE_NO_PAD.encode_string(&signature, &mut self.jwt);
-            signature.zeroize();
-            std::mem::take(&mut *self.jwt).into()
-        }))
+impl Machine for SignJwt {
+    type Output = Secret;
+
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Secret> {
+        match self.stage.resume(self.jwt.as_bytes(), cx, reply) {
+            Step::Do(effect) => Step::Do(effect),
+            Step::Done(signature) => Step::Done(signature.map(|mut signature| {
+                self.jwt.push('.');
+                URL_SAFE_NO_PAD.encode_string(&signature, &mut self.jwt);
+                signature.zeroize();
+                std::mem::take(&mut *self.jwt).into()
+            })),
+        }
+    }
+}
+
+/// Has bytes signed, in the same way.
+pub(crate) struct SignBytes {
+    bytes: Vec<u8>,
+    stage: Stage,
+}
+
+impl Machine for SignBytes {
+    type Output = Vec<u8>;
+
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Vec<u8>> {
+        self.stage.resume(&self.bytes, cx, reply)
     }
 }

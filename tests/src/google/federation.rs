@@ -389,7 +389,7 @@ fn is_signed(subject: &str, audience: &str, keys: &BTreeMap<String, AwsKey>, now
     (*parts.get("Signature")? == hex(&mac)).then(|| id.to_owned())
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -407,7 +407,7 @@ fn percent_decoded(text: &str) -> Option<String> {
 }
 
 /// Seconds since 1970 of a date and a time without marks between.
-fn unix(date: &str, time: &str) -> Option<i64> {
+pub(super) fn unix(date: &str, time: &str) -> Option<i64> {
     let number = |text: Option<&str>| text?.parse::<i64>().ok();
     let (year, month, day) = (number(date.get(..4))?, number(date.get(4..6))?, number(date.get(6..8))?);
     // Days from 1970 to the first of that month, by counting.

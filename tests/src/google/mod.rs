@@ -11,6 +11,7 @@ mod demo;
 mod federation;
 mod home;
 mod metadata;
+mod storage;
 mod users;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -55,6 +56,8 @@ pub enum Place {
     Workforce,
     /// `https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/…`
     Iam,
+    /// `https://storage.googleapis.com/bucket/…`
+    Storage,
     /// `http://metadata.google.internal`, by any of its names.
     Metadata,
     /// `http://169.254.169.254/latest`, on an instance of AWS.
@@ -63,7 +66,7 @@ pub enum Place {
     Elsewhere,
 }
 
-const PLACES: [(Place, &str, &str); 11] = [
+const PLACES: [(Place, &str, &str); 12] = [
     (Place::Token, "https://oauth2.googleapis.com", "/token"),
     (Place::TokenInfo, "https://oauth2.googleapis.com", "/tokeninfo"),
     (Place::Revoke, "https://oauth2.googleapis.com", "/revoke"),
@@ -75,6 +78,7 @@ const PLACES: [(Place, &str, &str); 11] = [
     (Place::Iam, "https://iamcredentials.googleapis.com", "/v1/projects/-/serviceAccounts/"),
     (Place::Iam, "https://iamcredentials.googleapis.com", "/v1/projects/"),
     (Place::Iam, "https://iamcredentials.googleapis.com", "/v1/locations/"),
+    (Place::Storage, "https://storage.googleapis.com", "/bucket/"),
 ];
 
 const METADATA: [&str; 2] = ["http://metadata.google.internal", "http://169.254.169.254"];
@@ -368,6 +372,7 @@ impl Google {
             }
             Place::Iam if request.method() == Method::POST => self.iam(now, request),
             Place::Iam if request.method() == Method::GET => self.allowed_locations(now, request),
+            Place::Storage if request.method() == Method::GET => self.storage(now, request),
             Place::Imds => match &self.imds {
                 Some(imds) => imds.answer(request),
                 None => return Answer { delay: Duration::from_secs(3600), wire: Wire::Dropped },

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use grantflow::google::{
     AccessBoundaryRule, AccessTokenFile, AuthorizedUser, ClientSecrets, DefaultCredentials, Downscoped,
-    ExternalAccount, Impersonated, MetadataServer, RegionalAccess, ServiceAccount, TokenInfo, sign_blob,
+    ExternalAccount, IamSigner, Impersonated, MetadataServer, RegionalAccess, ServiceAccount, TokenInfo, sign_blob,
 };
 use grantflow::jose::{JwkSet, KeySet};
 use grantflow::machine::{Exited, FailureKind, Os, Platform, Program};
@@ -117,6 +117,10 @@ const MACHINES: &[fn(Source<'_>, u8)] = &[
         feed(mint(&source_of_all, 0), source);
     },
     |source, _| feed(sign_blob("robot@example.org", &token(), b"bytes"), source),
+    |source, _| {
+        let signer = IamSigner::new(MetadataServer::new(), "robot@example.org");
+        feed(signer.map(|signer| ServiceAccount::with_signer("robot@example.org", signer).sign_blob(b"bytes")), source)
+    },
     |source, _| {
         let bounded = RegionalAccess::of_service_account(Credential::fixed(token()), "robot@example.org");
         feed(mint(&bounded.expect("an address"), 0), source);

@@ -65,6 +65,14 @@ fn a_user_acts_for_an_account_as_gcloud_writes_it() {
 }
 
 #[test]
+fn an_impersonated_token_ends_when_iam_says() {
+    let mut world = allowing();
+    let source = Impersonated::new(user(), TARGET).unwrap().lifetime(Duration::from_secs(1800)).unwrap();
+    let end = world.mint(&source, &Want::access_token(STORAGE)).unwrap().expires_at();
+    assert_eq!(end, Some(NOW + Duration::from_secs(1800)), "and not with the user's token, which lives for an hour");
+}
+
+#[test]
 fn delegates_stand_between_in_their_order() {
     let mut world = allowing();
     let source = Impersonated::new(account(), TARGET).unwrap();
@@ -204,11 +212,47 @@ fn iam_signs_bytes_with_the_key_that_it_keeps() {
     assert_eq!(asked(&mut world), json!({"payload": STANDARD.encode("hello")}));
     assert_eq!(signature.len(), 256);
     assert!(sign_blob("a/b", &token, b"x").is_err());
+    // It is the same as by the key itself.
+    assert_eq!(world.run(account().sign_blob(b"hello")).unwrap(), signature);
     // A service account works without its key, also on behalf of users.
     let signer = IamSigner::new(MetadataServer::new(), SERVICE_ACCOUNT).unwrap();
     let keyless = ServiceAccount::with_signer(SERVICE_ACCOUNT, signer);
     let token = world.mint(&keyless, &Want::access_token(STORAGE).subject(ALICE)).unwrap();
     assert_eq!(world.google().acts_for(token.access_token()), Some(ALICE));
+    assert_eq!(world.run(keyless.sign_blob(b"hello")).unwrap(), signature);
+}
+
+#[test]
+fn iam_signs_by_delegates_and_in_another_universe() {
+    let mut world = allowing();
+    let signer = IamSigner::new(account(), TARGET).unwrap();
+    let error = world.run(ServiceAccount::with_signer(TARGET, signer.clone()).sign_blob(b"hello")).unwrap_err();
+    assert!(error.kind() == ErrorKind::Signing && whole(&error).contains("signBlob"), "{}", whole(&error));
+    let signer = signer.delegates([MIDDLE]).unwrap();
+    assert!(world.run(ServiceAccount::with_signer(TARGET, signer.clone()).sign_blob(b"hello")).is_ok());
+    let delegates = json!([format!("projects/-/serviceAccounts/{MIDDLE}")]);
+    assert_eq!(asked(&mut world), json!({"payload": STANDARD.encode("hello"), "delegates": delegates}));
+    assert!(signer.clone().delegates(["a/b"]).is_err() && signer.clone().with_universe_domain("here").is_err());
+
+    // There the key signs access tokens itself, and IAM has the key.
+    world.google().local = Local::Server(Metadata::new(SERVICE_ACCOUNT));
+    let signer = IamSigner::new(MetadataServer::new(), SERVICE_ACCOUNT).unwrap();
+    let signer = signer.with_universe_domain("cloud.example").unwrap();
+    let keyless = ServiceAccount::with_signer(SERVICE_ACCOUNT, signer.clone());
+    assert!(keyless.clone().with_universe_domain("a/b").is_err());
+    let keyless = keyless.with_universe_domain("cloud.example").unwrap();
+    let token = world.mint(&MetadataServer::new(), &Want::access_token(CLOUD)).unwrap();
+    let signs =
+        format!("https://iamcredentials.cloud.example/v1/projects/-/serviceAccounts/{SERVICE_ACCOUNT}:signBlob");
+    for way in 0..2 {
+        let result = match way {
+            0 => world.mint(&keyless, &Want::access_token(CLOUD)).map(drop),
+            _ => world.run(signer.sign_with(&token, b"hello").unwrap()).map(drop),
+        };
+        // Nobody is there to answer.
+        assert!(result.is_err());
+        assert_eq!(world.sent().last().unwrap().request.uri(), &*signs);
+    }
 }
 
 #[test]
