@@ -6,17 +6,37 @@ use super::hosts::{Service, Trust};
 use super::{check_quota_project, quota_header};
 use crate::server::{Endpoint, Issuer};
 use crate::source::{Again, Credential, GrantState, Mint, Refusal, TokenSource, Want, cannot};
+use crate::store::{RecordKey, SharedGrant};
 use crate::{Client, ClientAuthentication, Error, Rotation, ServerMetadata, Shown, Token};
 
 /// A user of a workforce pool, by a refresh token of Google's STS (`external_account_authorized_user`).
 ///
+/// A file may hold a token and nothing to refresh it with: that serves until it ends.
+///
 /// STS may replace the refresh token at each use. The file is not written from here: where the newest one must
-/// outlive the program, keep the grant in a store.
+/// outlive the program, keep the grant in a store. The first token is minted and saved; from then on the store's grant is the
+/// source of tokens, for as many programs as share it:
+///
+/// ```
+/// use grantflow::google::ExternalUser;
+/// use grantflow::source::Want;
+/// use grantflow::store::{SaveGrant, SharedGrant};
+/// use grantflow::{Error, Token};
+///
+/// /// To be run once, with the first token that the user's own `mint` gave.
+/// fn keep(user: &ExternalUser, first: &Token) -> Result<SaveGrant, Error> {
+///     Ok(SaveGrant::new(user.record_key("workforce")?, Want::default(), first))
+/// }
+///
+/// fn kept(user: &ExternalUser) -> Result<SharedGrant, Error> {
+///     user.kept(user.record_key("workforce")?)
+/// }
+/// ```
 #[derive(Clone)]
 pub struct ExternalUser {
     credential: Credential,
     server: ServerMetadata,
-    client: Client,
+    client: Option<Client>,
     token: Option<Token>,
     token_info: Option<Endpoint>,
     quota_project: Option<String>,
@@ -67,13 +87,20 @@ impl ExternalUser {
             Some(address) => Some(endpoint("token_info_url", "/v1/introspect", address)?),
             None => None,
         };
-        let secret = file.need("client_secret")?;
-        let client = Client::new(file.need("client_id")?)
-            .authentication(ClientAuthentication::client_secret_basic_unencoded(secret));
-        let credential = Credential::refresh_token(server.clone(), &client, file.need("refresh_token")?);
         let token = saved_token(file)?.map(|token| token.issued_by(server.issuer()));
+        let refreshes = ["client_id", "client_secret", "refresh_token"].iter().any(|name| file.get(name).is_some());
+        let (credential, client) = match &token {
+            Some(token) if !refreshes => (Credential::fixed(token.clone()), None),
+            _ => {
+                let secret = file.need("client_secret")?;
+                let client = Client::new(file.need("client_id")?)
+                    .authentication(ClientAuthentication::client_secret_basic_unencoded(secret));
+                let user = Credential::refresh_token(server.clone(), &client, file.need("refresh_token")?);
+                (user.with_scopes_named(false), Some(client))
+            }
+        };
         let quota_project = file.quota_project()?;
-        Ok(Self { credential: credential.with_scopes_named(false), server, client, token, token_info, quota_project })
+        Ok(Self { credential, server, client, token, token_info, quota_project })
     }
 
     /// Charges quota to this project, by the header `x-goog-user-project`.
@@ -82,12 +109,34 @@ impl ExternalUser {
         self
     }
 
-    /// The client that the user signed in to.
-    pub fn client(&self) -> &Client {
-        &self.client
+    /// The client that the user signed in to, unless the file has a token and nothing to refresh it with.
+    pub fn client(&self) -> Option<&Client> {
+        self.client.as_ref()
     }
 
-    /// Google's STS, as the file describes it: for a grant in a store, or to revoke the refresh token.
+    /// Where the grant is kept in a store, under a label of the program's choice.
+    ///
+    /// # Errors
+    ///
+    /// If the file has nothing to refresh with.
+    pub fn record_key(&self, label: &str) -> Result<RecordKey, Error> {
+        Ok(RecordKey::new(self.server.issuer(), self.need_client()?, label))
+    }
+
+    /// The grant that is kept there, as a source of tokens for as many programs as share the store.
+    ///
+    /// # Errors
+    ///
+    /// As [`record_key`](Self::record_key).
+    pub fn kept(&self, key: RecordKey) -> Result<SharedGrant, Error> {
+        Ok(SharedGrant::new(key, self.server.clone(), self.need_client()?).no_scopes_at_refresh())
+    }
+
+    fn need_client(&self) -> Result<&Client, Error> {
+        self.client().ok_or_else(|| Error::config("the user's file has a token alone, and nothing to refresh it with"))
+    }
+
+    /// Google's STS, as the file describes it: to revoke the refresh token, for example.
     pub fn server(&self) -> &ServerMetadata {
         &self.server
     }

@@ -21,9 +21,19 @@ pub(super) struct Inner {
     pub(super) key: RecordKey,
     pub(super) server: Server,
     pub(super) client: Client,
-    pub(super) scopes_at_refresh: bool,
+    pub(super) at_refresh: ScopesAtRefresh,
     /// What a person has just granted and could not be saved, and its token.
     first: Option<(Unsaved, Token)>,
+}
+
+/// Which scopes a refresh names (RFC 6749, section 6).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ScopesAtRefresh {
+    /// Those of the want.
+    Wanted,
+    /// Those that were granted, where the want has none.
+    Granted,
+    Never,
 }
 
 impl std::fmt::Debug for Inner {
@@ -40,7 +50,7 @@ impl SharedGrant {
             key,
             server: server.into(),
             client: client.clone(),
-            scopes_at_refresh: false,
+            at_refresh: ScopesAtRefresh::Wanted,
             first: None,
         }))
     }
@@ -64,7 +74,7 @@ impl SharedGrant {
         let record = Record::of(key.clone(), want, token, 0)?;
         let first = Some((Unsaved::signed_in(record, error), token.clone()));
         let (server, client) = (server.into(), client.clone());
-        Ok(Self(Arc::new(Inner { key, server, client, scopes_at_refresh: false, first })))
+        Ok(Self(Arc::new(Inner { key, server, client, at_refresh: ScopesAtRefresh::Wanted, first })))
     }
 
     /// Of what was [just granted](Self::signed_in): keeps beside it what was asked for, as
@@ -80,7 +90,16 @@ impl SharedGrant {
     /// Names at each refresh, where the want names no scopes, those that were granted: for servers that refuse a
     /// refresh without, as Microsoft Entra does where an application asks for tokens for itself.
     pub fn scopes_at_refresh(self) -> Self {
-        Self(Arc::new(Inner { scopes_at_refresh: true, ..(*self.0).clone() }))
+        self.at_refresh(ScopesAtRefresh::Granted)
+    }
+
+    /// Names no scopes at a refresh, whatever is wanted: for servers that take none there.
+    pub(crate) fn no_scopes_at_refresh(self) -> Self {
+        self.at_refresh(ScopesAtRefresh::Never)
+    }
+
+    fn at_refresh(self, at_refresh: ScopesAtRefresh) -> Self {
+        Self(Arc::new(Inner { at_refresh, ..(*self.0).clone() }))
     }
 
     /// Where it lies.

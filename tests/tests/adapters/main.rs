@@ -454,6 +454,7 @@ suite! {
     what_could_not_be_saved_is_saved_at_the_end
     a_sign_in_that_could_not_be_saved_is_saved_later
     who_was_refused_goes_on_when_somebody_has_signed_in_elsewhere
+    a_workforce_users_refresh_token_rotates_in_a_store_that_programs_share
     what_a_file_of_googles_holds_is_taken_over_and_written_again
     a_refusal_that_is_not_of_the_token_goes_to_the_caller_and_the_token_stays
     a_refusal_of_the_token_is_answered_by_one_other

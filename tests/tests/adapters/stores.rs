@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use grantflow::google::AuthorizedUser;
+use grantflow::google::{AuthorizedUser, ExternalUser};
 use grantflow::machine::FailureKind;
 use grantflow::source::{Credential, TokenSource as _, Want};
 use grantflow::store::{LoadGrant, RecordKey, SaveGrant, StoreOp, StoreReply, Stored};
@@ -231,6 +231,34 @@ pub(super) fn what_a_file_of_googles_holds_is_taken_over_and_written_again<A: Ad
         assert_eq!(written[name], file[name], "{name}");
     }
     assert_eq!(written["token"], token.access_token());
+}
+
+pub(super) fn a_workforce_users_refresh_token_rotates_in_a_store_that_programs_share<A: Adapter>() {
+    let mut google = Google::demo();
+    google.workforce_user = Some(("demo-client".into(), "s3cret".into(), "first".into()));
+    let front = Front::start(google).unwrap();
+    let file = serde_json::json!({
+        "type": "external_account_authorized_user", "client_id": "demo-client", "client_secret": "s3cret",
+        "refresh_token": "first", "token_url": front.server().address(google::Place::Workforce),
+    });
+    let user = ExternalUser::from_json_with_any_server(file.to_string()).unwrap();
+    let (store, key) = (MemoryStore::new(), user.record_key("workforce").unwrap());
+    let program = || A::with_store(Arc::new(store.clone()));
+    let first = program().run(user.mint(&Want::default(), &user.first_state())).unwrap();
+    program().run(SaveGrant::new(key.clone(), Want::default(), &first)).unwrap();
+    let mut used = vec!["first".to_owned()];
+    for want in ["read", "write", "admin"].map(Want::access_token) {
+        let kept = || program().run(LoadGrant::new(key.clone(), Want::default())).unwrap().unwrap();
+        used.push(kept().refresh_token.unwrap().expose().to_owned());
+        let grant = user.kept(key.clone()).unwrap();
+        let token = program().run(grant.mint(&want, &grant.first_state())).unwrap();
+        assert!(token.access_token().starts_with("ya29.d."));
+        assert!(kept().refresh_token.unwrap().matches(front.server().workforce_refresh_token().unwrap()));
+    }
+    let seen = front.server();
+    let seen: Vec<_> =
+        seen.seen_at(google::Place::Workforce).iter().filter_map(|it| it.param("refresh_token")).collect();
+    assert_eq!(seen, used, "each of them once, by the newest");
 }
 
 pub(super) fn a_grant_that_cannot_be_revoked_can_be_forgotten<A: Adapter>() {

@@ -65,6 +65,32 @@ fn a_token_in_the_file_is_used_as_long_as_it_is_good() {
 }
 
 #[test]
+fn a_token_without_anything_to_refresh_it_with_serves_until_it_ends() {
+    let nothing = json!({"client_id": null, "client_secret": null, "refresh_token": null});
+    let changes = json!({"token": "ya29.d.static", "expiry": "2026-11-20T13:00:00Z"});
+    let mut world = with_user();
+    for file in [
+        with(with(file(), &nothing), &changes),
+        with(with(file(), &nothing), &with(changes.clone(), &json!({"token_url": null}))),
+    ] {
+        let user = ExternalUser::from_json(file.to_string()).unwrap();
+        assert!(user.client().is_none());
+        for want in [Want::access_token(CLOUD), Want::default()] {
+            assert_eq!(world.mint(&user, &want).unwrap().access_token(), "ya29.d.static");
+        }
+        assert!(world.sent().is_empty());
+        let mut later = with_user();
+        later.pass(Duration::from_secs(3600));
+        let error = later.mint(&user, &Want::access_token(CLOUD)).unwrap_err();
+        assert_eq!(error.advice(), Some(grantflow::Advice::SignInAgain), "{error}");
+    }
+    // Half of what a refresh needs is a slip, and neither is nothing.
+    let half = with(with(file(), &json!({"client_secret": null})), &changes);
+    assert!(whole(&ExternalUser::from_json(half.to_string()).unwrap_err()).contains("`client_secret` is missing"));
+    assert!(ExternalUser::from_json(with(file(), &nothing).to_string()).is_err());
+}
+
+#[test]
 fn a_file_from_elsewhere_sends_the_refresh_token_nowhere_else() {
     for (name, value) in [
         ("token_url", json!("https://evil.example/v1/oauthtoken")),

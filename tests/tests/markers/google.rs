@@ -129,6 +129,7 @@ fn files() -> Vec<Entry> {
             names: &[
                 "core ExternalAccount::read",
                 "core ExternalUser::read",
+                "core ExternalUser::record_key",
                 "core GdchServiceAccount::read",
                 "core GdchServiceAccount::quota_project",
                 "core Impersonated::read",
@@ -136,6 +137,10 @@ fn files() -> Vec<Entry> {
             try_it: |text, seen| {
                 path(seen, text, ExternalAccount::read);
                 path(seen, text, ExternalUser::read);
+                let user = json!({"type": "external_account_authorized_user", "client_id": "x", "client_secret": "y",
+                                  "refresh_token": "z"});
+                let user = ExternalUser::from_json(user.to_string()).unwrap();
+                seen.debug("a key", &user.record_key(text).unwrap());
                 path(seen, text, Impersonated::read);
                 path(seen, text, GdchServiceAccount::read);
                 let gdch =
@@ -220,6 +225,11 @@ fn chains() -> Vec<Entry> {
                 "core GoogleCredential::quota_project_from_env",
                 "core Impersonated::with_universe_domain",
                 "core IamSigner::new",
+                "core IamSigner::delegates",
+                "core IamSigner::with_universe_domain",
+                "core IamSigner::sign_with",
+                "core ServiceAccount::sign_blob",
+                "core ServiceAccount::with_universe_domain",
                 "core sign_blob",
             ],
             try_it: |text, seen| {
@@ -234,7 +244,18 @@ fn chains() -> Vec<Entry> {
                         seen.result("a quota project", any.quota_project_from_env(|_| Some(text.into())));
                     }
                     if let Some(signer) = seen.result("a signer", IamSigner::new(MetadataServer::new(), email)) {
-                        at_google(seen, &ServiceAccount::with_signer(email, signer));
+                        at_google(seen, &ServiceAccount::with_signer(email, signer.clone()));
+                        seen.result("a signer's delegates", signer.clone().delegates([text]));
+                        let token = Token::bearer(text, Timestamp::default(), None);
+                        if let Some(token) = seen.result("a token", token)
+                            && let Some(machine) = seen.result("a signature", signer.sign_with(&token, text.as_bytes()))
+                        {
+                            seen.run(&mut everything(), machine);
+                        }
+                        let keyless = ServiceAccount::with_signer(email, signer.clone());
+                        seen.run(&mut everything(), keyless.sign_blob(text.as_bytes()));
+                        seen.result("a signer's universe", signer.with_universe_domain(text));
+                        seen.result("an account's universe", keyless.with_universe_domain(text));
                     }
                     let token = Token::bearer("t", Timestamp::default(), None).unwrap();
                     if let Some(machine) = seen.result("a signature", sign_blob(email, &token, text.as_bytes())) {

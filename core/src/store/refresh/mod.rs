@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::record::{Intent, Record};
 use super::remembered::USE;
-use super::shared::Inner;
+use super::shared::{Inner, ScopesAtRefresh};
 use super::{RecordKey, StoreOp, StoreReply, Stored};
 use crate::exchange::Within;
 use crate::machine::{Effect, ask};
@@ -362,9 +362,14 @@ impl SharedRefresh {
         let server = self.server.as_ref().ok_or_else(misused)?;
         let request = TokenRequest::refresh_token(server, &self.grant.client, &record.refresh_token)?;
         // Of a rotation that was learned the request is as careful as before.
-        let request = request.granted(record.scopes.clone()).rotation(record.rotation).wanted(&self.want);
-        let names = self.grant.scopes_at_refresh && self.want.scopes_text().is_empty();
-        let request = if names { request.scopes(record.scopes_to_name()) } else { request };
+        let request = request.granted(record.scopes.clone()).rotation(record.rotation);
+        let request = match self.grant.at_refresh {
+            ScopesAtRefresh::Never => request.wanted_for(&self.want),
+            ScopesAtRefresh::Granted if self.want.scopes_text().is_empty() => {
+                request.wanted(&self.want).scopes(record.scopes_to_name())
+            }
+            ScopesAtRefresh::Granted | ScopesAtRefresh::Wanted => request.wanted(&self.want),
+        };
         Ok((record.refresh_token.clone(), request.exchange()))
     }
 
