@@ -82,6 +82,7 @@ struct Run {
 trait Scene {
     /// The longest that a caller may wait.
     const PATIENCE: Duration;
+    const OF_GOOGLE: bool = false;
     fn world() -> World;
     fn source(world: &mut World) -> Arc<dyn TokenSource>;
     fn want(nth: usize) -> Want;
@@ -104,6 +105,8 @@ struct Exchanged;
 /// How a seed went that broke no rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
+    /// Whether it is Google's chain of three.
+    pub of_google: bool,
     /// How much time passed.
     pub time: Duration,
     /// How many requests were sent.
@@ -127,7 +130,9 @@ pub struct Report {
 }
 
 impl seeds::Report for Report {
-    const COMMAND: &'static str = "simulate -- chains";
+    fn command(&self) -> &'static str {
+        if self.of_google { "simulate -- google" } else { "simulate -- chains" }
+    }
 
     fn add(&mut self, other: &Self) {
         self.time += other.time;
@@ -253,7 +258,12 @@ impl<S: Scene> Sim<S> {
             waits: BTreeMap::new(),
             under_way: 0,
             // One when a quarter of the life, or five minutes, is left.
-            seen: Report { time, lives: time.as_secs().div_ceil(LIFE - 360) + 1, ..Report::default() },
+            seen: Report {
+                of_google: S::OF_GOOGLE,
+                time,
+                lives: time.as_secs().div_ceil(LIFE - 360) + 1,
+                ..Report::default()
+            },
             pause,
             time,
             breach: None,

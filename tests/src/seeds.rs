@@ -11,7 +11,7 @@ const ENOUGH: usize = 20;
 /// How seeds went that broke no rule.
 pub trait Report: fmt::Debug + fmt::Display + Default + PartialEq + Send {
     /// What leads to a simulation of this kind on the command line.
-    const COMMAND: &'static str;
+    fn command(&self) -> &'static str;
 
     /// Adds another up.
     fn add(&mut self, other: &Self);
@@ -41,7 +41,7 @@ impl<R: Report> fmt::Debug for Broken<R> {
             writeln!(f, "{line}")?;
         }
         writeln!(f, "seed {} broke a rule at event {}: {}", self.seed, self.report.events(), self.why)?;
-        let (command, seed) = (R::COMMAND, self.seed);
+        let (command, seed) = (self.report.command(), self.seed);
         write!(f, "again: cargo run --release -p grantflow-tests --bin {command} --seed {seed}")
     }
 }

@@ -23,6 +23,7 @@ struct Three;
 
 impl Scene for Three {
     const PATIENCE: Duration = Duration::from_secs(300);
+    const OF_GOOGLE: bool = true;
 
     fn world() -> World {
         let mut world = google::world();

@@ -97,7 +97,9 @@ pub struct Report {
 }
 
 impl seeds::Report for Report {
-    const COMMAND: &'static str = "simulate --";
+    fn command(&self) -> &'static str {
+        "simulate --"
+    }
 
     fn add(&mut self, other: &Self) {
         self.events += other.events;

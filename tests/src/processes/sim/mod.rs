@@ -140,7 +140,9 @@ pub struct Report {
 }
 
 impl seeds::Report for Report {
-    const COMMAND: &'static str = "simulate -- processes";
+    fn command(&self) -> &'static str {
+        "simulate -- processes"
+    }
 
     fn add(&mut self, other: &Self) {
         macro_rules! sum {
