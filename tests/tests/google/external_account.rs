@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use grantflow::google::{AwsCredentials, AwsIdentity, ExternalAccount, SubjectToken};
-use grantflow::source::{TokenSource, Want};
+use grantflow::google::{AccessBoundaryRule, AwsCredentials, AwsIdentity, Downscoped, ExternalAccount, SubjectToken};
+use grantflow::source::{Grant, Held, Minting, Outcome, TokenSource, Want};
 use grantflow::{Client, ClientAuthentication, ErrorKind, token_type};
 use grantflow_tests::google::{AwsKey, Imds, Place, Provider, SERVICE_ACCOUNT, Takes, jwt_parts, world};
 use grantflow_tests::{Did, Fault, Prints, World};
@@ -206,6 +206,45 @@ fn aws_asks_by_the_first_version_where_the_file_knows_no_other() {
 }
 
 #[test]
+fn a_401_of_an_instances_metadata_says_nothing_of_the_tokens_of_a_chain() {
+    let mut world = federated();
+    let key = AwsKey { secret: SECRET.into(), session_token: Some(SESSION.into()) };
+    world.google().imds = Some(Imds::new("demo-role", "AKIDEXAMPLE", key));
+    let mut old = aws_file();
+    old["credential_source"].as_object_mut().unwrap().remove("imdsv2_session_token_url");
+    let rule = AccessBoundaryRule::new("//storage.googleapis.com/projects/_/buckets/b", ["inRole:roles/storage.admin"]);
+    let account = trusted(&old).impersonate(SERVICE_ACCOUNT).unwrap();
+    let source = Downscoped::new(account, [rule]).unwrap();
+    let error = world.mint(&source, &Want::default()).unwrap_err();
+    assert!(error.status() == Some(401) && whole(&error).contains("imdsv2_session_token_url"), "{}", whole(&error));
+    assert_eq!(world.sent().len(), 1, "it is asked once, and neither STS nor IAM");
+    // Nor does one in the middle of a life, when the token of the base has ended.
+    let mut world = federated();
+    let key = AwsKey { secret: SECRET.into(), session_token: Some(SESSION.into()) };
+    world.google().imds = Some(Imds { v1: true, ..Imds::new("demo-role", "AKIDEXAMPLE", key) });
+    let mut grant = Grant::new(std::sync::Arc::new(source));
+    let mut once = |world: &mut World| {
+        loop {
+            let mut turn = grant.begin(()).unwrap();
+            let mut mint = grant.mint(&mut turn, &Want::default(), world.now, Held::Nothing).unwrap();
+            let mut result = world.run(&mut mint);
+            let (change, again) = (Minting::take_change(&mut mint), Minting::must_wait(&mint));
+            grant.finish(turn, world.now, change, Outcome::from(&mut result));
+            if !again {
+                return result;
+            }
+        }
+    };
+    once(&mut world).unwrap();
+    world.google().imds.as_mut().unwrap().v1 = false;
+    world.pass(Duration::from_secs(3590));
+    let (imds, sts) = (world.google().seen_at(Place::Imds).len(), world.google().seen_at(Place::Sts).len());
+    assert_eq!(once(&mut world).unwrap_err().status(), Some(401));
+    let asked = (world.google().seen_at(Place::Imds).len() - imds, world.google().seen_at(Place::Sts).len() - sts);
+    assert_eq!(asked, (1, 0), "once, and no token is dropped for it");
+}
+
+#[test]
 fn aws_takes_the_callers_own_credentials_on_lambda_and_ecs() {
     let mut world = federated();
     let aws = AwsIdentity::supplied("us-east-2", || {
@@ -383,6 +422,18 @@ fn a_certificate_is_shown_to_sts_and_named_to_it() {
     assert!(whole(&error).contains("/chain.pem") && !format!("{error:?}").contains("c4n4ry"), "{}", whole(&error));
     for wrong in [json!({}), json!({"use_default_certificate_config": true, "certificate_config_location": "/x"})] {
         assert!(refused(&file(json!({"certificate": wrong}))).contains("exclude each other"));
+    }
+}
+
+#[test]
+fn an_audience_that_sts_does_not_know_is_told() {
+    for wrong in [OIDC.replace("123456789012", "demo-project"), format!("https:{OIDC}")] {
+        let mut world = federated();
+        world.files.insert("/token".into(), SUBJECT.into());
+        let source = trusted(&with(file(json!({"file": "/token"})), &json!({"audience": wrong})));
+        let error = world.mint(&source, &Want::access_token(CLOUD)).unwrap_err();
+        assert_eq!(error.server().unwrap().error(), "invalid_target", "{wrong}");
+        assert_eq!(error.advice(), Some(grantflow::Advice::FixConfiguration), "{wrong}: {error}");
     }
 }
 

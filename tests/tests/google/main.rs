@@ -1,9 +1,7 @@
 //! Google's credentials, in virtual time and over TCP, at a pretend Google that is strict.
 //!
 //! Comments such as `21.9` number what users of Google's libraries stumble over, as the documentation and the
-//! issues of those tell it. Five are of signing in and tested where that is: 21.5 (redirect URIs of web clients) and 21.33 (a
-//! page instead of an answer) beside `core/src/loopback`, 21.30 in `device.rs`, 21.36 and 21.37 in `id_token.rs`. 21.20 to
-//! 21.25 are of federation and impersonation.
+//! issues of those tell it. All of them are rows of the last table of `docs/google.md`, in this order, with their tests.
 
 mod default;
 mod downscoping;
@@ -18,6 +16,7 @@ mod pretend;
 mod regional;
 mod service_account;
 mod signer;
+mod stumbles;
 mod token_info;
 mod user;
 mod user_file;

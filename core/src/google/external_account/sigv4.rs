@@ -148,4 +148,32 @@ mod tests {
             assert_eq!(signed[0].1.expose(), text(request, "authorization"), "{}", request["name"]);
         }
     }
+
+    /// With and without the session token of a temporary key, and the header signed that names the provider, or not.
+    #[test]
+    fn the_question_who_asks_is_signed_as_other_libraries_sign_it() {
+        const AUDIENCE: &str = "//iam.googleapis.com/projects/123456789012/locations/global/workloadIdentityPools/demo-pool/providers/demo-aws";
+        let now = Timestamp::from_rfc3339("2026-11-20T12:00:00Z").unwrap();
+        let target = [("x-goog-cloud-target-resource", AUDIENCE)];
+        for (session, headers, signature) in [
+            (true, &target[..], "98aaa66a72c6190530f67a0e9c885a4e9e16b6e7cab1b94de85f3359e6607b68"),
+            (true, &[], "9616c71a8be0a06336b4c0e86977096ff8b2caebabb1798d946b544862986167"),
+            (false, &target, "3c6bd4046de32778fa593efcf8617c485a4a72877ebd66b2afdf3f865e6c0bb4"),
+            (false, &[], "6e3cfd171f642b8a389a574dfdc2401cb3dd5aa4893eb027d7b63a89820091dc"),
+        ] {
+            let key = AwsCredentials::new("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
+            let key = if session { key.with_session_token("FwoDemoSession/Token+abc==") } else { key };
+            let unsigned = Unsigned {
+                method: "POST",
+                host: "sts.us-east-2.amazonaws.com",
+                path: "/",
+                query: "Action=GetCallerIdentity&Version=2011-06-15",
+                headers,
+                region: "us-east-2",
+                service: "sts",
+            };
+            let signed = sign(&unsigned, &key, now);
+            assert!(signed[0].1.expose().ends_with(&format!("Signature={signature}")), "{session} {headers:?}");
+        }
+    }
 }
