@@ -124,7 +124,7 @@ pub struct Report {
     /// How many mints failed.
     pub failures: u64,
     /// How many people had to sign in again.
-    pub sign_ins: u64,
+    pub sign_ins: u32,
     /// The longest time that a mint took.
     pub longest: Duration,
 }
@@ -171,7 +171,7 @@ impl fmt::Display for Report {
                 ("exchanged", exchanged),
             ],
         )?;
-        rules::line(f, "mints", &[("requests", requests), ("failed", failures), ("signed in again", sign_ins)])?;
+        rules::line(f, "mints", &[("requests", requests), ("failed", failures), ("signed in again", sign_ins.into())])?;
         writeln!(f, "  the longest took {:?}", self.longest)
     }
 }

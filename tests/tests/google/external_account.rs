@@ -237,7 +237,7 @@ fn a_401_of_an_instances_metadata_says_nothing_of_the_tokens_of_a_chain() {
     };
     once(&mut world).unwrap();
     world.google().imds.as_mut().unwrap().v1 = false;
-    world.pass(Duration::from_secs(3590));
+    world.pass(Duration::from_secs(3700));
     let (imds, sts) = (world.google().seen_at(Place::Imds).len(), world.google().seen_at(Place::Sts).len());
     assert_eq!(once(&mut world).unwrap_err().status(), Some(401));
     let asked = (world.google().seen_at(Place::Imds).len() - imds, world.google().seen_at(Place::Sts).len() - sts);
