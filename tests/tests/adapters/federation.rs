@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use grantflow::google::ExternalAccount;
+use grantflow::google::{ExternalAccount, Impersonated};
 use grantflow::token_type;
 use grantflow_tests::front::wall_clock;
-use grantflow_tests::google::{Google, Place as At, Provider, SERVICE_ACCOUNT, Takes};
+use grantflow_tests::google::{AwsKey, Google, Imds, Place as At, Provider, SERVICE_ACCOUNT, Takes};
 use grantflow_tests::secure::{Authority, SecureFront};
 use serde_json::{Value, json};
 
@@ -116,6 +116,52 @@ $GOOGLE_EXTERNAL_ACCOUNT_INTERACTIVE $GOOGLE_EXTERNAL_ACCOUNT_IMPERSONATED_EMAIL
     let mut by_saml = with(script(folder.path(), "saml", &format!("echo '{saml}'")), json!({}));
     by_saml["subject_token_type"] = token_type::SAML2.into();
     assert!(mint(&adapter, &by_saml).unwrap().access_token().starts_with("ya29.d."));
+}
+
+pub(super) fn files_addresses_and_aws_give_subject_tokens_and_an_account_is_impersonated_with_them<A: Adapter>() {
+    let key = AwsKey { secret: "secret".into(), session_token: Some("session".into()) };
+    let mut google = knowing(token_type::JWT, Takes::Token("subject".into()));
+    google.providers.push(Provider {
+        audience: "aws".into(),
+        subject_token_type: ExternalAccount::AWS.into(),
+        takes: Takes::Aws([("AKIDEXAMPLE".to_owned(), key.clone())].into()),
+        client: None,
+    });
+    google.imds = Some(Imds::new("role", "AKIDEXAMPLE", key));
+    let front = Front::start(google).unwrap();
+    let (adapter, folder) = (A::new(), tempfile::tempdir().unwrap());
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("token"), "subject\n").unwrap();
+    std::fs::write(at("token.json"), json!({"value": "subject"}).to_string()).unwrap();
+    let format = json!({"type": "json", "subject_token_field_name": "value"});
+    let latest = format!("http://{}/latest", front.address());
+    let of = |source: Value| file(&front.server(), token_type::JWT, source);
+    let by_file = of(json!({"file": at("token")}));
+    let mut by_aws = of(json!({
+        "environment_id": "aws1", "imdsv2_session_token_url": format!("{latest}/api/token"),
+        "region_url": format!("{latest}/meta-data/placement/availability-zone"),
+        "url": format!("{latest}/meta-data/iam/security-credentials"),
+        "regional_cred_verification_url": "https://sts.{region}.amazonaws.com?Action=GetCallerIdentity&Version=2011-06-15",
+    }));
+    (by_aws["audience"], by_aws["subject_token_type"]) = ("aws".into(), ExternalAccount::AWS.into());
+    let answer = http::Response::new(json!({"value": "subject"}).to_string().into_bytes());
+    front.server().fail(At::Imds, Fault::Answer(answer));
+    for account in [
+        of(json!({"url": format!("{latest}/platform"), "headers": {"Metadata": "True"}, "format": format.clone()})),
+        of(json!({"file": at("token.json"), "format": format})),
+        by_file.clone(),
+        by_aws,
+    ] {
+        assert!(mint(&adapter, &account).unwrap().access_token().starts_with("ya29.d."), "{account}");
+    }
+    let iam = format!("{}{SERVICE_ACCOUNT}:generateAccessToken", front.server().address(At::Iam));
+    let impersonated = json!({"type": "impersonated_service_account", "service_account_impersonation_url": iam,
+                              "source_credentials": by_file});
+    let impersonated = Impersonated::from_json_with_any_server(impersonated.to_string()).unwrap();
+    for (want, prefix) in [(Want::access_token(SCOPE), "ya29.c."), (Want::id_token("https://run.example"), "ey")] {
+        let token = adapter.run(impersonated.mint(&want, &impersonated.first_state())).unwrap();
+        assert!(token.access_token().starts_with(prefix), "{want:?}");
+    }
 }
 
 pub(super) fn a_certificate_of_an_external_account_is_shown_to_sts_in_the_handshake<A: Adapter>() {

@@ -443,6 +443,7 @@ suite! {
     those_that_keep_the_pipes_of_a_program_open_are_neither_waited_for_nor_killed
     no_event_shows_what_a_program_is_given_or_prints
     a_program_prints_the_token_of_an_external_account
+    files_addresses_and_aws_give_subject_tokens_and_an_account_is_impersonated_with_them
     a_certificate_of_an_external_account_is_shown_to_sts_in_the_handshake
     many_wants_at_once_take_one_token_of_their_base_and_drop_it_once
     a_store_of_files_keeps_its_promises
