@@ -52,7 +52,7 @@ impl Introspection {
         client.check_issuer(server.issuer())?;
         let server = &*client.endpoints_of(server)?;
         let (issuer, endpoint) = (server.issuer().clone(), server.introspection()?.clone());
-        Ok(Self { issuer, endpoint, client: client.clone(), audiences: Vec::new(), signed: None })
+        Ok(Self { issuer, endpoint, client: client.at(server)?.into_owned(), audiences: Vec::new(), signed: None })
     }
 
     /// Takes tokens for this resource alone: the answer must have it in `aud`. Several may be named.

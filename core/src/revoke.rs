@@ -39,7 +39,7 @@ impl Revocation {
             _ if server.revokes_for_anyone() => request,
             // The server checks whose the token is by the name alone (RFC 7009, section 2.1).
             true => request.authenticate(&client.without_authentication(), server.issuer()),
-            false => request.authenticate(client, server.issuer()),
+            false => request.authenticate(&*client.at(server)?, server.issuer()),
         }))
     }
 

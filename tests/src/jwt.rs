@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::hmac;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, UnparsedPublicKey,
 };
@@ -18,6 +19,8 @@ pub enum PublicKey {
     Es256(Vec<u8>),
     /// For EdDSA: a point.
     Ed25519(Vec<u8>),
+    /// For HS256: not public at all, but the secret of a client.
+    Hs256(Vec<u8>),
 }
 
 /// A JWT taken apart.
@@ -64,6 +67,10 @@ impl Jwt {
             PublicKey::Ed25519(key) => {
                 let key = UnparsedPublicKey::new(&ED25519, key);
                 algorithm == Some("EdDSA") && key.verify(&self.signed, &self.signature).is_ok()
+            }
+            PublicKey::Hs256(secret) => {
+                let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+                algorithm == Some("HS256") && hmac::verify(&key, &self.signed, &self.signature).is_ok()
             }
             PublicKey::Es256(key) => {
                 let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key);

@@ -451,3 +451,128 @@ fn the_pretend_server_knows_a_clients_keys_and_its_method() {
     let exchange = client_credentials(&mut world, &client(rs256()));
     world.run(exchange).unwrap();
 }
+
+const SECRET: &str = "a secret of more than thirty-two bytes";
+
+#[test]
+fn a_secret_signs_in_the_place_of_a_key_and_is_never_sent() {
+    let registered = Registered::client_secret_jwt("app", SECRET).redirect_uri(REDIRECT);
+    let mut world = World::with(Server::demo().client(registered));
+    let server = world.server().metadata();
+    let with = |secret: &str| Client::new("app").authentication(ClientAuthentication::client_secret_jwt(secret));
+    let client = with(SECRET);
+    let token = sign_in(&mut world, &client);
+    world.run(Revocation::new(&server, &client, token.refresh_token().unwrap()).unwrap().exchange()).unwrap();
+    world.run(DeviceAuthorization::new(&server, &client).unwrap().scopes("read").exchange()).unwrap();
+    for place in [Place::Token, Place::Revoke, Place::Device] {
+        let seen = world.server().seen_at(place).remove(0).clone();
+        let (header, claims) = claims(&seen);
+        assert_eq!(header, json!({"alg": "HS256", "typ": "client-authentication+jwt"}));
+        assert_eq!((&claims["aud"], &claims["sub"]), (&json!(ISSUER), &json!("app")));
+        assert!(seen.param("client_secret").is_none() && seen.header("authorization").is_none());
+    }
+    // Another secret is none, and a short one is no key: nothing is sent.
+    let exchange = client_credentials(&mut world, &with("another secret of more than 32 bytes"));
+    assert_eq!(world.run(exchange).unwrap_err().server().unwrap().error(), "invalid_client");
+    let before = world.server().seen().len();
+    for short in ["", "31 bytes are one too few for it"] {
+        let exchange = client_credentials(&mut world, &with(short));
+        assert_eq!(world.run(exchange).unwrap_err().kind(), ErrorKind::Config);
+    }
+    assert_eq!(world.server().seen().len(), before);
+}
+
+#[test]
+fn a_secrets_legacy_audience_is_for_one_server_that_is_named() {
+    let audience = "https://as.example/token";
+    let registered = Registered::client_secret_jwt("app", SECRET).legacy_audience(audience);
+    let mut world = World::with(Server::demo().client(registered));
+    let authentication = ClientAuthentication::client_secret_jwt_with_legacy_audience(SECRET, audience);
+    let client = Client::new("app").authentication(authentication);
+    let exchange = client_credentials(&mut world, &client);
+    assert_eq!(world.run(exchange).unwrap_err().kind(), ErrorKind::Config);
+    let exchange = client_credentials(&mut world, &client.registered_at(Issuer::new(ISSUER).unwrap()));
+    world.run(exchange).unwrap();
+}
+
+#[test]
+fn the_best_algorithm_that_the_server_names_is_taken_where_the_caller_names_none() {
+    let name = "token_endpoint_auth_signing_alg_values_supported";
+    let rsa = || SigningKey::each_from_pem(&private_key()).unwrap();
+    assert_eq!(rsa().len(), 6);
+    let mut cx = World::default().cx();
+    let [es, ed] = [Algorithm::ES256, Algorithm::EdDSA].map(|it| SigningKey::generate(it, &mut cx).unwrap());
+    let all = || rsa().into_iter().chain([ed.clone(), es.clone()]);
+    let client =
+        |keys: Vec<SigningKey>| Client::new("app").authentication(ClientAuthentication::private_key_jwt_of_any(keys));
+    for (named, keys, expected) in [
+        (json!(["RS256", "EdDSA", "ES256", "PS256", "HS256"]), all().collect::<Vec<_>>(), Some("PS256")),
+        (json!(["RS256", "Ed25519", "ES256"]), all().collect(), Some("ES256")),
+        (json!(["RS256", "EdDSA"]), all().collect(), Some("EdDSA")),
+        (json!(["RS256", "PS384"]), all().collect(), Some("PS384")),
+        (json!(["RS512", "RS256"]), all().collect(), Some("RS512")),
+        (json!(["RS256"]), all().collect(), Some("RS256")),
+        // Without a word of the server's: what all servers know, or what there is.
+        (Value::Null, all().collect(), Some("RS256")),
+        (Value::Null, vec![ed.clone(), es.clone()], Some("ES256")),
+        (json!(["none", "HS256", "ES512"]), all().collect(), None),
+    ] {
+        let server = Server::demo().with(|settings| settings.alter_metadata = Alter::set(name, named.clone()));
+        let mut world = World::with(server.client(registered()));
+        let issuer = Issuer::new(ISSUER).unwrap();
+        let server = world.run(Discovery::new(&issuer)).unwrap();
+        let client = client(keys);
+        let algorithm = |request: &Request, world: &mut World| {
+            let body = request.to_http(&mut world.cx()).unwrap().into_body();
+            let found = url::form_urlencoded::parse(&body).find(|(name, _)| name == "client_assertion").unwrap().1;
+            jwt_parts(&found).0["alg"].as_str().unwrap().to_owned()
+        };
+        let token = Revocation::new(&server, &client, &"rt".into()).map(|it| it.exchange());
+        match (TokenRequest::client_credentials(&server, &client).map(TokenRequest::exchange), expected) {
+            (Ok(exchange), Some(expected)) => {
+                assert_eq!(algorithm(exchange.request(), &mut world), expected, "{named}");
+                assert_eq!(algorithm(token.unwrap().request(), &mut world), expected, "{named}");
+            }
+            (Err(error), None) => {
+                assert!(error.kind() == ErrorKind::Config && error.to_string().contains(name), "{error}");
+                assert_eq!(token.unwrap_err().kind(), ErrorKind::Config);
+            }
+            (other, expected) => panic!("{other:?} {expected:?}"),
+        }
+    }
+}
+
+/// A key that is replaced while it is in use.
+struct Rotating(std::sync::Arc<std::sync::RwLock<std::sync::Arc<dyn Signer>>>);
+
+impl Signer for Rotating {
+    fn algorithm(&self) -> Algorithm {
+        self.0.read().unwrap().algorithm()
+    }
+    fn current(&self) -> Option<std::sync::Arc<dyn Signer>> {
+        Some(self.0.read().unwrap().clone())
+    }
+    fn sign(&self, message: &[u8], cx: &mut grantflow::Cx) -> grantflow::crypto::Signing {
+        self.0.read().unwrap().sign(message, cx)
+    }
+}
+
+#[test]
+fn a_key_is_rotated_while_it_is_in_use() {
+    let mut world = world();
+    let slot = std::sync::Arc::new(std::sync::RwLock::new(std::sync::Arc::new(rs256()) as std::sync::Arc<dyn Signer>));
+    let client = client(Rotating(slot.clone()));
+    let token = sign_in(&mut world, &client);
+    // Another key, kind of key and place of the key, for the same client and a request that was made before.
+    let begun = refresh(&mut world, &client, &token);
+    *slot.write().unwrap() = std::sync::Arc::new(Es256::default());
+    world.run(begun).unwrap();
+    *slot.write().unwrap() = std::sync::Arc::new(FarKey::default());
+    let exchange = client_credentials(&mut world, &client);
+    world.run(exchange).unwrap();
+    let seen: Vec<_> = world.server().seen_at(Place::Token).into_iter().map(claims).collect();
+    let headers: Vec<_> = seen.iter().map(|(header, _)| (header["alg"].clone(), header["kid"].clone())).collect();
+    let es = (json!("ES256"), json!(kms::KEY_ID));
+    assert_eq!(headers, [(json!("RS256"), json!("rs-1")), es.clone(), es]);
+    assert_eq!(world.kms.asked, 1);
+}

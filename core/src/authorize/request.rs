@@ -408,7 +408,7 @@ impl AuthorizationRequest {
         let endpoint = server.pushed_authorization_request()?;
         // One that is made twice is not used twice.
         let request = Request::post("pushing the authorization request", endpoint).repeat(Repeat::Freely);
-        let request = request.max_body(MAX_ANSWER).authenticate(&self.client, server.issuer());
+        let request = request.max_body(MAX_ANSWER).authenticate(&*self.client.at(server)?, server.issuer());
         let mut request = drawn.nonce.into_iter().fold(request.keeps_secret(drawn.state), Request::keeps_secret);
         if self.plain {
             request = request.keeps_secret(drawn.code_verifier);

@@ -1,4 +1,4 @@
-//! `private_key_jwt`: what a client signs to prove that it is itself (RFC 7523, section 3; RFC 10070).
+//! `private_key_jwt`, `client_secret_jwt`: what a client signs to prove that it is itself (RFC 7523, section 3; RFC 10070).
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 
 use super::Client;
-use crate::crypto::Signer;
+use crate::crypto::{Algorithm, MacAlgorithm, MacKey, Signer};
 use crate::jose::{JwtSigner, SignJwt};
-use crate::server::Issuer;
-use crate::{Cx, Error};
+use crate::server::{Issuer, ServerMetadata};
+use crate::{Cx, Error, Secret};
 
 /// The media type that says what it is, so that it is taken for nothing else (RFC 10070).
 const TYP: &str = "client-authentication+jwt";
@@ -22,6 +22,53 @@ const LIFE: Duration = Duration::from_secs(120);
 const LEFT: Duration = Duration::from_secs(60);
 /// Servers refuse an assertion from the future: ours are made a little in the past.
 const BACKDATED: Duration = Duration::from_secs(10);
+
+/// Which algorithm is taken before others, where the client has several; all others stand between.
+const FIRST: [Algorithm; 3] = [Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA];
+const LAST: [Algorithm; 3] = [Algorithm::RS512, Algorithm::RS384, Algorithm::RS256];
+
+/// The keys of a client, of which its server's metadata chooses.
+#[derive(Clone)]
+pub(crate) struct AssertionKeys(Arc<[(Algorithm, AssertionKey)]>);
+
+impl AssertionKeys {
+    pub(super) fn new(signers: impl Iterator<Item = Arc<dyn Signer>>) -> Self {
+        let rank = |algorithm: Algorithm| {
+            let first = FIRST.iter().position(|it| *it == algorithm);
+            let last = LAST.iter().position(|it| *it == algorithm);
+            first.or(last.map(|place| place.saturating_add(4))).unwrap_or(3)
+        };
+        let mut keys: Vec<_> = signers.map(|signer| (signer.algorithm(), AssertionKey::new(signer))).collect();
+        keys.sort_by_key(|(algorithm, _)| rank(*algorithm));
+        Self(keys.into())
+    }
+
+    /// The key by the best of the algorithms that the server names (RFC 8414, section 2). Where it names none, by RS256, which
+    /// all know (RFC 7523, section 5), if there is one.
+    pub(super) fn at(&self, server: &ServerMetadata) -> Result<&AssertionKey, Error> {
+        let named = server.algorithms("token_endpoint_auth_signing_alg_values_supported");
+        let found = match &named {
+            Some(named) => {
+                let named: Vec<_> = named.iter().filter_map(|name| Algorithm::from_name(name)).collect();
+                self.0.iter().find(|(algorithm, _)| named.contains(algorithm))
+            }
+            None => self.0.iter().find(|(algorithm, _)| *algorithm == Algorithm::RS256).or(self.0.first()),
+        };
+        let why = "the server takes assertions by none of the client's keys (token_endpoint_auth_signing_alg_values_supported)";
+        found.map(|(_, key)| key).ok_or_else(|| Error::config(why))
+    }
+
+    /// Where nothing is known of the server but its name.
+    pub(crate) fn first(&self) -> Result<&AssertionKey, Error> {
+        self.0.first().map(|(_, key)| key).ok_or_else(|| Error::config("the client has no key for its assertions"))
+    }
+}
+
+impl fmt::Debug for AssertionKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(algorithm, _)| algorithm)).finish()
+    }
+}
 
 /// The key of a client, and whom its assertions are for.
 #[derive(Clone)]
@@ -56,6 +103,34 @@ impl AssertionKey {
 impl fmt::Debug for AssertionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AssertionKey")
+            .field("legacy_audience", &self.legacy.as_deref().map(crate::Shown::name))
+            .finish_non_exhaustive()
+    }
+}
+
+/// The secret of a client that signs by it, and whom its assertions are for.
+#[derive(Clone)]
+pub(crate) struct AssertionSecret {
+    pub(super) secret: Secret,
+    pub(super) legacy: Option<Arc<str>>,
+}
+
+impl AssertionSecret {
+    pub(crate) fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    /// What makes assertions of this client for this server.
+    pub(crate) fn assertion(&self, client: &Client, server: &Issuer) -> Result<Assertion, Error> {
+        let key = MacKey::new(MacAlgorithm::HS256, self.secret.expose().as_bytes())?;
+        let typ = if self.legacy.is_some() { "JWT" } else { TYP };
+        AssertionKey { jwt: JwtSigner::by_secret(typ, key), legacy: self.legacy.clone() }.assertion(client, server)
+    }
+}
+
+impl fmt::Debug for AssertionSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AssertionSecret")
             .field("legacy_audience", &self.legacy.as_deref().map(crate::Shown::name))
             .finish_non_exhaustive()
     }

@@ -12,7 +12,7 @@ pub(crate) use assertion::Assertion;
 pub use certificate::x5t_s256;
 pub(crate) use id_tokens::{IdTokens, SignedBy};
 
-use assertion::AssertionKey;
+use assertion::{AssertionKey, AssertionKeys, AssertionSecret};
 
 use crate::crypto::{Algorithm, MacAlgorithm, Signer};
 use crate::dpop::{DpopKey, Proofs};
@@ -59,6 +59,8 @@ pub(crate) enum Method {
     Basic { secret: Secret, raw: bool },
     Post(Secret),
     PrivateKeyJwt(AssertionKey),
+    PrivateKeyJwtOfAny(AssertionKeys),
+    SecretJwt(AssertionSecret),
     TlsClientAuth(Identity),
     SelfSignedTlsClientAuth(Identity),
 }
@@ -107,6 +109,36 @@ impl ClientAuthentication {
     /// audience from a server's metadata.
     pub fn private_key_jwt_with_legacy_audience(signer: impl Signer + 'static, audience: impl Into<Arc<str>>) -> Self {
         Self(Method::PrivateKeyJwt(AssertionKey::legacy(Arc::new(signer), audience.into())))
+    }
+
+    /// `private_key_jwt` by any of these keys: by the one whose algorithm is the best of those that the server's metadata names
+    /// (`token_endpoint_auth_signing_alg_values_supported`): PS256, ES256, EdDSA, others, and RS256 at last.
+    ///
+    /// ```
+    /// use grantflow::crypto::SigningKey;
+    /// use grantflow::{Client, ClientAuthentication, Error};
+    ///
+    /// fn client(pem: &str) -> Result<Client, Error> {
+    ///     let keys = SigningKey::each_from_pem(pem)?;
+    ///     Ok(Client::new("web-app").authentication(ClientAuthentication::private_key_jwt_of_any(keys)))
+    /// }
+    /// ```
+    pub fn private_key_jwt_of_any<S: Signer + 'static>(signers: impl IntoIterator<Item = S>) -> Self {
+        let signers = signers.into_iter().map(|signer| Arc::new(signer) as Arc<dyn Signer>);
+        Self(Method::PrivateKeyJwtOfAny(AssertionKeys::new(signers)))
+    }
+
+    /// `client_secret_jwt`: an assertion by HS256 with the secret (RFC 7523, section 2.2; OpenID Connect Core 1.0, section 9),
+    /// which is not sent. It must have 32 bytes at the least (RFC 7518, section 3.2): a shorter one is an error where it is
+    /// used. As of [`private_key_jwt`](Self::private_key_jwt), its audience is the issuer alone.
+    pub fn client_secret_jwt(secret: impl Into<Secret>) -> Self {
+        Self(Method::SecretJwt(AssertionSecret { secret: secret.into(), legacy: None }))
+    }
+
+    /// `client_secret_jwt` for a server that wants another audience than the issuer: see
+    /// [`private_key_jwt_with_legacy_audience`](Self::private_key_jwt_with_legacy_audience).
+    pub fn client_secret_jwt_with_legacy_audience(secret: impl Into<Secret>, audience: impl Into<Arc<str>>) -> Self {
+        Self(Method::SecretJwt(AssertionSecret { secret: secret.into(), legacy: Some(audience.into()) }))
     }
 
     /// `tls_client_auth`: a client certificate, which an authority has signed that the server trusts, and whose subject
@@ -256,10 +288,13 @@ impl Client {
 
     pub(crate) fn secret(&self) -> Option<&Secret> {
         match &self.0.method {
-            Method::None | Method::PrivateKeyJwt(_) | Method::TlsClientAuth(_) | Method::SelfSignedTlsClientAuth(_) => {
-                None
-            }
+            Method::None
+            | Method::PrivateKeyJwt(_)
+            | Method::PrivateKeyJwtOfAny(_)
+            | Method::TlsClientAuth(_)
+            | Method::SelfSignedTlsClientAuth(_) => None,
             Method::Basic { secret, .. } | Method::Post(secret) => Some(secret),
+            Method::SecretJwt(key) => Some(key.secret()),
         }
     }
 
@@ -269,6 +304,14 @@ impl Client {
             Method::TlsClientAuth(identity) | Method::SelfSignedTlsClientAuth(identity) => Some(identity),
             _ => self.0.identity.as_ref(),
         }
+    }
+
+    /// The same with the one of its keys that it uses at this server.
+    pub(crate) fn at(&self, server: &ServerMetadata) -> Result<Cow<'_, Self>, Error> {
+        let Method::PrivateKeyJwtOfAny(keys) = &self.0.method else { return Ok(Cow::Borrowed(self)) };
+        let mut client = self.clone();
+        Arc::make_mut(&mut client.0).method = Method::PrivateKeyJwt(keys.at(server)?.clone());
+        Ok(Cow::Owned(client))
     }
 
     /// The server with the endpoints that it has for this client: those of `mtls_endpoint_aliases` if it presents a

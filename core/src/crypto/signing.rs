@@ -83,6 +83,40 @@ pub trait Signer: Send + Sync {
         None
     }
 
+    /// The signer to be used at this moment, where keys are rotated while they are in use; it is asked once for each JWT,
+    /// and its own `current` is not asked. Nothing unless told: this signer itself.
+    ///
+    /// ```
+    /// use std::sync::{Arc, RwLock};
+    ///
+    /// use grantflow::Cx;
+    /// use grantflow::crypto::{Algorithm, Signer, Signing};
+    ///
+    /// /// A key that another thread replaces, with its `kid`.
+    /// struct Rotating(Arc<RwLock<Arc<dyn Signer>>>);
+    ///
+    /// impl Rotating {
+    ///     fn newest(&self) -> Arc<dyn Signer> {
+    ///         self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    ///     }
+    /// }
+    ///
+    /// impl Signer for Rotating {
+    ///     fn algorithm(&self) -> Algorithm {
+    ///         self.newest().algorithm()
+    ///     }
+    ///     fn current(&self) -> Option<Arc<dyn Signer>> {
+    ///         Some(self.newest())
+    ///     }
+    ///     fn sign(&self, message: &[u8], cx: &mut Cx) -> Signing {
+    ///         self.newest().sign(message, cx)
+    ///     }
+    /// }
+    /// ```
+    fn current(&self) -> Option<Arc<dyn Signer>> {
+        None
+    }
+
     /// Signs the message, or gives the machine that has it signed.
     fn sign(&self, message: &[u8], cx: &mut Cx) -> Signing;
 }
@@ -124,6 +158,17 @@ impl SigningKey {
     /// less than 2048 or more than 8192 bits; also if no library that this was built with has the algorithm.
     pub fn from_pem(algorithm: Algorithm, pem: &str) -> Result<Self, Error> {
         Self::of(algorithm, &PrivateKey::from_pem(pem)?)
+    }
+
+    /// The key from such PEM for each algorithm that it is one for: RS256 and PS256 and so on for RSA, one for any other.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`from_pem`](Self::from_pem).
+    pub fn each_from_pem(pem: &str) -> Result<Vec<Self>, Error> {
+        let private = PrivateKey::from_pem(pem)?;
+        let fits = |algorithm: &Algorithm| private.fits(*algorithm);
+        Algorithm::ALL.into_iter().filter(fits).map(|algorithm| Self::of(algorithm, &private)).collect()
     }
 
     /// A new key. The randomness is that of `cx` with the feature `rust-crypto`; the other libraries draw their own.

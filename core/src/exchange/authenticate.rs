@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::Request;
 use super::text::{filled_in, joined, unpadded, userinfo, vschar};
+use crate::client::Assertion;
 use crate::server::Issuer;
 use crate::{Client, Error};
 
@@ -19,7 +20,9 @@ impl Request {
     /// Adds what tells this server which client this is (RFC 6749, section 2.3). A client that is
     /// [registered](Client::registered_at) at another is an error.
     pub fn authenticate(mut self, client: &Client, server: &Issuer) -> Self {
-        use crate::client::Method::{Basic, None, Post, PrivateKeyJwt, SelfSignedTlsClientAuth, TlsClientAuth};
+        use crate::client::Method::{
+            Basic, None, Post, PrivateKeyJwt, PrivateKeyJwtOfAny, SecretJwt, SelfSignedTlsClientAuth, TlsClientAuth,
+        };
         let id = client.id();
         if let Err(error) = client.check_issuer(server) {
             return self.fail(error);
@@ -62,12 +65,25 @@ impl Request {
                 self.keep_secret(value.get(6..).unwrap_or_default());
                 self.add_header(AUTHORIZATION, &value, true)
             }
-            PrivateKeyJwt(key) => match key.assertion(client, server) {
-                Ok(assertion) => (self.param("client_id", id))
-                    .param("client_assertion_type", CLIENT_ASSERTION_TYPE)
-                    .part(Arc::new(assertion)),
-                Err(error) => self.fail(error),
-            },
+            PrivateKeyJwt(key) => self.assert(client, key.assertion(client, server)),
+            PrivateKeyJwtOfAny(keys) => {
+                let assertion = keys.first().and_then(|key| key.assertion(client, server));
+                self.assert(client, assertion)
+            }
+            SecretJwt(key) => {
+                self.keep_secret(key.secret().expose());
+                self.assert(client, key.assertion(client, server))
+            }
+        }
+    }
+
+    /// RFC 7523, section 2.2.
+    fn assert(self, client: &Client, assertion: Result<Assertion, Error>) -> Self {
+        match assertion {
+            Ok(assertion) => (self.param("client_id", client.id()))
+                .param("client_assertion_type", CLIENT_ASSERTION_TYPE)
+                .part(Arc::new(assertion)),
+            Err(error) => self.fail(error),
         }
     }
 }

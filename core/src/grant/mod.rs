@@ -49,6 +49,7 @@ impl TokenRequest {
             request = request.with(|request| request.part(Arc::new(proofs.clone())));
             request.asked.dpop = Some(proofs.key().clone());
         }
+        let client = &*client.at(server)?;
         Ok(request.with(|request| request.authenticate(client, server.issuer())))
     }
 

@@ -70,6 +70,11 @@ impl Registered {
         Self { method, ..Self::public(id) }
     }
 
+    /// A client with `client_secret_jwt`.
+    pub fn client_secret_jwt(id: &str, secret: &str) -> Self {
+        Self::private_key_jwt(id, [PublicKey::Hs256(secret.as_bytes().to_vec())])
+    }
+
     /// A client with `tls_client_auth` (RFC 8705, section 2.1), known by its certificate's common name.
     pub fn tls_client_auth(id: &str, authority: ClientCertificate, name: &str) -> Self {
         Self { method: Method::Tls { authority, name: name.to_owned() }, ..Self::public(id) }

@@ -728,6 +728,8 @@ fn sources() -> Vec<Entry> {
                 "core ClientAuthentication::client_secret_basic_unencoded",
                 "core ClientAuthentication::client_secret_post",
                 "core ClientAuthentication::private_key_jwt_with_legacy_audience",
+                "core ClientAuthentication::client_secret_jwt",
+                "core ClientAuthentication::client_secret_jwt_with_legacy_audience",
             ],
             try_it: |text, seen| {
                 let signer = || SigningKey::from_pem(Algorithm::RS256, &private_key()).unwrap();
@@ -736,6 +738,9 @@ fn sources() -> Vec<Entry> {
                     ClientAuthentication::client_secret_basic_unencoded(text),
                     ClientAuthentication::client_secret_post(text),
                     ClientAuthentication::private_key_jwt_with_legacy_audience(signer(), text),
+                    ClientAuthentication::client_secret_jwt(text),
+                    ClientAuthentication::client_secret_jwt(text.repeat(32)),
+                    ClientAuthentication::client_secret_jwt_with_legacy_audience(text.repeat(32), text),
                 ] {
                     for client in [Client::new(text), Client::new("app").trusted_audience(text), Client::new("app")] {
                         let client = client.authentication(authentication.clone());

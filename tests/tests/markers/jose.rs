@@ -18,6 +18,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         Entry {
             names: &[
                 "core SigningKey::from_pem",
+                "core SigningKey::each_from_pem",
                 "core SigningKey::with_key_id",
                 "core VerifyingKey::from_pem",
                 "core VerifyingKey::verify",
@@ -26,6 +27,7 @@ pub(crate) fn entries() -> Vec<Entry> {
                 for label in ["PRIVATE KEY", "PUBLIC KEY", "CERTIFICATE", "X"] {
                     for pem in [text.to_owned(), format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----")] {
                         seen.result("a key", SigningKey::from_pem(Algorithm::RS256, &pem));
+                        seen.result("keys", SigningKey::each_from_pem(&pem));
                         seen.result("a key", VerifyingKey::from_pem(Algorithm::RS256, &pem));
                     }
                 }

@@ -64,7 +64,7 @@ impl DeviceAuthorization {
         client.check_issuer(server.issuer())?;
         let server = &*client.endpoints_of(server)?;
         let request = Request::post("asking for a device code", server.device_authorization()?).repeat(Repeat::Freely);
-        let request = request.max_body(MAX_BODY).authenticate(client, server.issuer());
+        let request = request.max_body(MAX_BODY).authenticate(&*client.at(server)?, server.issuer());
         Ok(Self {
             request,
             scopes: Scopes::default(),
