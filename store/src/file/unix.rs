@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Component, Path};
 
 use grantflow::{Failure, Shown};
 use rustix::fs::OFlags;
@@ -53,22 +53,34 @@ pub(super) fn check_links(path: &Path, found: &Metadata) -> Result<(), Failure> 
 
 /// Whether nobody but us and root can put another directory in the place of this one.
 pub(super) fn check_parents(path: &Path) -> Result<(), Failure> {
-    let real = fs::canonicalize(path).map_err(|error| failed(path, error))?;
-    for parent in path.ancestors().skip(1).chain(real.ancestors().skip(1)) {
-        let found = fs::symlink_metadata(parent).map_err(|error| failed(parent, error))?;
-        if ![0, geteuid().as_raw()].contains(&found.uid()) {
-            let why = format!("it belongs to another user (uid {}), who could change what is in it", found.uid());
-            return Err(failed(parent, why));
-        }
-        let mode = found.mode();
-        // Many systems give each user a group of their own, and open new directories to it.
-        let by_group = mode & 0o020 != 0 && ![0, getegid().as_raw()].contains(&found.gid());
-        if !found.is_symlink() && mode & STICKY == 0 && (mode & 0o002 != 0 || by_group) {
-            let why = format!("others may write to it (mode {:03o}): chmod go-w {}", mode & 0o777, Shown::path(parent));
-            return Err(failed(parent, why));
+    // Without a link in it, and nothing that leads back, the path is the real one already.
+    let mut leads_elsewhere = path.is_relative() || path.components().any(|part| part == Component::ParentDir);
+    for parent in path.ancestors().skip(1) {
+        leads_elsewhere |= check_parent(parent)?.is_symlink();
+    }
+    if leads_elsewhere {
+        let real = fs::canonicalize(path).map_err(|error| failed(path, error))?;
+        for parent in real.ancestors().skip(1) {
+            check_parent(parent)?;
         }
     }
     Ok(())
+}
+
+fn check_parent(parent: &Path) -> Result<Metadata, Failure> {
+    let found = fs::symlink_metadata(parent).map_err(|error| failed(parent, error))?;
+    if ![0, geteuid().as_raw()].contains(&found.uid()) {
+        let why = format!("it belongs to another user (uid {}), who could change what is in it", found.uid());
+        return Err(failed(parent, why));
+    }
+    let mode = found.mode();
+    // Many systems give each user a group of their own, and open new directories to it.
+    let by_group = mode & 0o020 != 0 && ![0, getegid().as_raw()].contains(&found.gid());
+    if !found.is_symlink() && mode & STICKY == 0 && (mode & 0o002 != 0 || by_group) {
+        let why = format!("others may write to it (mode {:03o}): chmod go-w {}", mode & 0o777, Shown::path(parent));
+        return Err(failed(parent, why));
+    }
+    Ok(found)
 }
 
 /// Makes a change of names in the directory durable.
