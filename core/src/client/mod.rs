@@ -216,8 +216,8 @@ impl Client {
 
     /// Whether that server, as far as it says, takes proofs of the client's key (RFC 9449, section 5.1).
     pub(crate) fn check_dpop(&self, server: &ServerMetadata) -> Result<(), Error> {
-        let named = server.algorithms("dpop_signing_alg_values_supported");
-        let (Some(key), Some(named)) = (self.dpop_key(), named) else { return Ok(()) };
+        let Some(key) = self.dpop_key() else { return Ok(()) };
+        let Some(named) = server.algorithms("dpop_signing_alg_values_supported") else { return Ok(()) };
         let own = key.algorithm();
         if named.into_iter().any(|name| Algorithm::from_name(name) == Some(own)) {
             return Ok(());

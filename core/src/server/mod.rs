@@ -57,17 +57,28 @@ struct Inner {
     demands: Demands,
 }
 
-/// What the server demands of every authorization request, as its members say: looked up once.
+/// What the members say of every authorization request and its answer: looked up once.
 #[derive(Clone, Copy, Default)]
 struct Demands {
     pushed: bool,
     signed: bool,
+    iss: bool,
+    lacks_s256: bool,
+    lacks_plain: bool,
 }
 
 impl Demands {
     fn read(members: &Map<String, Value>) -> Self {
         let has = |name| members.get(name).is_some_and(is_true);
-        Self { pushed: has("require_pushed_authorization_requests"), signed: has("require_signed_request_object") }
+        let methods = members.get("code_challenge_methods_supported").and_then(Value::as_array);
+        let lacks = |method| methods.is_some_and(|known| !known.iter().any(|name| name == method));
+        Self {
+            pushed: has("require_pushed_authorization_requests"),
+            signed: has("require_signed_request_object"),
+            iss: has("authorization_response_iss_parameter_supported"),
+            lacks_s256: lacks("S256"),
+            lacks_plain: lacks("plain"),
+        }
     }
 }
 
@@ -333,7 +344,7 @@ impl ServerMetadata {
 
     /// Whether every authorization response of this server carries `iss` (RFC 9207, section 3).
     pub(crate) fn promises_iss(&self) -> bool {
-        self.get("authorization_response_iss_parameter_supported").is_some_and(is_true)
+        self.0.demands.iss
     }
 
     /// Whether it takes pushed authorization requests alone (RFC 9126, section 5).
@@ -346,12 +357,9 @@ impl ServerMetadata {
         self.0.demands.signed
     }
 
-    /// Whether the server says which PKCE methods it knows, and `method` is not among them.
-    pub(crate) fn lacks_code_challenge_method(&self, method: &str) -> bool {
-        match self.get("code_challenge_methods_supported") {
-            Some(Value::Array(known)) => !known.iter().any(|name| name == method),
-            _ => false,
-        }
+    /// Whether the server says which PKCE methods it knows, and S256, or `plain`, is not among them.
+    pub(crate) fn lacks_code_challenge_method(&self, plain: bool) -> bool {
+        if plain { self.0.demands.lacks_plain } else { self.0.demands.lacks_s256 }
     }
 }
 
