@@ -43,10 +43,11 @@ type Case = (&'static str, fn(&str, Numbers), bool);
 pub(crate) fn main(names: &[&str]) -> ExitCode {
     let numbers = if std::env::var_os("GRANTFLOW_FULL").is_some() { FULL } else { SMALL };
     let stores = Stores::start();
-    let turns: [&[Case]; 4] = [
+    let turns: [&[Case]; 5] = [
         &[("each_token_is_minted_once_per_expiry", expiries, true)],
         &[("none_uses_a_refresh_token_that_another_has_used", haste, true)],
         &[("keys_are_rotated_under_them", rotation, true)],
+        &[("they_share_one_key_and_the_grant_that_is_bound_to_it", bound, true)],
         &[
             ("the_killed_leave_a_grant_that_is_whole", kills, true),
             ("the_stopped_overwrite_nothing_newer", stops, false),
@@ -137,6 +138,34 @@ fn haste(store: &str, numbers: Numbers) {
     let (mints, time) = (server.uses.len(), start.elapsed());
     println!(
         "{}: {} processes got {} tokens each in {time:?}; {mints} mints; no reuse",
+        kind(store),
+        tokens.len(),
+        numbers.refreshes
+    );
+}
+
+/// All of them ask for a newer token as fast as they can, of a grant that is bound to a key which they make themselves, at a
+/// server that wants a nonce in each proof.
+fn bound(store: &str, numbers: Numbers) {
+    let front = Watched::start(Duration::ZERO, 3600, Duration::ZERO);
+    front.server().server.settings.dpop_required = true;
+    front.server().server.settings.dpop_nonce = Some("n-1".into());
+    let issuer = front.server().issuer().to_owned();
+    let start = Instant::now();
+    let keys: BTreeSet<_> = std::thread::scope(|scope| {
+        let make = || Place::new(store, &issuer, place::BOUND).client().dpop_key().unwrap().thumbprint().to_owned();
+        let making: Vec<_> = (0..numbers.processes).map(|_| scope.spawn(make)).collect();
+        making.into_iter().map(|making| making.join().unwrap()).collect()
+    });
+    assert_eq!(keys.len(), 1, "more than one key was made");
+    let tokens = together(&place(store, &front, place::BOUND), numbers, "haste");
+    let server = front.server();
+    no_reuse(&server);
+    assert_eq!(server.refused_proofs, 0);
+    let (mints, nonces, time) = (server.uses.len(), server.nonces, start.elapsed());
+    println!(
+        "{}: {} processes with one key got {} tokens each in {time:?}; {mints} mints, {nonces} nonces; no reuse, no refused \
+         proof",
         kind(store),
         tokens.len(),
         numbers.refreshes

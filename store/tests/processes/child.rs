@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use grantflow_store::grantflow::source::{TokenSource as _, Want};
 use grantflow_store::grantflow::store::SharedGrant;
-use grantflow_store::grantflow::{Advice, Client, ServerMetadata};
+use grantflow_store::grantflow::{Advice, ServerMetadata};
 use grantflow_ureq::Transport;
 
 use crate::place::{self, key};
@@ -20,9 +20,9 @@ pub(crate) fn main(args: &[&str]) -> ExitCode {
     let [store, issuer, endpoint, client, label, pace, count] = args else { panic!("not these: {args:?}") };
     let key = key(issuer, client, label);
     let metadata = ServerMetadata::new(place::issuer(issuer)).token_endpoint(endpoint).unwrap();
-    let grant = SharedGrant::new(key, metadata, &Client::new(*client));
     let store = place::open(store);
     let transport = Transport::new().unwrap().with_store(store.store.clone());
+    let grant = SharedGrant::new(key, metadata, &place::client(client, issuer, label, &transport));
     let ended = Arc::new(AtomicBool::new(false));
     std::thread::spawn({
         let ended = ended.clone();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use grantflow_store::grantflow::crypto::{SealingKey, SealingKeys};
 use grantflow_store::grantflow::source::Want;
-use grantflow_store::grantflow::store::{LoadGrant, RecordKey, SaveGrant, SavedGrant};
+use grantflow_store::grantflow::store::{DpopKeyInStore, LoadGrant, RecordKey, SaveGrant, SavedGrant};
 use grantflow_store::grantflow::{Client, Issuer, ServerMetadata, Token, TokenRequest};
 use grantflow_store::{FileStore, PostgresStore, RedisStore, Sealed, Store};
 use grantflow_ureq::Transport;
@@ -64,6 +64,21 @@ pub(crate) fn key(issuer: &str, client: &str, label: &str) -> RecordKey {
     RecordKey::new(&self::issuer(issuer), &Client::new(client), label)
 }
 
+/// The label of the grant that is bound to the key of the store (RFC 9449).
+pub(crate) const BOUND: &str = "bound";
+
+/// The client, with the key of the store if its grant is bound to that.
+pub(crate) fn client(id: &str, at: &str, label: &str, transport: &Transport) -> Client {
+    let client = Client::new(id);
+    match label {
+        BOUND => {
+            let key = transport.run(DpopKeyInStore::new(&issuer(at), &client)).unwrap();
+            client.dpop(key)
+        }
+        _ => client,
+    }
+}
+
 /// One person's grant.
 #[derive(Clone)]
 pub(crate) struct Place {
@@ -97,8 +112,12 @@ impl Place {
     /// The person signs in, and the grant is kept.
     pub(crate) fn sign_in(&self) {
         let server = ServerMetadata::new(issuer(&self.issuer)).token_endpoint(&self.endpoint).unwrap();
-        let request = TokenRequest::password(&server, &Client::new(&*self.client), "alice", "wonderland").unwrap();
+        let request = TokenRequest::password(&server, &self.client(), "alice", "wonderland").unwrap();
         self.keep(&self.transport.run(request.exchange()).unwrap());
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        client(&self.client, &self.issuer, &self.label, &self.transport)
     }
 
     pub(crate) fn keep(&self, token: &Token) {

@@ -13,10 +13,14 @@ use serde_json::Value;
 
 /// A server that gives a new refresh token with each refresh, and what came to it.
 pub(crate) struct Watched {
-    server: Server,
+    pub(crate) server: Server,
     /// The longest that an answer takes.
     slow: Duration,
     pub(crate) uses: Vec<Use>,
+    /// How many proofs were refused, but for want of a nonce (RFC 9449, section 5).
+    pub(crate) refused_proofs: usize,
+    /// How often it asked for a nonce.
+    pub(crate) nonces: usize,
 }
 
 /// One use of a refresh token.
@@ -35,7 +39,7 @@ impl Watched {
             settings.refresh_tokens = RefreshTokens::Rotate { grace };
             settings.lifetime = lifetime;
         });
-        Front::start(Self { server, slow, uses: Vec::new() }).unwrap()
+        Front::start(Self { server, slow, uses: Vec::new(), refused_proofs: 0, nonces: 0 }).unwrap()
     }
 
     pub(crate) fn issuer(&self) -> &str {
@@ -71,6 +75,12 @@ impl Site for Watched {
                 Wire::Whole(response) => serde_json::from_slice(response.body()).unwrap_or(Value::Null),
                 _ => Value::Null,
             };
+            if body["error"] == "use_dpop_nonce" {
+                // It has not begun.
+                self.nonces += 1;
+                return answer;
+            }
+            self.refused_proofs += usize::from(body["error"] == "invalid_dpop_proof");
             self.uses.push(Use {
                 at: now,
                 refresh_token: form["refresh_token"].clone(),
