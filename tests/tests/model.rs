@@ -1,7 +1,8 @@
 //! Slots and flights under a scheduler that tries thousands of interleavings. A lost wake-up, or anybody who
 //! waits for nothing, is a deadlock, which it reports with the schedule that led to it.
 //!
-//! The very files of the crate are compiled here, on other locks and with a virtual world outside.
+//! The very files of `grantflow-ureq` are compiled here, on other locks and with a virtual world outside:
+//! `cargo test -p grantflow-tests --features model --test model`.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -26,22 +27,22 @@ use task::Tend as _;
 use token_ref::TokenRef;
 
 #[allow(dead_code, reason = "the crate uses all of it")]
-#[path = "../src/manager/asking.rs"]
+#[path = "../../transport-ureq/src/manager/asking.rs"]
 mod asking;
 #[allow(dead_code, reason = "the crate uses all of it")]
-#[path = "../src/manager/credential.rs"]
+#[path = "../../transport-ureq/src/manager/credential.rs"]
 mod credential;
 #[allow(dead_code, reason = "the crate uses all of it")]
-#[path = "../src/manager/flight.rs"]
+#[path = "../../transport-ureq/src/manager/flight.rs"]
 mod flight;
 #[allow(dead_code, reason = "the crate uses all of it")]
-#[path = "../src/manager/saving.rs"]
+#[path = "../../transport-ureq/src/manager/saving.rs"]
 mod saving;
 #[allow(dead_code, reason = "the crate uses all of it")]
-#[path = "../src/manager/slot.rs"]
+#[path = "../../transport-ureq/src/manager/slot.rs"]
 mod slot;
 #[allow(dead_code, reason = "the crate uses all of it")]
-#[path = "../src/manager/task.rs"]
+#[path = "../../transport-ureq/src/manager/task.rs"]
 mod task;
 
 mod sync {
