@@ -34,6 +34,12 @@ fn file(name: &str, json: Value, google: &Front<Google>) -> PathBuf {
 }
 
 #[test]
+fn a_key_is_proved_to_an_api_that_wants_its_nonce() {
+    let said = succeeds(&mut example("dpop"));
+    assert_says(&said, &["The API answers 200", "It saw 3 requests, one of them without its nonce"]);
+}
+
+#[test]
 fn the_second_login_opens_no_browser_and_sends_no_request() {
     examples().check_second_login();
 }
