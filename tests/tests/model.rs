@@ -103,10 +103,10 @@ mod token_ref {
 
 mod shared {
     use super::*;
-    use grantflow::Now;
     use grantflow::cell::{Issued, TokenCell};
-    use grantflow::source::{GrantState, Mint};
+    use grantflow::source::{GrantState, Waiting};
     use grantflow::store::Saving;
+    use grantflow::{Machine, Now};
     use task::{Task, Tend, Timer};
 
     /// The outside: a world of its own for each schedule. Its own locks are no points to switch at.
@@ -140,7 +140,7 @@ mod shared {
             self.background
         }
 
-        pub(crate) fn run(&self, mint: &mut Mint) -> Result<Token, Error> {
+        pub(crate) fn run(&self, mint: impl Machine<Output = Token>) -> Result<Token, Error> {
             let flying = self.flying.fetch_add(1, SeqCst) + 1;
             self.most_flying.fetch_max(flying, SeqCst);
             thread::yield_now();
@@ -158,6 +158,10 @@ mod shared {
             thread::yield_now();
             self.flying.fetch_sub(1, SeqCst);
             result
+        }
+
+        pub(crate) fn tell_waiting(&self, _: &str, _: Waiting) {
+            panic!("nothing here waits for another process")
         }
 
         pub(crate) fn later(&self, task: Box<dyn Task>) -> Result<(), Vec<Box<dyn Task>>> {

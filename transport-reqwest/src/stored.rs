@@ -1,5 +1,7 @@
 //! Signing in once: what a person granted is kept in a store and used the next time.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use grantflow::store::{DeleteGrant, LoadGrant, RecordKey, SignOut};
@@ -33,7 +35,7 @@ impl Transport {
     /// memory, and saves it later: [`Status::unsaved`](crate::Status::unsaved).
     ///
     /// Where another process is using the refresh token, or died while it did, the first token waits for the end of that
-    /// use, for 30 seconds at the most.
+    /// use, for 30 seconds at the most, and says so on the standard error.
     /// Whatever the manager refreshes goes through the store. Dropping the future ends it and leaves nothing behind.
     ///
     /// ```no_run
@@ -116,9 +118,7 @@ impl Transport {
             Err(error) if error.kind() == ErrorKind::Store => return self.unsaved(app, key, &token, error),
             saved => saved?,
         }
-        let tokens = self.shared(app, key);
-        tokens.start().await?;
-        Ok(tokens)
+        self.begin(app, key).await
     }
 
     /// Revokes what the person granted, and deletes it from the store. Nothing kept is no error.
@@ -163,15 +163,13 @@ impl Transport {
         if refused.as_ref().is_some_and(known) {
             return Ok(None);
         }
-        let mut tokens = self.shared(app, key.clone());
-        let mut started = tokens.start().await;
+        let mut started = self.begin(app, key.clone()).await;
         if let Some(pause) = started.as_ref().err().and_then(|error| app.tries_again_after(error)) {
             tokio::time::sleep(pause).await;
-            tokens = self.shared(app, key.clone());
-            started = tokens.start().await;
+            started = self.begin(app, key.clone()).await;
         }
         match started {
-            Ok(()) => Ok(Some(tokens)),
+            Ok(tokens) => Ok(Some(tokens)),
             Err(error) if app.asks_after(&error) => {
                 *refused = saved.refresh_token;
                 Ok(None)
@@ -180,8 +178,19 @@ impl Transport {
         }
     }
 
-    fn shared(&self, app: &InstalledApp, key: RecordKey) -> TokenManager {
-        TokenManager::new(self, app.kept(key), app.want())
+    /// The manager of what is kept, with its first token. As long as there is none, people are told of waits.
+    async fn begin(&self, app: &InstalledApp, key: RecordKey) -> Result<TokenManager, Error> {
+        let begins = Arc::new(AtomicBool::new(true));
+        let told = begins.clone();
+        let tokens = TokenManager::builder(self).on_wait(move |_, waiting| {
+            if told.load(Ordering::Relaxed) {
+                print(&format!("Waiting until {waiting}."));
+            }
+        });
+        let tokens = tokens.build(app.kept(key), app.want());
+        tokens.start().await?;
+        begins.store(false, Ordering::Relaxed);
+        Ok(tokens)
     }
 
     /// The manager of a grant that could not be saved yet.

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use grantflow::source::{GrantStatus, Want};
-use grantflow::store::{LoadGrant, RecordKey, SaveGrant, SavedGrant, StoreOp, Stored};
+use grantflow::source::{GrantStatus, Waiting, Want};
+use grantflow::store::{LoadGrant, RecordKey, SaveGrant, SavedGrant, SharedGrant, StoreOp, Stored};
 use grantflow::{
     Advice, Client, Cx, Effect, ErrorKind, Failure, InstalledApp, Machine, Reply, Revocation, ServerMetadata, Step,
     Token,
 };
-use grantflow_reqwest::Transport;
+use grantflow_reqwest::{TokenManager, Transport};
 #[cfg(unix)]
 use grantflow_store::AsyncRedisStore;
 use grantflow_store::{AsyncStore, FileStore, Lease, MemoryStore, Store};
@@ -156,6 +156,28 @@ async fn a_revoked_grant_is_asked_for_again() {
     assert_eq!(stage.opened(), 2);
     assert_eq!(stage.refreshes(), before + 1, "a refresh token that was refused is not tried again");
     stage.assert_remembered().await;
+}
+
+#[tokio::test]
+async fn who_waits_for_another_process_is_told_what_for() {
+    let stage = Stage::new("waits");
+    stage.signed_in_long_ago().await;
+    let key = stage.app().record_key("");
+    let lease = FileStore::new(&stage.directory).try_lease(&key, Duration::from_secs(60)).unwrap().unwrap();
+    let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
+    let source = SharedGrant::new(key, stage.front.metadata(), &Client::new("demo"));
+    let tokens = TokenManager::builder(&stage.program()).on_wait(move |name, waiting| {
+        told.send((name.to_owned(), waiting)).unwrap();
+    });
+    let tokens = tokens.build(source, stage.app().want());
+    let frees = async {
+        assert_eq!(tells.recv().await.unwrap(), (String::new(), Waiting::Lease));
+        assert_eq!(tokens.status().waiting, Some(Waiting::Lease));
+        drop(lease);
+    };
+    tokio::join!(tokens.token(), frees).0.unwrap();
+    assert_eq!(tokens.status().waiting, None);
+    assert!(tells.try_recv().is_err());
 }
 
 #[tokio::test]

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use grantflow_tests::server::{Alter, Consent, RefreshTokens};
 use grantflow_tests::{Fault, Front, Place, Server, person};
-use grantflow_ureq::grantflow::source::{GrantStatus, TokenSource as _, Want};
-use grantflow_ureq::grantflow::store::{LoadGrant, SavedGrant, SharedGrant};
+use grantflow_ureq::grantflow::source::{GrantStatus, TokenSource as _, Waiting, Want};
+use grantflow_ureq::grantflow::store::{LoadGrant, SavedGrant, SharedGrant, Stored};
 use grantflow_ureq::grantflow::{Advice, Client, ErrorKind, Event, InstalledApp, Reply, Revocation, ServerMetadata};
-use grantflow_ureq::grantflow_store::FileStore;
-use grantflow_ureq::{Cancel, Limit, Transport};
+use grantflow_ureq::grantflow_store::{FileStore, Store as _};
+use grantflow_ureq::{Cancel, Limit, TokenManager, Transport};
 
 /// A pretend server, a directory for grants, and how often a browser was opened.
 struct Stage {
@@ -171,6 +171,41 @@ fn a_revoked_grant_is_asked_for_again() {
     assert_eq!(stage.opened(), 2);
     assert_eq!(stage.refreshes(), before + 1, "a refresh token that was refused is not tried again");
     stage.assert_remembered();
+}
+
+#[test]
+fn who_waits_for_another_process_is_told_what_for() {
+    let stage = Stage::new("waits");
+    stage.signed_in_long_ago();
+    let (store, key) = (FileStore::new(&stage.directory), stage.app().record_key(""));
+    let lease = store.try_lease(&key, Duration::from_secs(60)).unwrap().unwrap();
+    let (told, tells) = channel();
+    let source = SharedGrant::new(key.clone(), stage.front.metadata(), &Client::new("demo"));
+    let tokens = TokenManager::builder(&stage.program()).on_wait(move |name, waiting| {
+        told.send((name.to_owned(), waiting)).unwrap();
+    });
+    let tokens = tokens.build(source, stage.app().want());
+    thread::scope(|scope| {
+        let asks = scope.spawn(|| tokens.token());
+        assert_eq!(tells.recv().unwrap(), (String::new(), Waiting::Lease));
+        assert_eq!(tokens.status().waiting, Some(Waiting::Lease));
+        drop(lease);
+        asks.join().unwrap().unwrap();
+    });
+    assert_eq!(tokens.status().waiting, None);
+    // A process that died in the middle of a use: it is told when that is over.
+    let until = stage.program().now().wall + Duration::from_secs(2);
+    let stored = store.load(&key).unwrap().unwrap();
+    let mut record: serde_json::Value = serde_json::from_slice(&stored.value).unwrap();
+    let now = stage.program().now().wall.as_unix_millis();
+    record["intent"] = serde_json::json!({"since": now, "tries": 1, "deadline": until.as_unix_millis()});
+    let value = serde_json::to_vec(&record).unwrap().into();
+    let version = stored.version;
+    assert!(store.save(&key, Some(version), &Stored { version: version + 1, value, tags: stored.tags }).unwrap());
+    tokens.force_refresh().unwrap();
+    let Waiting::Use { until: told } = tells.recv().unwrap().1 else { panic!() };
+    assert!(told.as_unix_millis().abs_diff(until.as_unix_millis()) < 500);
+    assert!(stage.program().now().wall >= until && tells.try_recv().is_err());
 }
 
 #[test]

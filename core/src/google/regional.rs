@@ -14,7 +14,7 @@ use super::{DEFAULT_UNIVERSE, hosts};
 use crate::exchange::Request;
 use crate::machine::ask;
 use crate::server::Endpoint;
-use crate::source::{Again, Change, GrantState, Mint, Minting, TokenSource, Want, WantKind};
+use crate::source::{Again, Change, GrantState, Mint, Minting, TokenSource, Waiting, Want, WantKind};
 use crate::{Cx, Error, ErrorKind, Exchange, Machine, Reply, Shown, Step, Token};
 
 /// How long the lookup may take: a token waits for it.
@@ -138,6 +138,10 @@ impl Minting for Bounding {
 
     fn must_wait(&self) -> bool {
         self.mint.must_wait()
+    }
+
+    fn waiting(&self) -> Option<Waiting> {
+        self.mint.waiting()
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::change::LinkEvent;
 use super::link::{Has, Link};
-use super::{Change, GrantState, Mint, Minting, TokenSource, Want};
+use super::{Change, GrantState, Mint, Minting, TokenSource, Waiting, Want};
 use crate::cell::Issued;
 use crate::machine::{Machine, ask};
 use crate::{Cx, Error, ErrorKind, Now, Reply, Step, Token};
@@ -246,6 +246,13 @@ impl Minting for ChainMint {
 
     fn must_wait(&self) -> bool {
         self.must_wait
+    }
+
+    fn waiting(&self) -> Option<Waiting> {
+        match &self.stage {
+            Stage::Base { mint, .. } | Stage::With { mint, .. } => mint.waiting(),
+            Stage::Begin | Stage::Ended => None,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::GrantState;
 use super::standing::Standing;
 use crate::machine::Machine;
 use crate::store::Remembered;
-use crate::{Error, Exchange, Now, Rotation, Secret, Token};
+use crate::{Error, Exchange, Now, Rotation, Secret, Timestamp, Token};
 
 /// A machine that mints one token, and tells what that changed.
 ///
@@ -27,6 +27,38 @@ pub trait Minting: Machine<Output = Token> {
     fn must_wait(&self) -> bool {
         false
     }
+
+    /// What it waits for now that another process does. A driver that tells people why there is no token yet asks after
+    /// each step.
+    fn waiting(&self) -> Option<Waiting> {
+        None
+    }
+}
+
+/// What a mint waits for that another process does: see [`Minting::waiting`].
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// Another process holds the lease of the stored grant: it refreshes it, or saves it.
+    Lease,
+    /// Another process began to use the refresh token, and may have died since. What it sent may reach the server until
+    /// this moment, 30 s after the beginning at the latest.
+    Use {
+        /// When that is over, by the wall clock.
+        until: Timestamp,
+    },
+}
+
+/// For people, as in "waiting until ..".
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lease => "another program has refreshed this grant",
+            Self::Use { .. } => {
+                "a refresh is over that another program began and has not ended, which takes 30 seconds at the most"
+            }
+        })
+    }
 }
 
 impl<M: Minting + ?Sized> Minting for Box<M> {
@@ -37,6 +69,10 @@ impl<M: Minting + ?Sized> Minting for Box<M> {
     fn must_wait(&self) -> bool {
         (**self).must_wait()
     }
+
+    fn waiting(&self) -> Option<Waiting> {
+        (**self).waiting()
+    }
 }
 
 impl<M: Minting + ?Sized> Minting for &mut M {
@@ -46,6 +82,10 @@ impl<M: Minting + ?Sized> Minting for &mut M {
 
     fn must_wait(&self) -> bool {
         (**self).must_wait()
+    }
+
+    fn waiting(&self) -> Option<Waiting> {
+        (**self).waiting()
     }
 }
 

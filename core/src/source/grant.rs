@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::standing::Begun;
-use super::{Again, Change, GrantState, GrantStatus, Held, Mint, Minting, TokenSource, Want};
+use super::{Again, Change, GrantState, GrantStatus, Held, Mint, Minting, TokenSource, Waiting, Want};
 use crate::store::Saving;
 use crate::{Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Token};
 
@@ -45,6 +45,8 @@ pub struct Grant<J> {
     /// The numbers of those that were [overtaken](Self::overtake) and have not ended yet.
     overtaken: Vec<u64>,
     queue: VecDeque<J>,
+    /// What the mint under way waits for.
+    waiting: Option<Waiting>,
 }
 
 /// The right to mint.
@@ -110,6 +112,7 @@ impl<J> Grant<J> {
             holder: 0,
             overtaken: Vec::new(),
             queue: VecDeque::new(),
+            waiting: None,
         }
     }
 
@@ -170,6 +173,7 @@ impl<J> Grant<J> {
     /// Ends a turn, takes over what its mint changed ([`Minting::take_change`]), whatever the outcome, and gives the
     /// next one its turn.
     pub fn finish(&mut self, turn: Turn<()>, now: Now, change: Change, outcome: Outcome<'_>) -> Option<Turn<J>> {
+        self.waiting = None;
         let (late, known) = (&mut self.overtaken, turn.number);
         let overtaken = late.iter().position(|number| *number == known).map(|at| late.swap_remove(at)).is_some();
         if turn.epoch == self.epoch && !overtaken {
@@ -268,6 +272,7 @@ impl<J> Grant<J> {
         let former = std::mem::replace(&mut self.state, source.first_state());
         self.state.take_over(&former);
         self.late.clear();
+        self.waiting = None;
         self.first = source.first_token().map(Box::new);
         self.headers = headers(&*source);
         self.source = source;
@@ -292,6 +297,16 @@ impl<J> Grant<J> {
     /// How it stands with the grant.
     pub fn status(&self) -> GrantStatus {
         self.state.status()
+    }
+
+    /// Takes note of what the mint under way [waits for](Minting::waiting), until its turn ends.
+    pub fn wait_for(&mut self, waiting: Option<Waiting>) {
+        self.waiting = waiting;
+    }
+
+    /// What the mint under way waits for that another process does, as its holder has [noted](Self::wait_for).
+    pub fn waiting(&self) -> Option<Waiting> {
+        self.waiting
     }
 
     /// Whether a mint is under way that others must wait for.
@@ -375,6 +390,10 @@ impl Minting for Before {
 
     fn must_wait(&self) -> bool {
         self.mint.must_wait()
+    }
+
+    fn waiting(&self) -> Option<Waiting> {
+        self.mint.waiting()
     }
 }
 

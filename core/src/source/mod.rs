@@ -18,7 +18,7 @@ use crate::{Cx, Error, Reply, Step, Token};
 
 pub use again::Again;
 pub use chain::Base;
-pub use change::{Change, Minting};
+pub use change::{Change, Minting, Waiting};
 pub use credential::{Credential, Server};
 pub use exchanged::ExchangedToken;
 pub use grant::{Grant, Outcome, Turn};

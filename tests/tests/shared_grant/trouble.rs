@@ -5,15 +5,50 @@ use std::time::Duration;
 
 use grantflow::cell::{Acquired, TokenCell};
 use grantflow::machine::FailureKind;
-use grantflow::source::{Change, Grant, GrantStatus, Held, Outcome, TokenSource, Want};
+use grantflow::source::{Change, Grant, GrantStatus, Held, Mint, Minting as _, Outcome, TokenSource, Waiting, Want};
 use grantflow::store::{SaveGrant, SharedGrant};
-use grantflow::{Advice, Error, ErrorKind, Failure, ServerMetadata};
+use grantflow::{Advice, Cx, Error, ErrorKind, Failure, Machine, Reply, ServerMetadata, Step, Token};
 use grantflow_tests::Fault;
 use grantflow_tests::demo::{client, signed_in};
 use grantflow_tests::processes::{Desk, Process, Trip, desk, intent, kept, late, sent};
 use grantflow_tests::server::{Place, RefreshTokens};
 
 use super::{REFRESHED, SECOND, millis};
+
+/// A mint, and what it waits for after each of its steps.
+struct Watched<'a>(&'a mut Mint, Vec<Option<Waiting>>);
+
+impl Machine for Watched<'_> {
+    type Output = Token;
+
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Token> {
+        let step = self.0.resume(cx, reply);
+        self.1.push(self.0.waiting());
+        step
+    }
+}
+
+#[test]
+fn a_mint_says_that_it_waits_for_another_process_or_the_use_of_a_dead_one_and_until_when() {
+    let (mut desk, source) = late();
+    desk.die_before(source.mint(&Want::access_token("read"), &source.first_state()), "http");
+    let began = desk.world.now.wall;
+    desk.world.pass(10 * SECOND);
+    let mut grant = Grant::new(Arc::new(source));
+    let (_, mut turn) = grant.begin(()).unwrap().split();
+    let mut mint = grant.mint(&mut turn, &Want::access_token("read"), desk.world.now, Held::Nothing).unwrap();
+    let mut watched = Watched(&mut mint, Vec::new());
+    desk.run(&mut watched).unwrap();
+    let until = Some(Waiting::Use { until: began + 30 * SECOND });
+    let told: Vec<_> = watched.1.iter().copied().skip_while(Option::is_none).collect();
+    assert_eq!(told[..2], [until, until], "while it sleeps, and when it looks again");
+    assert!(told[2..].iter().all(Option::is_none), "not when it goes on: {told:?}");
+    // The holder of the turn notes it; with the turn it ends.
+    grant.wait_for(until);
+    assert_eq!(grant.waiting(), until);
+    grant.finish(turn, desk.world.now, mint.take_change(), Outcome::Abandoned);
+    assert_eq!(grant.waiting(), None);
+}
 
 /// A daemon that was refused goes on when somebody signs in anew, in whatever process.
 #[test]

@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use grantflow::source::{TokenSource, Want};
+use grantflow::source::{TokenSource, Waiting, Want};
 
 use tokio::runtime::Handle;
 
-use super::change::{Callback, Change};
+use super::change::{Callback, Change, OnWait};
 use super::hub::{Hub, Options};
 use super::pool::TokenPool;
 use super::token_manager::TokenManager;
@@ -20,6 +20,7 @@ pub struct ManagerBuilder {
     transport: Transport,
     options: Options,
     on_change: Option<Callback>,
+    on_wait: Option<OnWait>,
 }
 
 impl TokenManager {
@@ -44,7 +45,7 @@ impl TokenPool {
 impl ManagerBuilder {
     pub(super) fn new(transport: &Transport) -> Self {
         let options = Options { margin: None, background: true, max_wants: None, runtime: None };
-        Self { transport: transport.clone(), options, on_change: None }
+        Self { transport: transport.clone(), options, on_change: None, on_wait: None }
     }
 
     /// Refreshes tokens this long before their end, but never before half of their life. Unless told, it is
@@ -66,6 +67,14 @@ impl ManagerBuilder {
     /// quick: it runs on the task of the refresh. Should it panic, that changes nothing.
     pub fn on_change(mut self, callback: impl Fn(&Change) + Send + Sync + 'static) -> Self {
         self.on_change = Some(Box::new(callback));
+        self
+    }
+
+    /// Calls this when a refresh begins to wait for another process, as it may for half a minute where one has died while
+    /// it refreshed: with the credential's name in its pool, which is empty if there is no pool, and what is waited for.
+    /// It should be quick: it runs on the task of the refresh. [`Status::waiting`](crate::Status::waiting) has it too.
+    pub fn on_wait(mut self, callback: impl Fn(&str, Waiting) + Send + Sync + 'static) -> Self {
+        self.on_wait = Some(Box::new(callback));
         self
     }
 
@@ -96,7 +105,7 @@ impl ManagerBuilder {
     }
 
     fn hub(self) -> Hub {
-        Hub::new(&self.transport, self.options, self.on_change)
+        Hub::new(&self.transport, self.options, self.on_change, self.on_wait)
     }
 }
 

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use grantflow::cell::Issued;
-use grantflow::source::{GrantStatus, Want};
+use grantflow::source::{GrantStatus, Waiting, Want};
 use grantflow::{Error, Shown, Timestamp};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -16,6 +16,7 @@ use super::sync::lock;
 const KEPT: usize = 64;
 
 pub(super) type Callback = Box<dyn Fn(&Change) + Send + Sync>;
+pub(super) type OnWait = Box<dyn Fn(&str, Waiting) + Send + Sync>;
 
 /// A new token, or a failure to get one.
 #[non_exhaustive]
@@ -58,6 +59,8 @@ pub struct Status {
     pub next_refresh: Option<Timestamp>,
     /// Whether a refresh is under way.
     pub refreshing: bool,
+    /// What a refresh with this credential waits for that another process does, if so.
+    pub waiting: Option<Waiting>,
     /// How it stands with the grant that the credential is, as far as this process knows: whether its refresh token was
     /// used without a known end, since when and how often, or was refused.
     pub grant: GrantStatus,
@@ -92,6 +95,7 @@ impl fmt::Debug for Changes {
 /// Those who want to know.
 pub(super) struct Watchers {
     callback: Option<Callback>,
+    on_wait: Option<OnWait>,
     /// Made for the first subscriber.
     channel: Mutex<Channel>,
 }
@@ -103,8 +107,8 @@ enum Channel {
 }
 
 impl Watchers {
-    pub(super) fn new(callback: Option<Callback>) -> Self {
-        Self { callback, channel: Mutex::new(Channel::None) }
+    pub(super) fn new(callback: Option<Callback>, on_wait: Option<OnWait>) -> Self {
+        Self { callback, on_wait, channel: Mutex::new(Channel::None) }
     }
 
     pub(super) fn subscribe(&self) -> Changes {
@@ -123,6 +127,12 @@ impl Watchers {
     /// Whether anybody does.
     pub(super) fn listen(&self) -> bool {
         self.callback.is_some() || matches!(&*lock(&self.channel), Channel::Open(_))
+    }
+
+    pub(super) fn tell_waiting(&self, credential: &str, waiting: Waiting) {
+        if let Some(callback) = &self.on_wait {
+            let _ = catch_unwind(AssertUnwindSafe(|| callback(credential, waiting)));
+        }
     }
 
     pub(super) fn tell(&self, change: Change) {

@@ -10,7 +10,7 @@ use tokio::runtime::{Handle as Runtime, RuntimeFlavor};
 use tokio::sync::watch;
 
 use super::background::Timetable;
-use super::change::{Callback, Watchers};
+use super::change::{Callback, OnWait, Watchers};
 use crate::{Transport, runtime};
 
 /// How long the end waits for a use of a refresh token that changes with each use.
@@ -44,14 +44,19 @@ pub(super) struct Uses {
 }
 
 impl Hub {
-    pub(super) fn new(transport: &Transport, options: Options, on_change: Option<Callback>) -> Self {
+    pub(super) fn new(
+        transport: &Transport,
+        options: Options,
+        on_change: Option<Callback>,
+        on_wait: Option<OnWait>,
+    ) -> Self {
         // A connection lives in the runtime that made it, and another may be the next to ask.
         let transport = transport.unpooled();
         Self {
             timetable: Arc::new(Timetable::new(&transport, options.runtime.clone())),
             transport,
             options,
-            watchers: Watchers::new(on_change),
+            watchers: Watchers::new(on_change, on_wait),
             rotating: watch::Sender::default(),
             closed: AtomicBool::new(false),
             // It keeps fleets from refreshing in step; without entropy, they do.

@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use grantflow::cell::Ticket;
 use grantflow::machine::Repeat;
-use grantflow::source::{Change, Grant, GrantState, Held, Mint, Minting as _, Outcome, TokenSource, Turn, Want};
+use grantflow::source::{
+    Change, Grant, GrantState, Held, Mint, Minting as _, Outcome, TokenSource, Turn, Waiting, Want,
+};
 use grantflow::{Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Token};
 use tokio::sync::Notify;
 
@@ -66,6 +68,11 @@ impl Origin {
 
     pub(super) fn state(&self) -> GrantState {
         self.line().grant.state().clone()
+    }
+
+    pub(super) fn state_and_waiting(&self) -> (GrantState, Option<Waiting>) {
+        let line = self.line();
+        (line.grant.state().clone(), line.grant.waiting())
     }
 
     pub(super) fn replace(self: &Arc<Self>, source: Arc<dyn TokenSource>) {
@@ -125,6 +132,14 @@ impl Origin {
                     next = line.grant.finish(turn, self.now(), Change::default(), Outcome::Failed(&mut unused()));
                 }
             }
+        }
+    }
+
+    /// Tells what a mint waits for from now on.
+    fn wait_for(&self, waiting: Option<Waiting>) {
+        self.line().grant.wait_for(waiting);
+        if let Some(waiting) = waiting {
+            self.hub.watchers.tell_waiting(&self.name, waiting);
         }
     }
 
@@ -312,7 +327,13 @@ impl MyTurn {
         };
         let mut result = hub
             .transport
-            .run(Bounded { begin: hub.transport.time_to_begin(), mint: self.mint.insert(machine), flying })
+            .run(Bounded {
+                begin: hub.transport.time_to_begin(),
+                mint: self.mint.insert(machine),
+                flying,
+                origin: &self.origin,
+                waiting: None,
+            })
             .await;
         let must_wait = self.mint.as_ref().is_some_and(|mint| mint.must_wait());
         self.end(Outcome::from(&mut result));
@@ -344,6 +365,9 @@ struct Bounded<'a> {
     flying: &'a Flying,
     /// How soon a request begins that must not be repeated, or not at all.
     begin: Duration,
+    origin: &'a Origin,
+    /// What it waits for, as far as that was told.
+    waiting: Option<Waiting>,
 }
 
 impl Machine for Bounded<'_> {
@@ -352,6 +376,11 @@ impl Machine for Bounded<'_> {
     fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Token> {
         let now = cx.now();
         let mut step = self.mint.resume(cx, reply);
+        let waiting = self.mint.waiting();
+        if waiting != self.waiting {
+            self.waiting = waiting;
+            self.origin.wait_for(waiting);
+        }
         let mut time = STEP;
         if let Step::Do(Effect::Sleep(sleep)) = &step {
             time = *sleep;

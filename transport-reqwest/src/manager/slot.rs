@@ -245,7 +245,7 @@ impl Slot {
 
     pub(super) fn status(&self) -> Status {
         let now = self.now();
-        let grant = self.origin.state();
+        let (grant, waiting) = self.origin.state_and_waiting();
         let state = self.lock();
         let wake = state.cell.next_wake(now).filter(|_| self.origin.hub.options.background);
         Status {
@@ -253,6 +253,7 @@ impl Slot {
             last_error: state.cell.error().cloned(),
             next_refresh: wake.map(|wait| now.wall + wait),
             refreshing: state.cell.is_refreshing(),
+            waiting,
             grant: grant.status(),
             unsaved: grant.save_error().cloned(),
         }
@@ -334,7 +335,7 @@ mod tests {
     fn a_moment_before_a_token_was_shown_says_nothing_about_its_end() {
         let transport = Transport::new().unwrap();
         let options = Options { margin: None, background: true, max_wants: None, runtime: None };
-        let hub = Arc::new(Hub::new(&transport, options, None));
+        let hub = Arc::new(Hub::new(&transport, options, None, None));
         let now = transport.now();
         let token = Token::bearer("t", now.wall, Some(now.wall + Duration::from_secs(3600))).unwrap();
         let origin = Origin::new(hub, "".into(), Arc::new(Credential::fixed(token.clone())));

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use grantflow::source::{TokenSource, Want};
+use grantflow::source::{TokenSource, Waiting, Want};
 
 use super::credential::Credential;
 use super::pool::TokenPool;
@@ -71,6 +71,14 @@ impl ManagerBuilder {
     /// the token does not wait for this. It should be quick, and may panic. May be given several times.
     pub fn on_change(mut self, callback: impl Fn(&Change) + Send + Sync + 'static) -> Self {
         self.settings.callbacks.push(Box::new(callback));
+        self
+    }
+
+    /// Calls this when a refresh begins to wait for another process, as it may for half a minute where one has died while
+    /// it refreshed: with the credential's name in its pool, which is empty if there is no pool, and what is waited for.
+    /// It should be quick: it runs on the thread of the refresh. [`Status::waiting`](crate::Status::waiting) has it too.
+    pub fn on_wait(mut self, callback: impl Fn(&str, Waiting) + Send + Sync + 'static) -> Self {
+        self.settings.on_wait.push(Box::new(callback));
         self
     }
 

@@ -9,7 +9,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use grantflow::source::{Again, Change, Grant, GrantState, Mint, Minting, Outcome, TokenSource, Turn, Want};
+use grantflow::source::{Again, Change, Grant, GrantState, Mint, Minting, Outcome, TokenSource, Turn, Waiting, Want};
 use grantflow::{Cx, Error, ErrorKind, Machine, Reply, Step, Token};
 
 use super::shared::Shared;
@@ -68,6 +68,18 @@ impl Credential {
 
     pub(crate) fn state(&self) -> GrantState {
         lock(&self.queue).grant.state().clone()
+    }
+
+    pub(crate) fn waiting(&self) -> Option<Waiting> {
+        lock(&self.queue).grant.waiting()
+    }
+
+    /// Tells what a mint waits for from now on.
+    pub(super) fn wait_for(&self, waiting: Option<Waiting>) {
+        lock(&self.queue).grant.wait_for(waiting);
+        if let Some(waiting) = waiting {
+            self.shared.tell_waiting(&self.name, waiting);
+        }
     }
 
     /// Says whose error it is, where there are many.

@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use grantflow::cell::Ticket;
-use grantflow::source::{Mint, Outcome, Turn};
-use grantflow::{Error, ErrorKind, Token};
+use grantflow::source::{Mint, Minting as _, Outcome, Turn, Waiting};
+use grantflow::{Cx, Error, ErrorKind, Machine, Reply, Step, Token};
 
 use super::credential::{Credential, Delicate, InTurn, given_up, panicked};
 use super::slot::Slot;
@@ -113,7 +113,8 @@ impl Flight<'_> {
             ErrorKind::Cancelled if !error.is_transient() => Why::GivenUp(error),
             _ => Why::Failed(error),
         })?);
-        let result = catch_unwind(AssertUnwindSafe(|| shared.run(mint)));
+        let watched = Watched { mint, home: self.home, waiting: None };
+        let result = catch_unwind(AssertUnwindSafe(|| shared.run(watched)));
         result.map_err(|_| Why::Panicked)?.map_err(Why::Failed)
     }
 
@@ -129,6 +130,27 @@ impl Flight<'_> {
     fn must_wait(&self) -> bool {
         let mint = self.mint.as_ref();
         mint.is_some_and(|mint| catch_unwind(AssertUnwindSafe(|| mint.must_wait())).unwrap_or_default())
+    }
+}
+
+/// A mint that tells what it waits for.
+struct Watched<'a> {
+    mint: &'a mut Mint,
+    home: &'a Credential,
+    waiting: Option<Waiting>,
+}
+
+impl Machine for Watched<'_> {
+    type Output = Token;
+
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Token> {
+        let step = self.mint.resume(cx, reply);
+        let waiting = self.mint.waiting();
+        if waiting != self.waiting {
+            self.waiting = waiting;
+            self.home.wait_for(waiting);
+        }
+        step
     }
 }
 

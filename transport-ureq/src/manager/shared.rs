@@ -9,9 +9,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use grantflow::cell::{Issued, TokenCell};
-use grantflow::source::{GrantState, GrantStatus, Mint, Want};
+use grantflow::source::{GrantState, GrantStatus, Waiting, Want};
 use grantflow::store::Saving;
-use grantflow::{Error, Now, Shown, Token};
+use grantflow::{Error, Machine, Now, Shown, Token};
 
 use super::sync::{Mutex, lock};
 use super::task::{Task, Tend, Timer};
@@ -79,6 +79,7 @@ impl fmt::Debug for Changes {
 }
 
 pub(crate) type Callback = Box<dyn Fn(&Change) + Send + Sync>;
+type OnWait = Box<dyn Fn(&str, Waiting) + Send + Sync>;
 
 pub(crate) struct Shared {
     pub(crate) transport: Transport,
@@ -92,6 +93,7 @@ pub(crate) struct Settings {
     pub(crate) margin: Option<Duration>,
     pub(crate) no_background: bool,
     pub(crate) callbacks: Vec<Callback>,
+    pub(crate) on_wait: Vec<OnWait>,
 }
 
 enum Link {
@@ -134,7 +136,7 @@ impl Shared {
         }
     }
 
-    pub(crate) fn run(&self, mint: &mut Mint) -> Result<Token, Error> {
+    pub(crate) fn run(&self, mint: impl Machine<Output = Token>) -> Result<Token, Error> {
         self.transport.run(mint)
     }
 
@@ -196,6 +198,15 @@ impl Shared {
         for callback in &self.settings.callbacks {
             // The panic's own message has been shown; nothing here depends on what the callback did.
             let _ = catch_unwind(AssertUnwindSafe(|| callback(&change)));
+        }
+        TELLING.set(before);
+    }
+
+    /// Tells that a mint of the credential with this name begins to wait.
+    pub(crate) fn tell_waiting(&self, credential: &str, waiting: Waiting) {
+        let before = TELLING.replace(true);
+        for callback in &self.settings.on_wait {
+            let _ = catch_unwind(AssertUnwindSafe(|| callback(credential, waiting)));
         }
         TELLING.set(before);
     }

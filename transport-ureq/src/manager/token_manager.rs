@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use grantflow::source::{GrantState, GrantStatus, TokenSource, Want};
+use grantflow::source::{GrantState, GrantStatus, TokenSource, Waiting, Want};
 use grantflow::{Error, Secret, Timestamp};
 use http::{HeaderMap, HeaderValue, Request};
 
@@ -64,6 +64,8 @@ pub struct Status {
     pub next_refresh: Option<Timestamp>,
     /// Whether a refresh is under way.
     pub refreshing: bool,
+    /// What a refresh with this credential waits for that another process does, if so.
+    pub waiting: Option<Waiting>,
     /// How it stands with the grant that the credential is, as far as this process knows: whether its refresh token was
     /// used without a known end, since when and how often, or was refused.
     pub grant: GrantStatus,
@@ -187,6 +189,7 @@ impl TokenManager {
             last_error: seen.error,
             next_refresh: seen.next_refresh.map(|time| now.wall + time),
             refreshing: seen.refreshing,
+            waiting: self.slot.home.waiting(),
             grant: grant.status(),
             unsaved: grant.save_error().cloned(),
         }

@@ -12,7 +12,7 @@ use super::shared::{Inner, ScopesAtRefresh};
 use super::{RecordKey, StoreOp, StoreReply, Stored};
 use crate::exchange::Within;
 use crate::machine::{Effect, ask};
-use crate::source::{Change, GrantState, Minting, Want, WantKind, cannot};
+use crate::source::{Change, GrantState, Minting, Waiting, Want, WantKind, cannot};
 use crate::token::NO_REFRESH_TOKEN;
 use crate::{
     Cx, Discovery, Error, ErrorKind, Machine, Now, Reply, Rotation, Secret, ServerMetadata, Step, Token, TokenExchange,
@@ -70,8 +70,9 @@ pub(super) struct SharedRefresh {
     ready: Option<(Secret, Box<TokenExchange>)>,
     /// Before when the use must begin that the intent tells of.
     use_until: Now,
-    /// How often another process had it.
+    /// How often another process had it, and what of another process is waited for.
     waits: u32,
+    waiting: Option<Waiting>,
     /// How often the record changed under our hands.
     rounds: u32,
     /// The intent that was there before ours.
@@ -171,6 +172,13 @@ impl Minting for SharedRefresh {
         }
         change
     }
+
+    fn waiting(&self) -> Option<Waiting> {
+        match self.stage {
+            Stage::Wait | Stage::Load | Stage::Lease | Stage::LoadLeased | Stage::WaitIntent => self.waiting,
+            _ => None,
+        }
+    }
 }
 
 impl SharedRefresh {
@@ -190,6 +198,7 @@ impl SharedRefresh {
             ready: None,
             use_until: Now::default(),
             waits: 0,
+            waiting: None,
             rounds: 0,
             before: None,
             used_at: Now::default(),
@@ -255,6 +264,7 @@ impl SharedRefresh {
             (Stage::Load, Reply::Store(StoreReply::Loaded(found))) => self.loaded(found, now),
             (Stage::Wait, Reply::Slept) => self.load(Stage::Load),
             (Stage::Lease, Reply::Store(StoreReply::Leased(until))) => {
+                self.waiting = None;
                 self.lease = Some(until.map(|wall| Now { wall, mono: self.asked.mono.saturating_add(LEASE) }));
                 self.load(Stage::LoadLeased)
             }
@@ -299,6 +309,7 @@ impl SharedRefresh {
             return Err(waited());
         }
         self.waits = self.waits.saturating_add(1);
+        self.waiting = Some(Waiting::Lease);
         let longest = Duration::from_millis(50).saturating_mul(1 << self.waits.min(4));
         let random = cx.random::<1>("lease")?;
         let pause = longest.mul_f64(0.5 + f64::from(random[0]) / 512.0);
@@ -411,6 +422,7 @@ impl SharedRefresh {
         if now.mono.saturating_add(left) >= self.until || !enough {
             return self.release(Err(waited()));
         }
+        self.waiting = Some(Waiting::Use { until: now.wall + left });
         Ok(Next::Ask(Stage::WaitIntent, Effect::Sleep(left.max(Duration::from_millis(50)))))
     }
 
