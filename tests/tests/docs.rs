@@ -86,7 +86,13 @@ fn is_riddle(text: &str) -> bool {
 
 #[test]
 fn pages_name_who_and_what_is_meant() {
-    let mut pages = vec!["README.md".into(), "SECURITY.md".into(), "CONTRIBUTING.md".into(), "RELEASING.md".into()];
+    let mut pages = vec![
+        "README.md".into(),
+        "ARCHITECTURE.md".into(),
+        "SECURITY.md".into(),
+        "CONTRIBUTING.md".into(),
+        "RELEASING.md".into(),
+    ];
     let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
     pages.extend(docs.filter(|path| path.extension().is_some_and(|end| end == "md")));
     for path in pages {
