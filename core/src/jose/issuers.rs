@@ -2,6 +2,7 @@
 
 use super::claims::Claims;
 use super::jwk::Jwk;
+use crate::server::tenant_parts;
 use crate::{Error, ErrorKind};
 
 /// Whose tokens are taken.
@@ -16,10 +17,7 @@ pub(super) enum Issuers {
 impl Issuers {
     /// A name with one claim in braces.
     pub(super) fn template(name: &str) -> Option<Self> {
-        let (before, rest) = name.split_once('{')?;
-        let (claim, after) = rest.split_once('}')?;
-        let sound = before.starts_with("https://") && !claim.is_empty() && !after.contains(['{', '}']);
-        sound.then(|| Self::tenants(before, claim, after))
+        tenant_parts(name).map(|(before, claim, after)| Self::tenants(before, claim, after))
     }
 
     pub(super) fn tenants(before: &str, claim: &str, after: &str) -> Self {

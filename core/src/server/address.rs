@@ -10,6 +10,15 @@ use url::Url;
 use crate::Error;
 use crate::machine::Reach;
 
+/// The parts of the name that the issuers of many tenants share: before the claim that names the tenant, the claim, which
+/// stands in braces, and after it.
+pub(crate) fn tenant_parts(name: &str) -> Option<(&str, &str, &str)> {
+    let (before, rest) = name.split_once('{')?;
+    let (claim, after) = rest.split_once('}')?;
+    let sound = before.starts_with("https://") && !claim.is_empty() && !after.contains(['{', '}']);
+    sound.then_some((before, claim, after))
+}
+
 /// The identifier of an authorization server, such as `https://accounts.google.com`.
 ///
 /// Two issuers are the same only if their texts are, character by character: no case is folded,

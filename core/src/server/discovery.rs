@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Issuer, MAX_METADATA, ServerMetadata};
+use super::{Issuer, MAX_METADATA, ServerMetadata, tenant_parts};
 use crate::exchange::{Received, Request};
 use crate::machine::ask;
 use crate::{Cx, Deviations, Error, ErrorKind, Exchange, Machine, Reply, Step};
@@ -28,6 +28,8 @@ pub struct Discovery {
     issuer: Issuer,
     tolerated: Deviations,
     stranger: bool,
+    /// The issuer's name where it is of many tenants.
+    tenants: Option<Box<str>>,
     current: Where,
     next: Option<Where>,
     stage: Stage,
@@ -84,6 +86,23 @@ impl Discovery {
         self
     }
 
+    /// Takes a document that is of many tenants and names no single issuer, as that of Entra's `common`: its `issuer` must be
+    /// this, with the claim that names the tenant in braces, whatever the document writes there. ID tokens must then be of
+    /// the issuer of their own tenant; which tenants may sign in is the application's to say, by that claim.
+    ///
+    /// ```
+    /// use grantflow::{Discovery, Issuer};
+    ///
+    /// let common = Issuer::new("https://login.microsoftonline.com/common/v2.0")?;
+    /// let discovery = Discovery::new(&common).issuer_of_tenants("https://login.microsoftonline.com/{tid}/v2.0");
+    /// # let _ = discovery;
+    /// # Ok::<(), grantflow::Error>(())
+    /// ```
+    pub fn issuer_of_tenants(mut self, issuers: &str) -> Self {
+        self.tenants = Some(issuers.into());
+        self
+    }
+
     /// Takes no old answer.
     pub(crate) fn anew(mut self) -> Self {
         self.anew = true;
@@ -96,6 +115,7 @@ impl Discovery {
             issuer,
             tolerated,
             stranger: false,
+            tenants: None,
             current,
             next: None,
             stage: Stage::Begin,
@@ -107,6 +127,12 @@ impl Discovery {
 
     fn exchange(&self) -> Result<Exchange<ServerMetadata>, Error> {
         let (issuer, tolerated, stranger) = (self.issuer.clone(), self.tolerated, self.stranger);
+        let tenants = self.tenants.clone();
+        if tenants.as_deref().is_some_and(|tenants| tenant_parts(tenants).is_none()) {
+            return Err(Error::config(
+                "the issuers' name needs one claim in braces, as in https://login.example/{tid}",
+            ));
+        }
         let endpoint = match self.current {
             Where::OpenId => issuer.appended("openid-configuration"),
             Where::OAuth => issuer.inserted("oauth-authorization-server"),
@@ -119,7 +145,7 @@ impl Discovery {
             _ => request,
         };
         let exchange = request.exchange(move |received: Received<'_>| {
-            let metadata = ServerMetadata::from_json_tolerating(received.response.body(), &issuer, tolerated)?;
+            let metadata = ServerMetadata::read(received.response.body(), &issuer, tolerated, tenants.as_deref())?;
             if stranger { metadata.of_stranger() } else { Ok(metadata) }
         });
         Ok(if self.anew { exchange.anew() } else { exchange })

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 pub use address::{Endpoint, Issuer};
 pub use discovery::Discovery;
 
-pub(crate) use address::{is_loopback, is_loopback_host};
+pub(crate) use address::{is_loopback, is_loopback_host, tenant_parts};
 
 use crate::json::{self, Object};
 use crate::{Deviation, Deviations, Error, ErrorKind, Rotation};
@@ -110,6 +110,12 @@ impl fmt::Debug for Inner {
     }
 }
 
+/// Whether a document names the issuer of these tenants, whatever it calls the tenant.
+fn is_of_tenants(named: &str, tenants: &str) -> bool {
+    let around = |name| tenant_parts(name).map(|(before, _, after)| (before, after));
+    around(named).is_some_and(|named| Some(named) == around(tenants))
+}
+
 impl ServerMetadata {
     /// A server of which only the issuer is known.
     pub fn new(issuer: Issuer) -> Self {
@@ -164,6 +170,11 @@ impl ServerMetadata {
     /// As [`from_json`](Self::from_json), where the server may stray from the standard in these ways; the same
     /// hold for its other answers, as with [`tolerate`](Self::tolerate).
     pub fn from_json_tolerating(json: &[u8], issuer: &Issuer, tolerated: Deviations) -> Result<Self, Error> {
+        Self::read(json, issuer, tolerated, None)
+    }
+
+    /// The same, where the document may name the issuer of many tenants.
+    fn read(json: &[u8], issuer: &Issuer, tolerated: Deviations, tenants: Option<&str>) -> Result<Self, Error> {
         let invalid =
             |why: &str| Error::new(ErrorKind::InvalidResponse, format!("the metadata document of {issuer}: {why}"));
         if json.len() > MAX_METADATA {
@@ -177,6 +188,7 @@ impl ServerMetadata {
         })?;
         match members.get("issuer").and_then(Value::as_str).filter(|named| !named.is_empty()) {
             Some(named) if named == issuer.as_str() => {}
+            Some(named) if tenants.is_some_and(|tenants| is_of_tenants(named, tenants)) => {}
             Some(named) => {
                 let named = crate::Shown::name(named);
                 return Err(Error::new(
@@ -191,7 +203,9 @@ impl ServerMetadata {
         }
         let endpoints = Endpoints::read(&members, issuer, tolerated, &mut found)?;
         let demands = Demands::read(&members);
-        Ok(Self(Arc::new(Inner { endpoints, members, demands, found, tolerated, ..Inner::new(issuer.clone()) })))
+        let aliases = tenants.map(str::to_owned).into_iter().collect();
+        let inner = Inner { aliases, endpoints, members, demands, found, tolerated, ..Inner::new(issuer.clone()) };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// The document, to be kept and [read](Self::from_json) again without asking the server. What no document

@@ -316,6 +316,15 @@ fn servers() -> Vec<Entry> {
             },
         },
         Entry {
+            names: &["core Discovery::issuer_of_tenants"],
+            try_it: |text, seen| {
+                for text in [text.to_owned(), format!("https://as.example/{{{text}}}")] {
+                    let discovery = grantflow::Discovery::new(server().issuer()).issuer_of_tenants(&text);
+                    seen.run(&mut world(), discovery);
+                }
+            },
+        },
+        Entry {
             names: &["core ServerMetadata::issuer_alias"],
             try_it: |text, seen| {
                 let server = server().issuer_alias(text);

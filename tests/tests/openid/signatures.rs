@@ -1,8 +1,10 @@
 //! Signatures of ID tokens from the token endpoint, and who else such a token may be for.
 
 use grantflow::crypto::{Algorithm, MacAlgorithm};
-use grantflow::{AuthorizationRequest, Client, ClientAuthentication, ErrorKind, ServerMetadata, TokenRequest};
-use grantflow_tests::server::Alter;
+use grantflow::{
+    AuthorizationRequest, Client, ClientAuthentication, Discovery, ErrorKind, Issuer, ServerMetadata, TokenRequest,
+};
+use grantflow_tests::server::{Alter, Settings};
 use grantflow_tests::{IssuerKey, Place, World};
 use serde_json::{Value, json};
 
@@ -169,4 +171,44 @@ fn tenants_are_named_by_their_own_issuer_alone() {
         let request = AuthorizationRequest::new(&server, &client(), REDIRECT).scopes("openid");
         assert_eq!(world.sign_in(request, &client()).is_ok(), good, "{alias} {iss}");
     }
+}
+
+/// As Entra's `common` and `organizations` are.
+#[test]
+fn the_document_of_many_tenants_is_taken_where_it_is_named_and_each_signs_in_at_its_own_issuer() {
+    let shared = |issuer: &'static str| {
+        move |settings: &mut Settings| {
+            settings.alter_metadata = Alter::set("issuer", json!(issuer));
+            settings.alter_id_claims = Alter::by(|claims| {
+                claims["iss"] = json!("https://as.example/t-1/v2.0");
+                claims["tid"] = json!("t-1");
+            });
+        }
+    };
+    let issuer = Issuer::new("https://as.example").unwrap();
+    let discover = |world: &mut World, template: &str| world.run(Discovery::new(&issuer).issuer_of_tenants(template));
+    let mut world = world_with(shared("https://as.example/{tenantid}/v2.0"));
+    assert_eq!(world.run(Discovery::new(&issuer)).unwrap_err().kind(), ErrorKind::Issuer);
+    for other in ["https://as.example/{tid}", "https://as.example/{tid}/v1.0", "https://evil.example/{tid}/v2.0"] {
+        assert_eq!(discover(&mut world, other).unwrap_err().kind(), ErrorKind::Issuer, "{other}");
+    }
+    let sent = world.sent().len();
+    assert_eq!(discover(&mut world, "https://as.example/v2.0").unwrap_err().kind(), ErrorKind::Config);
+    assert_eq!(world.sent().len(), sent, "nothing is asked for a name without a tenant");
+
+    let server = discover(&mut world, "https://as.example/{tid}/v2.0").unwrap();
+    assert_eq!(server.issuer(), &issuer);
+    let request =
+        || AuthorizationRequest::new(&server, &client(), REDIRECT).scopes("openid").verify_id_token_signature();
+    world.sign_in(request(), &client()).unwrap();
+    for (iss, tid) in [("https://as.example/t-1/v2.0", "t-2"), ("https://as.example/{tenantid}/v2.0", "{tenantid}x")] {
+        world.server().settings.alter_id_claims = Alter::by(move |claims| {
+            claims["iss"] = json!(iss);
+            claims["tid"] = json!(tid);
+        });
+        assert_eq!(world.sign_in(request(), &client()).unwrap_err().kind(), ErrorKind::IdToken, "{iss}");
+    }
+    // The document of one issuer is none of many tenants.
+    let mut world = world_with(shared("https://as.example/t-1/v2.0"));
+    assert_eq!(discover(&mut world, "https://as.example/{tid}/v2.0").unwrap_err().kind(), ErrorKind::Issuer);
 }
