@@ -9,19 +9,21 @@ mod tokens;
 
 use std::time::Duration;
 
+use grantflow::authorize::ThirdPartyLogin;
 use grantflow::crypto::{Algorithm, Signer, Signing};
 use grantflow::exchange::{Received, Request};
 use grantflow::google::ClientSecrets;
 use grantflow::loopback::{Heard, Receiver, openable};
 use grantflow::{
     AuthorizationRequest, Call, Client, ClientAuthentication, Cx, Deviation, Deviations, DeviceAuthorization,
-    DeviceCode, Effect, Endpoint, Error, ErrorKind, InstalledApp, Issuer, Machine, Now, PendingAuthorization, Reply,
-    Secret, ServerMetadata, Step, Timestamp, TokenRequest,
+    DeviceCode, Effect, Endpoint, Error, ErrorKind, FrontChannelLogout, InstalledApp, Issuer, Machine, Now,
+    PendingAuthorization, Reply, Secret, ServerMetadata, Step, Timestamp, TokenRequest,
 };
 use http::Response;
 pub use keys::{jws, key_set, private_key, sealed};
 pub use machines::{any_replies, machines};
 pub use tokens::{introspection_answer, presented_token, signed_token};
+use url::Url;
 
 use crate::at_once;
 use crate::canary::{hidden, hidden_in_debug, hidden_in_error, shapes};
@@ -191,6 +193,7 @@ pub fn redirect(data: &[u8]) {
     let (url, pending) = pending();
     let state = query_value(&url, "state");
     let text = String::from_utf8_lossy(&splice(data, &state)).into_owned();
+    sent_by_strangers(&text);
     match pending.receive(&text, NOW) {
         Ok(code) => {
             assert!(text.contains(&state), "believed without the state: {text:?}");
@@ -205,6 +208,21 @@ pub fn redirect(data: &[u8]) {
             assert!(!shown.contains(&state), "the error shows the state: {shown}");
             hidden_in_error(&error, &[&"verifier-c4n4ry".repeat(3)]);
         }
+    }
+}
+
+/// What another site sends a browser to this one with: the begin of a sign-in, or the end of a session.
+fn sent_by_strangers(text: &str) {
+    if let Ok(login) = ThirdPartyLogin::read(text) {
+        let page = login.target_link_uri("https://app.example");
+        let here = Url::parse("https://app.example/login").expect("an address");
+        let own = |page: &str| here.join(page).is_ok_and(|page| page.host_str() == Some("app.example"));
+        assert!(page.is_none_or(own), "a page of another site: {page:?}");
+        let _ = login.is_for(server().issuer());
+    }
+    if let Ok(logout) = FrontChannelLogout::read(text) {
+        let ends_any = logout.ends("https://as.example", None);
+        assert!(!ends_any || logout.ends("https://other.example", Some("s")), "one that names no session ends any");
     }
 }
 

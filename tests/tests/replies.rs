@@ -104,6 +104,8 @@ fn no_redirect_panics_leaks_or_is_believed_without_the_state() {
             b"code=abc&state=\x04",
             b"?error=access_denied&error_description=\x04+no&state=\x04#fragment",
             b"?code=a&code=b&state=\x04",
+            b"iss=https%3A%2F%2Fas.example&target_link_uri=https%3A%2F%2Fapp.example%2Finbox&login_hint=a",
+            b"iss=https%3A%2F%2Fas.example&sid=s",
         ],
         5_000,
     );
@@ -165,6 +167,8 @@ fn no_signed_token_is_read_as_anything_else_than_what_was_signed() {
             b"\x02{\"scope\":\"a b\",\"acr\":\"b\",\"auth_time\":1795176000.5,\"cnf\":{}}",
             b"\x06{\"scp\":[\"a\"],\"nbf\":1,\"aud\":[\"app\",\"x\"],\"sub\":null}",
             b"\x01{\"iss\":\"https://as.example\",\"aud\":\"app\"}",
+            b"\x0a{\"sid\":\"s\"}",
+            b"\x0a{\"nonce\":\"n\",\"events\":{},\"sub\":null}",
         ],
         1_000,
     );

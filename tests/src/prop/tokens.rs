@@ -3,9 +3,10 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use grantflow::jose::{Claims, JwkSet, KeySet, Verdict};
+use grantflow::jose::{Claims, JwkSet, KeySet, LogoutToken, Verdict};
 use grantflow::{
-    Client, ClientAuthentication, Introspection, Issuer, Machine as _, Now, Protection, Reply, Step, Verifier,
+    Client, ClientAuthentication, Introspection, Issuer, LogoutReplays, Machine as _, Now, Protection, Reply, Step,
+    Verifier,
 };
 use http::{HeaderMap, Response};
 use serde_json::{Value, json};
@@ -28,6 +29,11 @@ fn key() -> &'static (IssuerKey, KeySet) {
 
 fn issuer() -> Issuer {
     server().issuer().clone()
+}
+
+fn logout_tokens() -> Verifier<LogoutToken> {
+    let server = server().jwks_uri("https://as.example/keys").expect("an address");
+    Verifier::logout_tokens_of(&server, &Client::new("app")).expect("a verifier")
 }
 
 /// An ID token that is right, for a user of this name.
@@ -76,6 +82,21 @@ pub fn signed_token(data: &[u8]) {
         }
         return;
     }
+    if choice / 8 % 2 == 1 {
+        let event = json!({"http://schemas.openid.net/event/backchannel-logout": {}});
+        claims.as_object_mut().expect("an object").entry("events").or_insert(event);
+        match logout_tokens().verify_with(&key.sign("logout+jwt", &claims), keys, NOW_BOTH) {
+            Verdict::Done(Ok(token)) => {
+                same(token.claims(), &claims);
+                assert!(token.claims().get("nonce").is_none() && !token.id().is_empty());
+                assert!(token.subject().or(token.session()).is_some_and(|whose| !whose.is_empty()));
+                let mut seen = LogoutReplays::default();
+                assert!(seen.take(&token, NOW).is_ok() && seen.take(&token, NOW).is_err(), "taken twice");
+            }
+            Verdict::Done(Err(error)) | Verdict::Ask(error) => hidden_in_error(&error, &[CANARY]),
+        }
+        return;
+    }
     let verifier = Verifier::access_tokens(&issuer(), "app");
     let verifier = if choice / 4 % 2 == 0 { verifier } else { verifier.without_profile() };
     match verifier.verify_with(&key.sign("at+jwt", &claims), keys, NOW_BOTH) {
@@ -94,7 +115,8 @@ pub fn presented_token(data: &[u8]) {
     let (_, keys) = key();
     let id = matches!(Verifier::id_tokens(&issuer(), "app").verify_with(&text, keys, NOW_BOTH), Verdict::Done(Ok(_)));
     let access = Verifier::access_tokens(&issuer(), "app").verify_with(&text, keys, NOW_BOTH);
-    assert!(!id && !matches!(access, Verdict::Done(Ok(_))), "nobody has signed it");
+    let logout = matches!(logout_tokens().verify_with(&text, keys, NOW_BOTH), Verdict::Done(Ok(_)));
+    assert!(!id && !logout && !matches!(access, Verdict::Done(Ok(_))), "nobody has signed it");
     let mut headers = HeaderMap::new();
     for value in data.split(|byte| *byte == b'\n').filter_map(|line| line.try_into().ok()) {
         headers.append("authorization", value);
