@@ -1,5 +1,7 @@
 //! Proofs of possession (RFC 9449): at the token endpoint, at resources, and of grants in stores.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use grantflow::crypto::{Algorithm, SigningKey, VerifyingKey};
 use grantflow::dpop::DpopNonces;
 use grantflow::jose::{Jwk, Jws};
@@ -16,7 +18,7 @@ use grantflow_tests::kms::{Es256, FarKey};
 use grantflow_tests::processes::{Desk, Process, Trip, kept, sent};
 use grantflow_tests::server::{Alter, RefreshTokens, Settings, Wire};
 use grantflow_tests::{Place, Server, World};
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 fn world(change: impl FnOnce(&mut Settings)) -> World {
@@ -359,5 +361,32 @@ fn the_vectors_of_rfc_9449_hold() {
         let jwt = proof["jwt"].as_str().unwrap();
         let claims = Jws::read(jwt).unwrap().verify(&keys, &[Algorithm::ES256]).unwrap();
         assert_eq!(serde_json::from_slice::<Value>(&claims).unwrap(), proof["claims"]);
+    }
+
+    // What its server says of the key, and what a proof says of the token.
+    let payload = vector["bound_token"].as_str().unwrap().split('.').nth(1).unwrap();
+    let bound: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+    assert_eq!(bound["cnf"]["jkt"], vector["jkt"]);
+    let access_token = vector["access_token"].clone();
+    let alter = Alter::by(move |answer| {
+        answer["access_token"] = access_token.clone();
+        answer["token_type"] = "DPoP".into();
+    });
+    let mut world = world(|settings| settings.alter_token = alter);
+    let client = client().dpop(key(&mut world, Algorithm::ES256));
+    let token = sign_in(&mut world, &client);
+    let mut nonces = DpopNonces::default();
+    let uri = "https://resource.example.org/protectedresource".parse().unwrap();
+    for nonce in vector["nonces"].as_array().unwrap().iter().filter_map(Value::as_str) {
+        let told = HeaderMap::from_iter([
+            ("www-authenticate".parse().unwrap(), "DPoP error=\"use_dpop_nonce\"".parse().unwrap()),
+            ("dpop-nonce".parse::<HeaderName>().unwrap(), nonce.parse().unwrap()),
+        ]);
+        assert!(nonces.learn(&uri, StatusCode::UNAUTHORIZED, &told));
+        let mut headers = HeaderMap::new();
+        token.authorize(&Method::GET, &uri, &mut headers, nonces.get(&uri), &mut world.cx()).unwrap();
+        let proof = headers["dpop"].to_str().unwrap().split('.').nth(1).unwrap().to_owned();
+        let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(proof).unwrap()).unwrap();
+        assert_eq!((&claims["ath"], claims["nonce"].as_str()), (&vector["ath"], Some(nonce)));
     }
 }

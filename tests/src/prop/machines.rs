@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use grantflow::crypto::{Algorithm, SigningKey};
 use grantflow::google::{
     AccessBoundaryRule, AccessTokenFile, AuthorizedUser, ClientSecrets, DefaultCredentials, Downscoped,
     ExternalAccount, IamSigner, Impersonated, MetadataServer, RegionalAccess, ServiceAccount, TokenInfo, sign_blob,
@@ -10,12 +11,12 @@ use grantflow::jose::{JwkSet, KeySet};
 use grantflow::machine::{Exited, FailureKind, Os, Platform, Program};
 use grantflow::source::{Credential, ExchangedToken, Mint, ProgramToken, TokenSource, Want};
 use grantflow::store::{
-    CountGrants, DeleteGrant, EndGrants, ListGrants, LoadGrant, Page, RecordKey, RewriteGrants, SaveGrant, SharedGrant,
-    SignOut, StoreOp, StoreReply, Stored, Which,
+    CountGrants, DeleteGrant, DpopKeyInStore, EndGrants, ListGrants, LoadGrant, Page, RecordKey, RewriteGrants,
+    SaveGrant, SharedGrant, SignOut, StoreOp, StoreReply, Stored, Which,
 };
 use grantflow::{
-    AuthorizationRequest, Client, ClientAuthentication, Cx, DeviceAuthorization, Discovery, Effect, Error, ErrorKind,
-    Failure, InstalledApp, Introspection, Issuer, Machine, Now, Reply, Revocation, Step, Timestamp, Token,
+    AuthorizationRequest, Client, ClientAuthentication, Cx, DeviceAuthorization, Discovery, DpopKey, Effect, Error,
+    ErrorKind, Failure, InstalledApp, Introspection, Issuer, Machine, Now, Reply, Revocation, Step, Timestamp, Token,
     TokenExchange, TokenRequest, UserInfo, Verifier, token_type,
 };
 use http::{Response, StatusCode};
@@ -93,7 +94,11 @@ const MACHINES: &[fn(Source<'_>, u8)] = &[
     },
     |source, way| feed(mint(&Credential::refresh_token(issuer(), &client(way), CANARY), way), source),
     |source, way| feed(mint(&Credential::fixed(token()), way), source),
-    |source, way| feed(mint(&ServiceAccount::with_signer("robot@example.org", Far(way % 2 == 0)), way), source),
+    |source, way| {
+        // Google is sent an assertion alone.
+        let account = ServiceAccount::with_signer("robot@example.org", Far(way % 2 == 0));
+        feed(mint(&account, way), Source(source.0, false));
+    },
     |source, way| {
         // What its signer asks for is the signer's own, and has no bound here.
         let account = ServiceAccount::with_signer("robot@example.org", Far(false));
@@ -169,12 +174,15 @@ const MACHINES: &[fn(Source<'_>, u8)] = &[
     |source, _| feed(Ok(EndGrants::delete(Which::label("a"))), source),
     |source, way| feed(Ok(EndGrants::sign_out(Which::label("a"), &server(), &client(way))), source),
     |source, _| feed(Ok(RewriteGrants::new(Which::label("a"))), source),
+    |source, way| feed(Ok(DpopKeyInStore::new(&issuer(), &client(way))), source),
+    // With a proof of the client's key.
+    |source, way| feed(refresh(&client(way).dpop(dpop_key())), source),
 ];
 
 /// Any replies to any machine: the first byte chooses the machine, the second one of its kinds, the rest makes the
 /// replies.
 pub fn any_replies(data: &[u8]) {
-    let mut source = Source(data);
+    let mut source = Source(data, true);
     let (choice, way) = (usize::from(source.byte()), source.byte());
     MACHINES[choice % MACHINES.len()](source, way);
 }
@@ -190,6 +198,11 @@ fn issuer() -> Issuer {
 
 fn secret_client() -> Client {
     Client::new("app").authentication(ClientAuthentication::client_secret_post(CANARY))
+}
+
+fn dpop_key() -> DpopKey {
+    let now = Now { wall: NOW, mono: Duration::from_secs(1000) };
+    SigningKey::generate(Algorithm::ES256, &mut Cx::new(now, [3; 32])).expect("a key").into()
 }
 
 fn token() -> Token {
@@ -305,9 +318,9 @@ fn stays_ended<M: Machine>(machine: &mut M, now: Now, mut source: Source<'_>) {
     }
 }
 
-/// Bytes to decide by; zeros when they are used up.
+/// Bytes to decide by, zeros when they are used up; and whether servers are told the secret.
 #[derive(Clone, Copy)]
-struct Source<'a>(&'a [u8]);
+struct Source<'a>(&'a [u8], bool);
 
 /// Bodies that get further than random bytes do. Byte 1 to 3 as in [`splice`].
 const BODIES: [&str; 18] = [
@@ -356,14 +369,16 @@ impl Source<'_> {
             (0..32, _) => self.reply(),
             (32..40, _) => Reply::Refused,
             (40..80, _) => Reply::Failed(self.failure()),
-            // A server that was told no secret has none to send back.
-            (_, Effect::Http(call)) if format!("{call:?}").starts_with("GET ") => {
+            (_, Effect::Http(call)) => {
                 let mut response = self.response();
-                let body = String::from_utf8_lossy(response.body()).into_owned();
-                *response.body_mut() = shapes(CANARY).iter().fold(body, |body, shape| body.replace(shape, "x")).into();
+                // A server that was told no secret has none to send back.
+                if !self.1 || format!("{call:?}").starts_with("GET ") {
+                    let body = String::from_utf8_lossy(response.body()).into_owned();
+                    let body = shapes(CANARY).iter().fold(body, |body, shape| body.replace(shape, "x"));
+                    *response.body_mut() = body.into();
+                }
                 Reply::Http(response)
             }
-            (_, Effect::Http(_)) => Reply::Http(self.response()),
             (_, Effect::Sleep(_)) => Reply::Slept,
             (_, Effect::ReadFile { .. }) => Reply::File(self.bytes()),
             (_, Effect::Env(_)) => Reply::Env(Some("/etc/some-file.json".into()).filter(|_| self.byte() < 128)),
@@ -504,7 +519,7 @@ mod tests {
                     machine.resume(&mut Cx::new(now, [7; 32]), reply)
                 };
                 let Step::Do(Effect::Store(StoreOp::Load { .. })) = resume(Reply::Start) else { panic!("no load") };
-                let stored = Source(&[0, 0, end, end, 0, state]).stored();
+                let stored = Source(&[0, 0, end, end, 0, state], true).stored();
                 match resume(Reply::Store(StoreReply::Loaded(Some(stored)))) {
                     Step::Done(Ok(token)) => {
                         assert_eq!(token.access_token(), CANARY);
