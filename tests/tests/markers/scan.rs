@@ -49,6 +49,8 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("core Answer::get", "its text is the name of a parameter"),
     ("core Token::apply", "it writes into the headers"),
     ("core InstalledApp::show", "it takes a function"),
+    ("ureq ManagerBuilder::on_wait", "it takes a function"),
+    ("reqwest ManagerBuilder::on_wait", "it takes a function"),
     ("core String::From<Issuer>", "it gives a text"),
     ("core String::From<Endpoint>", "it gives a text"),
     ("core String::From<Scopes>", "it gives a text"),
