@@ -178,13 +178,17 @@ impl Documents {
         let Some((key, oldest)) = Key::of(call) else { return Look::Send };
         self.looks = self.looks.saturating_add(1);
         let looks = self.looks;
-        let held = self.entries.get(&key).and_then(|entry| entry.held(now, oldest));
-        let old = held.or_else(|| self.elsewhere(&key, now, oldest));
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.used = looks;
-            if let Some(look) = entry.look(now, oldest, old.as_ref()) {
-                return look;
+            if let Some(document) = entry.held(now, oldest.age) {
+                return Look::Have(document.clone());
             }
+        }
+        let entry = self.entries.get(&key);
+        let held = entry.and_then(|entry| entry.held(now, oldest.on_failure)).cloned();
+        let old = held.or_else(|| self.elsewhere(&key, now, oldest));
+        if let Some(look) = entry.and_then(|entry| entry.look(now, old.as_ref())) {
+            return look;
         }
         let ticket = self.ticket(key, now);
         match old {
@@ -196,7 +200,10 @@ impl Documents {
     /// The word that there is no document at this address, if there is one at the other.
     fn elsewhere(&self, key: &Key, now: Now, oldest: &Oldest) -> Option<Document> {
         let other = Key { address: Address(oldest.other.clone()?), ..key.clone() };
-        let held = self.entries.get(&other)?.held(now, oldest).filter(|held| !held.is_none() && held.is_json())?;
+        let held = self.entries.get(&other)?.held(now, oldest.on_failure)?;
+        if held.is_none() || !held.is_json() {
+            return None;
+        }
         let mut response = Response::default();
         *response.status_mut() = StatusCode::NOT_FOUND;
         Some(Document(Arc::new(Inner { response, read: held.0.read })))
@@ -273,12 +280,11 @@ impl Documents {
 }
 
 impl Entry {
-    /// The answer, unless the document is to be fetched by the one who looks.
-    fn look(&self, now: Now, oldest: &Oldest, old: Option<&Document>) -> Option<Look> {
+    /// The answer, of an old document or of none, unless it is to be fetched by the one who looks.
+    fn look(&self, now: Now, old: Option<&Document>) -> Option<Look> {
         let flies = self.flight.is_some_and(|(_, since)| now.mono.saturating_sub(since) < LONGEST_FETCH);
         if let Some(old) = old {
-            let is_here = self.document.is_some() && old.age(now) <= oldest.age;
-            let does = is_here || flies || self.failed.as_ref().is_some_and(|failed| failed.rests(now));
+            let does = flies || self.failed.as_ref().is_some_and(|failed| failed.rests(now));
             return does.then(|| Look::Have(old.clone()));
         }
         match &self.failed {
@@ -293,9 +299,9 @@ impl Entry {
         }
     }
 
-    /// The document, unless it is too old for whatever reason there is.
-    fn held(&self, now: Now, oldest: &Oldest) -> Option<Document> {
-        self.document.clone().filter(|document| document.age(now) <= oldest.on_failure)
+    /// The document, unless it is older than this.
+    fn held(&self, now: Now, oldest: Duration) -> Option<&Document> {
+        self.document.as_ref().filter(|document| document.age(now) <= oldest)
     }
 
     /// Whether the document that it has is worth more than this answer: that it is not there any more, or cannot be

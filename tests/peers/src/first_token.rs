@@ -2,6 +2,7 @@
 
 use std::fs;
 
+#[allow(dead_code, reason = "a refresh asks for what was granted")]
 pub(crate) const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 
 /// The key file.

@@ -9,10 +9,12 @@ mod exchange;
 mod harness;
 mod id_token;
 #[path = "../../benches/bars/service_account_assertion.rs"]
+#[allow(dead_code, reason = "its bar is a matter of the bench")]
 mod service_account_assertion;
 #[path = "../../benches/bars/token_answer.rs"]
 mod token_answer;
 #[path = "../../benches/bars/verified_id_token.rs"]
+#[allow(dead_code, reason = "its bar is a matter of the bench")]
 mod verified_id_token;
 
 use std::process::ExitCode;
