@@ -23,9 +23,18 @@ const LEFT: Duration = Duration::from_secs(60);
 /// Servers refuse an assertion from the future: ours are made a little in the past.
 const BACKDATED: Duration = Duration::from_secs(10);
 
-/// Which algorithm is taken before others, where the client has several; all others stand between.
-const FIRST: [Algorithm; 3] = [Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA];
-const LAST: [Algorithm; 3] = [Algorithm::RS512, Algorithm::RS384, Algorithm::RS256];
+/// In which order algorithms are taken, where the client has several.
+fn rank(algorithm: Algorithm) -> u8 {
+    match algorithm {
+        Algorithm::PS256 => 0,
+        Algorithm::ES256 => 1,
+        Algorithm::EdDSA => 2,
+        Algorithm::RS512 => 4,
+        Algorithm::RS384 => 5,
+        Algorithm::RS256 => 6,
+        _ => 3,
+    }
+}
 
 /// The keys of a client, of which its server's metadata chooses.
 #[derive(Clone)]
@@ -33,11 +42,6 @@ pub(crate) struct AssertionKeys(Arc<[(Algorithm, AssertionKey)]>);
 
 impl AssertionKeys {
     pub(super) fn new(signers: impl Iterator<Item = Arc<dyn Signer>>) -> Self {
-        let rank = |algorithm: Algorithm| {
-            let first = FIRST.iter().position(|it| *it == algorithm);
-            let last = LAST.iter().position(|it| *it == algorithm);
-            first.or(last.map(|place| place.saturating_add(4))).unwrap_or(3)
-        };
         let mut keys: Vec<_> = signers.map(|signer| (signer.algorithm(), AssertionKey::new(signer))).collect();
         keys.sort_by_key(|(algorithm, _)| rank(*algorithm));
         Self(keys.into())
