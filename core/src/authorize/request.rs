@@ -14,7 +14,7 @@ use super::redirect_uri::check_redirect_uri;
 use super::way::{Steps, Way};
 use super::{PendingAuthorization, VERSION};
 use crate::client::SignedBy;
-use crate::exchange::{Request, is_reserved, vschar};
+use crate::exchange::{Request, is_reserved, push_encoded, vschar};
 use crate::grant::check_resource;
 use crate::jose::{JwtSigner, SignInTerms};
 use crate::machine::Repeat;
@@ -468,42 +468,6 @@ pub(super) struct Drawn<'a> {
     pub(super) nonce: Option<&'a Secret>,
 }
 
-/// What a form holds as it is, by its byte.
-#[allow(clippy::indexing_slicing, reason = "it happens while this is compiled")]
-static PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte = 0;
-    while byte < plain.len() {
-        plain[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'*' | b'-' | b'.' | b'_');
-        byte += 1;
-    }
-    plain
-};
-
-/// Form-encodes a value. What needs no encoding, which is most of it, is copied in long runs.
-pub(super) fn push_encoded(url: &mut String, value: &str) {
-    let mut done: usize = 0;
-    for (at, byte) in value.bytes().enumerate() {
-        if PLAIN.get(usize::from(byte)) == Some(&true) {
-            continue;
-        }
-        url.push_str(value.get(done..at).unwrap_or_default());
-        match byte {
-            b' ' => url.push('+'),
-            b'/' => url.push_str("%2F"),
-            b':' => url.push_str("%3A"),
-            _ => [b'%', hex(byte >> 4), hex(byte & 15)].into_iter().for_each(|byte| url.push(char::from(byte))),
-        }
-        done = at.saturating_add(1);
-    }
-    url.push_str(value.get(done..).unwrap_or_default());
-}
-
-/// The digit for a value below 16.
-fn hex(value: u8) -> u8 {
-    value.wrapping_add(if value < 10 { b'0' } else { b'A' - 10 })
-}
-
 /// 32 random bytes as 43 characters.
 fn token(cx: &mut Cx, label: &'static str) -> Result<Secret, Error> {
     let mut bytes = cx.random::<32>(label)?;
@@ -527,18 +491,4 @@ fn check_verifier(verifier: &Secret) -> Result<&Secret, Error> {
         return Ok(verifier);
     }
     Err(Error::config("the code_verifier is not 43 to 128 letters, digits or -._~"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_are_form_encoded() {
-        for value in ["", "plain-._*", "a b+c/d?e&f=g%", "ä€\u{1f600}x", " ", "~"] {
-            let mut text = String::new();
-            push_encoded(&mut text, value);
-            assert_eq!(text, url::form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>());
-        }
-    }
 }

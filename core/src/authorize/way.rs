@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use super::request_uri::RequestUri;
-use crate::exchange::{Exchange, Request, Within};
+use crate::exchange::{Exchange, Request, Within, push_encoded};
 use crate::jose::SignJwt;
 use crate::machine::ask;
 use crate::{Cx, Error, Machine, Reply, Secret, Step, Timestamp};
@@ -52,7 +52,7 @@ impl Steps {
         self.stage = Stage::Ended;
         let mut url = std::mem::take(&mut self.url);
         ["&", name, "="].into_iter().for_each(|part| url.push_str(part));
-        url.extend(url::form_urlencoded::byte_serialize(value.as_bytes()));
+        push_encoded(&mut url, value);
         Step::Done(Ok((url, until)))
     }
 

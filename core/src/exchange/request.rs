@@ -13,7 +13,7 @@ use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use super::prepare::{MakePart, Part, Place};
-use super::text::{CLIENTS_HEADERS, RESERVED, Size, is_encoded, vschar, write_pair};
+use super::text::{CLIENTS_HEADERS, RESERVED, Size, is_encoded, push_encoded, vschar, write_pair};
 use super::{Exchange, FORM, Received, State, TOTAL, TRIES};
 use crate::machine::{Identity, Repeat};
 use crate::server::Endpoint;
@@ -354,7 +354,7 @@ impl Request {
         self.0.secrets.push(text.into());
         if !is_encoded(text) {
             let mut encoded = Zeroizing::new(String::with_capacity(text.len().saturating_mul(3)));
-            encoded.extend(form_urlencoded::byte_serialize(text.as_bytes()));
+            push_encoded(&mut encoded, text);
             self.0.secrets.push(encoded.as_str().into());
         }
     }

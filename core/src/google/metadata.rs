@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Response;
 
 use super::{bearer_jwt, check_quota_project, quota_header};
-use crate::exchange::{Received, Request};
+use crate::exchange::{Received, Request, push_encoded};
 use crate::machine::ask;
 use crate::server::Endpoint;
 use crate::source::{GrantState, Mint, Minting, TokenSource, Want, WantKind, cannot};
@@ -99,7 +99,7 @@ impl MetadataServer {
             address.push(if nth == 0 { '?' } else { '&' });
             address.push_str(name);
             address.push('=');
-            address.extend(url::form_urlencoded::byte_serialize(value.as_bytes()));
+            push_encoded(&mut address, value);
         }
         let endpoint = Endpoint::metadata_server(&address)?;
         Ok(request("asking the metadata server", &endpoint))
