@@ -14,13 +14,13 @@ const NAME: &str = "someone";
 /// The most bytes of a want in use, beside its token's text.
 const BYTES: u64 = 500;
 /// How much longer than in a map of maps a look may take.
-const LOOK: f64 = 1.8;
+const LOOK: f64 = 1.6;
 /// How many wants a full pool holds, and how many new ones come.
 const FULL: usize = 1_000_000;
 const NEW: usize = 2_000_000;
 /// The most time of the slowest new want, and of all but one in ten thousand: what other work on the machine adds to a
 /// few microseconds. A step through all that there is would take a hundred milliseconds.
-const SLOWEST: Duration = Duration::from_millis(20);
+const SLOWEST: Duration = Duration::from_millis(5);
 const MOST: Duration = Duration::from_micros(250);
 
 pub(crate) fn run(

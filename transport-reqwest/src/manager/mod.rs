@@ -15,6 +15,7 @@ mod background;
 mod book;
 mod builder;
 mod change;
+mod clock;
 mod flight;
 mod handle;
 mod hub;

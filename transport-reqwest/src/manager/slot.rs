@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
 use grantflow::cell::{Issued, Ticket, TokenCell};
@@ -12,6 +11,7 @@ use tokio::sync::watch;
 
 use super::background::At;
 use super::change::{Change, Status};
+use super::clock::{self, BEHIND};
 use super::origin::{Flying, Origin};
 use super::sync::lock;
 use super::token_ref::TokenRef;
@@ -129,15 +129,12 @@ impl Slot {
     /// The fast path.
     #[inline]
     pub(super) fn fresh(&self) -> Option<TokenRef> {
-        self.fresh_at(SystemTime::now())
+        self.fresh_at(clock::millis())
     }
 
     #[inline]
-    fn fresh_at(&self, now: SystemTime) -> Option<TokenRef> {
-        // The clock as it comes: to make a `Timestamp` of it would cost half of its reading again.
-        let due = UNIX_EPOCH.checked_add(Duration::from_millis(self.due.load(Ordering::Acquire)));
-        let since = UNIX_EPOCH.checked_add(Duration::from_secs(self.since.load(Ordering::Relaxed).into()));
-        if due.is_some_and(|due| now >= due) || since.is_none_or(|since| now < since) {
+    fn fresh_at(&self, now: u64) -> Option<TokenRef> {
+        if now >= self.due.load(Ordering::Acquire) || now < u64::from(self.since.load(Ordering::Relaxed)) * 1000 {
             return None;
         }
         self.mark();
@@ -318,13 +315,15 @@ impl Drop for Slot {
     }
 }
 
-/// In milliseconds since 1970.
+/// In milliseconds since 1970, as far as readers see them: their clock may be behind.
 fn millis(moment: Timestamp) -> u64 {
-    u64::try_from(moment.as_unix_millis()).unwrap_or(0)
+    u64::try_from((moment - BEHIND).as_unix_millis()).unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use grantflow::source::Credential;
 
     use super::*;
@@ -343,7 +342,7 @@ mod tests {
         let mut state = slot.lock();
         let ticket = state.cell.force().unwrap();
         state.cell.settle(ticket, now, Ok(token));
-        let shown = |wall: Timestamp| slot.fresh_at(UNIX_EPOCH + Duration::from_millis(millis(wall))).is_some();
+        let shown = |wall: Timestamp| slot.fresh_at(millis(wall)).is_some();
         let back = Timestamp::from_unix_millis(now.wall.as_unix_millis() - 2000);
         let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
 

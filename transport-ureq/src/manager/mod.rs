@@ -9,6 +9,7 @@
 
 mod asking;
 mod builder;
+mod clock;
 mod credential;
 mod flight;
 mod handle;

@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use grantflow::Error;
 #[cfg(doc)]
 use grantflow::ErrorKind;
 use grantflow::source::{GrantState, TokenSource, Want};
 
+use super::clock;
 use super::credential::Credential;
 use super::handle::{self, Handle, Holds};
 use super::shared::{Changes, Shared};
@@ -109,7 +109,7 @@ impl TokenPool {
     pub fn token(&self, name: &str, want: &Want) -> Result<TokenRef, Error> {
         let wants = self.wants();
         if let Some(slot) = wants.find(&*wants.read()?, name, want)
-            && let Some(token) = slot.fresh(SystemTime::now())
+            && let Some(token) = slot.fresh(clock::millis())
         {
             return Ok(token);
         }

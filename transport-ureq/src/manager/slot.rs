@@ -15,7 +15,7 @@ use grantflow::{Error, ErrorKind, Now, Token};
 use super::credential::Credential;
 use super::sync::{AtomicBool, AtomicU32, AtomicUsize, Condvar, Mutex, lock};
 use super::task::Timer;
-use super::token_ref::{Moment, Shown, TokenRef};
+use super::token_ref::{Shown, TokenRef};
 
 pub(crate) struct Slot {
     pub(crate) want: Want,
@@ -91,9 +91,9 @@ impl Slot {
         self.show(&state.cell, now);
     }
 
-    /// The token, if it may be handed out without asking the cell.
+    /// The token, if it may be handed out without asking the cell at this time of [`clock`](super::clock).
     #[inline]
-    pub(crate) fn fresh(self: &Arc<Self>, now: Moment) -> Option<TokenRef> {
+    pub(crate) fn fresh(self: &Arc<Self>, now: u64) -> Option<TokenRef> {
         let token = self.shown.fresh(now)?;
         // A write would take the line away from the other readers.
         if !self.used.load(Relaxed) {

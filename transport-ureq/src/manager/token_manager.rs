@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use grantflow::source::{GrantState, GrantStatus, TokenSource, Waiting, Want};
 use grantflow::{Error, Secret, Timestamp};
 use http::{HeaderMap, HeaderValue, Request};
 
+use super::clock;
 use super::handle::{Handle, Holds};
 use super::shared::{Changes, Shared};
 use super::slot::Slot;
@@ -114,7 +114,7 @@ impl TokenManager {
     /// The token, if it is fresh, or due and already being refreshed; never waits, and begins no refresh.
     #[inline]
     pub fn fresh(&self) -> Option<TokenRef> {
-        self.slot.fresh(SystemTime::now())
+        self.slot.fresh(clock::millis())
     }
 
     /// The access token, copied.

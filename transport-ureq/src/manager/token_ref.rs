@@ -5,14 +5,12 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwapOption, Guard};
 use grantflow::cell::Issued;
 use grantflow::{Timestamp, Token};
 
-/// When a caller asks. As the system tells it: to make a [`Timestamp`] of it takes half as long again.
-pub(crate) type Moment = SystemTime;
+use super::clock::BEHIND;
 
 /// Where a slot shows its token to those who take no lock.
 #[derive(Default)]
@@ -25,13 +23,11 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    /// What is shown, if its time is not over. A moment from before it was shown means that the clock was set back,
-    /// and says nothing about its end.
+    /// What is shown, if its time is not over by the milliseconds of [`clock`](super::clock). A moment from before it was
+    /// shown means that the clock was set back, and says nothing about its end.
     #[inline]
-    pub(crate) fn fresh(&self, now: Moment) -> Option<TokenRef> {
-        let until = UNIX_EPOCH.checked_add(Duration::from_millis(self.until.load(Acquire)));
-        let since = UNIX_EPOCH.checked_add(Duration::from_secs(self.since.load(Relaxed).into()));
-        if until.is_some_and(|until| now >= until) || since.is_none_or(|since| now < since) {
+    pub(crate) fn fresh(&self, now: u64) -> Option<TokenRef> {
+        if now >= self.until.load(Acquire) || now < u64::from(self.since.load(Relaxed)) * 1000 {
             return None;
         }
         let guard = self.issued.load();
@@ -60,9 +56,9 @@ impl Shown {
     }
 }
 
-/// In milliseconds since 1970.
+/// In milliseconds since 1970, as far as readers see them: their clock may be behind.
 fn millis(moment: Timestamp) -> u64 {
-    u64::try_from(moment.as_unix_millis()).unwrap_or(0)
+    u64::try_from((moment - BEHIND).as_unix_millis()).unwrap_or(0)
 }
 
 /// A token as its holder has it: nothing is copied, and no count changed that other readers share. It stays
