@@ -12,6 +12,7 @@
 //! | keep a grant, and share it among processes | [`store`], for the stores of `grantflow-store` |
 //! | use Google's credentials | [`google`] |
 //! | know a server | [`Discovery`], [`ServerMetadata`] |
+//! | register a client at a server | [`register`] |
 //! | ask who signed in; revoke a token | [`UserInfo`], [`Revocation`] |
 //! | sign people out, here and at the server | [`EndSession`], [`jose::LogoutToken`], [`FrontChannelLogout`] |
 //! | verify the tokens of others | [`Verifier`], [`Introspection`], [`Protection`] |
@@ -63,6 +64,7 @@ pub mod machine;
 mod program;
 mod protect;
 pub mod proxy;
+pub mod register;
 mod revoke;
 mod secret;
 mod server;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use grantflow_store::grantflow::crypto::{SealingKey, SealingKeys};
+use grantflow_store::grantflow::register::RegisteredClient;
 use grantflow_store::grantflow::store::{
-    CountGrants, DpopKeyInStore, EndGrants, ListGrants, Page, RecordKey, RewriteGrant, RewriteGrants, Stored, Tags,
-    Which,
+    CountGrants, DpopKeyInStore, EndGrants, ListGrants, Page, RecordKey, RegistrationInStore, RewriteGrant,
+    RewriteGrants, Stored, Tags, Which,
 };
 use grantflow_store::grantflow::{Client, ErrorKind, Issuer};
 use grantflow_store::{FileStore, MemoryStore, Sealed, Store};
@@ -84,6 +85,27 @@ fn a_dpop_key_is_no_grant_and_is_sealed_anew_as_grants_are() {
     assert!(store.load(&place).unwrap().unwrap().version > version);
     assert_eq!(transport.run(EndGrants::delete(label(""))).unwrap().done, 3);
     assert_eq!(transport.run(DpopKeyInStore::new(&issuer(), &ours[1])).unwrap(), keys[1]);
+}
+
+#[test]
+fn a_registration_is_no_grant_either() {
+    let (store, transport) = people(3);
+    let registered = serde_json::json!({"issuer": issuer(), "client_id": "c", "asked": {}, "registered": {}});
+    let registered: RegisteredClient = serde_json::from_value(registered).unwrap();
+    for label in ["", "second"] {
+        transport.run(RegistrationInStore::keep(registered.clone()).label(label)).unwrap();
+    }
+    for prefix in ["", "\n", "\n(registration)", "\n(registration)sec"] {
+        let (all, grants) = if prefix.is_empty() { (5, 3) } else { (2 - u64::from(prefix.ends_with("sec")), 0) };
+        let which = Which::label(prefix);
+        assert_eq!(store.count(&which).unwrap(), all, "{prefix:?}");
+        assert_eq!(transport.run(CountGrants::new(which.clone())).unwrap(), grants, "{prefix:?}");
+        assert_eq!(transport.run(ListGrants::new(which, 1)).unwrap().keys.len() as u64, grants.min(1), "{prefix:?}");
+    }
+    assert_eq!(transport.run(RewriteGrants::new(Which::label(""))).unwrap().done, 5);
+    assert_eq!(transport.run(EndGrants::delete(Which::label(""))).unwrap().done, 3);
+    let place = RecordKey::of_registration(&issuer(), "second");
+    assert!(store.load(&place).unwrap().is_some());
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod exchange;
 mod fault;
 mod introspect;
 mod pushed;
+mod register;
 mod settings;
 mod token;
 
@@ -30,6 +31,7 @@ use url::form_urlencoded;
 use crate::keys::IssuerKey;
 use device::Device;
 use pushed::Pushed;
+use register::Registrations;
 
 pub use certificate::ClientCertificate;
 pub use client::Registered;
@@ -57,6 +59,7 @@ pub struct Server {
     refresh: BTreeMap<String, Refresh>,
     devices: BTreeMap<String, Device>,
     pushed: BTreeMap<String, Pushed>,
+    registrations: Registrations,
     /// Clients and the `jti` of the assertions that they have used.
     assertions: BTreeSet<(String, String)>,
     /// The `jti` of the proofs that were shown.
@@ -123,6 +126,10 @@ pub enum Place {
     Keys,
     /// `/authorize`
     Authorize,
+    /// `/register`: where clients register themselves (RFC 7591).
+    Registration,
+    /// What is behind that: a registration of its own for each client (RFC 7592).
+    Managed,
     /// `/par`: where authorization requests are left (RFC 9126).
     PushedRequest,
     /// `/device_authorization`: where a device gets its codes.
@@ -186,6 +193,7 @@ impl Server {
             access: BTreeMap::new(),
             refresh: BTreeMap::new(),
             pushed: BTreeMap::new(),
+            registrations: Registrations::new(),
             devices: BTreeMap::new(),
             assertions: BTreeSet::new(),
             proofs: BTreeSet::new(),
@@ -259,6 +267,8 @@ impl Server {
             Place::OAuthMetadata => format!("{}/.well-known/oauth-authorization-server{path}", self.origin()),
             Place::Keys => format!("{base}/jwks"),
             Place::Authorize => format!("{base}/authorize"),
+            Place::Registration => format!("{base}/register"),
+            Place::Managed => format!("{base}/register/"),
             Place::PushedRequest => format!("{base}/par"),
             Place::Device => format!("{base}/device_authorization"),
             Place::Verification => format!("{base}/device"),
@@ -333,6 +343,7 @@ impl Server {
             OAuthMetadata,
             Keys,
             Authorize,
+            Registration,
             PushedRequest,
             Device,
             Verification,
@@ -341,12 +352,20 @@ impl Server {
             Introspect,
             Resource,
         ];
-        all.into_iter().find(|place| self.address(*place)[self.origin().len()..] == *path).unwrap_or(Elsewhere)
+        let found = all.into_iter().find(|place| self.address(*place)[self.origin().len()..] == *path);
+        let managed = &self.address(Managed)[self.origin().len()..];
+        found.or(path.starts_with(managed).then_some(Managed)).unwrap_or(Elsewhere)
     }
 
     fn handle(&mut self, place: Place, now: Timestamp, request: &Request<Vec<u8>>) -> Response<Vec<u8>> {
         let method = match place {
-            Place::PushedRequest | Place::Device | Place::Token | Place::Revoke | Place::Introspect => Method::POST,
+            Place::Managed => request.method().clone(),
+            Place::Registration
+            | Place::PushedRequest
+            | Place::Device
+            | Place::Token
+            | Place::Revoke
+            | Place::Introspect => Method::POST,
             _ => Method::GET,
         };
         if request.method() != method {
@@ -357,6 +376,11 @@ impl Server {
             Place::OAuthMetadata if self.settings.oauth_metadata => answer(StatusCode::OK, &self.document()),
             Place::Keys => self.publish_keys(),
             Place::Authorize => self.authorize(now, request),
+            Place::Registration | Place::Managed if !self.settings.registration => {
+                text(StatusCode::NOT_FOUND, "nothing here")
+            }
+            Place::Registration => self.register(now, request).unwrap_or_else(Refusal::into_response),
+            Place::Managed => self.manage(now, request).unwrap_or_else(Refusal::into_response),
             Place::PushedRequest => self.push(now, request).unwrap_or_else(Refusal::into_response),
             Place::Device => self.authorize_device(now, request).unwrap_or_else(Refusal::into_response),
             Place::Verification => self.verify_device(now, request),
@@ -438,6 +462,9 @@ impl Server {
         }
         if self.settings.require_pushed {
             document["require_pushed_authorization_requests"] = true.into();
+        }
+        if self.settings.registration {
+            document["registration_endpoint"] = self.address(Place::Registration).into();
         }
         self.settings.alter_metadata.apply(&mut document);
         document

@@ -34,6 +34,7 @@ pub use cookie::PendingCookie;
 pub use finish::FinishAuthorization;
 pub use pending::PendingAuthorization;
 pub(crate) use pending::Verdict;
+pub(crate) use redirect_uri::check_redirect_uri;
 pub use request::AuthorizationRequest;
 pub use start::StartAuthorization;
 pub use third_party::ThirdPartyLogin;

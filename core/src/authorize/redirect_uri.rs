@@ -4,7 +4,7 @@ use crate::Error;
 use crate::server::is_loopback_host;
 
 /// Looks at the text itself and mends nothing: what is sent is what was registered.
-pub(super) fn check_redirect_uri(uri: &str) -> Result<(), Error> {
+pub(crate) fn check_redirect_uri(uri: &str) -> Result<(), Error> {
     let wrong = |why: &str| Err(Error::config(format!("the redirect URI {}: {why}", crate::shown::without_query(uri))));
     let illegal = |byte| matches!(byte, 0..=b' ' | b'"' | b'#' | b'<' | b'>' | b'\\' | 0x7f..);
     if uri.bytes().fold(false, |found, byte| found | illegal(byte)) {

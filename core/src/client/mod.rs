@@ -166,6 +166,19 @@ impl ClientAuthentication {
     pub fn self_signed_tls_client_auth(identity: Identity) -> Self {
         Self(Method::SelfSignedTlsClientAuth(identity))
     }
+
+    /// The name of the method, as it is registered for `token_endpoint_auth_method` (RFC 7591, section 2).
+    pub fn name(&self) -> &'static str {
+        match &self.0 {
+            Method::None => "none",
+            Method::Basic { .. } => "client_secret_basic",
+            Method::Post(_) => "client_secret_post",
+            Method::PrivateKeyJwt(_) | Method::PrivateKeyJwtOfAny(_) => "private_key_jwt",
+            Method::SecretJwt(_) => "client_secret_jwt",
+            Method::TlsClientAuth(_) => "tls_client_auth",
+            Method::SelfSignedTlsClientAuth(_) => "self_signed_tls_client_auth",
+        }
+    }
 }
 
 impl Client {

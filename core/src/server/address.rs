@@ -247,7 +247,7 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
 }
 
 /// The same of an address.
-pub(super) fn is_loopback_address(address: &str) -> bool {
+pub(crate) fn is_loopback_address(address: &str) -> bool {
     Url::parse(address).is_ok_and(|url| is_loopback(&url))
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 pub use address::{Endpoint, Issuer};
 pub use discovery::Discovery;
 
-pub(crate) use address::{is_loopback, is_loopback_host, tenant_parts};
+pub(crate) use address::{is_loopback, is_loopback_address, is_loopback_host, tenant_parts};
 
 use crate::json::{self, Object};
 use crate::{Deviation, Deviations, Error, ErrorKind, Rotation};

@@ -9,8 +9,12 @@ use crate::{Client, Error, ErrorKind, Issuer, Shown};
 
 /// What ends the label of the key that is leased while a person signs in.
 const SIGN_IN: &str = "\n(sign-in)";
+/// How the labels begin of what is no grant.
+pub(super) const NO_GRANT: &str = "\n(";
 /// The label under which a client's DPoP key lies.
-pub(super) const DPOP_KEY: &str = "\n(DPoP key)";
+const DPOP_KEY: &str = "\n(DPoP key)";
+/// What begins the label of a registration.
+const REGISTRATION: &str = "\n(registration)";
 
 /// Where a grant lies: its issuer, its client, and the caller's label for the account.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -77,17 +81,26 @@ impl RecordKey {
         Self::new(issuer, client, DPOP_KEY)
     }
 
-    /// Whether a DPoP key lies there, and no grant.
-    pub(super) fn is_of_dpop_key(&self) -> bool {
-        self.label == DPOP_KEY
+    /// Where the registration of a client at this server lies, which the caller calls `label`: see
+    /// [`RegistrationInStore`](super::RegistrationInStore). It has no `client_id`, since that comes with the registration.
+    pub fn of_registration(issuer: &Issuer, label: &str) -> Self {
+        Self { issuer: issuer.clone(), client_id: String::new(), label: format!("{REGISTRATION}{label}") }
+    }
+
+    /// Whether something else than a grant lies there.
+    pub(super) fn is_no_grant(&self) -> bool {
+        self.label == DPOP_KEY || self.label.starts_with(REGISTRATION)
     }
 }
 
 impl fmt::Display for RecordKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(label) = self.label.strip_prefix(REGISTRATION) {
+            return write!(f, "registration {:?} at {:?}", Shown::name(label), self.issuer);
+        }
         let (label, what) = match self.label.strip_suffix(SIGN_IN) {
             Some(label) => (label, " (sign-in)"),
-            None if self.is_of_dpop_key() => ("", " (DPoP key)"),
+            None if self.label == DPOP_KEY => ("", " (DPoP key)"),
             None => (&*self.label, ""),
         };
         write!(f, "{:?}{what} of {} at {:?}", Shown::name(label), Shown::name(&self.client_id), self.issuer)

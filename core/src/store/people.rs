@@ -4,7 +4,7 @@
 
 use std::mem;
 
-use super::key::DPOP_KEY;
+use super::key::NO_GRANT;
 use super::{DeleteGrant, Page, RecordKey, RewriteGrant, SignOut, StoreOp, StoreReply, Which};
 use crate::machine::{Effect, ask};
 use crate::{Client, Cx, Error, Machine, Reply, ServerMetadata, Step};
@@ -12,21 +12,21 @@ use crate::{Client, Cx, Error, Machine, Reply, ServerMetadata, Step};
 /// How many grants are looked up at a time.
 const PAGE: usize = 100;
 
-/// Lists grants, a page at a time. The DPoP keys that lie in the store too are left out.
+/// Lists grants, a page at a time. DPoP keys and registrations, which lie in the store too, are left out.
 #[derive(Debug)]
 pub struct ListGrants {
     which: Which,
     most: usize,
     asking: Asking,
-    /// Whether DPoP keys are listed too.
-    keys_too: bool,
+    /// Whether what is no grant is listed too.
+    all: bool,
 }
 
 impl ListGrants {
     /// The first of these grants, at most so many.
     pub fn new(which: Which, most: usize) -> Self {
         let asking = Asking::new(StoreOp::List { which: which.clone(), after: None, most });
-        Self { which, most, asking, keys_too: false }
+        Self { which, most, asking, all: false }
     }
 
     /// Those after this one, which was the last of the page before.
@@ -37,8 +37,8 @@ impl ListGrants {
         self
     }
 
-    fn keys_too(self) -> Self {
-        Self { keys_too: true, ..self }
+    fn all(self) -> Self {
+        Self { all: true, ..self }
     }
 }
 
@@ -51,8 +51,8 @@ impl Machine for ListGrants {
         });
         let Step::Done(Ok(mut page)) = step else { return step };
         let last = page.keys.last().cloned();
-        if !self.keys_too {
-            page.keys.retain(|key| !key.is_of_dpop_key());
+        if !self.all {
+            page.keys.retain(|key| !key.is_no_grant());
         }
         if let (true, true, Some(last)) = (page.keys.is_empty(), page.more, last) {
             // A page without grants has none that the next one could be asked for after.
@@ -63,25 +63,30 @@ impl Machine for ListGrants {
     }
 }
 
-/// Counts grants. The [DPoP keys](super::DpopKeyInStore) that lie in the store too are none.
+/// Counts grants. The [DPoP keys](super::DpopKeyInStore) and [registrations](super::RegistrationInStore) that lie in the store
+/// too are none.
 ///
 /// ```text
-/// Count all ─▶ (count the keys among them, if there may be any) ─▶ done
+/// Count all ─▶ (count what is no grant among them, if there may be any) ─▶ done
 /// ```
 #[derive(Debug)]
 pub struct CountGrants {
     asking: Asking,
-    /// Whether keys may be among what is counted.
-    keys: bool,
-    /// How many there are, keys included, once that is known.
+    /// Of what is counted, how the labels begin of what may be no grant.
+    others: Option<String>,
+    /// How many there are, those included, once that is known.
     all: Option<u64>,
 }
 
 impl CountGrants {
     /// How many of these there are.
     pub fn new(which: Which) -> Self {
-        let keys = matches!(&which, Which::Label(prefix) if DPOP_KEY.starts_with(&**prefix));
-        Self { asking: Asking::new(StoreOp::Count { which }), keys, all: None }
+        let others = match &which {
+            Which::Label(prefix) if NO_GRANT.starts_with(&**prefix) => Some(NO_GRANT.to_owned()),
+            Which::Label(prefix) if prefix.starts_with(NO_GRANT) => Some(prefix.clone()),
+            _ => None,
+        };
+        Self { asking: Asking::new(StoreOp::Count { which }), others, all: None }
     }
 }
 
@@ -93,13 +98,13 @@ impl Machine for CountGrants {
             _ => None,
         });
         let Step::Done(Ok(count)) = step else { return step };
-        match self.all {
-            Some(all) => Step::Done(Ok(all.saturating_sub(count))),
-            None if self.keys => {
+        match (self.all, self.others.take()) {
+            (Some(all), _) => Step::Done(Ok(all.saturating_sub(count))),
+            (None, Some(others)) => {
                 self.all = Some(count);
-                self.asking.ask(StoreOp::Count { which: Which::label(DPOP_KEY) })
+                self.asking.ask(StoreOp::Count { which: Which::label(others) })
             }
-            None => Step::Done(Ok(count)),
+            (None, None) => Step::Done(Ok(count)),
         }
     }
 }
@@ -215,10 +220,10 @@ enum Work {
 }
 
 impl Work {
-    /// Keys are written anew as grants are, and outlive them.
+    /// What is no grant is written anew as grants are, and outlives them.
     fn list(&self, which: &Which) -> ListGrants {
         let list = ListGrants::new(which.clone(), PAGE);
-        if let Self::Rewrite = self { list.keys_too() } else { list }
+        if let Self::Rewrite = self { list.all() } else { list }
     }
 }
 

@@ -9,10 +9,11 @@ use grantflow::google::{
 };
 use grantflow::jose::{JwkSet, KeySet};
 use grantflow::machine::{Exited, FailureKind, Os, Platform, Program};
+use grantflow::register::{ClientMetadata, RegisteredClient, Registration};
 use grantflow::source::{Credential, ExchangedToken, Mint, ProgramToken, TokenSource, Want};
 use grantflow::store::{
-    CountGrants, DeleteGrant, DpopKeyInStore, EndGrants, ListGrants, LoadGrant, Page, RecordKey, RewriteGrants,
-    SaveGrant, SharedGrant, SignOut, StoreOp, StoreReply, Stored, Which,
+    CountGrants, DeleteGrant, DpopKeyInStore, EndGrants, ListGrants, LoadGrant, Page, RecordKey, RegistrationInStore,
+    RewriteGrants, SaveGrant, SharedGrant, SignOut, StoreOp, StoreReply, Stored, Which,
 };
 use grantflow::{
     AuthorizationRequest, Client, ClientAuthentication, Cx, DeviceAuthorization, Discovery, DpopKey, Effect, Error,
@@ -177,7 +178,39 @@ const MACHINES: &[fn(Source<'_>, u8)] = &[
     |source, way| feed(Ok(DpopKeyInStore::new(&issuer(), &client(way))), source),
     // With a proof of the client's key.
     |source, way| feed(refresh(&client(way).dpop(dpop_key())), source),
+    // Registrations.
+    |source, _| feed(Ok(registration().exchange()), source),
+    |source, way| match way % 2 {
+        0 => feed(registered().read(), source),
+        _ => feed(registered().update(ClientMetadata::new().software_statement("x.y.z")), source),
+    },
+    |source, way| {
+        let issuer = issuer();
+        let machine = match way % 5 {
+            0 => RegistrationInStore::new(registration()),
+            1 => RegistrationInStore::read(&issuer),
+            2 => RegistrationInStore::update(&issuer, ClientMetadata::new().software_statement("x.y.z")),
+            3 => RegistrationInStore::delete(&issuer),
+            _ => RegistrationInStore::keep(registered()),
+        };
+        feed(Ok(machine), source);
+    },
 ];
+
+fn registration() -> Registration {
+    let server = server().registration_endpoint("https://as.example/register").expect("an endpoint");
+    let registration = Registration::new(&server, ClientMetadata::new().redirect_uris(["https://app.example/"]));
+    registration.expect("a registration").initial_access_token(CANARY)
+}
+
+fn registered() -> RegisteredClient {
+    serde_json::from_value(registered_json()).expect("a registered client")
+}
+
+fn registered_json() -> serde_json::Value {
+    json!({"issuer": "https://as.example", "client_id": "app", "client_secret": CANARY, "asked": {}, "registered": {},
+        "registration_access_token": CANARY, "registration_client_uri": "https://as.example/register/app"})
+}
 
 /// Any replies to any machine: the first byte chooses the machine, the second one of its kinds, the rest makes the
 /// replies.
@@ -342,6 +375,7 @@ const BODIES: [&str; 18] = [
     r#"{"issuer":"https://as.example","jwks_uri":"https://as.example/keys"}"#,
     r#"{"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA"},{"kty":"oct","k":"AA"},7]}"#,
     "{\"active\":true,\"sub\":\"\u{1}\",\"scope\":\"a \u{1}\",\"exp\":1795179600}",
+    "{\"client_id\":\"x\",\"client_secret\":\"\u{1}\",\"registration_access_token\":\"\u{2}\",\"registration_client_uri\":\"https://x/\"}",
 ];
 
 impl Source<'_> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use grantflow::Scopes;
 use serde_json::Value;
 
+use crate::jwt::PublicKey;
 use crate::keys::IssuerKey;
 
 /// What can be chosen of the server's behaviour.
@@ -41,6 +42,18 @@ pub struct Settings {
     pub pushed_lifetime: u64,
     /// Changes the answer to a pushed request before it is sent.
     pub alter_pushed: Alter,
+    /// Whether clients may register themselves (RFC 7591).
+    pub registration: bool,
+    /// The token that they must show for it, if one is needed.
+    pub initial_access_token: Option<String>,
+    /// Whether each use of a registration's token brings another one (RFC 7592, section 3).
+    pub rotate_registration_tokens: bool,
+    /// The life of the secrets that it gives to clients in seconds; without one, they do not end.
+    pub client_secret_lifetime: Option<i64>,
+    /// The key of the party that it trusts for software statements.
+    pub software_key: Option<PublicKey>,
+    /// Changes what it says of a registration before that is sent.
+    pub alter_registration: Alter,
     /// The life of a device's codes in seconds, as `expires_in` tells.
     pub device_lifetime: u64,
     /// How many seconds a device must leave it alone between two questions; 5 if it does not say.
@@ -105,6 +118,12 @@ impl Default for Settings {
             require_pushed: false,
             pushed_lifetime: 60,
             alter_pushed: Alter::default(),
+            registration: false,
+            initial_access_token: None,
+            rotate_registration_tokens: false,
+            client_secret_lifetime: None,
+            software_key: None,
+            alter_registration: Alter::default(),
             device_lifetime: 1800,
             device_interval: Some(5),
             device_like_google: false,

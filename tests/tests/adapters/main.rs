@@ -35,6 +35,7 @@ mod odd_places;
 mod programs;
 mod proxy;
 mod receiver;
+mod registration;
 mod saving;
 mod stores;
 mod terminal;
@@ -55,6 +56,7 @@ use odd_places::*;
 use programs::*;
 use proxy::*;
 use receiver::*;
+use registration::*;
 use saving::*;
 use stores::*;
 use terminal::*;
@@ -469,6 +471,7 @@ suite! {
     a_server_that_answers_for_bearers_where_a_key_was_proved_is_refused
     a_key_that_is_far_away_proves_itself_to_resources_too
     a_sign_in_that_is_kept_is_bound_to_the_key_of_the_store
+    a_client_registers_itself_once_and_signs_people_in_at_each_start
 }
 
 fn app(front: &Front) -> InstalledApp {

@@ -13,8 +13,9 @@ use grantflow::jose::LogoutToken;
 use grantflow::loopback::Receiver;
 use grantflow::machine::{Exited, FailureKind, Identity, Machine as _, Os, Platform, Program, Reply, Step};
 use grantflow::proxy::{Proxies, Proxy};
+use grantflow::register::{ClientMetadata, Registration};
 use grantflow::source::{Change, Credential, ExchangedToken, GrantState, ProgramToken, TokenSource as _, Want};
-use grantflow::store::{LoadGrant, RecordKey, SaveGrant, SharedGrant, Stored};
+use grantflow::store::{LoadGrant, RecordKey, RegistrationInStore, SaveGrant, SharedGrant, Stored};
 use grantflow::{
     AuthorizationRequest, Challenge, Client, ClientAuthentication, DeviceAuthorization, Endpoint, Error, ErrorKind,
     Failure, Hosts, InstalledApp, Issuer, Revocation, Scopes, Secret, ServerMetadata, Timestamp, Token, TokenRequest,
@@ -82,6 +83,21 @@ fn token_request() -> TokenRequest {
 fn device(seen: &mut Seen, request: DeviceAuthorization) {
     seen.debug("a request for a device", &request);
     seen.run(&mut world(), request.exchange());
+}
+
+/// A registration, and what comes of it.
+fn registered(seen: &mut Seen, metadata: ClientMetadata, token: &str) {
+    let mut world = World::with(Server::demo().with(|settings| settings.registration = true));
+    let server = world.server().metadata();
+    seen.debug("metadata", &metadata);
+    if let Some(request) = seen.result("a registration", Registration::new(&server, metadata)) {
+        let request = request.initial_access_token(token);
+        seen.debug("a registration", &request);
+        if let Some(registered) = seen.run(&mut world, request.exchange()) {
+            seen.debug("a registered client", &registered);
+            seen.result("a client", registered.client());
+        }
+    }
 }
 
 /// A request of one's own.
@@ -270,6 +286,41 @@ fn servers() -> Vec<Entry> {
                 seen.result("a server", server().token_endpoint(text));
                 seen.result("a server", server().authorization_endpoint(&format!("https://as.example/?{text}")));
                 seen.result("a server", server().revocation_endpoint(&format!("https://as.example/#{text}")));
+            },
+        },
+        Entry {
+            names: &[
+                "core ClientMetadata::$name",
+                "core ClientMetadata::scope",
+                "core ClientMetadata::client_name_in",
+                "core ClientMetadata::member",
+                "core ClientMetadata::get",
+                "core ClientMetadata::str",
+                "core ClientMetadata::list",
+                "core ClientMetadata::flag",
+                "core Registration::initial_access_token",
+            ],
+            try_it: |text, seen| {
+                let metadata = ClientMetadata::new();
+                for metadata in [
+                    metadata.clone().redirect_uris([text]),
+                    metadata.clone().redirect_uris(["https://app.example/"]).client_name(text),
+                    metadata.clone().software_statement(text).scope(text).client_name_in(text, text),
+                    metadata.member(text, json!(text)).software_statement("x.y.z"),
+                ] {
+                    seen.text("nothing", metadata.get(text).is_some() || metadata.str(text).is_some());
+                    seen.text("nothing", metadata.list(text).is_some() || metadata.flag(text));
+                    registered(seen, metadata.clone(), text);
+                    registered(seen, metadata, "initial");
+                }
+            },
+        },
+        Entry {
+            names: &["core RecordKey::of_registration", "core RegistrationInStore::label"],
+            try_it: |text, seen| {
+                seen.text("a key", RecordKey::of_registration(&issuer(), text));
+                seen.debug("a machine", &RegistrationInStore::read(&issuer()).label(text));
+                seen.run(&mut world(), RegistrationInStore::read(&issuer()).label(text));
             },
         },
         Entry {
