@@ -73,7 +73,7 @@ impl Registration {
         let Self { server, endpoint, metadata, initial_access_token } = self;
         let request = Request::post(DOING, &endpoint).repeat(Repeat::OnlyIfUnsent).max_body(MAX_ANSWER);
         let request = request.json(&metadata);
-        let request = initial_access_token.iter().fold(request, |request, token| bearer(request, token));
+        let request = initial_access_token.iter().fold(request, bearer);
         let (issuer, global) = (server.issuer().clone(), endpoint.reach() == Reach::Global);
         request.exchange(move |received| RegisteredClient::parse(received, &issuer, global, &metadata))
     }

@@ -37,7 +37,6 @@ pub(super) fn a_client_registers_itself_once_and_signs_people_in_at_each_start<A
     assert!(program.run(RegistrationInStore::read(&issuer)).unwrap().save_error().is_none());
     program.run(RegistrationInStore::delete(&issuer)).unwrap();
     assert_eq!(program.run(RegistrationInStore::read(&issuer)).unwrap_err().kind(), ErrorKind::Store);
-    let mut server = front.server();
+    let server = front.server();
     assert_eq!((server.seen_at(Place::Registration).len(), server.seen_at(Place::Managed).len()), (1, 3));
-    drop(&mut server);
 }

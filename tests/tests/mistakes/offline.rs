@@ -8,6 +8,7 @@ use grantflow::jose::Jws;
 use grantflow::jose::LogoutToken;
 use grantflow::machine::{Exited, FailureKind, Os, Platform, Program};
 use grantflow::proxy::Proxies;
+use grantflow::register::{ClientMetadata, RegisteredClient, Registration};
 use grantflow::source::{ProgramToken, TokenSource as _, Want};
 use grantflow::store::{RecordKey, SharedGrant, Stored};
 use grantflow::{
@@ -132,7 +133,20 @@ pub(crate) fn addresses() -> Vec<Mistake> {
     let other_issuer = grantflow::Discovery::new(server().issuer());
     let scope = TokenRequest::client_credentials(&server(), &batch()).unwrap().scopes("\"read\"");
     let no_endpoint = ServerMetadata::new(Issuer::new("https://as.example").unwrap());
+    let registered: RegisteredClient = serde_json::from_value(json!({
+        "issuer": "https://as.example", "client_id": "c", "asked": {"token_endpoint_auth_method": "private_key_jwt"}, "registered": {},
+    }))
+    .unwrap();
+    let registering = server().registration_endpoint("https://as.example/register").unwrap();
+    let register = |metadata: ClientMetadata| Registration::new(&registering, metadata).unwrap_err();
     vec![
+        mistake("a client to register without a redirect URI", register(ClientMetadata::new())),
+        mistake(
+            "a client to register with keys twice",
+            register(ClientMetadata::new().jwks([]).jwks_uri("https://x/")),
+        ),
+        mistake("a registered client without its key", registered.client().unwrap_err()),
+        mistake("a registration that cannot be managed", registered.read().unwrap_err()),
         mistake("an issuer with http", Issuer::new("http://as.example").unwrap_err()),
         mistake("an issuer without a scheme", Issuer::new("as.example").unwrap_err()),
         mistake(
