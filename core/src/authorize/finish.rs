@@ -1,29 +1,20 @@
 //! The machine that turns the redirect into a token (RFC 6749, section 4.1.3).
 //!
 //! ```text
-//! Begin ─Start, it is the answer─▶ [Keys ─▶] Exchange ─▶ [judged ─▶] Ended (a token, or an error)
-//!   └─ it is not, or too late ─▶ Ended             no key yet │  ▲
-//!                                                             ▼  │
-//!                                                         Newer keys
+//! Begin ─Start, it is the answer─▶ Exchange ─▶ Ended (a token, or an error)
+//!   └─ it is not, or too late ─▶ Ended
 //! ```
 //!
-//! Keys are read where the signature of the ID token is asked for: before the code is redeemed, so that a host of keys
-//! that is down costs no sign-in.
+//! The exchange reads keys before the code is redeemed, where the signature of the ID token is asked for.
 
-use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, mem};
 
 use super::answer::{Answer, not_the_answer};
 use super::pending::PendingAuthorization;
-use crate::client::SignedBy;
-use crate::crypto::Algorithm;
-use crate::jose::{KeySet, ReadKeys, Verified};
+use crate::machine::ask;
 use crate::source::{Change, Minting};
-use crate::{
-    Advice, Client, Cx, Endpoint, Error, ErrorKind, Machine, Reply, Secret, Step, Timestamp, Token, TokenExchange,
-    TokenRequest,
-};
+use crate::{Advice, Client, Cx, Error, Machine, Reply, Secret, Step, Timestamp, Token, TokenExchange, TokenRequest};
 
 impl PendingAuthorization {
     /// The machine that reads the redirect and exchanges its code for a token, at the server where this began.
@@ -58,19 +49,8 @@ pub struct FinishAuthorization {
 
 enum Stage {
     Begin(Box<Begin>),
-    Keys(Box<ReadKeys>, Box<TokenExchange>, Check),
-    Exchange(Box<TokenExchange>, Option<Check>),
-    Newer(Box<ReadKeys>, Box<Token>, Check),
+    Exchange(Box<TokenExchange>),
     Ended,
-}
-
-/// How the signature of the ID token is checked.
-struct Check {
-    jwks_uri: Endpoint,
-    algorithms: Box<[Algorithm]>,
-    /// The other names of the server's issuer.
-    aliases: Arc<[String]>,
-    keys: Option<KeySet>,
 }
 
 struct Begin {
@@ -79,7 +59,6 @@ struct Begin {
     resources: Vec<Box<str>>,
     /// The token request, but for its code and its resources.
     request: Result<TokenRequest, Error>,
-    check: Option<Check>,
 }
 
 /// The redirect.
@@ -98,14 +77,7 @@ impl FinishAuthorization {
 
     fn new(pending: PendingAuthorization, client: &Client, came: Came) -> Self {
         let request = pending.token_request(client);
-        let check = pending.jwks_uri.clone().map(|jwks_uri| {
-            let algorithms = match client.id_tokens().signed {
-                Some(SignedBy::Key(algorithm)) => [algorithm].into(),
-                _ => Algorithm::ALL.into(),
-            };
-            Check { jwks_uri, algorithms, aliases: pending.issuer_aliases.clone(), keys: None }
-        });
-        let begin = Begin { pending, came, resources: Vec::new(), request, check };
+        let begin = Begin { pending, came, resources: Vec::new(), request };
         Self { stage: Stage::Begin(Box::new(begin)), total: None, change: Change::default() }
     }
 
@@ -146,8 +118,8 @@ impl FinishAuthorization {
 }
 
 impl Begin {
-    fn exchange(self, now: Timestamp) -> Result<(TokenExchange, Option<Check>), Error> {
-        let Self { pending, came, resources, request, check } = self;
+    fn exchange(self, now: Timestamp) -> Result<TokenExchange, Error> {
+        let Self { pending, came, resources, request } = self;
         let answer = match came {
             Came::Redirect(redirect) => pending.receive(redirect.expose(), now)?,
             Came::Answer(answer) => answer?,
@@ -158,32 +130,7 @@ impl Begin {
         let request = request?.code(&answer.code);
         let resources = if resources.is_empty() { &pending.resources } else { &resources };
         let request = resources.iter().fold(request, |request, resource| request.resource(resource));
-        Ok((request.exchange(), check))
-    }
-}
-
-impl Check {
-    fn read_keys(&self, anew: bool) -> Box<ReadKeys> {
-        Box::new(ReadKeys::at(&self.jwks_uri, anew))
-    }
-
-    /// Whether the ID token is signed by the server; `false` if its key is not known yet.
-    fn judge(&self, token: &Token) -> Result<bool, Error> {
-        let (Some(id_token), Some(keys)) = (token.id_token(), &self.keys) else { return Ok(true) };
-        match id_token.verify_by(keys.keys(), &self.algorithms, &self.aliases)? {
-            Verified::Yes => Ok(true),
-            Verified::NoKey => Ok(false),
-            Verified::No => Err(Error::new(ErrorKind::Signature, "the ID token's signature is wrong")),
-        }
-    }
-
-    /// The same by keys as they are at this moment.
-    fn judge_at_last(mut self, token: Token, keys: KeySet) -> Result<Token, Error> {
-        self.keys = Some(keys);
-        match self.judge(&token)? {
-            true => Ok(token),
-            false => Err(Error::new(ErrorKind::Signature, "the server has no key for the ID token's signature")),
-        }
+        Ok(request.exchange())
     }
 }
 
@@ -191,67 +138,35 @@ impl Machine for FinishAuthorization {
     type Output = Token;
 
     fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
-        loop {
-            match mem::replace(&mut self.stage, Stage::Ended) {
-                Stage::Begin(begin) if matches!(reply, Reply::Start) => match begin.exchange(cx.now().wall) {
-                    Ok((exchange, check)) => {
-                        let exchange = self.total.into_iter().fold(exchange, TokenExchange::total_time);
-                        self.stage = match check {
-                            Some(check) => Stage::Keys(check.read_keys(false), Box::new(exchange), check),
-                            None => Stage::Exchange(Box::new(exchange), None),
-                        };
-                    }
-                    Err(error) => return Step::Done(Err(error)),
-                },
-                Stage::Keys(mut reading, exchange, mut check) => match reading.resume(cx, mem::take(&mut reply)) {
-                    Step::Do(effect) => {
-                        self.stage = Stage::Keys(reading, exchange, check);
-                        return Step::Do(effect);
-                    }
-                    Step::Done(keys) => match keys {
-                        Ok(keys) => {
-                            check.keys = Some(keys);
-                            self.stage = Stage::Exchange(exchange, Some(check));
-                        }
-                        Err(error) => return Step::Done(Err(error)),
-                    },
-                },
-                Stage::Exchange(mut exchange, check) => match exchange.resume(cx, mem::take(&mut reply)) {
-                    Step::Do(effect) => {
-                        self.stage = Stage::Exchange(exchange, check);
-                        return Step::Do(effect);
-                    }
-                    Step::Done(result) => {
-                        self.change = exchange.take_change();
-                        match (result, check) {
-                            (Ok(token), Some(check)) => match check.judge(&token) {
-                                Ok(true) => return Step::Done(Ok(token)),
-                                Ok(false) => self.stage = Stage::Newer(check.read_keys(true), Box::new(token), check),
-                                Err(error) => return Step::Done(Err(error)),
-                            },
-                            (result, _) => return Step::Done(result.map_err(spent)),
-                        }
-                    }
-                },
-                Stage::Newer(mut reading, token, check) => match reading.resume(cx, mem::take(&mut reply)) {
-                    Step::Do(effect) => {
-                        self.stage = Stage::Newer(reading, token, check);
-                        return Step::Do(effect);
-                    }
-                    Step::Done(keys) => {
-                        return Step::Done(keys.and_then(|keys| check.judge_at_last(*token, keys)).map_err(spent));
-                    }
-                },
-                Stage::Begin(_) | Stage::Ended => return Step::Done(Err(Error::misuse("finishing an authorization"))),
+        if let Stage::Begin(_) = &self.stage
+            && let Stage::Begin(begin) = mem::replace(&mut self.stage, Stage::Ended)
+        {
+            if !matches!(reply, Reply::Start) {
+                return Step::Done(Err(Error::misuse("finishing an authorization")));
+            }
+            match begin.exchange(cx.now().wall) {
+                Ok(exchange) => {
+                    let exchange = self.total.into_iter().fold(exchange, TokenExchange::total_time);
+                    self.stage = Stage::Exchange(Box::new(exchange));
+                }
+                Err(error) => return Step::Done(Err(error)),
             }
         }
+        let Stage::Exchange(exchange) = &mut self.stage else {
+            return Step::Done(Err(Error::misuse("finishing an authorization")));
+        };
+        let result = ask!(exchange, cx, reply);
+        let result = result.map_err(|error| if exchange.has_begun() { spent(error) } else { error });
+        self.change = exchange.take_change();
+        self.stage = Stage::Ended;
+        Step::Done(result)
     }
 }
 
 impl Minting for FinishAuthorization {
     fn take_change(&mut self) -> Change {
         match &mut self.stage {
-            Stage::Exchange(exchange, _) => exchange.take_change(),
+            Stage::Exchange(exchange) => exchange.take_change(),
             _ => mem::take(&mut self.change),
         }
     }
@@ -271,10 +186,7 @@ impl fmt::Debug for FinishAuthorization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.stage {
             Stage::Begin(begin) => f.debug_tuple("FinishAuthorization").field(&begin.pending).finish(),
-            Stage::Exchange(exchange, _) | Stage::Keys(_, exchange, _) => {
-                f.debug_tuple("FinishAuthorization").field(exchange).finish()
-            }
-            Stage::Newer(..) => f.write_str("FinishAuthorization(verifying)"),
+            Stage::Exchange(exchange) => f.debug_tuple("FinishAuthorization").field(exchange).finish(),
             Stage::Ended => f.write_str("FinishAuthorization(ended)"),
         }
     }

@@ -157,6 +157,7 @@ impl PendingAuthorization {
             &self.issuer,
             &self.issuer_aliases,
             &self.token_endpoint,
+            self.jwks_uri.as_ref(),
             self.rotation,
             self.tolerated,
         )
@@ -176,7 +177,8 @@ impl PendingAuthorization {
         let server = self.server();
         let request = TokenRequest::authorization_code(&server, client, &self.redirect_uri, &self.code_verifier)?;
         let asked = SignIn { nonce: self.nonce.clone(), code: None, terms: self.terms.clone() };
-        request.signing_in((&server, client), &self.scopes, asked)
+        let request = request.signing_in((&server, client), &self.scopes, asked)?;
+        Ok(if self.jwks_uri.is_some() { request.verify_id_token_signature() } else { request })
     }
 
     /// A name of 64 hexadecimal digits for what keeps this until the user is back, such as a cookie or a row of a

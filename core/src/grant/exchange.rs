@@ -1,12 +1,14 @@
 //! The one request of a grant, under way: [`TokenExchange`].
 //!
 //! It is an [`Exchange`] that tells two things at its end: a token or an error, and whether the refresh token that it
-//! used has a successor.
+//! used has a successor. Where the signature of the ID token is checked, keys are read before and, if need be, after it.
 
 use std::fmt;
 use std::time::Duration;
 
+use super::signature::CheckSignature;
 use crate::exchange::{self, Request};
+use crate::machine::ask;
 use crate::source::{Change, Minting};
 use crate::token::Answered;
 use crate::{Cx, Effect, Exchange, Machine, Now, Reply, Step, Token};
@@ -21,11 +23,18 @@ pub struct TokenExchange {
     /// When, on the monotonic clock, the request was sent last.
     asked: Duration,
     change: Change,
+    signature: Option<Box<CheckSignature>>,
+    begun: bool,
 }
 
 impl TokenExchange {
-    pub(super) fn new(exchange: Exchange<Answered>) -> Self {
-        Self { exchange, asked: Duration::ZERO, change: Change::default() }
+    pub(super) fn new(exchange: Exchange<Answered>, signature: Option<Box<CheckSignature>>) -> Self {
+        Self { exchange, asked: Duration::ZERO, change: Change::default(), signature, begun: false }
+    }
+
+    /// Whether the request itself has begun, with all that is read before it.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// The time it may take in all, pauses included; 30 s unless told.
@@ -44,7 +53,7 @@ impl TokenExchange {
     /// A machine that makes what the first try is signed with, and yields this one: see
     /// [`Exchange::ahead`].
     pub fn ahead(self) -> impl Machine<Output = Self> + Send + use<> {
-        Ahead(self.exchange.ahead())
+        Ahead(self.exchange.ahead(), self.signature)
     }
 
     /// Sends its request once, whatever comes of it.
@@ -70,7 +79,7 @@ impl TokenExchange {
     }
 }
 
-struct Ahead(exchange::Ahead<Answered>);
+struct Ahead(exchange::Ahead<Answered>, Option<Box<CheckSignature>>);
 
 impl Machine for Ahead {
     type Output = TokenExchange;
@@ -78,7 +87,7 @@ impl Machine for Ahead {
     fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<TokenExchange> {
         match self.0.resume(cx, reply) {
             Step::Do(effect) => Step::Do(effect),
-            Step::Done(signed) => Step::Done(signed.map(TokenExchange::new)),
+            Step::Done(signed) => Step::Done(signed.map(|exchange| TokenExchange::new(exchange, self.1.take()))),
         }
     }
 }
@@ -86,7 +95,33 @@ impl Machine for Ahead {
 impl Machine for TokenExchange {
     type Output = Token;
 
-    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Token> {
+    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
+        loop {
+            if let Some(signature) = self.signature.as_mut().filter(|signature| !signature.is_ready()) {
+                match ask!(signature, cx, reply) {
+                    Ok(Some(token)) => return Step::Done(Ok(token)),
+                    Ok(None) => {}
+                    Err(error) => return Step::Done(Err(error)),
+                }
+            }
+            let token = match self.send(cx, std::mem::take(&mut reply)) {
+                Step::Do(effect) => return Step::Do(effect),
+                Step::Done(token) => token,
+            };
+            let judged = match (token, &mut self.signature) {
+                (Ok(token), Some(signature)) => signature.judge(token),
+                (token, _) => token.map(Some),
+            };
+            if let Some(token) = judged.transpose() {
+                return Step::Done(token);
+            }
+        }
+    }
+}
+
+impl TokenExchange {
+    fn send(&mut self, cx: &mut Cx, reply: Reply) -> Step<Token> {
+        self.begun = true;
         let answered = match self.exchange.resume(cx, reply) {
             Step::Do(effect) => {
                 if let Effect::Http(_) = effect {

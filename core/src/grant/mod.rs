@@ -7,6 +7,7 @@ mod exchange;
 mod jwt_bearer;
 mod password;
 mod refresh_token;
+mod signature;
 mod token_exchange;
 
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use crate::machine::{Identity, Repeat};
 use crate::source::{Change, Want};
 use crate::token::{Answered, Asked};
 use crate::{Client, Error, Scopes, Secret, ServerMetadata, Token};
+
+use signature::CheckSignature;
 
 pub use exchange::TokenExchange;
 pub use token_exchange::token_type;
@@ -37,6 +40,7 @@ pub use token_exchange::token_type;
 pub struct TokenRequest {
     request: Request,
     asked: Asked,
+    verifies: bool,
 }
 
 impl TokenRequest {
@@ -58,6 +62,7 @@ impl TokenRequest {
         Ok(Self {
             request: Request::post(doing, server.token()?).param("grant_type", grant_type),
             asked: Asked { issuer: Some(server.issuer().clone()), tolerated: server.tolerated(), ..Asked::default() },
+            verifies: false,
         })
     }
 
@@ -77,12 +82,11 @@ impl TokenRequest {
     /// Asks for these scopes (RFC 6749, section 3.3). At a refresh it can only be fewer than were granted.
     pub fn scopes(mut self, scopes: impl Into<Scopes>) -> Self {
         self.asked.scopes = scopes.into();
-        let Self { request, asked } = self;
-        let request = match asked.scopes.check() {
-            Ok(()) => request.param("scope", asked.scopes.as_str()),
+        let scopes = self.asked.scopes.clone();
+        self.with(|request| match scopes.check() {
+            Ok(()) => request.param("scope", scopes.as_str()),
             Err(error) => request.fail(error),
-        };
-        Self { request, asked }
+        })
     }
 
     /// Names what the token is for, by its address; may be called several times (RFC 8707, section 2.2).
@@ -122,24 +126,54 @@ impl TokenRequest {
         self.with(|request| request.identity(identity))
     }
 
+    /// Checks the signature of the ID token that comes with a [`refresh`](Self::refresh) by the server's keys, too, as
+    /// [`AuthorizationRequest::verify_id_token_signature`](crate::AuthorizationRequest::verify_id_token_signature) does at
+    /// the sign-in. The keys are read before the refresh token is used. An error of kind
+    /// [`ErrorKind::Signature`](crate::ErrorKind::Signature) comes after that: the refresh token to use from then on is in
+    /// the exchange's [`take_change`](crate::source::Minting::take_change).
+    ///
+    /// The server must be known with its `jwks_uri`. A refresh that brings no ID token, or for which none is expected, is no
+    /// error.
+    pub fn verify_id_token_signature(mut self) -> Self {
+        self.verifies = true;
+        self
+    }
+
     /// The machine that sends this and reads the token.
     pub fn exchange(self) -> TokenExchange {
-        let Self { request, asked } = self;
-        TokenExchange::new(request.exchange(move |received| {
+        let Self { mut request, asked, verifies } = self;
+        let mut signature = None;
+        if let Some(expected) = asked.id_token.as_ref().filter(|_| verifies) {
+            match expected.keys() {
+                Ok(None) => {}
+                Ok(Some(jwks_uri)) => {
+                    let (algorithms, aliases) = (expected.algorithms(), expected.aliases.clone());
+                    signature = Some(Box::new(CheckSignature::new(jwks_uri, algorithms, aliases)));
+                }
+                Err(error) => request = request.fail(error),
+            }
+        }
+        let exchange = request.exchange(move |received| {
             let mut answered = asked.parse(received)?;
             if let Ok(token) = &answered.outcome {
                 answered.successor = asked.successor(token);
             }
             Ok(answered)
-        }))
+        });
+        TokenExchange::new(exchange, signature)
     }
 
     /// The request and the parse function by themselves, for a caller that sends requests in its own way.
     /// The parse function takes answers with status 2xx. A token has the refresh token to use from then on. Beside an
     /// error stands the refresh token that takes the place of the one that was used, if one came all the same: it is
-    /// to be kept whatever the error is.
+    /// to be kept whatever the error is. [Signatures](Self::verify_id_token_signature) of ID tokens are not checked by it:
+    /// that is an error of the request.
     pub fn into_parts(self) -> (Request, impl Fn(Received<'_>) -> (Result<Token, Error>, Change) + Send + 'static) {
-        let Self { request, asked } = self;
+        let Self { mut request, asked, verifies } = self;
+        if verifies {
+            request =
+                request.fail(Error::config("the signature of an ID token is checked by TokenRequest::exchange alone"));
+        }
         let secrets = request.secrets().to_vec();
         let parse = move |received: Received<'_>| match asked.parse(received) {
             Ok(Answered { outcome, successor }) => {

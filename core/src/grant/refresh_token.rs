@@ -8,7 +8,8 @@ use crate::{Client, Error, Rotation, Scopes, Secret, ServerMetadata, Token};
 
 impl TokenRequest {
     /// A new token by the refresh token that came with `token`. What is known of `token` holds on: its
-    /// scopes, the habit of its server, and the user, who must be the same if another ID token comes.
+    /// scopes, the habit of its server, and the sign-in, of which another ID token must be if one comes (OpenID Connect Core
+    /// 1.0, section 12.2): of the same issuer, user and audience, with the same `auth_time` and no other `nonce`.
     ///
     /// The new token has the refresh token to use from then on, be it a new one or the old.
     ///
@@ -20,7 +21,7 @@ impl TokenRequest {
         let mut request =
             Self::refresh_token(server, client, token.need_refresh_token()?)?.granted(token.scopes().clone());
         if let Some(id_token) = token.id_token() {
-            let occasion = Occasion::Refresh { subject: id_token.subject().into() };
+            let occasion = Occasion::Refresh(id_token.origin());
             request.asked.id_token = Some(Expected::new(server, client, occasion)?);
         }
         Ok(match token.rotation() {

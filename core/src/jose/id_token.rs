@@ -17,7 +17,7 @@ use super::jws::{Jws, Verified, unverified_id_token};
 use crate::client::SignedBy;
 use crate::crypto::{Algorithm, MacKey};
 use crate::server::Issuer;
-use crate::{Advice, Client, Deviation, Deviations, Error, ErrorKind, Secret, ServerMetadata, Timestamp};
+use crate::{Advice, Client, Deviation, Deviations, Endpoint, Error, ErrorKind, Secret, ServerMetadata, Timestamp};
 
 /// How far the server's clock may be off.
 const SKEW: Duration = Duration::from_secs(60);
@@ -29,6 +29,18 @@ const MAX_AGE: Duration = Duration::from_secs(600);
 pub struct IdToken {
     text: Secret,
     claims: Claims,
+    /// That of the sign-in, if this one came with a refresh.
+    origin: Option<Arc<Origin>>,
+}
+
+/// What the ID tokens that come with refreshes must agree with: that of the sign-in (OpenID Connect Core 1.0, section 12.2).
+pub(crate) struct Origin {
+    issuer: Box<str>,
+    subject: Box<str>,
+    audience: Box<[Box<str>]>,
+    nonce: Option<Secret>,
+    auth_time: Option<Timestamp>,
+    issued: Timestamp,
 }
 
 /// What an ID token must hold to be meant for us.
@@ -41,6 +53,7 @@ pub(crate) struct Expected {
     /// Who else it may be for.
     audiences: Box<[Box<str>]>,
     signed: Signed,
+    jwks_uri: Option<Endpoint>,
     /// The moment it is made for.
     pub(crate) occasion: Occasion,
 }
@@ -59,10 +72,8 @@ enum Signed {
 #[derive(Clone)]
 pub(crate) enum Occasion {
     SignIn(Box<SignIn>),
-    /// A refresh of what was granted to this `sub` (OpenID Connect Core 1.0, section 12.2).
-    Refresh {
-        subject: Box<str>,
-    },
+    /// A refresh of what was granted at this sign-in.
+    Refresh(Arc<Origin>),
 }
 
 /// What was asked of a sign-in, which its ID token must answer to.
@@ -111,8 +122,30 @@ impl Expected {
             tolerated: server.tolerated(),
             audiences: client.id_tokens().audiences.iter().cloned().collect(),
             signed,
+            jwks_uri: server.jwks().ok().cloned(),
             occasion,
         })
+    }
+
+    /// Where the keys are that it is signed by; nowhere, if it is by the client's secret.
+    ///
+    /// # Errors
+    ///
+    /// If the server is known without a `jwks_uri`.
+    pub(crate) fn keys(&self) -> Result<Option<Endpoint>, Error> {
+        let none = "the signature of the ID token is to be checked, and the server is known without a jwks_uri";
+        match &self.signed {
+            Signed::Secret(_) => Ok(None),
+            _ => self.jwks_uri.clone().map(Some).ok_or_else(|| Error::config(none)),
+        }
+    }
+
+    /// The algorithms by which a key of the server's may sign it.
+    pub(crate) fn algorithms(&self) -> Box<[Algorithm]> {
+        match &self.signed {
+            Signed::By(algorithm) => [*algorithm].into(),
+            _ => Algorithm::ALL.into(),
+        }
     }
 }
 
@@ -138,7 +171,27 @@ impl IdToken {
             hashes.check("c_hash", code.expose())?;
         }
         check_times(&claims, expected, now)?;
-        Ok(Self { text: text.into(), claims })
+        let origin = match &expected.occasion {
+            Occasion::Refresh(origin) => Some(origin.clone()),
+            Occasion::SignIn(_) => None,
+        };
+        Ok(Self { text: text.into(), claims, origin })
+    }
+
+    /// What the ID tokens of later refreshes must agree with.
+    pub(crate) fn origin(&self) -> Arc<Origin> {
+        let Self { claims, origin, .. } = self;
+        origin.clone().unwrap_or_else(|| {
+            let audience = claims.list("aud").unwrap_or_default().into_iter().map(Box::from).collect();
+            Arc::new(Origin {
+                issuer: self.issuer().into(),
+                subject: self.subject().into(),
+                audience,
+                nonce: claims.str("nonce").map(Secret::from),
+                auth_time: self.auth_time(),
+                issued: claims.time("iat").unwrap_or_default(),
+            })
+        })
     }
 
     /// Checks the signature of one that came from the token endpoint (rule 6), by these keys of its server, whose issuer
@@ -156,7 +209,7 @@ impl IdToken {
 
     /// One whose signature and claims were checked.
     pub(super) fn of(text: &str, claims: Claims) -> Self {
-        Self { text: text.into(), claims }
+        Self { text: text.into(), claims, origin: None }
     }
 
     /// The token itself, for servers that take one as a proof.
@@ -331,8 +384,39 @@ fn check_occasion(claims: &Claims, expected: &Expected) -> Result<(), Error> {
             }
             Ok(())
         }
-        Occasion::Refresh { subject } if claims.str("sub") == Some(subject) => Ok(()),
-        Occasion::Refresh { .. } => Err(wrong("the refreshed ID token is another user's (sub)")),
+        Occasion::Refresh(origin) => origin.check(claims),
+    }
+}
+
+impl Origin {
+    /// The rules of section 12.2.
+    fn check(&self, claims: &Claims) -> Result<(), Error> {
+        let again = |why: &str| Err(Error::new(ErrorKind::IdToken, format!("the refreshed ID token {why}")));
+        if claims.str("sub") != Some(&*self.subject) {
+            return again("is another user's (sub)");
+        }
+        // One of the other names of the issuer, such as another tenant, was no other name at the sign-in.
+        if claims.str("iss") != Some(&*self.issuer) {
+            return again("is another issuer's than that of the sign-in (iss)");
+        }
+        let audience = claims.list("aud").unwrap_or_default();
+        if !self.audience.iter().all(|one| audience.contains(&&**one)) {
+            return again("is not for all that that of the sign-in was for (aud)");
+        }
+        // It should have none.
+        let is_same = |nonce: &str| self.nonce.as_ref().is_some_and(|own| own.matches(nonce));
+        if claims.has("nonce") && !claims.str("nonce").is_some_and(is_same) {
+            return again("was made for another request (nonce)");
+        }
+        if let (Some(own), Some(other)) = (self.auth_time, claims.time("auth_time"))
+            && own != other
+        {
+            return again("is of another sign-in (auth_time)");
+        }
+        if claims.time("iat").is_some_and(|issued| issued + SKEW < self.issued) {
+            return again("is older than that of the sign-in (iat)");
+        }
+        Ok(())
     }
 }
 

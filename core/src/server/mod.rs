@@ -231,11 +231,15 @@ impl ServerMetadata {
         issuer: &Issuer,
         aliases: &Arc<[String]>,
         token_endpoint: &Endpoint,
+        jwks_uri: Option<&Endpoint>,
         rotation: Rotation,
         tolerated: Deviations,
     ) -> Self {
         let mut endpoints = Endpoints::default();
         endpoints.set("token_endpoint", token_endpoint.clone());
+        if let Some(jwks_uri) = jwks_uri {
+            endpoints.set("jwks_uri", jwks_uri.clone());
+        }
         let aliases = aliases.clone();
         Self(Arc::new(Inner { aliases, rotation, tolerated, endpoints, ..Inner::new(issuer.clone()) }))
     }

@@ -1,14 +1,15 @@
 //! The modules of the plans Basic, Config, Form Post (code) and Refresh. The suite is the server: each hands out one thing
 //! that is wrong, and waits for a request that must not come.
 
-use grantflow::{Discovery, ErrorKind, Issuer, TokenRequest};
-use grantflow_tests::server::Alter;
-use grantflow_tests::server::Consent;
-use grantflow_tests::{Fault, IssuerKey, Place};
+use grantflow::source::{GrantState, Minting as _};
+use grantflow::{Discovery, Error, ErrorKind, Issuer, Machine as _, Reply, Step, Token, TokenRequest};
+use grantflow_tests::canary::hidden_in_error;
+use grantflow_tests::server::{Alter, Consent, RefreshTokens};
+use grantflow_tests::{Fault, IssuerKey, Place, World};
 use http::Response;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{HOUR, claim, client, refused, request, sign_in, world, world_with};
+use super::{HOUR, SECRET, claim, client, refused, request, sign_in, world, world_with};
 
 #[test]
 fn oidcc_client_test() {
@@ -227,24 +228,147 @@ fn oidcc_client_test_refresh_token() {
 
 #[test]
 fn oidcc_client_test_refresh_token_invalid_issuer() {
-    refresh_refused("iss", json!("https://other.example"));
+    refresh_refused(json!({}), json!({"iss": "https://other.example"}), "(iss)");
 }
 
 #[test]
 fn oidcc_client_test_refresh_token_invalid_sub() {
-    refresh_refused("sub", json!("bob"));
+    refresh_refused(json!({}), json!({"sub": "bob"}), "(sub)");
 }
 
-fn refresh_refused(name: &'static str, value: serde_json::Value) {
-    let mut world = world();
-    let token = sign_in(&mut world).unwrap();
-    world.server().settings.alter_id_claims = Alter::set(name, value);
-    let server = world.server().metadata();
-    let before = world.server().seen().len();
-    let error = world.run(TokenRequest::refresh(&server, &client(), &token).unwrap().exchange()).unwrap_err();
+/// A sign-in whose ID token has these claims, and a refresh whose ID token has those.
+fn refreshed(first: Value, second: Value) -> (World, Result<Token, Error>) {
+    let claims = |claims: Value| {
+        Alter::by(move |token| {
+            for (name, value) in claims.as_object().unwrap() {
+                match value {
+                    Value::Null => drop(token.as_object_mut().unwrap().remove(name)),
+                    value => token[name] = value.clone(),
+                }
+            }
+        })
+    };
+    let mut world = world_with(|settings| settings.alter_id_claims = claims(first));
+    let client = client().trusted_audience("api");
+    let server = world.server().metadata().issuer_alias("https://as.example/{tid}");
+    let request = grantflow::AuthorizationRequest::new(&server, &client, super::REDIRECT).scopes("openid");
+    let token = world.sign_in(request, &client).unwrap();
+    world.pass(HOUR * 200);
+    world.server().settings.alter_id_claims = claims(second);
+    let result = world.run(TokenRequest::refresh(&server, &client, &token).unwrap().exchange());
+    (world, result)
+}
+
+fn refresh_refused(first: Value, second: Value, why: &str) {
+    let (mut world, result) = refreshed(first, second.clone());
+    let Err(error) = result else { panic!("{second} was taken") };
     assert_eq!(error.kind(), ErrorKind::IdToken, "{error}");
-    assert!(error.to_string().contains(name), "{error}");
-    assert_eq!(world.server().seen().len(), before + 1, "no request follows");
+    assert!(error.to_string().contains(why), "{error} says nothing of {why}");
+    hidden_in_error(&error, &[SECRET]);
+    assert_eq!(world.server().seen().last().unwrap().place, Place::Token, "no request follows");
+    assert_eq!(world.server().seen_at(Place::Token).len(), 2);
+}
+
+/// OpenID Connect Core 1.0, section 12.2.
+#[test]
+fn an_id_token_that_comes_with_a_refresh_is_of_the_same_sign_in() {
+    let now = world().now.wall.as_unix();
+    let tenant = |tid: &str| json!({"iss": format!("https://as.example/{tid}"), "tid": tid});
+    for (first, second, why) in [
+        (tenant("t-1"), tenant("t-2"), "(iss)"),
+        (tenant("t-1"), json!({}), "(iss)"),
+        (json!({"aud": ["web", "api"], "azp": "web"}), json!({}), "(aud)"),
+        (json!({}), json!({"nonce": "another"}), "(nonce)"),
+        (json!({}), json!({"nonce": 7}), "(nonce)"),
+        (json!({"auth_time": now - 100}), json!({"auth_time": now}), "(auth_time)"),
+        (json!({}), json!({"iat": now - 1000}), "(iat)"),
+    ] {
+        refresh_refused(first, second, why);
+    }
+    for (first, second) in [
+        (tenant("t-1"), tenant("t-1")),
+        (json!({"aud": ["web", "api"], "azp": "web"}), json!({"aud": ["api", "web"], "azp": "web"})),
+        (json!({}), json!({"aud": ["api", "web"], "azp": "web"})),
+        (json!({}), json!({"auth_time": now})),
+        (json!({"auth_time": now - 100}), json!({"auth_time": now - 100})),
+        (json!({"auth_time": now - 100}), json!({"nonce": null})),
+        // That of the sign-in once more.
+        (json!({}), json!({"iat": now})),
+    ] {
+        let result = refreshed(first, second.clone()).1;
+        assert!(result.is_ok(), "{second}: {result:?}");
+    }
+}
+
+#[test]
+fn a_nonce_of_the_sign_in_is_still_known_after_refreshes_without_one() {
+    let mut world = world();
+    let first = sign_in(&mut world).unwrap();
+    let server = world.server().metadata();
+    let nonce = first.id_token().unwrap().claims().str("nonce").unwrap().to_owned();
+    let mut token = first;
+    for (nonce, good) in [(Value::Null, true), (json!(nonce), true), (json!("another"), false)] {
+        world.server().settings.alter_id_claims = Alter::set("nonce", nonce.clone());
+        let result = world.run(TokenRequest::refresh(&server, &client(), &token).unwrap().exchange());
+        assert_eq!(result.is_ok(), good, "{nonce}: {result:?}");
+        token = result.unwrap_or(token);
+    }
+}
+
+#[test]
+fn the_signature_of_an_id_token_that_comes_with_a_refresh_is_checked_where_that_is_asked_for() {
+    let rotating = || world_with(|settings| settings.refresh_tokens = RefreshTokens::Rotate { grace: HOUR });
+    let refresh = |world: &mut World, token: &Token| {
+        let server = world.server().metadata();
+        TokenRequest::refresh(&server, &client(), token).unwrap().verify_id_token_signature().exchange()
+    };
+    // By the server's key, and by a newer one that is read as it is met.
+    let mut world = rotating();
+    let token = sign_in(&mut world).unwrap();
+    let exchange = refresh(&mut world, &token);
+    let token = world.run(exchange).unwrap();
+    let before = world.server().seen().len();
+    world.server().settings.keys = vec![IssuerKey::es256("es-2")];
+    let exchange = refresh(&mut world, &token);
+    let token = world.run(exchange).unwrap();
+    let places: Vec<_> = world.server().seen()[before..].iter().map(|seen| seen.place).collect();
+    assert_eq!(places, [Place::Token, Place::Keys], "the keys that were read before are asked first");
+
+    // A forged one is refused, and the refresh token that came along is not lost.
+    for (forged, why) in [(IssuerKey::es256("es-2"), "signature is wrong"), (IssuerKey::another_rs256("x"), "no key")] {
+        world.server().settings.signs_with = Some(forged);
+        let mut exchange = refresh(&mut world, &token);
+        let mut reply = Reply::Start;
+        let error = loop {
+            match exchange.resume(&mut world.cx(), reply) {
+                Step::Do(effect) => reply = world.carry_out(effect),
+                Step::Done(result) => break result.unwrap_err(),
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::Signature, "{error}");
+        assert!(error.to_string().contains(why), "{error}");
+        let mut state = GrantState::new(token.refresh_token().unwrap().clone());
+        state.merge(exchange.take_change());
+        let used = token.refresh_token().unwrap().expose();
+        assert!(!state.refresh_token().unwrap().matches(used), "the next refresh token is told");
+        let Step::Done(Err(over)) = exchange.resume(&mut world.cx(), Reply::Start) else { panic!("it goes on") };
+        assert_eq!(over.kind(), ErrorKind::Misuse);
+    }
+
+    // Keys that cannot be had cost no refresh token; a server without keys is told, and nothing is sent.
+    let down = || Fault::Answer(Response::builder().status(503).body(Vec::new()).unwrap());
+    let mut world = rotating();
+    let token = sign_in(&mut world).unwrap();
+    world.pass(HOUR * 25);
+    (0..8).for_each(|_| world.server().fail(Place::Keys, down()));
+    let exchange = refresh(&mut world, &token);
+    assert!(world.run(exchange).unwrap_err().is_transient());
+    assert_eq!(world.server().seen_at(Place::Token).len(), 1, "the code's request alone");
+    let server = grantflow::ServerMetadata::new(Issuer::new("https://as.example").unwrap());
+    let server = server.token_endpoint("https://as.example/token").unwrap();
+    let request = TokenRequest::refresh(&server, &client(), &token).unwrap().verify_id_token_signature();
+    assert_eq!(world.run(request.exchange()).unwrap_err().kind(), ErrorKind::Config);
+    assert_eq!(world.server().seen_at(Place::Token).len(), 1);
 }
 
 #[test]
