@@ -1,4 +1,5 @@
-//! `private_key_jwt`, `client_secret_jwt`: what a client signs to prove that it is itself (RFC 7523, section 3; RFC 10070).
+//! `private_key_jwt`, `client_secret_jwt`: what a client signs to prove that it is itself (RFC 7523, section 3; RFC 10070);
+//! and Apple's client secret, which is signed too.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,10 +13,14 @@ use super::Client;
 use crate::crypto::{Algorithm, MacAlgorithm, MacKey, Signer};
 use crate::jose::{JwtSigner, SignJwt};
 use crate::server::{Issuer, ServerMetadata};
-use crate::{Cx, Error, Secret};
+use crate::{Cx, Error, ErrorKind, Secret};
 
 /// The media type that says what it is, so that it is taken for nothing else (RFC 10070).
 const TYP: &str = "client-authentication+jwt";
+/// RFC 7523, section 2.2.
+const ASSERTION: &str = "client_assertion";
+/// Whom Apple's client secrets are for.
+const APPLE: &str = "https://appleid.apple.com";
 /// How long an assertion lives.
 const LIFE: Duration = Duration::from_secs(120);
 /// How much of that must be left as it is sent.
@@ -100,7 +105,8 @@ impl AssertionKey {
             ));
         }
         let audience = self.legacy.clone().unwrap_or_else(|| server.as_str().into());
-        Ok(Assertion { jwt: self.jwt.clone(), client_id: client.shared_id(), audience })
+        let client_id = client.shared_id();
+        Ok(Assertion { jwt: self.jwt.clone(), issuer: client_id.clone(), client_id, audience, param: ASSERTION })
     }
 }
 
@@ -140,11 +146,42 @@ impl fmt::Debug for AssertionSecret {
     }
 }
 
+/// The key of a team of developers at Apple, by which the client secrets of its applications are signed.
+#[derive(Clone)]
+pub(crate) struct AppleKey {
+    pub(super) team_id: Arc<str>,
+    pub(super) signer: Arc<dyn Signer>,
+}
+
+impl AppleKey {
+    /// What makes secrets of this client.
+    pub(crate) fn secret(&self, client: &Client, server: &Issuer) -> Result<Assertion, Error> {
+        if server.as_str() != APPLE {
+            let why = format!("the client secret is signed for {APPLE}, and would be shown to {server}");
+            return Err(Error::new(ErrorKind::Issuer, why));
+        }
+        if self.signer.algorithm() != Algorithm::ES256 || self.signer.key_id().is_none() {
+            return Err(Error::config("Apple takes client secrets by a key for ES256 that has its key_id"));
+        }
+        let (jwt, issuer) = (JwtSigner::new("JWT", self.signer.clone()), self.team_id.clone());
+        Ok(Assertion { jwt, issuer, client_id: client.shared_id(), audience: APPLE.into(), param: "client_secret" })
+    }
+}
+
+impl fmt::Debug for AppleKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppleKey").field("team_id", &crate::Shown::name(&self.team_id)).finish_non_exhaustive()
+    }
+}
+
 /// Makes assertions of one client for one audience.
 pub(crate) struct Assertion {
     jwt: JwtSigner,
+    issuer: Arc<str>,
     client_id: Arc<str>,
     audience: Arc<str>,
+    /// The parameter that it is sent as.
+    pub(crate) param: &'static str,
 }
 
 #[derive(Serialize)]
@@ -164,7 +201,7 @@ impl Assertion {
         let now = cx.now().wall;
         let jti = URL_SAFE_NO_PAD.encode(cx.random::<16>("jti")?);
         let claims = Claims {
-            iss: &self.client_id,
+            iss: &self.issuer,
             sub: &self.client_id,
             aud: &self.audience,
             jti: &jti,

@@ -12,7 +12,7 @@ pub(crate) use assertion::Assertion;
 pub use certificate::x5t_s256;
 pub(crate) use id_tokens::{IdTokens, SignedBy};
 
-use assertion::{AssertionKey, AssertionKeys, AssertionSecret};
+use assertion::{AppleKey, AssertionKey, AssertionKeys, AssertionSecret};
 
 use crate::crypto::{Algorithm, MacAlgorithm, Signer};
 use crate::dpop::{DpopKey, Proofs};
@@ -61,6 +61,7 @@ pub(crate) enum Method {
     PrivateKeyJwt(AssertionKey),
     PrivateKeyJwtOfAny(AssertionKeys),
     SecretJwt(AssertionSecret),
+    Apple(AppleKey),
     TlsClientAuth(Identity),
     SelfSignedTlsClientAuth(Identity),
 }
@@ -139,6 +140,24 @@ impl ClientAuthentication {
     /// [`private_key_jwt_with_legacy_audience`](Self::private_key_jwt_with_legacy_audience).
     pub fn client_secret_jwt_with_legacy_audience(secret: impl Into<Secret>, audience: impl Into<Arc<str>>) -> Self {
         Self(Method::SecretJwt(AssertionSecret { secret: secret.into(), legacy: Some(audience.into()) }))
+    }
+
+    /// Apple's client secret: a JWT by ES256 with the key that Apple gave the team of this id, sent as `client_secret` in the
+    /// body. Apple takes one for six months; this makes one for each try that lives two minutes, so that there is none to
+    /// renew or to lose. The key has a name, its `key_id`. It is shown to `https://appleid.apple.com` alone: at any other
+    /// server it is an error of kind [`ErrorKind::Issuer`], since that server could use it at Apple.
+    ///
+    /// ```
+    /// use grantflow::crypto::{Algorithm, SigningKey};
+    /// use grantflow::{Client, ClientAuthentication, Error};
+    ///
+    /// fn client(p8: &str) -> Result<Client, Error> {
+    ///     let key = SigningKey::from_pem(Algorithm::ES256, p8)?.with_key_id("ABC123DEFG");
+    ///     Ok(Client::new("com.example.web").authentication(ClientAuthentication::apple("DEF123GHIJ", key)))
+    /// }
+    /// ```
+    pub fn apple(team_id: impl Into<Arc<str>>, signer: impl Signer + 'static) -> Self {
+        Self(Method::Apple(AppleKey { team_id: team_id.into(), signer: Arc::new(signer) }))
     }
 
     /// `tls_client_auth`: a client certificate, which an authority has signed that the server trusts, and whose subject
@@ -304,6 +323,7 @@ impl Client {
             Method::None
             | Method::PrivateKeyJwt(_)
             | Method::PrivateKeyJwtOfAny(_)
+            | Method::Apple(_)
             | Method::TlsClientAuth(_)
             | Method::SelfSignedTlsClientAuth(_) => None,
             Method::Basic { secret, .. } | Method::Post(secret) => Some(secret),

@@ -21,7 +21,8 @@ impl Request {
     /// [registered](Client::registered_at) at another is an error.
     pub fn authenticate(mut self, client: &Client, server: &Issuer) -> Self {
         use crate::client::Method::{
-            Basic, None, Post, PrivateKeyJwt, PrivateKeyJwtOfAny, SecretJwt, SelfSignedTlsClientAuth, TlsClientAuth,
+            Apple, Basic, None, Post, PrivateKeyJwt, PrivateKeyJwtOfAny, SecretJwt, SelfSignedTlsClientAuth,
+            TlsClientAuth,
         };
         let id = client.id();
         if let Err(error) = client.check_issuer(server) {
@@ -70,6 +71,10 @@ impl Request {
                 let assertion = keys.first().and_then(|key| key.assertion(client, server));
                 self.assert(client, assertion)
             }
+            Apple(key) => match key.secret(client, server) {
+                Ok(secret) => self.param("client_id", id).part(Arc::new(secret)),
+                Err(error) => self.fail(error),
+            },
             SecretJwt(key) => {
                 self.keep_secret(key.secret().expose());
                 self.assert(client, key.assertion(client, server))

@@ -37,7 +37,7 @@ pub(crate) trait MakePart: Send + Sync + fmt::Debug {
 impl MakePart for Assertion {
     fn make(&self, _: &Request, _: Option<&str>, cx: &mut Cx) -> Result<Making, Error> {
         let (signing, life) = self.sign(cx)?;
-        Ok(Making { signing, place: Place::Param("client_assertion"), life })
+        Ok(Making { signing, place: Place::Param(self.param), life })
     }
 }
 

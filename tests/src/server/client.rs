@@ -18,6 +18,8 @@ const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 const TYP: &str = "client-authentication+jwt";
 /// The longest time that an assertion may be good for, in seconds.
 const LONGEST: i64 = 300;
+/// The same of Apple's client secrets.
+const SIX_MONTHS: i64 = 15_777_000;
 
 /// A registered client.
 #[derive(Clone, Debug)]
@@ -38,6 +40,11 @@ enum Method {
         keys: Vec<PublicKey>,
         /// The audience that it wants in the issuer's place, as servers from before RFC 10070.
         legacy: Option<String>,
+    },
+    /// By a client secret that the key of this team has signed, as at Apple.
+    Apple {
+        team_id: String,
+        key: PublicKey,
     },
     /// By a certificate that this authority has signed, with this common name.
     Tls {
@@ -73,6 +80,11 @@ impl Registered {
     /// A client with `client_secret_jwt`.
     pub fn client_secret_jwt(id: &str, secret: &str) -> Self {
         Self::private_key_jwt(id, [PublicKey::Hs256(secret.as_bytes().to_vec())])
+    }
+
+    /// A client of this team at Apple, whose secrets are signed by this key.
+    pub fn apple(id: &str, team_id: &str, key: PublicKey) -> Self {
+        Self { method: Method::Apple { team_id: team_id.to_owned(), key }, ..Self::public(id) }
     }
 
     /// A client with `tls_client_auth` (RFC 8705, section 2.1), known by its certificate's common name.
@@ -130,6 +142,22 @@ impl Registered {
             (Method::None, _) => true,
             (Method::Tls { authority, name }, Some(shown)) => shown.is_signed_by(authority, name, now),
             (Method::SelfSignedTls(known), Some(shown)) => known.contains(shown),
+            _ => false,
+        }
+    }
+
+    /// Whether this is the client's secret, in the body.
+    fn has_secret(&self, given: &str, issuer: &str, now: Timestamp) -> bool {
+        match &self.method {
+            Method::Post(secret) => secret == given,
+            Method::Apple { team_id, key } => Jwt::parse(given).is_some_and(|jwt| {
+                let (iat, exp) = (jwt.seconds("iat").unwrap_or(i64::MAX), jwt.seconds("exp").unwrap_or_default());
+                let now = now.as_unix();
+                let times = iat <= now && now < exp && exp - iat <= SIX_MONTHS;
+                let names = (jwt.text("iss"), jwt.text("sub"), jwt.text("aud"));
+                let kid = jwt.header.get("kid").is_some_and(Value::is_string);
+                jwt.is_signed_by(key) && times && kid && names == (Some(team_id), Some(&self.id), Some(issuer))
+            }),
             _ => false,
         }
     }
@@ -203,7 +231,7 @@ impl Server {
             }
             (None, Some(id), Some(given), None) => {
                 let client = find(id);
-                (client, client.is_some_and(|c| matches!(&c.method, Method::Post(secret) if secret == given)))
+                (client, client.is_some_and(|client| client.has_secret(given, &self.issuer, now)))
             }
             (None, Some(id), None, None) => {
                 let client = find(id);

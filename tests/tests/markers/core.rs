@@ -790,6 +790,7 @@ fn sources() -> Vec<Entry> {
                 "core ClientAuthentication::private_key_jwt_with_legacy_audience",
                 "core ClientAuthentication::client_secret_jwt",
                 "core ClientAuthentication::client_secret_jwt_with_legacy_audience",
+                "core ClientAuthentication::apple",
             ],
             try_it: |text, seen| {
                 let signer = || SigningKey::from_pem(Algorithm::RS256, &private_key()).unwrap();
@@ -801,6 +802,7 @@ fn sources() -> Vec<Entry> {
                     ClientAuthentication::client_secret_jwt(text),
                     ClientAuthentication::client_secret_jwt(text.repeat(32)),
                     ClientAuthentication::client_secret_jwt_with_legacy_audience(text.repeat(32), text),
+                    ClientAuthentication::apple(text, signer()),
                 ] {
                     for client in [Client::new(text), Client::new("app").trusted_audience(text), Client::new("app")] {
                         let client = client.authentication(authentication.clone());

@@ -1,6 +1,7 @@
 //! The whole OpenID Connect relying party: the modules of the OpenID Foundation's tests for relying parties, each as a
 //! test that has its name, and what they do not ask for.
 
+mod apple;
 mod basic;
 mod conformance;
 mod logout;
