@@ -230,6 +230,12 @@ impl FrontChannelLogout {
         Ok(Self { iss, sid })
     }
 
+    /// The issuer and the session (`iss`, `sid`) that it names, if it does: for sessions that are kept by these, where no
+    /// cookie comes along in the frame of another site.
+    pub fn session(&self) -> Option<(&str, &str)> {
+        self.iss.as_deref().zip(self.sid.as_deref())
+    }
+
     /// Whether it ends the session of this sign-in, which is that of the browser: by its issuer and session, if it names
     /// them; one that names none ends any.
     pub fn ends(&self, issuer: &str, session: Option<&str>) -> bool {

@@ -117,7 +117,12 @@ fn a_person_a_session_and_a_prefix_are_ended_and_nobody_else() {
     assert_eq!((end(session.clone()).done, count(session), count(Which::label(""))), (1, 0, 249));
     // Of the 84 of person 0, on one page; of the 83 of person 1 one is gone.
     let person = Which::subject(&issuer(), "person 0");
-    assert_eq!((end(person.clone()).done, count(person), count(Which::label(""))), (84, 0, 165));
+    let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let tell = told.clone();
+    let ending = EndGrants::delete(person.clone()).told(move |key| tell.lock().unwrap().push(key.label().to_owned()));
+    assert_eq!((transport.run(ending).unwrap().done, count(person), count(Which::label(""))), (84, 0, 165));
+    let told = told.lock().unwrap();
+    assert!(told.len() == 84 && told.windows(2).all(|two| two[0] < two[1]), "each once: {told:?}");
     assert_eq!(count(Which::subject(&issuer(), "person 1")), 82);
     let elsewhere = Issuer::new("https://other.example").unwrap();
     assert_eq!(end(Which::subject(&elsewhere, "person 1")).done, 0, "a person is one of one server");
@@ -130,7 +135,8 @@ fn who_cannot_be_signed_out_is_told_and_the_others_are_all_the_same() {
     let (store, transport) = people(5);
     let server = Server::demo().metadata();
     // Grants of another client: they are not this one's to revoke.
-    let outcome = transport.run(EndGrants::sign_out(Which::label(""), &server, &Client::new("other"))).unwrap();
+    let ending = EndGrants::sign_out(Which::label(""), &server, &Client::new("other"));
+    let outcome = transport.run(ending.told(|key| panic!("{key:?} has not ended"))).unwrap();
     assert_eq!((outcome.done, outcome.failed.len()), (0, 5));
     assert!(outcome.failed.iter().all(|(_, error)| error.kind() == ErrorKind::Config));
     assert_eq!(store.count(&Which::label("")).unwrap(), 5);

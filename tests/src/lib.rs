@@ -58,6 +58,11 @@ pub struct GooglesCredentials;
 #[doc = include_str!("../../docs/sign-in.md")]
 pub struct SigningPeopleIn;
 
+/// And those of the page about sessions.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/sessions.md")]
+pub struct Sessions;
+
 /// And those of the page about extensions.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/extensions.md")]

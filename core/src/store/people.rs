@@ -170,6 +170,13 @@ impl EndGrants {
     pub fn sign_out(which: Which, server: &ServerMetadata, client: &Client) -> Self {
         Self(Each::new(which, Work::SignOut { server: Box::new(server.clone()), client: client.clone() }))
     }
+
+    /// Tells the key of each grant as it ends, for what else holds that grant: such as the memory of this process, whose
+    /// tokens are good until they end by themselves.
+    pub fn told(mut self, tell: impl FnMut(&RecordKey) + Send + 'static) -> Self {
+        self.0.tell = Tell(Some(Box::new(tell)));
+        self
+    }
 }
 
 impl Machine for EndGrants {
@@ -210,6 +217,19 @@ struct Each {
     keys: Vec<RecordKey>,
     last: Option<RecordKey>,
     outcome: Outcome,
+    tell: Tell,
+}
+
+/// Who is told of each that is done.
+#[derive(Default)]
+struct Tell(Option<Told>);
+
+type Told = Box<dyn FnMut(&RecordKey) + Send>;
+
+impl std::fmt::Debug for Tell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Tell(..)" } else { "Tell(none)" })
+    }
 }
 
 #[derive(Debug)]
@@ -255,7 +275,7 @@ impl Machine for One {
 impl Each {
     fn new(which: Which, work: Work) -> Self {
         let stage = Stage::List(work.list(&which));
-        Self { which, work, stage, keys: Vec::new(), last: None, outcome: Outcome::default() }
+        Self { which, work, stage, keys: Vec::new(), last: None, outcome: Outcome::default(), tell: Tell::default() }
     }
 
     /// Goes on with the next grant, or the next page, or not at all.
@@ -287,7 +307,12 @@ impl Each {
                     }
                 },
                 Stage::One(key, one) => match ask!(one, cx, reply) {
-                    Ok(()) => self.outcome.done = self.outcome.done.saturating_add(1),
+                    Ok(()) => {
+                        self.outcome.done = self.outcome.done.saturating_add(1);
+                        if let Tell(Some(tell)) = &mut self.tell {
+                            tell(key);
+                        }
+                    }
                     Err(error) => self.outcome.failed.push((key.clone(), error)),
                 },
                 Stage::Over => return Step::Done(Err(Error::misuse("working on many grants"))),

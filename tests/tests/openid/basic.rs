@@ -9,7 +9,7 @@ use grantflow_tests::{Fault, IssuerKey, Place, World};
 use http::Response;
 use serde_json::{Value, json};
 
-use super::{HOUR, SECRET, claim, client, refused, request, sign_in, world, world_with};
+use super::{HOUR, SECRET, claim, client, ended, refused, request, sign_in, world, world_with};
 
 #[test]
 fn oidcc_client_test() {
@@ -149,7 +149,9 @@ fn oidcc_client_test_form_post_error() {
     let authorization = world.run(request.start()).unwrap();
     let redirect = world.person(&authorization.url);
     let (_, body) = redirect.split_once('?').unwrap();
-    let error = world.run(authorization.pending.finish(&client(), body)).unwrap_err();
+    let kept = serde_json::to_value(&authorization.pending).unwrap();
+    let error = ended(&mut world, authorization.pending.finish(&client(), body));
+    hidden_in_error(&error, &["state", "nonce", "code_verifier"].map(|name| kept[name].as_str().unwrap()));
     assert_eq!(error.kind(), ErrorKind::Authorization);
     assert_eq!(error.server().unwrap().error(), "access_denied");
     assert!(world.sent().is_empty(), "nothing is asked of the server");
@@ -179,9 +181,12 @@ fn oidcc_client_test_discovery_issuer_mismatch() {
     let mut world =
         world_with(|settings| settings.alter_metadata = Alter::set("issuer", json!("https://other.example")));
     let issuer = Issuer::new("https://as.example").unwrap();
-    let error = world.run(Discovery::new(&issuer)).unwrap_err();
+    let error = ended(&mut world, Discovery::new(&issuer));
     assert_eq!(error.kind(), ErrorKind::Issuer, "{error}");
-    assert!(world.server().seen_at(Place::Authorize).is_empty());
+    // The one document at its two addresses, and nothing that it names.
+    let sent = world.sent();
+    assert_eq!(sent.len(), 2);
+    assert!(sent.iter().all(|sent| sent.request.uri().path().starts_with("/.well-known/")));
 }
 
 #[test]

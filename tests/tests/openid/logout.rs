@@ -12,7 +12,7 @@ use grantflow_tests::server::Alter;
 use grantflow_tests::{IssuerKey, Place, World};
 use serde_json::{Value, json};
 
-use super::{SECRET, client, sign_in, world, world_with};
+use super::{SECRET, client, ended, sign_in, world, world_with};
 
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
@@ -40,17 +40,23 @@ fn verify(world: &mut World, client: &Client, token: &str) -> Result<LogoutToken
     world.run(verifier.verify(token.expose()))
 }
 
-/// The logout token of the server's own key with a claim changed; no user is signed out.
+/// A logout token that is refused, by an error of this kind that says this: the machine is over, asks for nothing but keys,
+/// and shows neither the token nor a secret. No user is signed out.
+fn refused_token(world: &mut World, client: &Client, token: &str, kind: ErrorKind, why: &str) {
+    let verifier = Verifier::logout_tokens_of(&world.server().metadata(), client).unwrap();
+    let error = ended(world, verifier.verify(token));
+    assert_eq!(error.kind(), kind, "{error}");
+    assert!(error.to_string().contains(why), "{error} says nothing of {why}");
+    grantflow_tests::canary::hidden_in_error(&error, &[token, SECRET]);
+    assert!(world.server().seen().iter().all(|seen| seen.place == Place::Keys), "the keys apart, nothing is asked for");
+}
+
+/// The logout token of the server's own key with a claim changed.
 fn refused(name: &str, value: Value, why: &str) {
     let mut world = world();
     let claims = changed(claims(&world), name, value);
     let token = IssuerKey::rs256("rs-1").sign("logout+jwt", &claims);
-    let error = verify(&mut world, &client(), &token).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::LogoutToken, "{name}: {error}");
-    assert!(error.to_string().contains(why), "{name}: {error}");
-    grantflow_tests::canary::hidden_in_error(&error, &[&token, SECRET]);
-    let others = world.server().seen().iter().filter(|seen| seen.place != Place::Keys).count();
-    assert_eq!(others, 0, "{name}: the keys apart, nothing is asked for");
+    refused_token(&mut world, &client(), &token, ErrorKind::LogoutToken, why);
 }
 
 #[test]
@@ -71,9 +77,7 @@ fn oidcc_client_test_rp_backchannel_rpinitlogout_alg_none() {
     let token = IssuerKey::rs256("rs-1").sign_with(&json!({"alg": "none", "typ": "logout+jwt"}), &claims(&world));
     let unsigned = format!("{}.", token.rsplit_once('.').unwrap().0);
     for token in [token, unsigned] {
-        let error = verify(&mut world, &client(), &token).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Signature, "{error}");
-        assert!(error.to_string().contains("alg none"), "{error}");
+        refused_token(&mut world, &client(), &token, ErrorKind::Signature, "alg none");
     }
 }
 
@@ -82,11 +86,9 @@ fn oidcc_client_test_rp_backchannel_rpinitlogout_wrong_alg() {
     let mut world = world();
     let token = IssuerKey::rs256("rs-1").sign("logout+jwt", &claims(&world));
     let client = client().id_token_signed_response_alg(Algorithm::ES256);
-    let error = verify(&mut world, &client, &token).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Signature, "{error}");
+    refused_token(&mut world, &client, &token, ErrorKind::Signature, "alg");
     let forged = IssuerKey::another_rs256("rs-1").sign("logout+jwt", &claims(&world));
-    let error = verify(&mut world, &self::client(), &forged).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Signature, "{error}");
+    refused_token(&mut world, &self::client(), &forged, ErrorKind::Signature, "signature");
 }
 
 #[test]
@@ -266,6 +268,7 @@ fn oidcc_client_test_rp_init_logout_no_state() {
 fn oidcc_client_test_rp_frontchannel_rpinitlogout() {
     let named = FrontChannelLogout::read("iss=https%3A%2F%2Fas.example&sid=s-1").unwrap();
     assert!(named.ends("https://as.example", Some("s-1")));
+    assert_eq!(named.session(), Some(("https://as.example", "s-1")));
     for (issuer, session) in
         [("https://as.example", Some("s-2")), ("https://as.example", None), ("https://other.example", Some("s-1"))]
     {
@@ -277,6 +280,7 @@ fn oidcc_client_test_rp_frontchannel_rpinitlogout() {
 fn oidcc_client_test_rp_frontchannel_opinitlogout() {
     let bare = FrontChannelLogout::read("").unwrap();
     assert!(bare.ends("https://as.example", Some("s-1")) && bare.ends("https://as.example", None));
+    assert_eq!(bare.session(), None);
     for wrong in ["iss=a", "sid=a", "iss=a&iss=a&sid=b", "iss=a&sid=b&sid=b"] {
         assert_eq!(FrontChannelLogout::read(wrong).unwrap_err().kind(), ErrorKind::LogoutToken, "{wrong}");
     }

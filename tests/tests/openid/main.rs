@@ -64,7 +64,7 @@ fn refused_of(world: &mut World, request: AuthorizationRequest, client: &Client,
     let authorization = world.run(request.start()).unwrap();
     let redirect = world.person(&authorization.url);
     let kept = serde_json::to_string(&authorization.pending).unwrap();
-    let error = ended(world, authorization.pending, client, &redirect);
+    let error = ended(world, authorization.pending.finish(client, &redirect));
     assert_eq!(error.kind(), kind, "{error}");
     assert!(error.to_string().contains(why), "{error} says nothing of {why:?}");
     let seen = world.server().seen();
@@ -80,14 +80,14 @@ fn refused_of(world: &mut World, request: AuthorizationRequest, client: &Client,
     error
 }
 
-/// Runs the machine to its end, after which it is over.
-fn ended(world: &mut World, pending: PendingAuthorization, client: &Client, redirect: &str) -> Error {
-    let mut machine = pending.finish(client, redirect);
+/// Runs a machine to its end, which is an error, and after which it is over.
+fn ended<M: Machine>(world: &mut World, mut machine: M) -> Error {
     let mut reply = Reply::Start;
     let error = loop {
         match machine.resume(&mut world.cx(), reply) {
             Step::Do(effect) => reply = world.carry_out(effect),
-            Step::Done(result) => break result.expect_err("a token"),
+            Step::Done(Err(error)) => break error,
+            Step::Done(Ok(_)) => panic!("it was taken"),
         }
     };
     let Step::Done(Err(over)) = machine.resume(&mut Cx::new(world.now, [0; 32]), Reply::Start) else {

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use grantflow::authorize::ThirdPartyLogin;
 use grantflow::{Advice, AuthorizationRequest, Challenge, ErrorKind, Interaction};
+use grantflow_tests::canary::hidden_in_error;
 use grantflow_tests::server::{Alter, Consent};
 use grantflow_tests::{Place, World};
 use http::HeaderMap;
 use serde_json::{Value, json};
 
-use super::{REDIRECT, client, request, sign_in, world, world_with};
+use super::{REDIRECT, client, ended, request, sign_in, world, world_with};
 
 /// A sign-in at a server that sets claims so.
 fn answers(ask: impl FnOnce(AuthorizationRequest) -> AuthorizationRequest, claims: Value) -> Result<(), String> {
@@ -199,7 +200,10 @@ fn a_third_party_chooses_no_server_that_is_not_known() {
         let login = ThirdPartyLogin::read(&format!("iss={iss}")).unwrap();
         assert!(!login.is_for(server.issuer()), "{iss}");
         let request = AuthorizationRequest::new(&server, &client(), REDIRECT).initiated_by(&login);
-        assert_eq!(world.run(request.start()).unwrap_err().kind(), ErrorKind::Issuer, "{iss}");
+        let error = ended(&mut world, request.start());
+        assert_eq!(error.kind(), ErrorKind::Issuer, "{iss}");
+        hidden_in_error(&error, &[super::SECRET]);
+        assert!(world.sent().is_empty(), "{iss}");
     }
     for wrong in ["", "login_hint=x", "iss=a&iss=b", "iss=a&target_link_uri=b&target_link_uri=b", &"x".repeat(20_000)] {
         assert_eq!(ThirdPartyLogin::read(wrong).unwrap_err().kind(), ErrorKind::InvalidRedirect);

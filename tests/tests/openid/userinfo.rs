@@ -1,47 +1,72 @@
 //! The userinfo endpoint: JSON, signed answers, and claims that others make.
 
 use grantflow::jose::{ClaimSource, Claims};
-use grantflow::{Error, ErrorKind, UserInfo};
+use grantflow::{AskUserInfo, Error, ErrorKind, UserInfo};
+use grantflow_tests::canary::hidden_in_error;
 use grantflow_tests::{Fault, IssuerKey, Place, World};
 use http::Response;
 use serde_json::{Value, json};
 
-use super::{client, sign_in, world};
+use super::{client, ended, sign_in, world};
 
-/// Asks at a server that answers so, whether or not it is asked for a signed answer.
-fn ask(signed: bool, content_type: &str, body: impl FnOnce(&mut World) -> String) -> (World, Result<Claims, Error>) {
+/// A question to a server that answers so, whether or not it is asked for a signed answer.
+fn asking(signed: bool, content_type: &str, body: &str) -> (World, AskUserInfo, String) {
     let mut world = world();
     let token = sign_in(&mut world).unwrap();
     let server = world.server().metadata().userinfo_endpoint("https://as.example/elsewhere").unwrap();
-    let body = body(&mut world);
-    let response = Response::builder().header("content-type", content_type).body(body.into_bytes()).unwrap();
+    let response = Response::builder().header("content-type", content_type).body(body.into()).unwrap();
     world.server().fail(Place::Elsewhere, Fault::Answer(response));
     let asking = UserInfo::new(&server, &token).unwrap();
     let asking = if signed { asking.signed(&client()).unwrap() } else { asking };
-    let result = world.run(asking.exchange());
+    (world, asking.exchange(), token.access_token().to_owned())
+}
+
+fn ask(signed: bool, content_type: &str, body: &str) -> (World, Result<Claims, Error>) {
+    let (mut world, asking, _) = asking(signed, content_type, body);
+    let result = world.run(asking);
     (world, result)
 }
 
 fn json_of(claims: Value) -> Result<Claims, Error> {
-    ask(false, "application/json", |_| claims.to_string()).1
+    ask(false, "application/json", &claims.to_string()).1
 }
 
 fn signed_of(key: IssuerKey, typ: &str, claims: Value) -> Result<Claims, Error> {
-    ask(true, "application/jwt", |_| key.sign(typ, &claims)).1
+    ask(true, "application/jwt", &key.sign(typ, &claims)).1
+}
+
+/// An answer that is refused, by an error of this kind: the machine is over, asks for nothing more but keys, and shows
+/// neither the access token nor the answer.
+fn refused(signed: bool, content_type: &str, body: &str, kind: ErrorKind) -> Error {
+    let (mut world, asking, token) = asking(signed, content_type, body);
+    let error = ended(&mut world, asking);
+    assert_eq!(error.kind(), kind, "{error}");
+    let seen = world.server().seen();
+    let asked = seen.iter().position(|seen| seen.place == Place::Elsewhere).unwrap();
+    assert!(seen[asked + 1..].iter().all(|seen| seen.place == Place::Keys), "a request follows");
+    hidden_in_error(&error, &[&token, body]);
+    error
+}
+
+fn refused_json(claims: &Value) {
+    refused(false, "application/json", &claims.to_string(), ErrorKind::InvalidResponse);
+}
+
+fn refused_signed(key: &IssuerKey, typ: &str, claims: &Value, kind: ErrorKind) {
+    refused(true, "application/jwt", &key.sign(typ, claims), kind);
 }
 
 #[test]
 fn oidcc_client_test_userinfo_invalid_sub() {
-    for claims in [json!({"sub": "bob"}), json!({}), json!({"sub": ""}), json!({"sub": 7})] {
-        assert_eq!(json_of(claims.clone()).unwrap_err().kind(), ErrorKind::InvalidResponse, "{claims}");
-        let signed = signed_of(IssuerKey::rs256("rs-1"), "JWT", claims.clone());
-        assert_eq!(signed.unwrap_err().kind(), ErrorKind::InvalidResponse, "{claims}");
+    for claims in [json!({"sub": "bob"}), json!({"name": "Bob"}), json!({"sub": ""}), json!({"sub": 7})] {
+        refused_json(&claims);
+        refused_signed(&IssuerKey::rs256("rs-1"), "JWT", &claims, ErrorKind::InvalidResponse);
     }
 }
 
 #[test]
 fn oidcc_client_test_userinfo_bearer_header() {
-    let (mut world, result) = ask(false, "application/json", |_| json!({"sub": "alice"}).to_string());
+    let (mut world, result) = ask(false, "application/json", r#"{"sub":"alice"}"#);
     assert_eq!(result.unwrap().str("sub"), Some("alice"));
     let seen = world.server().seen_at(Place::Elsewhere);
     assert!(seen[0].header("authorization").unwrap().starts_with("Bearer "));
@@ -64,7 +89,7 @@ fn oidcc_client_test_scope_userinfo_claims() {
 #[test]
 fn oidcc_client_test_userinfo_signed() {
     let claims = json!({"sub": "alice", "iss": "https://as.example", "aud": "web", "email": "alice@example.com"});
-    let (mut world, result) = ask(true, "application/jwt", |_| IssuerKey::rs256("rs-1").sign("JWT", &claims));
+    let (mut world, result) = ask(true, "application/jwt", &IssuerKey::rs256("rs-1").sign("JWT", &claims));
     assert_eq!(result.unwrap().str("email"), Some("alice@example.com"));
     assert_eq!(world.server().seen_at(Place::Elsewhere)[0].header("accept"), Some("application/jwt"));
 }
@@ -85,23 +110,23 @@ fn a_signed_answer_is_of_this_server_for_this_client_and_signed_by_its_key() {
     ] {
         let mut wrong = good.clone();
         wrong[name] = value.clone();
-        let error = signed_of(key(), "JWT", wrong).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidResponse, "{name} {value}: {error}");
+        refused_signed(&key(), "JWT", &wrong, ErrorKind::InvalidResponse);
     }
     for typ in ["at+jwt", "logout+jwt"] {
-        assert_eq!(signed_of(key(), typ, good.clone()).unwrap_err().kind(), ErrorKind::InvalidResponse, "{typ}");
+        refused_signed(&key(), typ, &good, ErrorKind::InvalidResponse);
     }
     for forged in [IssuerKey::another_rs256("rs-1"), IssuerKey::hs256(super::SECRET)] {
-        assert_eq!(signed_of(forged, "JWT", good.clone()).unwrap_err().kind(), ErrorKind::Signature);
+        refused_signed(&forged, "JWT", &good, ErrorKind::Signature);
     }
 }
 
 #[test]
 fn an_answer_that_is_not_signed_does_not_pass_for_one_that_was_to_be() {
-    let (_, result) = ask(true, "application/json", |_| json!({"sub": "alice"}).to_string());
-    assert_eq!(result.unwrap_err().kind(), ErrorKind::InvalidResponse);
-    let (_, result) = ask(false, "application/jwt", |_| IssuerKey::rs256("rs-1").sign("JWT", &json!({"sub": "alice"})));
-    assert!(result.unwrap_err().to_string().contains("UserInfo::signed"));
+    let claims = json!({"sub": "alice"});
+    refused(true, "application/json", &claims.to_string(), ErrorKind::InvalidResponse);
+    let unasked = IssuerKey::rs256("rs-1").sign("JWT", &claims);
+    let error = refused(false, "application/jwt", &unasked, ErrorKind::InvalidResponse);
+    assert!(error.to_string().contains("UserInfo::signed"), "{error}");
 }
 
 #[test]
@@ -123,13 +148,11 @@ fn oidcc_client_test_aggregated_claims() {
 
 #[test]
 fn oidcc_client_test_distributed_claims() {
-    let (mut world, result) = ask(false, "application/json", |_| {
-        json!({
-            "sub": "alice", "_claim_names": {"score": "src2"},
-            "_claim_sources": {"src2": {"endpoint": "https://bank.example/claims", "access_token": "secret-of-the-bank"}},
-        })
-        .to_string()
+    let answer = json!({
+        "sub": "alice", "_claim_names": {"score": "src2"},
+        "_claim_sources": {"src2": {"endpoint": "https://bank.example/claims", "access_token": "secret-of-the-bank"}},
     });
+    let (mut world, result) = ask(false, "application/json", &answer.to_string());
     let claims = result.unwrap();
     let source = claims.source("score").unwrap();
     assert!(!format!("{source:?} {claims:?}").contains("bank"));
