@@ -191,7 +191,7 @@ impl ClientAuthentication {
         match &self.0 {
             Method::None => "none",
             Method::Basic { .. } => "client_secret_basic",
-            Method::Post(_) => "client_secret_post",
+            Method::Post(_) | Method::Apple(_) => "client_secret_post",
             Method::PrivateKeyJwt(_) | Method::PrivateKeyJwtOfAny(_) => "private_key_jwt",
             Method::SecretJwt(_) => "client_secret_jwt",
             Method::TlsClientAuth(_) => "tls_client_auth",
