@@ -76,6 +76,8 @@ struct Grant {
     subject: String,
     scopes: Scopes,
     nonce: Option<String>,
+    /// What was granted in detail (RFC 9396).
+    details: Option<Value>,
     max_age: bool,
     auth_time: Timestamp,
     revoked: bool,
@@ -435,6 +437,9 @@ impl Server {
             "introspection_endpoint": self.address(Place::Introspect),
             "jwks_uri": self.address(Place::Keys),
             "response_types_supported": ["code"],
+            "response_modes_supported": ["query", "form_post", "jwt", "query.jwt", "form_post.jwt"],
+            "authorization_signing_alg_values_supported": ["RS256", "ES256"],
+            "authorization_details_types_supported": self.settings.details,
             "grant_types_supported": [
                 "authorization_code", "refresh_token", "client_credentials", "password", DEVICE_CODE, TOKEN_EXCHANGE,
             ],

@@ -12,19 +12,26 @@ use crate::{Error, ErrorKind, Secret, ServerError};
 const MAX_REDIRECT: usize = 64 * 1024;
 
 /// The most parameters without a name here that are kept.
-const MAX_OTHERS: usize = 16;
+pub(super) const MAX_OTHERS: usize = 16;
 
 /// The answer to one authorization request: an authorization code that came with the right `state` and from the right
-/// server. It is good for the [`PendingAuthorization`](super::PendingAuthorization) that received it and for no other.
+/// server, or a signed answer that says so. It is good for the [`PendingAuthorization`](super::PendingAuthorization) that received it and for no other.
 pub struct Answer {
-    pub(super) code: Secret,
+    pub(super) came: Came,
     pub(super) request: RequestId,
     pub(super) others: Vec<(Box<str>, Secret)>,
 }
 
+/// What an answer holds.
+pub(super) enum Came {
+    Code(Secret),
+    /// A JWT (JARM), whose signature is checked when the authorization is finished.
+    Signed(Secret),
+}
+
 impl Answer {
     /// A parameter that is not of OAuth or OpenID Connect, such as Apple's `user`, which tells a name at the first
-    /// sign-in alone. Nothing vouches for it.
+    /// sign-in alone. Nothing vouches for it. A signed answer tells none.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.others.iter().find(|(known, _)| **known == *name).map(|(_, value)| value.expose())
     }
@@ -58,6 +65,8 @@ pub(super) struct Parameters {
     pub(super) iss: Option<String>,
     pub(super) code: Option<Secret>,
     pub(super) error: Option<ServerError>,
+    /// All of it as a JWT (JARM, section 2.3).
+    pub(super) response: Option<Secret>,
     /// Those that have no name here.
     pub(super) others: Vec<(Box<str>, Secret)>,
     /// A parameter other than `state` is there twice, which RFC 6749, section 3.1, forbids.
@@ -65,6 +74,10 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
+    /// Those that have a name here.
+    pub(super) const KNOWN: [&str; 8] =
+        ["state", "code", "iss", "error", "error_description", "error_uri", "error_subtype", "response"];
+
     /// Reads a URL, its query or its fragment, the body of a form post, or `code#state`, which some servers show to be
     /// copied. What copying and terminals add is passed over: its `state` tells whether it is the answer.
     pub(super) fn parse(redirect: &str) -> Result<Self, Error> {
@@ -84,11 +97,11 @@ impl Parameters {
         let query = redirect.split_once('?').map_or(redirect, |(_, query)| query);
         let (query, fragment) = query.split_once('#').unwrap_or((query, ""));
         let found = Self::read(query)?;
-        if found.state.is_some() {
+        if found.state.is_some() || found.response.is_some() {
             return Ok(found);
         }
         // As a page's source writes an address; and as a server answers that knows fragments only.
-        for (sign, text) in [("&amp;", query), ("state=", fragment)] {
+        for (sign, text) in [("&amp;", query), ("state=", fragment), ("response=", fragment)] {
             if text.contains(sign) {
                 let text = Secret::from(text.replace("&amp;", "&"));
                 return Self::read(text.expose());
@@ -112,6 +125,7 @@ impl Parameters {
                 }
                 "code" => answer.code.replace(value.into_owned().into()).is_some(),
                 "iss" => answer.iss.replace(value.into_owned()).is_some(),
+                "response" => answer.response.replace(value.into_owned().into()).is_some(),
                 "error" => error.replace(value.into_owned()).is_some(),
                 "error_description" => description.replace(value.into_owned()).is_some(),
                 "error_uri" => uri.replace(value.into_owned()).is_some(),
@@ -126,6 +140,7 @@ impl Parameters {
         }
         answer.state = answer.state.filter(|state| !state.is_empty());
         answer.code = answer.code.filter(|code| !code.is_empty());
+        answer.response = answer.response.filter(|response| !response.is_empty());
         // What is empty counts as missing.
         let said = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
         answer.iss = said(answer.iss);

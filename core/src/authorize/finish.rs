@@ -1,20 +1,26 @@
 //! The machine that turns the redirect into a token (RFC 6749, section 4.1.3).
 //!
 //! ```text
-//! Begin ─Start, it is the answer─▶ Exchange ─▶ Ended (a token, or an error)
+//! Begin ─Start, it is the answer─▶ [Signed ─▶] Exchange ─▶ Ended (a token, or an error)
 //!   └─ it is not, or too late ─▶ Ended
 //! ```
 //!
-//! The exchange reads keys before the code is redeemed, where the signature of the ID token is asked for.
+//! The exchange reads keys before the code is redeemed, where the signature of the ID token is asked for. They are read for
+//! an answer that is signed before anything in it counts.
 
 use std::time::Duration;
 use std::{fmt, mem};
 
-use super::answer::{Answer, not_the_answer};
+use super::answer::{Answer, Came, not_the_answer};
 use super::pending::PendingAuthorization;
+use super::signed;
+use crate::crypto::Algorithm;
+use crate::jose::{KeySet, ReadKeys};
 use crate::machine::ask;
 use crate::source::{Change, Minting};
-use crate::{Advice, Client, Cx, Error, Machine, Reply, Secret, Step, Timestamp, Token, TokenExchange, TokenRequest};
+use crate::{
+    Advice, Client, Cx, Error, ErrorKind, Machine, Reply, Secret, Step, Timestamp, Token, TokenExchange, TokenRequest,
+};
 
 impl PendingAuthorization {
     /// The machine that reads the redirect and exchanges its code for a token, at the server where this began.
@@ -27,7 +33,7 @@ impl PendingAuthorization {
     /// The machine's are those of [`receive`](Self::receive), [`ErrorKind::Config`](crate::ErrorKind::Config) for another client, and those of
     /// the token request.
     pub fn finish(self, client: &Client, redirect: &str) -> FinishAuthorization {
-        FinishAuthorization::new(self, client, Came::Redirect(redirect.into()))
+        FinishAuthorization::new(self, client, Redirect::Text(redirect.into()))
     }
 
     /// The machine that exchanges the code of an answer that this authorization [received](Self::receive). The answer
@@ -49,41 +55,53 @@ pub struct FinishAuthorization {
 
 enum Stage {
     Begin(Box<Begin>),
+    /// A signed answer, and whether its keys are read as they are at this moment.
+    Signed(Box<ReadKeys>, Box<Begin>, Secret, bool),
     Exchange(Box<TokenExchange>),
     Ended,
 }
 
+const DOING: &str = "finishing an authorization";
+
 struct Begin {
     pending: PendingAuthorization,
-    came: Came,
+    came: Redirect,
     resources: Vec<Box<str>>,
     /// The token request, but for its code and its resources.
     request: Result<TokenRequest, Error>,
+    /// By which algorithms an answer may be signed.
+    algorithms: Box<[Algorithm]>,
 }
 
 /// The redirect.
-enum Came {
+enum Redirect {
     /// As it is.
-    Redirect(Secret),
+    Text(Secret),
     /// Received before.
     Answer(Result<Answer, Error>),
+    /// Looked at.
+    Done,
 }
 
 impl FinishAuthorization {
     /// An answer that is an error already ends the machine at once.
     pub(crate) fn of_answer(pending: PendingAuthorization, client: &Client, answer: Result<Answer, Error>) -> Self {
-        Self::new(pending, client, Came::Answer(answer))
+        Self::new(pending, client, Redirect::Answer(answer))
     }
 
-    fn new(pending: PendingAuthorization, client: &Client, came: Came) -> Self {
+    fn new(pending: PendingAuthorization, client: &Client, came: Redirect) -> Self {
         let request = pending.token_request(client);
-        let begin = Begin { pending, came, resources: Vec::new(), request };
+        let algorithms = match client.authorization_signed_response() {
+            Some(algorithm) => [algorithm].into(),
+            None => Algorithm::ALL.into(),
+        };
+        let begin = Begin { pending, came, resources: Vec::new(), request, algorithms };
         Self { stage: Stage::Begin(Box::new(begin)), total: None, change: Change::default() }
     }
 
     fn change(mut self, change: impl FnOnce(TokenRequest) -> TokenRequest) -> Self {
         if let Stage::Begin(begin) = &mut self.stage {
-            let request = mem::replace(&mut begin.request, Err(Error::misuse("finishing an authorization")));
+            let request = mem::replace(&mut begin.request, Err(Error::misuse(DOING)));
             begin.request = request.map(change);
         }
         self
@@ -104,6 +122,12 @@ impl FinishAuthorization {
         self
     }
 
+    /// `authorization_details` of the token request: some of those that were granted (RFC 9396, section 6). Without it the token is
+    /// good for all.
+    pub fn authorization_details(self, details: &serde_json::Value) -> Self {
+        self.change(|request| request.authorization_details(details))
+    }
+
     /// Adds a parameter of the server's own to the token request. Those that the grant and client authentications set
     /// cannot be set by this.
     pub fn extra(self, name: &str, value: &str) -> Self {
@@ -118,19 +142,62 @@ impl FinishAuthorization {
 }
 
 impl Begin {
-    fn exchange(self, now: Timestamp) -> Result<TokenExchange, Error> {
-        let Self { pending, came, resources, request } = self;
-        let answer = match came {
-            Came::Redirect(redirect) => pending.receive(redirect.expose(), now)?,
-            Came::Answer(answer) => answer?,
+    /// What came, if it is the answer.
+    fn answer(&mut self, now: Timestamp) -> Result<Came, Error> {
+        let answer = match mem::replace(&mut self.came, Redirect::Done) {
+            Redirect::Text(redirect) => self.pending.receive(redirect.expose(), now)?,
+            Redirect::Answer(answer) => answer?,
+            Redirect::Done => return Err(Error::misuse(DOING)),
         };
-        if answer.request != pending.id() {
-            return Err(not_the_answer("its code belongs to another authorization request"));
+        match answer.request == self.pending.id() {
+            true => Ok(answer.came),
+            false => Err(not_the_answer("its code belongs to another authorization request")),
         }
-        let request = request?.code(&answer.code);
+    }
+
+    /// The keys that a signed answer is checked by.
+    fn answer_keys(&self, anew: bool) -> Result<Box<ReadKeys>, Error> {
+        let keys = self.pending.answer_keys.as_ref().ok_or_else(|| Error::misuse(DOING))?;
+        Ok(Box::new(ReadKeys::at(keys, anew)))
+    }
+
+    /// The code of a signed answer, if one of these keys vouches for it; `None` if its key is not among them.
+    fn code(&self, jwt: &Secret, keys: &KeySet, now: Timestamp) -> Result<Option<Secret>, Error> {
+        match signed::verified(jwt.expose(), keys.keys(), &self.algorithms)? {
+            Some(found) => self.pending.code_of(found, now).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn redeem(self, code: &Secret, total: Option<Duration>) -> Result<Stage, Error> {
+        let Self { pending, resources, request, .. } = self;
+        let request = request?.code(code);
         let resources = if resources.is_empty() { &pending.resources } else { &resources };
         let request = resources.iter().fold(request, |request, resource| request.resource(resource));
-        Ok(request.exchange())
+        let exchange = total.into_iter().fold(request.exchange(), TokenExchange::total_time);
+        Ok(Stage::Exchange(Box::new(exchange)))
+    }
+
+    /// Goes on with what came.
+    fn go_on(mut self: Box<Self>, total: Option<Duration>, now: Timestamp) -> Result<Stage, Error> {
+        match self.answer(now)? {
+            Came::Code(code) => self.redeem(&code, total),
+            Came::Signed(jwt) => Ok(Stage::Signed(self.answer_keys(false)?, self, jwt, false)),
+        }
+    }
+
+    /// Goes on with keys for a signed answer; `anew`: as they are at this moment.
+    fn go_on_with(
+        self: Box<Self>,
+        (jwt, keys, anew): (Secret, KeySet, bool),
+        total: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<Stage, Error> {
+        match self.code(&jwt, &keys, now)? {
+            Some(code) => self.redeem(&code, total),
+            None if anew => Err(Error::new(ErrorKind::Signature, "the server has no key for the answer's signature")),
+            None => Ok(Stage::Signed(self.answer_keys(true)?, self, jwt, true)),
+        }
     }
 }
 
@@ -138,22 +205,26 @@ impl Machine for FinishAuthorization {
     type Output = Token;
 
     fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
-        if let Stage::Begin(_) = &self.stage
-            && let Stage::Begin(begin) = mem::replace(&mut self.stage, Stage::Ended)
-        {
-            if !matches!(reply, Reply::Start) {
-                return Step::Done(Err(Error::misuse("finishing an authorization")));
-            }
-            match begin.exchange(cx.now().wall) {
-                Ok(exchange) => {
-                    let exchange = self.total.into_iter().fold(exchange, TokenExchange::total_time);
-                    self.stage = Stage::Exchange(Box::new(exchange));
-                }
+        while !matches!(self.stage, Stage::Exchange(_)) {
+            let now = cx.now().wall;
+            let next = match (mem::replace(&mut self.stage, Stage::Ended), &reply) {
+                (Stage::Begin(begin), Reply::Start) => begin.go_on(self.total, now),
+                (Stage::Signed(mut reading, begin, jwt, anew), _) => match reading.resume(cx, mem::take(&mut reply)) {
+                    Step::Do(effect) => {
+                        self.stage = Stage::Signed(reading, begin, jwt, anew);
+                        return Step::Do(effect);
+                    }
+                    Step::Done(keys) => keys.and_then(|keys| begin.go_on_with((jwt, keys, anew), self.total, now)),
+                },
+                _ => Err(Error::misuse(DOING)),
+            };
+            match next {
+                Ok(stage) => self.stage = stage,
                 Err(error) => return Step::Done(Err(error)),
             }
         }
         let Stage::Exchange(exchange) = &mut self.stage else {
-            return Step::Done(Err(Error::misuse("finishing an authorization")));
+            return Step::Done(Err(Error::misuse(DOING)));
         };
         let result = ask!(exchange, cx, reply);
         let result = result.map_err(|error| if exchange.has_begun() { spent(error) } else { error });
@@ -185,7 +256,9 @@ fn spent(error: Error) -> Error {
 impl fmt::Debug for FinishAuthorization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.stage {
-            Stage::Begin(begin) => f.debug_tuple("FinishAuthorization").field(&begin.pending).finish(),
+            Stage::Begin(begin) | Stage::Signed(_, begin, ..) => {
+                f.debug_tuple("FinishAuthorization").field(&begin.pending).finish()
+            }
             Stage::Exchange(exchange) => f.debug_tuple("FinishAuthorization").field(exchange).finish(),
             Stage::Ended => f.write_str("FinishAuthorization(ended)"),
         }

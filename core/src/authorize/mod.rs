@@ -22,6 +22,7 @@ mod pending;
 mod redirect_uri;
 mod request;
 mod request_uri;
+mod signed;
 mod start;
 mod third_party;
 mod way;

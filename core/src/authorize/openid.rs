@@ -143,7 +143,20 @@ impl AuthorizationRequest {
     /// address is asked for. Since another site posts it, the [cookie](super::PendingCookie) of the sign-in is
     /// `SameSite=None`, and an application needs https.
     pub fn form_post(self) -> Self {
-        self.extra("response_mode", "form_post")
+        let signed = self.get("response_mode").is_some_and(|mode| mode.ends_with("jwt"));
+        self.extra("response_mode", if signed { "form_post.jwt" } else { "form_post" })
+    }
+
+    /// `response_mode=jwt`: the server signs its answer, so that nobody has changed it, and it is this server's, for this
+    /// client, and of this moment (JWT Secured Authorization Response Mode for OAuth 2.0, JARM). The server must be known with its
+    /// `jwks_uri`: the keys are read before anything in the answer counts. An answer that is not signed is refused. The algorithm
+    /// is the one that the [client is registered for](crate::Client::authorization_signed_response_alg). With
+    /// [`form_post`](Self::form_post) it is `form_post.jwt`.
+    ///
+    /// Answers that are encrypted besides cannot be read, and say so.
+    pub fn signed_response(self) -> Self {
+        let posted = self.get("response_mode").is_some_and(|mode| mode.starts_with("form_post"));
+        self.extra("response_mode", if posted { "form_post.jwt" } else { "jwt" })
     }
 
     /// Takes back what was asked for by one of these setters.

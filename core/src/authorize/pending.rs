@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use super::VERSION;
-use super::answer::{Answer, Parameters, RequestId, not_the_answer};
+use super::answer::{Answer, Came, Parameters, RequestId, not_the_answer};
+use super::{VERSION, signed};
 use crate::error::struck_out;
 use crate::exchange::vschar;
 use crate::jose::{SignIn, SignInTerms};
@@ -46,6 +46,9 @@ pub struct PendingAuthorization {
     pub(super) terms: SignInTerms,
     /// Where the keys are that the ID token is verified by, if it is.
     pub(super) jwks_uri: Option<Endpoint>,
+    /// Where the keys are that the answer is signed by, if it is to be signed (JARM).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) answer_keys: Option<Endpoint>,
     /// Whether another site posts the answer.
     pub(super) form_post: bool,
     pub(super) resources: Vec<Box<str>>,
@@ -71,6 +74,10 @@ fn known_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Er
     )))
 }
 
+fn too_late() -> Error {
+    Error::new(ErrorKind::Expired, "the sign-in took longer than allowed")
+}
+
 /// What a redirect is to a pending authorization.
 pub(crate) enum Verdict {
     /// It has another `state` or none: whatever it says, it is not about this request.
@@ -83,7 +90,8 @@ pub(crate) enum Verdict {
 
 impl PendingAuthorization {
     /// Reads the redirect and checks it, without using this up: something that is no answer to this
-    /// request may come first. `now` is the wall clock's time.
+    /// request may come first. `now` is the wall clock's time. The signature of a signed answer is checked when the
+    /// authorization is finished.
     ///
     /// # Errors
     ///
@@ -97,12 +105,54 @@ impl PendingAuthorization {
     }
 
     pub(crate) fn judge(&self, redirect: &str, now: Timestamp) -> Verdict {
+        match Parameters::parse(redirect) {
+            Ok(found) if found.response.is_some() || self.answer_keys.is_some() => self.judge_signed(found, now),
+            Ok(found) => self.judge_parameters(found, now),
+            Err(error) => Verdict::Stray(error),
+        }
+    }
+
+    /// Judges what may be a signed answer by what it says, which nothing vouches for yet.
+    fn judge_signed(&self, found: Parameters, now: Timestamp) -> Verdict {
+        let is_ours = |state: Option<&str>| state.is_some_and(|state| self.state.matches(state));
+        let Some(jwt) = found.response.filter(|_| !found.repeated) else {
+            let error = not_the_answer("it is not signed, and a signed answer was asked for (JARM)");
+            let ours = is_ours(found.state.as_ref().map(Secret::expose));
+            return if ours { Verdict::Broken(error) } else { Verdict::Stray(error) };
+        };
+        let claims = match signed::unverified(jwt.expose()) {
+            Ok(claims) => claims,
+            Err(error) => return Verdict::Stray(error),
+        };
+        if !is_ours(claims.str("state")) {
+            return Verdict::Stray(not_the_answer("it belongs to another authorization request (state)"));
+        }
+        if self.answer_keys.is_none() {
+            return Verdict::Broken(not_the_answer("it is signed, and no signed answer was asked for (JARM)"));
+        }
+        Verdict::Answer(match signed::check(&claims, &self.issuer, &self.client_id, now) {
+            Err(error) => Err(error.during("reading the redirect", None)),
+            Ok(()) if self.is_late(now) => Err(too_late()),
+            Ok(()) => Ok(Answer { came: Came::Signed(jwt), request: self.id(), others: Vec::new() }),
+        })
+    }
+
+    fn is_late(&self, now: Timestamp) -> bool {
+        now.since(self.made_at) > self.lifetime
+    }
+
+    /// The code of an answer whose signature was checked.
+    pub(super) fn code_of(&self, found: Parameters, now: Timestamp) -> Result<Secret, Error> {
+        match self.judge_parameters(found, now) {
+            Verdict::Answer(Ok(Answer { came: Came::Code(code), .. })) => Ok(code),
+            Verdict::Stray(error) | Verdict::Broken(error) | Verdict::Answer(Err(error)) => Err(error),
+            Verdict::Answer(Ok(_)) => Err(not_the_answer("a signed answer holds another one")),
+        }
+    }
+
+    fn judge_parameters(&self, found: Parameters, now: Timestamp) -> Verdict {
         let secrets = |code: Option<&Secret>| -> Vec<Secret> {
             [&self.state, &self.code_verifier].into_iter().chain(&self.nonce).chain(code).cloned().collect()
-        };
-        let found = match Parameters::parse(redirect) {
-            Ok(found) => found,
-            Err(error) => return Verdict::Stray(error),
         };
         // RFC 6749, section 4.1.2.
         match &found.state {
@@ -129,15 +179,17 @@ impl PendingAuthorization {
             }
             _ => {}
         }
-        if now.since(self.made_at) > self.lifetime {
-            return Verdict::Answer(Err(Error::new(ErrorKind::Expired, "the sign-in took longer than allowed")));
+        if self.is_late(now) {
+            return Verdict::Answer(Err(too_late()));
         }
         match (found.code, found.error) {
             // RFC 6749, appendix A.11.
             (Some(code), None) if vschar("code", code.expose()).is_err() => {
                 Verdict::Broken(not_the_answer("its code holds a character outside of printable ASCII"))
             }
-            (Some(code), None) => Verdict::Answer(Ok(Answer { code, request: self.id(), others: found.others })),
+            (Some(code), None) => {
+                Verdict::Answer(Ok(Answer { came: Came::Code(code), request: self.id(), others: found.others }))
+            }
             (None, Some(error)) => {
                 let error = Error::from_server(ErrorKind::Authorization, error).strike_out(&secrets(None));
                 Verdict::Answer(Err(error.during("asking the user to authorize", Some(self.issuer.as_str()))))
@@ -195,8 +247,12 @@ impl PendingAuthorization {
     ///
     /// [`ErrorKind::InvalidRedirect`] if it has no `state`, or several.
     pub fn name_in(redirect: &str) -> Result<String, Error> {
-        let state = Parameters::parse(redirect)?.state.ok_or_else(|| not_the_answer("it has no state"))?;
-        Ok(RequestId::of(&state).name())
+        let found = Parameters::parse(redirect)?;
+        let state = match &found.response {
+            Some(jwt) => signed::unverified(jwt.expose())?.str("state").map(Secret::from),
+            None => found.state,
+        };
+        Ok(RequestId::of(&state.ok_or_else(|| not_the_answer("it has no state"))?).name())
     }
 
     /// The redirect URI that was sent, with its real port.

@@ -15,7 +15,7 @@ use super::way::{Steps, Way};
 use super::{PendingAuthorization, VERSION};
 use crate::client::SignedBy;
 use crate::exchange::{Request, is_reserved, push_encoded, vschar};
-use crate::grant::check_resource;
+use crate::grant::{check_details, check_resource};
 use crate::jose::{JwtSigner, SignInTerms};
 use crate::machine::Repeat;
 use crate::secret::wipe;
@@ -150,6 +150,23 @@ impl AuthorizationRequest {
         self
     }
 
+    /// `authorization_details`: what is asked for in detail, as an array of objects with a `type` each (RFC 9396, section 2); beside
+    /// scopes, or in their place. [`Token::authorization_details`](crate::Token::authorization_details) tells what was granted, which
+    /// may be less, or say more. [Push](Self::push) what is long.
+    pub fn authorization_details(self, details: &Value) -> Self {
+        self.details_text(&details.to_string())
+    }
+
+    fn details_text(mut self, details: &str) -> Self {
+        match check_details(details) {
+            Ok(()) => {
+                self.set("authorization_details", details);
+                self
+            }
+            Err(error) => self.fail_with(error),
+        }
+    }
+
     /// Sets any other parameter; given twice, the later value holds, and an empty value removes it. Those that make
     /// the flow safe cannot be set by this. `max_age`, `acr_values`, `claims`, `id_token_hint` and `resource` do what the
     /// setters of these names do.
@@ -161,11 +178,14 @@ impl AuthorizationRequest {
             ("acr_values" | "claims" | "id_token_hint", _) if value.is_empty() => self.withdraw(name),
             ("acr_values", _) => return self.acr_values(value.split_whitespace()),
             ("claims", _) => return self.claims_text(value),
+            ("authorization_details", _) if !value.is_empty() => return self.details_text(value),
             ("id_token_hint", _) => return self.id_token_hint_text(value),
             ("max_age", Ok(seconds)) => return self.max_age(Duration::from_secs(seconds)),
             // What comes in a fragment never reaches the redirect URI, and other modes cannot be read.
-            ("response_mode", _) if !matches!(value, "" | "query" | "form_post") => {
-                return self.fail("a response_mode other than query and form_post cannot be received");
+            ("response_mode", _)
+                if !["", "query", "form_post", "jwt", "query.jwt", "form_post.jwt"].contains(&value) =>
+            {
+                return self.fail("a response_mode other than query and form_post, signed or not, cannot be received");
             }
             ("max_age", Err(_)) => return self.fail("max_age is no whole number of seconds"),
             _ => {}
@@ -250,7 +270,9 @@ impl AuthorizationRequest {
         let nonce = if scopes.contains("openid") { Some(token(cx, "nonce")?) } else { None };
         let way = self.way(&Drawn { state: &state, code_verifier: &code_verifier, nonce: nonce.as_ref() }, cx)?;
         let jwks_uri = if self.verifies { self.keys()? } else { None };
-        let form_post = self.get("response_mode") == Some("form_post");
+        let mode = self.get("response_mode").unwrap_or_default();
+        let form_post = matches!(mode, "form_post" | "form_post.jwt");
+        let answer_keys = if mode.ends_with("jwt") { Some(server.jwks()?.clone()) } else { None };
         let pending = PendingAuthorization {
             version: VERSION,
             state,
@@ -268,6 +290,7 @@ impl AuthorizationRequest {
             scopes: self.scopes,
             terms: self.terms,
             jwks_uri,
+            answer_keys,
             form_post,
             resources: self.resources,
             made_at: cx.now().wall,

@@ -1,4 +1,4 @@
-//! What a client is registered for at an OpenID provider, which its ID tokens keep to.
+//! What a client is registered for at an OpenID provider, which its ID tokens and signed answers keep to.
 
 use crate::crypto::{Algorithm, MacAlgorithm};
 
@@ -6,6 +6,8 @@ use crate::crypto::{Algorithm, MacAlgorithm};
 #[derive(Clone, Default)]
 pub(crate) struct IdTokens {
     pub(crate) signed: Option<SignedBy>,
+    /// By which algorithm its authorization answers are signed.
+    pub(crate) answers: Option<Algorithm>,
     /// Who else they may be for.
     pub(crate) audiences: Vec<Box<str>>,
 }

@@ -272,6 +272,18 @@ impl Client {
         self
     }
 
+    /// `authorization_signed_response_alg`: the algorithm of signed authorization answers that the client is registered for
+    /// (JARM, section 3). One by any other is refused. Unless told, all with a public key are taken.
+    pub fn authorization_signed_response_alg(mut self, algorithm: Algorithm) -> Self {
+        Arc::make_mut(&mut self.0).id_tokens.answers = Some(algorithm);
+        self
+    }
+
+    /// By which algorithm authorization answers are signed, if that is known.
+    pub(crate) fn authorization_signed_response(&self) -> Option<Algorithm> {
+        self.0.id_tokens.answers
+    }
+
     /// As [`id_token_signed_response_alg`](Self::id_token_signed_response_alg), for a client that is registered for ID
     /// tokens by its own secret (`HS256`; rule 8). Their signatures are always checked, since no key must be read for it.
     ///

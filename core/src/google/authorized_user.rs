@@ -172,7 +172,7 @@ pub(super) fn saved_token(file: &File<'_>) -> Result<Option<Token>, Error> {
 
 impl TokenSource for AuthorizedUser {
     fn mint(&self, want: &Want, state: &GrantState) -> Mint {
-        if want.wanted_audience().is_some() || want.wanted_resources().next().is_some() {
+        if want.wanted_audience().is_some() || want.names_resources() {
             return Box::new(Refusal(cannot("is a user of Google's, where scopes alone say what a token is for")));
         }
         match check_quota_project(self.quota_project.as_deref()) {

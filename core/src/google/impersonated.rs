@@ -259,7 +259,7 @@ impl Target {
     fn check(&self, want: &Want) -> Result<(), Error> {
         let scopes = want.scopes();
         scopes.check()?;
-        if want.wanted_resources().next().is_some() {
+        if want.names_resources() {
             return Err(cannot("has no use for a resource; name an audience or scopes"));
         }
         if want.wanted_account().is_some_and(|account| account != &*self.email) {

@@ -106,7 +106,7 @@ impl MetadataServer {
     }
 
     fn exchange(&self, want: &Want) -> Result<Exchange<Token>, Error> {
-        if want.wanted_subject().is_some() || want.wanted_resources().next().is_some() {
+        if want.wanted_subject().is_some() || want.names_resources() {
             return Err(cannot("is the machine's own account, without subject or resource"));
         }
         check_quota_project(self.quota_project.as_deref())?;

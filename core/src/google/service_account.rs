@@ -198,7 +198,7 @@ impl Inner {
         let scopes = want.scopes();
         scopes.check()?;
         check_quota_project(self.quota_project.as_deref())?;
-        if want.wanted_resources().next().is_some() {
+        if want.names_resources() {
             return Err(cannot("has no use for a resource; name an audience or scopes"));
         }
         if want.wanted_account().is_some_and(|account| account != self.email) {

@@ -12,6 +12,8 @@ mod token_exchange;
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::exchange::{Received, Request, at_refresh};
 use crate::machine::{Identity, Repeat};
 use crate::source::{Change, Want};
@@ -102,6 +104,19 @@ impl TokenRequest {
         self.with(|request| request.param("audience", audience))
     }
 
+    /// `authorization_details`: what the token is to be good for, in detail, as an array of objects with a `type` each (RFC 9396,
+    /// section 6). [`Token::authorization_details`] tells what was granted.
+    pub fn authorization_details(self, details: &Value) -> Self {
+        self.details_text(&details.to_string())
+    }
+
+    fn details_text(self, details: &str) -> Self {
+        self.with(|request| match check_details(details) {
+            Ok(()) => request.param("authorization_details", details),
+            Err(error) => request.fail(error),
+        })
+    }
+
     /// What a want names: scopes, audience, resource.
     pub(crate) fn wanted(self, want: &Want) -> Self {
         let scopes = want.scopes();
@@ -112,6 +127,7 @@ impl TokenRequest {
     /// The same without scopes.
     pub(crate) fn wanted_for(self, want: &Want) -> Self {
         let request = want.wanted_audience().into_iter().fold(self, Self::audience);
+        let request = want.wanted_authorization_details().into_iter().fold(request, Self::details_text);
         want.wanted_resources().fold(request, Self::resource)
     }
 
@@ -187,6 +203,18 @@ impl TokenRequest {
             }
         };
         (request, parse)
+    }
+}
+
+/// Whether this is an array of objects that have a `type` each (RFC 9396, section 2).
+pub(crate) fn check_details(details: &str) -> Result<(), Error> {
+    let is_typed =
+        |each: &Value| each.get("type").is_some_and(|kind| kind.as_str().is_some_and(|kind| !kind.is_empty()));
+    match serde_json::from_str(details) {
+        Ok(Value::Array(all)) if !all.is_empty() && all.iter().all(is_typed) => Ok(()),
+        _ => Err(Error::config(
+            "authorization_details is no JSON array of objects that have a type each (RFC 9396, section 2)",
+        )),
     }
 }
 

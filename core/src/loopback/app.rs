@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use url::Url;
 
 use super::redirect::{Host, Redirect};
@@ -329,10 +330,23 @@ impl InstalledApp {
         self
     }
 
-    /// What to ask a token manager of the grant for: tokens for the same [audience](Self::token_audience) and
-    /// [resources](Self::resource).
+    /// Has the server sign its answer: see [`AuthorizationRequest::signed_response`](crate::AuthorizationRequest::signed_response).
+    pub fn signed_response(self) -> Self {
+        self.extra("response_mode", "jwt")
+    }
+
+    /// `authorization_details`: what is asked for in detail (RFC 9396); tokens of the grant are asked for with the same.
+    pub fn authorization_details(self, details: &Value) -> Self {
+        self.extra("authorization_details", &details.to_string())
+    }
+
+    /// What to ask a token manager of the grant for: tokens for the same [audience](Self::token_audience),
+    /// [resources](Self::resource) and [details](Self::authorization_details).
     pub fn want(&self) -> Want {
         let want = self.token_audience.iter().fold(Want::default(), |want, audience| want.audience(audience));
+        let details = self.extras.iter().find(|(name, _)| name == "authorization_details");
+        let details = details.and_then(|(_, details)| serde_json::from_str(details).ok());
+        let want = details.iter().fold(want, |want, details| want.authorization_details(details));
         self.resources.iter().fold(want, |want, resource| want.resource(resource))
     }
 

@@ -89,8 +89,9 @@ impl InstalledApp {
         }
         let mut request =
             DeviceAuthorization::new(&self.server, &self.client)?.scopes(self.scopes.clone()).lifetime(self.timeout);
-        // Google gives devices a refresh token without being asked.
-        for (name, value) in self.extras.iter().filter(|(name, _)| name != "access_type") {
+        // Google gives devices a refresh token without being asked, and there is no redirect.
+        let of_the_redirect = |name: &str| matches!(name, "access_type" | "response_mode");
+        for (name, value) in self.extras.iter().filter(|(name, _)| !of_the_redirect(name)) {
             request = request.extra(name, value);
         }
         request = self.resources.iter().fold(request, |request, resource| request.resource(resource));

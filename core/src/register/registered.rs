@@ -256,6 +256,10 @@ impl RegisteredClient {
             return Err(Error::config(format!("the client is registered for {method}, and not for {own}")));
         }
         let client = Client::new(&*self.client_id).authentication(authentication).registered_at(self.issuer.clone());
+        let client = match self.text("authorization_signed_response_alg").and_then(Algorithm::from_name) {
+            Some(algorithm) => client.authorization_signed_response_alg(algorithm),
+            None => client,
+        };
         let Some(name) = self.text("id_token_signed_response_alg") else { return Ok(client) };
         if let Some(algorithm) = Algorithm::from_name(name) {
             return Ok(client.id_token_signed_response_alg(algorithm));

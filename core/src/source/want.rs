@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 use crate::Scopes;
 
 /// What a token is to be good for: every input that shapes it. Two tokens are interchangeable only if
@@ -18,8 +20,8 @@ use crate::Scopes;
 pub struct Want {
     kind: WantKind,
     scopes: Box<str>,
-    /// Account, subject, audience, resource: most wants have none of them.
-    names: Option<Box<[Option<Box<str>>; 4]>>,
+    /// Account, subject, audience, resource, details: most wants have none of them.
+    names: Option<Box<[Option<Box<str>>; 5]>>,
 }
 
 /// What kind of token.
@@ -95,6 +97,14 @@ impl Want {
         self.name(3, &all)
     }
 
+    /// `authorization_details`: what the token is to be good for, in detail (RFC 9396, section 6): some of what was granted. `null`
+    /// removes them. What is no array of objects with a `type` is an error where the token is asked for.
+    pub fn authorization_details(self, details: &Value) -> Self {
+        // Members are written in their order, so that equal details are equal texts.
+        let text = if details.is_null() { String::new() } else { details.to_string() };
+        self.name(4, &text)
+    }
+
     /// The kind of token.
     pub fn kind(&self) -> WantKind {
         self.kind
@@ -129,6 +139,16 @@ impl Want {
         self.resources_text().unwrap_or_default().split(' ').filter(|resource| !resource.is_empty())
     }
 
+    /// See [`authorization_details`](Self::authorization_details): as a text in JSON.
+    pub fn wanted_authorization_details(&self) -> Option<&str> {
+        self.named(4)
+    }
+
+    /// Whether it names what the token is for by resources or details.
+    pub(crate) fn names_resources(&self) -> bool {
+        self.named(3).is_some() || self.named(4).is_some()
+    }
+
     pub(crate) fn resources_text(&self) -> Option<&str> {
         self.named(3)
     }
@@ -150,7 +170,7 @@ impl Want {
 impl fmt::Debug for Want {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}[{}]", self.kind, crate::shown::printable(&self.scopes().to_string(), 200))?;
-        for (what, which) in ["account", "subject", "audience", "resource"].iter().zip(0..) {
+        for (what, which) in ["account", "subject", "audience", "resource", "authorization_details"].iter().zip(0..) {
             if let Some(name) = self.named(which) {
                 write!(f, " {what}={}", crate::Shown::name(name))?;
             }
@@ -176,6 +196,8 @@ mod tests {
             Want::access_token("a").resource("b"),
             Want::access_token("a").resource("b").resource("c"),
             Want::access_token("a").subject("b").audience("b"),
+            Want::access_token("a").authorization_details(&serde_json::json!([{"type": "b"}])),
+            Want::access_token("a").authorization_details(&serde_json::json!([{"type": "b", "x": 1}])),
             Want::access_token("a").self_signed(),
             Want::id_token("b"),
         ];

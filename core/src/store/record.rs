@@ -55,6 +55,16 @@ pub(super) struct Record {
     /// The thumbprint of the key that the tokens are bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) key_binding: Option<String>,
+    /// What was granted in detail, as the server said (RFC 9396, section 7).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) authorization_details: Option<serde_json::Value>,
+    /// When the grant ends however it is used, and when for want of use, as far as the server said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) authorization_expires_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) refresh_token_timeout: Option<Duration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) signs_out_at: Option<Timestamp>,
     /// A use of the refresh token that was begun and not seen to end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) intent: Option<Intent>,
@@ -88,6 +98,8 @@ struct Kept {
     issued_at: Timestamp,
     expires_at: Option<Timestamp>,
     scopes: Scopes,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    authorization_details: Option<serde_json::Value>,
     /// The version of the record that it came with.
     version: u64,
 }
@@ -110,10 +122,15 @@ impl Record {
             rotation: token.rotation(),
             staying: 0,
             key_binding: None,
+            authorization_details: token.get("authorization_details").cloned(),
+            authorization_expires_at: None,
+            refresh_token_timeout: None,
+            signs_out_at: None,
             intent: None,
             tokens: BTreeMap::new(),
             dpop: None,
         };
+        record.learn_ends(token);
         record.keep(want, token, version);
         if !record.has_refresh_token() && record.tokens.is_empty() {
             token.need_refresh_token()?;
@@ -131,6 +148,7 @@ impl Record {
         }
         self.rotation = token.rotation();
         self.intent = None;
+        self.learn_ends(token);
         self.keep(want, token, version);
     }
 
@@ -148,6 +166,15 @@ impl Record {
         self.generation = self.generation.saturating_add(1);
         self.intent = None;
         std::mem::replace(&mut self.refresh_token, new.clone())
+    }
+
+    /// When the grant ends, as the newest answer says. What it does not say again is as before; each use begins its idle time anew.
+    fn learn_ends(&mut self, token: &Token) {
+        self.authorization_expires_at = token.authorization_expires_at().or(self.authorization_expires_at);
+        self.refresh_token_timeout = token.refresh_token_timeout().or(self.refresh_token_timeout);
+        let idle = self.refresh_token_timeout.map(|timeout| token.issued_at() + timeout);
+        let ends = [idle, self.authorization_expires_at, token.refresh_token_expires_at()];
+        self.signs_out_at = ends.into_iter().flatten().min();
     }
 
     fn keep(&mut self, want: &Want, token: &Token, version: u64) {
@@ -171,6 +198,7 @@ impl Record {
             issued_at: token.issued_at(),
             expires_at: token.expires_at(),
             scopes: token.scopes().clone(),
+            authorization_details: token.get("authorization_details").cloned(),
             version,
         };
         self.tokens.insert(name(want), kept);
@@ -236,6 +264,7 @@ impl Record {
         };
         let token = token.ok()?;
         let token = token.issued_by(self.key.issuer()).with_scopes(kept.scopes.clone());
+        let token = token.with_authorization_details(kept.authorization_details.as_ref());
         let token = match self.has_refresh_token() {
             true => token.with_grant(&self.refresh_token, self.rotation),
             // There is nothing to do before its end.
@@ -323,5 +352,7 @@ pub(super) fn name(want: &Want) -> String {
         want.wanted_audience(),
         want.resources_text(),
     ];
-    serde_json::Value::from_iter(parts).to_string()
+    // Most wants have none, and keep the names that they had.
+    let details = want.wanted_authorization_details().map(Some);
+    serde_json::Value::from_iter(parts.into_iter().chain(details)).to_string()
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::record::Record;
 use super::{RecordKey, StoreOp, StoreReply, Stored};
 use crate::failure::FailureKind;
@@ -35,6 +37,12 @@ pub struct SavedGrant {
     pub asked: Scopes,
     /// What is known of the server's habit with refresh tokens.
     pub rotation: Rotation,
+    /// What was granted in detail, as the server said (RFC 9396, section 7).
+    pub authorization_details: Option<Value>,
+    /// When the person is signed out at the latest, unless the grant is used before, if the server said so: to be shown.
+    pub signs_out_at: Option<Timestamp>,
+    /// When the person is signed out however the grant is used, if the server said so.
+    pub authorization_expires_at: Option<Timestamp>,
     /// The newest access token of the want, if it has not ended.
     pub token: Option<Token>,
 }
@@ -89,8 +97,17 @@ impl LoadGrant {
         let token = record.token(&self.want, now).map(|(token, _)| token);
         let rotation = record.rotation();
         let refresh_token = record.has_refresh_token().then_some(record.refresh_token);
-        let Record { scopes, asked, .. } = record;
-        Ok(SavedGrant { refresh_token, scopes, asked, rotation, token })
+        let Record { scopes, asked, authorization_details, signs_out_at, authorization_expires_at, .. } = record;
+        Ok(SavedGrant {
+            refresh_token,
+            scopes,
+            asked,
+            rotation,
+            authorization_details,
+            signs_out_at,
+            authorization_expires_at,
+            token,
+        })
     }
 }
 

@@ -8,6 +8,7 @@ mod scopes;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Uri};
@@ -343,6 +344,48 @@ impl Token {
     /// When the refresh token ends, if the server said so (`refresh_token_expires_in`).
     pub fn refresh_token_expires_at(&self) -> Option<Timestamp> {
         self.rest.as_ref()?.refresh_token_expires_at
+    }
+
+    /// When the grant ends for want of use: so long after this token was issued, unless it is refreshed before
+    /// (`refresh_token_timeout`, Refresh Token and Authorization Expiration, section 4). `None` if the server does not say so.
+    pub fn refresh_token_timeout(&self) -> Option<Duration> {
+        self.seconds("refresh_token_timeout")
+    }
+
+    /// When the grant ends, however it is used, so that the person must sign in again (`authorization_expires_in`, Refresh Token and
+    /// Authorization Expiration, section 4). `None` if the server does not say so.
+    pub fn authorization_expires_at(&self) -> Option<Timestamp> {
+        Some(self.issued_at + self.seconds("authorization_expires_in")?)
+    }
+
+    /// When the person is signed out at the latest, if this token is not refreshed before: the earliest of all ends that the server
+    /// has told. It is worth showing; whether the grant has ended, the server's refusal alone says.
+    pub fn signs_out_at(&self) -> Option<Timestamp> {
+        let idle = self.refresh_token_timeout().map(|timeout| self.issued_at + timeout);
+        [idle, self.authorization_expires_at(), self.refresh_token_expires_at()].into_iter().flatten().min()
+    }
+
+    fn seconds(&self, name: &str) -> Option<Duration> {
+        let seconds = match self.get(name)? {
+            Value::Number(number) => number.as_f64().filter(|seconds| *seconds >= 0.0).map(|seconds| seconds as u64),
+            Value::String(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        Some(Duration::from_secs(seconds?.min(parse::MAX_LIFETIME)))
+    }
+
+    /// What was granted in detail: an array of objects with a `type` each (RFC 9396, section 7). `None` if the server does not say
+    /// so. It may be less than what was asked for, or say more: compare the types before the token is used.
+    pub fn authorization_details(&self) -> Option<&[Value]> {
+        self.get("authorization_details")?.as_array().map(Vec::as_slice)
+    }
+
+    /// Says what was granted in detail, of a token that was kept.
+    pub(crate) fn with_authorization_details(mut self, details: Option<&Value>) -> Self {
+        if let Some(details) = details {
+            self.rest().members.0.insert("authorization_details".to_owned(), details.clone());
+        }
+        self
     }
 
     /// The ID token, checked, if `openid` was asked.

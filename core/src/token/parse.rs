@@ -17,7 +17,7 @@ pub(super) const MAX_TOKEN: usize = 64 * 1024;
 /// Which kind of token the answer to a token exchange holds.
 pub(super) const ISSUED_TOKEN_TYPE: &str = "issued_token_type";
 /// Lifetimes above this are cut to it.
-const MAX_LIFETIME: u64 = 10 * 365 * 86_400;
+pub(super) const MAX_LIFETIME: u64 = 10 * 365 * 86_400;
 
 /// What a token was asked with, as far as its answer depends on it.
 #[derive(Clone, Default)]

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use grantflow::{Scopes, Timestamp};
 use http::{Request, Response, StatusCode, header};
+use serde_json::{Value, json};
 use url::Url;
 
 use super::{Code, Consent, Iss, Refusal, Server, refuse, text};
 
-pub(super) const KNOWN: [&str; 19] = [
+pub(super) const KNOWN: [&str; 20] = [
     "response_type",
     "client_id",
     "redirect_uri",
@@ -27,6 +28,7 @@ pub(super) const KNOWN: [&str; 19] = [
     "ui_locales",
     "id_token_hint",
     "dpop_jkt",
+    "authorization_details",
     // Who is sent back posts what the address holds, if it is `form_post`.
     "response_mode",
 ];
@@ -55,24 +57,43 @@ impl Server {
         let Ok(mut url) = Url::parse(redirect_uri) else {
             return text(StatusCode::BAD_REQUEST, "the redirect_uri is no address");
         };
-        match answer {
-            Ok(code) => url.query_pairs_mut().append_pair("code", &code),
-            Err(refusal) => url
-                .query_pairs_mut()
-                .append_pair("error", refusal.error)
-                .append_pair("error_description", refusal.description),
+        let mut pairs = match answer {
+            Ok(code) => vec![("code", code)],
+            Err(refusal) => {
+                vec![("error", refusal.error.to_owned()), ("error_description", refusal.description.to_owned())]
+            }
         };
-        if let Some(state) = get("state") {
-            url.query_pairs_mut().append_pair("state", state);
-        }
-        match &self.settings.iss {
-            Iss::Right => drop(url.query_pairs_mut().append_pair("iss", &self.issuer)),
-            Iss::Wrong(issuer) => drop(url.query_pairs_mut().append_pair("iss", issuer)),
-            Iss::Absent | Iss::Stripped => {}
+        pairs.extend(get("state").map(|state| ("state", state.to_owned())));
+        match get("response_mode") {
+            Some("jwt" | "query.jwt" | "form_post.jwt") => {
+                let response = self.signed_answer(now, &client_id, pairs);
+                url.query_pairs_mut().append_pair("response", &response);
+            }
+            None | Some("query" | "form_post") => {
+                match &self.settings.iss {
+                    Iss::Right => pairs.push(("iss", self.issuer.clone())),
+                    Iss::Wrong(issuer) => pairs.push(("iss", issuer.clone())),
+                    Iss::Absent | Iss::Stripped => {}
+                }
+                url.query_pairs_mut().extend_pairs(pairs);
+            }
+            Some(_) => return text(StatusCode::BAD_REQUEST, "another response_mode"),
         }
         let mut response = text(StatusCode::FOUND, "");
         response.headers_mut().insert(header::LOCATION, url.as_str().parse().expect("an address"));
         response
+    }
+
+    /// An answer as a JWT (JARM, section 2.1).
+    fn signed_answer(&self, now: Timestamp, client_id: &str, pairs: Vec<(&str, String)>) -> String {
+        let mut claims = json!({"iss": self.issuer, "aud": client_id, "exp": now.as_unix() + 600});
+        for (name, value) in pairs {
+            claims[name] = value.into();
+        }
+        let mut header = json!({"alg": "RS256", "kid": "1"});
+        self.settings.alter_answer_header.apply(&mut header);
+        self.settings.alter_answer_claims.apply(&mut claims);
+        self.signed(&header, &claims)
     }
 
     /// The code, or why there is none.
@@ -98,6 +119,11 @@ impl Server {
         if !asked.is_subset(&self.settings.scopes) {
             return refuse("invalid_scope", "a scope is unknown");
         }
+        let details = match get("authorization_details").map(|text| self.details(text)) {
+            Some(Ok(details)) => Some(details),
+            Some(Err(refusal)) => return Err(refusal),
+            None => None,
+        };
         let nonce = get("nonce").map(str::to_owned);
         if asked.contains("openid") != nonce.is_some() {
             return refuse("invalid_request", "a nonce is needed with openid, and without it there must be none");
@@ -106,6 +132,7 @@ impl Server {
         let subject = get("login_hint").unwrap_or(&self.settings.subject).to_owned();
         let grant = self.grant(now, client_id, subject, scopes);
         self.grants[grant].nonce = nonce;
+        self.grants[grant].details = details;
         self.grants[grant].max_age = get("max_age").is_some();
         let dpop_jkt = get("dpop_jkt").map(str::to_owned);
         if dpop_jkt.as_ref().is_some_and(|jkt| jkt.len() != 43) {
@@ -117,6 +144,21 @@ impl Server {
         let kept = Code { dpop_jkt, grant, redirect_uri, challenge, plain, ends, used: false };
         self.codes.insert(code.clone(), kept);
         Ok(code)
+    }
+
+    /// What is asked for in detail, each of a type that it knows (RFC 9396, section 5).
+    pub(super) fn details(&self, text: &str) -> Result<Value, Refusal> {
+        let Ok(Value::Array(all)) = serde_json::from_str(text) else {
+            return refuse("invalid_authorization_details", "it is no array");
+        };
+        let known = |each: &Value| {
+            let kind = each.get("type").and_then(Value::as_str);
+            kind.is_some_and(|kind| self.settings.details.contains(&kind)) && each.get("forbidden").is_none()
+        };
+        if all.is_empty() || !all.iter().all(known) {
+            return refuse("invalid_authorization_details", "a type is unknown, or a member is not allowed");
+        }
+        Ok(all.into())
     }
 
     /// What the user allows of what was asked.

@@ -42,6 +42,12 @@ pub struct Settings {
     pub pushed_lifetime: u64,
     /// Changes the answer to a pushed request before it is sent.
     pub alter_pushed: Alter,
+    /// Changes the header of a signed authorization answer before it is signed.
+    pub alter_answer_header: Alter,
+    /// Changes its claims.
+    pub alter_answer_claims: Alter,
+    /// The types of `authorization_details` that it knows (RFC 9396).
+    pub details: Vec<&'static str>,
     /// Whether clients may register themselves (RFC 7591).
     pub registration: bool,
     /// The token that they must show for it, if one is needed.
@@ -118,6 +124,9 @@ impl Default for Settings {
             require_pushed: false,
             pushed_lifetime: 60,
             alter_pushed: Alter::default(),
+            alter_answer_header: Alter::default(),
+            alter_answer_claims: Alter::default(),
+            details: vec!["payment", "account"],
             registration: false,
             initial_access_token: None,
             rotate_registration_tokens: false,

@@ -20,8 +20,10 @@ pub(super) type Params = BTreeMap<String, String>;
 impl Server {
     pub(super) fn token(&mut self, now: Timestamp, request: &Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Refusal> {
         let known: &[&str] = match grant_type(request) {
-            Some(name) if name == "authorization_code" => &["code", "redirect_uri", "code_verifier"],
-            Some(name) if name == "refresh_token" => &["refresh_token", "scope"],
+            Some(name) if name == "authorization_code" => {
+                &["code", "redirect_uri", "code_verifier", "authorization_details"]
+            }
+            Some(name) if name == "refresh_token" => &["refresh_token", "scope", "authorization_details"],
             Some(name) if name == "client_credentials" => &["scope"],
             Some(name) if name == "password" => &["username", "password", "scope"],
             Some(name) if name == DEVICE_CODE => &["device_code"],
@@ -131,7 +133,11 @@ impl Server {
             return refuse("invalid_grant", "another code_verifier");
         }
         let nonce = self.grants[grant].nonce.clone();
+        let details = self.narrowed_details(grant, params)?;
         let mut body = self.access(now, grant, None);
+        if let Some(details) = details {
+            body["authorization_details"] = details;
+        }
         if self.settings.refresh_tokens != RefreshTokens::None {
             body["refresh_token"] = self.new_refresh_token(grant).into();
         }
@@ -164,7 +170,11 @@ impl Server {
             self.grants[grant].revoked = true;
             return refuse("invalid_grant", "the refresh token was used before: all of its family are revoked");
         }
+        let details = self.narrowed_details(grant, params)?;
         let mut body = self.access(now, grant, asked);
+        if let Some(details) = details {
+            body["authorization_details"] = details;
+        }
         match self.settings.refresh_tokens {
             RefreshTokens::None | RefreshTokens::Stay => {}
             RefreshTokens::Repeat => body["refresh_token"] = token.as_str().into(),
@@ -178,6 +188,18 @@ impl Server {
             return Ok(body);
         }
         self.finish(now, grant, None, body)
+    }
+
+    /// What the token is good for in detail: what was granted, or some of that (RFC 9396, section 6).
+    fn narrowed_details(&self, grant: usize, params: &Params) -> Result<Option<Value>, Refusal> {
+        let granted = self.grants[grant].details.clone();
+        let Some(asked) = params.get("authorization_details") else { return Ok(granted) };
+        let asked = self.details(asked)?;
+        let within = |each: &Value| granted.as_ref().and_then(Value::as_array).is_some_and(|all| all.contains(each));
+        match asked.as_array().is_some_and(|all| all.iter().all(within)) {
+            true => Ok(Some(asked)),
+            false => refuse("invalid_authorization_details", "more than was granted"),
+        }
     }
 
     /// Client credentials and password: a grant that nobody was asked for.
@@ -213,6 +235,7 @@ impl Server {
             subject,
             scopes,
             nonce: None,
+            details: None,
             max_age: false,
             auth_time: now,
             revoked: false,

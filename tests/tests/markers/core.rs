@@ -80,6 +80,10 @@ fn token_request() -> TokenRequest {
     TokenRequest::client_credentials(&server(), &demo::batch()).unwrap()
 }
 
+fn device_request() -> DeviceAuthorization {
+    DeviceAuthorization::new(&server(), &client()).unwrap()
+}
+
 fn device(seen: &mut Seen, request: DeviceAuthorization) {
     seen.debug("a request for a device", &request);
     seen.run(&mut world(), request.exchange());
@@ -312,6 +316,31 @@ fn servers() -> Vec<Entry> {
                     seen.text("nothing", metadata.list(text).is_some() || metadata.flag(text));
                     registered(seen, metadata.clone(), text);
                     registered(seen, metadata, "initial");
+                }
+            },
+        },
+        Entry {
+            names: &[
+                "core AuthorizationRequest::authorization_details",
+                "core InstalledApp::authorization_details",
+                "core FinishAuthorization::authorization_details",
+                "core TokenRequest::authorization_details",
+                "core DeviceAuthorization::authorization_details",
+                "core Want::authorization_details",
+            ],
+            try_it: |text, seen| {
+                for details in [json!(text), json!([{"type": text}]), json!([{"type": "payment", text: text}])] {
+                    started(seen, code_request().authorization_details(&details));
+                    installed(seen, app().authorization_details(&details));
+                    asked(seen, Ok(token_request().authorization_details(&details)));
+                    wanted(seen, Want::default().authorization_details(&details));
+                    device(seen, device_request().authorization_details(&details));
+                    let mut world = world();
+                    let authorization = world.run(code_request().start()).unwrap();
+                    let redirect = world.person(&authorization.url);
+                    let finish = authorization.pending.finish(&client(), &redirect).authorization_details(&details);
+                    seen.debug("a machine", &finish);
+                    seen.run(&mut world, finish);
                 }
             },
         },

@@ -57,7 +57,7 @@ impl Inner {
         if want.wanted_subject().is_some() || want.wanted_account().is_some() {
             return Err(cannot("has no subjects and no accounts, unless it impersonates a service account"));
         }
-        if want.wanted_audience().is_some() || want.wanted_resources().next().is_some() {
+        if want.wanted_audience().is_some() || want.names_resources() {
             return Err(cannot("takes scopes for an access token, and no audience and no resource"));
         }
         if scopes.is_empty() {

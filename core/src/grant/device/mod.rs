@@ -94,6 +94,16 @@ impl DeviceAuthorization {
         self
     }
 
+    /// `authorization_details`: what the token is to be good for, in detail (RFC 9396).
+    pub fn authorization_details(mut self, details: &serde_json::Value) -> Self {
+        let text = details.to_string();
+        self.request = match super::check_details(&text) {
+            Ok(()) => self.request.param("authorization_details", &text),
+            Err(error) => self.request.fail(error),
+        };
+        self
+    }
+
     /// How long the person may take at the most; as long as the code lives, up to a day, unless told.
     pub fn lifetime(mut self, time: Duration) -> Self {
         self.lifetime = time;
