@@ -142,7 +142,7 @@ impl FinishAuthorization {
 }
 
 impl Begin {
-    /// What came, if it is the answer.
+    /// What the redirect holds, if it is the answer.
     fn answer(&mut self, now: Timestamp) -> Result<Came, Error> {
         let answer = match mem::replace(&mut self.came, Redirect::Done) {
             Redirect::Text(redirect) => self.pending.receive(redirect.expose(), now)?,
@@ -178,7 +178,7 @@ impl Begin {
         Ok(Stage::Exchange(Box::new(exchange)))
     }
 
-    /// Goes on with what came.
+    /// Goes on with what the redirect holds.
     fn go_on(mut self: Box<Self>, total: Option<Duration>, now: Timestamp) -> Result<Stage, Error> {
         match self.answer(now)? {
             Came::Code(code) => self.redeem(&code, total),

@@ -89,6 +89,7 @@ enum Work {
     },
 }
 
+#[allow(clippy::large_enum_variant, reason = "an outcome lives for a moment")]
 enum Outcomes {
     Minted(Box<Token>),
     Found(Option<SavedGrant>),
