@@ -14,7 +14,7 @@ use super::redirect_uri::check_redirect_uri;
 use super::way::{Steps, Way};
 use super::{PendingAuthorization, VERSION};
 use crate::client::SignedBy;
-use crate::exchange::{Request, is_reserved, push_encoded, vschar};
+use crate::exchange::{Request, check_client, is_reserved, push_encoded};
 use crate::grant::{check_details, check_resource};
 use crate::jose::{JwtSigner, SignInTerms};
 use crate::machine::Repeat;
@@ -254,7 +254,7 @@ impl AuthorizationRequest {
         error.clone().map_or(Ok(()), Err)?;
         client.check_issuer(server.issuer())?;
         client.check_dpop(server)?;
-        vschar("client_id", client.id())?;
+        check_client(client)?;
         check_redirect_uri(redirect_uri)?;
         scopes.check()?;
         self.check_prompt()?;

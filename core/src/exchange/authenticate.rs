@@ -28,12 +28,7 @@ impl Request {
         if let Err(error) = client.check_issuer(server) {
             return self.fail(error);
         }
-        if id.is_empty() {
-            return self.fail(Error::config("the client_id is empty"));
-        }
-        if let Err(error) =
-            vschar("client_id", id).and_then(|()| unpadded("client_id", id)).and_then(|()| filled_in(id))
-        {
+        if let Err(error) = check_client(client) {
             return self.fail(error);
         }
         if let Some(identity) = client.presents() {
@@ -42,20 +37,8 @@ impl Request {
         match client.method() {
             // With a certificate, the name says whose it is (RFC 8705, section 2).
             None | TlsClientAuth(_) | SelfSignedTlsClientAuth(_) => self.param("client_id", id),
-            Post(secret) => match unpadded("client_secret", secret.expose()) {
-                Ok(()) => self.param("client_id", id).secret("client_secret", secret),
-                Err(error) => self.fail(error),
-            },
+            Post(secret) => self.param("client_id", id).secret("client_secret", secret),
             Basic { secret, raw } => {
-                let sound = vschar("client_secret", secret.expose());
-                if let Err(error) = sound.and_then(|()| unpadded("client_secret", secret.expose())) {
-                    return self.fail(error);
-                }
-                // It would end the user's name too early (RFC 7617, section 2).
-                if *raw && id.contains(':') {
-                    let why = "the client_id holds a colon, which client_secret_basic_unencoded cannot send";
-                    return self.fail(Error::config(why));
-                }
                 let credentials = match *raw {
                     true => joined(&[id, ":", secret.expose()]),
                     false => joined(&[&userinfo(id), ":", &userinfo(secret.expose())]),
@@ -90,5 +73,32 @@ impl Request {
                 .part(Arc::new(assertion)),
             Err(error) => self.fail(error),
         }
+    }
+}
+
+/// Refuses an id or a secret that no server can know: what copying or an empty variable left of it. Nobody is sent to
+/// sign in with such a one, since all that the server's page or answer says is that it does not know it.
+pub(crate) fn check_client(client: &Client) -> Result<(), Error> {
+    use crate::client::Method::{Basic, Post};
+    let id = client.id();
+    if id.is_empty() {
+        return Err(Error::config("the client_id is empty"));
+    }
+    unpadded("client_id", id)?;
+    vschar("client_id", id)?;
+    filled_in(id)?;
+    match client.method() {
+        Post(secret) => unpadded("client_secret", secret.expose()),
+        Basic { secret, raw } => {
+            unpadded("client_secret", secret.expose())?;
+            vschar("client_secret", secret.expose())?;
+            // It would end the user's name too early (RFC 7617, section 2).
+            if *raw && id.contains(':') {
+                let why = "the client_id holds a colon, which client_secret_basic_unencoded cannot send";
+                return Err(Error::config(why));
+            }
+            Ok(())
+        }
+        _ => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! Requests as values: of grants and endpoints of the standards, and of anybody's own.
+//! Requests as values: of grants and endpoints of the standards, and of a caller's own.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -79,7 +79,7 @@ pub(super) struct Inner {
     pub(super) identity: Option<Identity>,
     /// Whether it uses a refresh token, whose refusal has many words.
     pub(super) refusable: Refusable,
-    /// How old the answer may be, and how old where a newer one cannot be had.
+    /// How old the answer may be, and how old where a newer one cannot be obtained.
     pub(super) oldest: Option<(Duration, Duration)>,
     /// Another address that such a document may be at.
     pub(super) other: Option<Uri>,

@@ -11,6 +11,7 @@ use url::Url;
 use super::redirect::{Host, Redirect};
 use super::{is_loopback, openable};
 use crate::crypto::Signer;
+use crate::exchange::is_reserved;
 use crate::google::{ClientKind, ClientSecrets};
 use crate::source::Want;
 use crate::store::RecordKey;
@@ -286,6 +287,10 @@ impl InstalledApp {
     /// Adds a parameter of the server's own to the request that exchanges the code, or a device's code, for the token.
     /// Those that the grant and client authentications set cannot be set by this.
     pub fn token_extra(mut self, name: &str, value: &str) -> Self {
+        if is_reserved(name) {
+            let name = crate::Shown::name(name);
+            return self.fail(format!("the parameter {name} of the token request cannot be set as an extra one"));
+        }
         self.token_extras.retain(|(known, _)| known != name);
         self.token_extras.push((name.to_owned(), value.to_owned()));
         self
