@@ -71,14 +71,20 @@ impl Entry {
     }
 
     fn allows(&self, host: &str, port: u16, standard: u16) -> bool {
-        match self {
-            Self::Host(name, own) => own.unwrap_or(standard) == port && host == name,
+        self.port_of(host, standard) == Some(port)
+    }
+
+    /// The port that is allowed of this host, if one is.
+    fn port_of(&self, host: &str, standard: u16) -> Option<u16> {
+        let (is_it, own) = match self {
+            Self::Host(name, own) => (host == name, own),
             Self::Below(above, own) => {
                 let below = host.strip_suffix(&**above).and_then(|below| below.strip_suffix('.'));
-                own.unwrap_or(standard) == port && below.is_some_and(|below| !below.is_empty())
+                (below.is_some_and(|below| !below.is_empty()), own)
             }
-            Self::Wrong(..) => false,
-        }
+            Self::Wrong(..) => return None,
+        };
+        is_it.then(|| own.unwrap_or(standard))
     }
 }
 
@@ -103,6 +109,18 @@ impl<S: AsRef<str>> From<&[S]> for Hosts {
 impl<S: AsRef<str>> From<Vec<S>> for Hosts {
     fn from(hosts: Vec<S>) -> Self {
         hosts.iter().collect()
+    }
+}
+
+impl<S: AsRef<str>> From<&Vec<S>> for Hosts {
+    fn from(hosts: &Vec<S>) -> Self {
+        hosts.iter().collect()
+    }
+}
+
+impl From<&String> for Hosts {
+    fn from(host: &String) -> Self {
+        [host].into()
     }
 }
 
@@ -154,7 +172,16 @@ impl Hosts {
         if self.0.iter().any(|entry| entry.allows(&host, port, standard)) {
             return Ok(());
         }
-        Err(wrong(if self.0.is_empty() { "no host is allowed" } else { "it is not among the allowed hosts" }))
+        if self.0.is_empty() {
+            return Err(wrong("no host is allowed"));
+        }
+        // Of the right host, it is the port that is another.
+        match self.0.iter().find_map(|entry| entry.port_of(&host, standard)) {
+            Some(own) => Err(wrong(&format!(
+                "of this host port {own} is allowed, and not {port}: name the port too, as in {host}:{port}"
+            ))),
+            None => Err(wrong("it is not among the allowed hosts")),
+        }
     }
 }
 
@@ -235,6 +262,15 @@ mod tests {
         ] {
             let error = check(vec!["good.example", host].into(), "https://good.example/").unwrap_err();
             assert!(error.contains(says) && !error.contains("secret"), "{host}: {error}");
+        }
+        for (host, uri, says) in [
+            ("127.0.0.1", "http://127.0.0.1:9797/", "of this host port 80 is allowed, and not 9797: name the port too"),
+            ("*.example", "https://a.example:8443/", "port 443 is allowed, and not 8443"),
+            ("api.example:8443", "https://api.example/", "port 8443 is allowed, and not 443"),
+            ("api.example", "https://api.example.evil.example/", "it is not among the allowed hosts"),
+        ] {
+            let error = check(host.into(), uri).unwrap_err();
+            assert!(error.contains(says), "{host}: {error}");
         }
         let error = check("api.example".into(), "/a.b.Service/Method").unwrap_err();
         assert!(error.contains("it has no host"), "{error}");

@@ -91,6 +91,14 @@ impl Proxies {
 }
 
 /// The address of a proxy. `Debug` and `Display` show it without user name and password.
+///
+/// ```
+/// use grantflow::proxy::Proxy;
+///
+/// let proxy = Proxy::new("http://me:secret@proxy.example:3128")?;
+/// assert_eq!(proxy.to_string(), "http://proxy.example:3128");
+/// # Ok::<(), grantflow::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Proxy {
     scheme: &'static str,
@@ -126,6 +134,9 @@ impl Proxy {
     fn read(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| format!("{why}; such as http://proxy.example:3128");
         let text = text.trim();
+        if text.len() > 1 && ['"', '\''].iter().any(|quote| text.starts_with(*quote) && text.ends_with(*quote)) {
+            return Err(wrong("stands in quotes: take them away"));
+        }
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
         let known = SCHEMES.iter().find(|(known, _)| scheme.eq_ignore_ascii_case(known));
         let Some((scheme, standard)) = known else {

@@ -15,7 +15,6 @@ use grantflow::{Call, Failure, Now};
 use http::HeaderValue;
 use http::header::ACCEPT_ENCODING;
 use http_body::{Frame, SizeHint};
-use rustls::CertificateError;
 use zeroize::Zeroizing;
 
 use crate::Transport;
@@ -132,7 +131,8 @@ fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a 
     })
 }
 
-/// What went wrong, in the words of the layer that saw it first; the rest is the source.
+/// What went wrong, in the words of the layer that saw it first, which is the source. Those above it say no more than that
+/// a request was being sent.
 #[derive(Debug)]
 struct Cause {
     error: reqwest::Error,
@@ -144,18 +144,14 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         on_the_way(f, self.way.as_deref())?;
         sources(&self.error).last().map_or(Ok(()), |root| fmt::Display::fmt(root, f))?;
-        let unknown =
-            |error: &rustls::Error| matches!(error, rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
-        if sources(&self.error).filter_map(|error| error.downcast_ref()).any(unknown) {
-            f.write_str(crate::tls::UNKNOWN_ISSUER)?;
-        }
-        Ok(())
+        let mut of_tls = sources(&self.error).filter_map(|error| error.downcast_ref());
+        of_tls.find_map(crate::tls::remedy).map_or(Ok(()), |remedy| f.write_str(remedy))
     }
 }
 
 impl StdError for Cause {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&self.error)
+        sources(&self.error).last()
     }
 }
 

@@ -8,15 +8,26 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, InvalidMessage, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
 /// What to do about a certificate that nobody known has signed.
-pub(crate) const UNKNOWN_ISSUER: &str = " (no known authority has signed the server's certificate: if it is one of your own, \
+const UNKNOWN_ISSUER: &str = " (no known authority has signed the server's certificate: if it is one of your own, \
     name its root certificate by `Builder::root_certificate_pem`)";
+/// What to do where the other side does not speak TLS.
+const NO_TLS: &str = " (the answer is not TLS: the address may be one for http, or its port another one)";
 /// What to do where the platform has no root certificates.
 const NO_ROOTS: &str = "(where the system has none, name them by `Builder::root_certificate_pem`, or turn on feature \
     bundled-roots and call `Builder::bundled_roots`)";
+
+/// What to do about an error of TLS, if that is known.
+pub(crate) fn remedy(error: &rustls::Error) -> Option<&'static str> {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => Some(UNKNOWN_ISSUER),
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Some(NO_TLS),
+        _ => None,
+    }
+}
 
 /// Whom to trust.
 #[derive(Default)]

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned, WantsVerifier,
+    CertificateError, ClientConfig, ClientConnection, ConfigBuilder, InvalidMessage, RootCertStore, StreamOwned,
+    WantsVerifier,
 };
 #[cfg(feature = "platform-roots")]
 use rustls_platform_verifier::Verifier;
@@ -21,6 +22,8 @@ use ureq::unversioned::transport::{
 /// What to do about a certificate that nobody known has signed.
 const UNKNOWN_ISSUER: &str = " (no known authority has signed the server's certificate: if it is one of your own, \
     name its root certificate by `Builder::root_certificate_pem`)";
+/// What to do where the other side does not speak TLS.
+const NO_TLS: &str = " (the answer is not TLS: the address may be one for http, or its port another one)";
 /// What to do where there are no root certificates.
 const NO_ROOTS: &str = "(where the system has none, name them by `Builder::root_certificate_pem`, or turn on feature \
     bundled-roots and call `Builder::bundled_roots`)";
@@ -31,6 +34,7 @@ pub(crate) fn advised(error: Box<dyn StdError + Send + Sync>) -> Box<dyn StdErro
         Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
             format!("{error}{UNKNOWN_ISSUER}").into()
         }
+        Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => format!("{error}{NO_TLS}").into(),
         _ => error,
     }
 }

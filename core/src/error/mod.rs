@@ -122,6 +122,15 @@ pub enum ErrorKind {
 }
 
 /// What to do about an error.
+///
+/// ```
+/// use grantflow::{Advice, Error};
+///
+/// fn is_worth_asking_the_person(error: &Error) -> bool {
+///     error.advice() == Some(Advice::SignInAgain)
+/// }
+/// # let _ = is_worth_asking_the_person;
+/// ```
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Advice {
@@ -226,7 +235,7 @@ impl Error {
     }
 
     /// Whether the grant has ended, so that a person must sign in anew: the server has refused the refresh token in
-    /// the answer to its use, or has surely used it up in an answer that cannot be had any more. No other answer
+    /// the answer to its use, or has surely used it up in an answer that can no longer be read. No other answer
     /// says so, whatever words it has; the [advice](Self::advice) to sign in again may come with other errors too.
     pub fn ends_grant(&self) -> bool {
         self.0.outcome == Use::Refused || self.0.kind == ErrorKind::GrantLost
@@ -430,9 +439,14 @@ impl Error {
         self
     }
 
-    /// Tells of another try at the same, which failed too.
+    /// Tells of another try at the same, which failed too: of one that says the same, where it was alone.
     pub(crate) fn beside(mut self, other: &Self) -> Self {
-        self.edit().besides = Some(other.plain().to_string().into());
+        let same = self.0.message == other.0.message && self.0.status == other.0.status && other.0.server.is_none();
+        let told = match other.0.endpoint.as_ref().filter(|_| same) {
+            Some(endpoint) => format!("{endpoint}, with the same result"),
+            None => other.plain().to_string(),
+        };
+        self.edit().besides = Some(told.into());
         self
     }
 

@@ -181,6 +181,18 @@ impl<S: AsRef<str>> From<Vec<S>> for Scopes {
     }
 }
 
+impl<S: AsRef<str>> From<&Vec<S>> for Scopes {
+    fn from(texts: &Vec<S>) -> Self {
+        texts.iter().collect()
+    }
+}
+
+impl From<&String> for Scopes {
+    fn from(text: &String) -> Self {
+        Self::from(text.as_str())
+    }
+}
+
 impl<S: AsRef<str>> From<&[S]> for Scopes {
     fn from(texts: &[S]) -> Self {
         texts.iter().collect()
@@ -216,6 +228,8 @@ mod tests {
     fn are_a_set() {
         assert_eq!(Scopes::from(" a  b a ").as_str(), "a b");
         assert_eq!(Scopes::from(["a b", "c", "a"]).as_str(), "a b c");
+        assert_eq!(Scopes::from(&vec!["a b".to_owned(), "c".to_owned()]).as_str(), "a b c");
+        assert_eq!(Scopes::from(&"a b".to_owned()).as_str(), "a b");
         assert_eq!(Scopes::from("a b"), Scopes::from("b a"));
         assert_ne!(Scopes::from("a b"), Scopes::from("a c"));
         assert_ne!(Scopes::from("a"), Scopes::from("A"));

@@ -1,6 +1,7 @@
 //! Mistakes that only a real network, real files and a real runtime can show. Both adapters make them.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -83,6 +84,18 @@ fn run(name: &'static str, origin: &str, proxy: Option<&str>) -> Mistake {
     both(name, ureq.run(request(origin)).err(), runtime().block_on(reqwest.run(request(origin))).err())
 }
 
+/// An address with https, where a server answers each connection in cleartext, to the end of the program.
+fn no_tls() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().map_while(Result::ok) {
+            let _ = socket.read(&mut [0; 1024]).and_then(|_| socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
+        }
+    });
+    format!("https://127.0.0.1:{port}")
+}
+
 fn stores() -> Vec<Mistake> {
     let folder = tempfile::tempdir().unwrap();
     let make = |name: &str, mode: u32| {
@@ -155,7 +168,7 @@ pub(crate) fn all() -> Vec<Mistake> {
         run("nobody listens", &format!("http://127.0.0.1:{free}"), None),
         run("a proxy that nobody listens at", "https://as.example", Some(&format!("http://127.0.0.1:{free}"))),
         run("a server that says nothing", &silent, None),
-        run("TLS where there is none", "https://127.0.0.1:1", None),
+        run("TLS where there is none", &no_tls(), None),
         both(
             "a port that is taken",
             ureq.sign_in(&app(port)).err(),

@@ -128,6 +128,11 @@ pub(crate) fn addresses() -> Vec<Mistake> {
     };
     let hosts = |hosts: &str, uri: &str| Hosts::from(hosts).check(&uri.parse().unwrap()).unwrap_err();
     let app = InstalledApp::new(&server(), &client());
+    let begin = |client: Client| {
+        let app = InstalledApp::new(&server(), &client).scopes("read");
+        at_once(app.start(50_123), &mut world().cx()).map(drop).unwrap_err()
+    };
+    let secret = |secret: &str| Client::new("app").authentication(ClientAuthentication::client_secret_basic(secret));
     let mut elsewhere = world();
     elsewhere.server().settings.alter_metadata = Alter::set("issuer", json!("https://other.example"));
     let other_issuer = grantflow::Discovery::new(server().issuer());
@@ -166,7 +171,7 @@ pub(crate) fn addresses() -> Vec<Mistake> {
         ),
         mistake(
             "the redirect URI of a web application for an installed one",
-            app.redirect_uri("https://app.example/callback").addresses().unwrap_err(),
+            app.clone().redirect_uri("https://app.example/callback").addresses().unwrap_err(),
         ),
         mistake("an issuer with a query", Issuer::new("https://as.example/?tenant=x").unwrap_err()),
         mistake("a host without a name", hosts("", "https://api.example/")),
@@ -177,6 +182,16 @@ pub(crate) fn addresses() -> Vec<Mistake> {
             TokenRequest::client_credentials(&no_endpoint, &batch()).unwrap_err(),
         ),
         mistake("a proxy variable that names no proxy", proxy("HTTPS_PROXY", "ftp://proxy.example")),
+        mistake("a proxy variable in quotes", proxy("HTTPS_PROXY", "\"http://proxy.example:3128\"")),
+        mistake("a port that was not allowed", hosts("api.example", "https://api.example:8443/")),
+        mistake("a sign-in with a client id in quotes", begin(Client::new("\"app\""))),
+        mistake("a sign-in with the client id of an empty variable", begin(Client::new(""))),
+        mistake("a sign-in with a client id that nobody filled in", begin(Client::new("${CLIENT_ID}"))),
+        mistake("a sign-in with the line end of the secret's file", begin(secret("s3cret\n"))),
+        mistake(
+            "a parameter that the flow sets as an extra one of the token request",
+            app.clone().token_extra("code_verifier", "x").addresses().unwrap_err(),
+        ),
         mistake("a host that is an address with a path", hosts("https://api.example/v1", "https://api.example/v1/x")),
         mistake("a request to a host that was not allowed", hosts("api.example", "https://api.example.evil.example/")),
         mistake("a request without TLS", hosts("api.example", "http://api.example/")),
