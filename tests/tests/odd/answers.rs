@@ -72,6 +72,8 @@ fn a_device_code_is_shown_whatever_is_wrong_with_what_comes_beside_it() {
         (r#""verification_uri":7,"verification_url":"https://as.example/d""#, Some(Deviation::OddMember)),
         (r#""verification_uri":"https://as.example/d","message":"caf<E9>""#, Some(Deviation::BrokenText)),
         (r#""verification_uri":"https://as.example/d","message":"\udfff""#, Some(Deviation::OddMember)),
+        (r#""verification_uri":"https://as.example/d","message":NaN"#, Some(Deviation::OddMember)),
+        ("\"verification_uri\":\"https://as.example/d\",\"message\":\"two\nlines\"", Some(Deviation::OddMember)),
         (r#""verification_uri":"https://as.example/d","error":"""#, None),
         (r#""verification_uri":" https://as.example/d\n""#, None),
     ] {
@@ -83,6 +85,21 @@ fn a_device_code_is_shown_whatever_is_wrong_with_what_comes_beside_it() {
         assert_eq!(code.verification_uri_complete(), None);
         assert_eq!(code.deviations().iter().collect::<Vec<_>>(), found.into_iter().collect::<Vec<_>>(), "{rest}");
     }
+}
+
+#[test]
+fn a_code_that_a_server_writes_as_a_number_is_shown_as_its_digits() {
+    let mut world = World::with(Server::demo());
+    let body = r#"{"device_code":"d","user_code":40517733,"verification_uri":"https://as.example/d","expires_in":600}"#;
+    let ask = |world: &mut World, server: &grantflow::ServerMetadata| {
+        world.server().fail(Place::Device, answer(body));
+        world.run(DeviceAuthorization::new(server, &client()).unwrap().exchange())
+    };
+    let server = world.server().metadata();
+    let code = ask(&mut world, &server).unwrap();
+    assert_eq!(code.user_code(), "40517733");
+    assert!(code.deviations().contains(Deviation::OddMember));
+    assert!(ask(&mut world, &server.tolerate(Deviations::NONE)).is_err());
 }
 
 #[test]

@@ -188,11 +188,12 @@ impl DeviceCode {
     ) -> Result<Self, Error> {
         let mut deviations = Deviations::NONE;
         let mut answer = Answer::<Codes<'_>>::default();
-        let text;
+        let mut text;
         if let Err(error) = answer.read(received, tolerated, &mut deviations) {
             // Once more, each member by itself.
             deviations = Deviations::NONE;
             text = Text::of(received.response.body());
+            text.mend();
             answer = Answer::default();
             let json = text.as_str().trim_start_matches('\u{feff}');
             let whole = answer.read_each(&Shape::Json(json), &mut deviations) && !answer.repeated;
@@ -206,7 +207,14 @@ impl DeviceCode {
         }
         let codes = answer.known;
         let device_code = need("device_code", codes.device_code)?;
-        let user_code = need("user_code", codes.user_code)?;
+        let user_code = match codes.user_code {
+            // A code of digits alone, as some write it.
+            Scalar::Int(digits) => {
+                tolerated.allow(Deviation::OddMember, &mut deviations, "user_code is a number")?;
+                digits.to_string().into()
+            }
+            other => need("user_code", other)?,
+        };
         if device_code.len() > MAX_CODE || !is_printable(&device_code, b' ') {
             return Err(invalid("device_code is too long or holds characters that it may not"));
         }
