@@ -216,7 +216,7 @@ impl Call {
     }
 
     /// Says that the call is for a public document, and that an answer does which is not older than `age`; or than
-    /// `on_failure`, where a newer one cannot be had or is still on its way. An answer that is not new has a header
+    /// `on_failure`, where a newer one cannot be obtained or is still on its way. An answer that is not new has a header
     /// `Age` (RFC 9111, section 5.1).
     ///
     /// This is a hint and no rule: a driver without [`Documents`](crate::documents::Documents) sends the call like any

@@ -194,7 +194,7 @@ impl TokenCell {
 
     /// Takes note that a server refused the token of this generation (see
     /// [`Challenge::rejects_token`](crate::Challenge::rejects_token)): it is not handed out again. Each cell counts for
-    /// itself: a holder of several compares the token that was refused with the one [held](Self::held) first. Says whether another one may be had: not if a later one is refused so soon after the last
+    /// itself: a holder of several compares the token that was refused with the one [held](Self::held) first. Returns whether another one may be obtained: not if a later one is refused so soon after the last
     /// that tokens do not seem to be the matter.
     pub fn reject(&mut self, generation: u64, now: Now) -> bool {
         if generation < self.generation {

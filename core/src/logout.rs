@@ -199,6 +199,15 @@ impl LogoutReplays {
 
 /// A request to the `frontchannel_logout_uri` (Front-Channel Logout 1.0, section 2): the server's page has it opened in the
 /// user's own browser. Nothing is signed in it: it ends the session of that browser and no other.
+///
+/// ```
+/// use grantflow::FrontChannelLogout;
+///
+/// let request = FrontChannelLogout::read("iss=https%3A%2F%2Fas.example&sid=08a5019c")?;
+/// assert!(request.ends("https://as.example", Some("08a5019c")));
+/// assert!(!request.ends("https://as.example", Some("of another sign-in")));
+/// # Ok::<(), grantflow::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct FrontChannelLogout {
     iss: Option<String>,

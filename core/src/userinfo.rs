@@ -18,6 +18,20 @@ const SIGNED: &str = "application/jwt";
 const DOING: &str = "asking about the user";
 
 /// A request for what a server tells of the user who signed in.
+///
+/// ```
+/// use grantflow::jose::Claims;
+/// use grantflow::{Error, Machine, ServerMetadata, Token, UserInfo};
+///
+/// fn ask(server: &ServerMetadata, token: &Token) -> Result<impl Machine<Output = Claims>, Error> {
+///     Ok(UserInfo::new(server, token)?.exchange())
+/// }
+///
+/// fn address(user: &Claims) -> Option<&str> {
+///     user.str("email")
+/// }
+/// # let _ = (ask, address);
+/// ```
 #[derive(Debug)]
 pub struct UserInfo {
     request: Request,

@@ -26,6 +26,14 @@ const ROUNDS: u32 = 8;
 /// maybe entries that nobody names.
 ///
 /// There is no way back to plain files: where there is no such service, [`new`](Self::new) says so.
+///
+/// ```no_run
+/// use grantflow_store::{FileStore, KeyringStore};
+///
+/// let store = KeyringStore::new("my-program", FileStore::new("/home/me/.local/state/my-program"))?;
+/// # drop(store);
+/// # Ok::<(), grantflow::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct KeyringStore {
     service: String,

@@ -132,6 +132,7 @@ pub use sealed::{Envelope, KeyService, Keys, OwnKeys, Sealed};
 /// version and value.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no store",
+    note = "a directory of files is `FileStore::new(path)`",
     note = "a store whose methods are async is given to `with_async_store`, or becomes one by `Awaited`"
 )]
 pub trait Store: Send + Sync {

@@ -55,7 +55,7 @@ mod managers {
         ///
         /// # Errors
         ///
-        /// If there is no valid token and none can be had.
+        /// If there is no valid token, and no new one can be obtained.
         pub async fn token(&self, scopes: impl Into<Scopes>) -> Result<TokenRef, Error> {
             self.pool.token(NAME, &Want::access_token(scopes)).await
         }

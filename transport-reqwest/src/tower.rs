@@ -19,9 +19,18 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// or see [`once`](Self::once).
 ///
 /// What a server asks for when it refuses is in [`Challenge::all`] of the answer's headers. Where no other token can be
-/// had, the refusal is the answer, and the reason is a [`grantflow::Error`] among its extensions.
+/// obtained, the refusal is the answer, and the reason is a [`grantflow::Error`] among its extensions.
 ///
 /// Each request must name its host in its URI, and the service must not follow redirects by itself.
+///
+/// ```
+/// use grantflow_reqwest::{AuthorizeLayer, TokenManager};
+///
+/// fn layer(tokens: TokenManager) -> AuthorizeLayer {
+///     AuthorizeLayer::new(tokens, ["api.example", "*.cloud.example"])
+/// }
+/// # let _ = layer;
+/// ```
 ///
 /// With a token that is bound to a key (RFC 9449) each request has a proof of its own. A server that wants a nonce in it gets
 /// the request once more, unless it is sent [`once`](Self::once); its nonces are kept, for its origin alone.

@@ -23,7 +23,7 @@ use crate::{TokenManager, TokenRef};
 /// ```
 ///
 /// What a server asks for when it refuses is in [`Challenge::all`] of the answer's headers: for more scope, or for
-/// another sign-in, the token stays and the answer is the caller's. Where no other token can be had, the refusal is the
+/// another sign-in, the token stays and the answer is the caller's. Where no other token can be obtained, the refusal is the
 /// answer, and the reason is a [`grantflow::Error`] among its extensions.
 ///
 /// With a token that is bound to a key (RFC 9449) each request has a proof of its own. A server that wants a nonce in it gets

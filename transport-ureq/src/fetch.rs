@@ -32,7 +32,7 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::Transport`](grantflow::ErrorKind::Transport) if the root certificates cannot be had.
+    /// Of kind [`ErrorKind::Transport`](grantflow::ErrorKind::Transport) if the root certificates cannot be loaded.
     pub fn agent(&self) -> Result<Agent, grantflow::Error> {
         Ok(self.agent_over(self.tls()?))
     }

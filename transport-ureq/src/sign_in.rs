@@ -34,7 +34,7 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::Loopback`] if the port cannot be had, or nobody can be shown the URL;
+    /// - [`ErrorKind::Loopback`] if the port cannot be bound, or the URL can be shown to nobody;
     /// - [`ErrorKind::Authorization`] if the server sends the person back with an error;
     /// - [`ErrorKind::Timeout`] if they do not come back;
     /// - [`ErrorKind::Expired`] if they do not enter the device's code, [`ErrorKind::Server`] if they say no there;

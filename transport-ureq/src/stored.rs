@@ -23,14 +23,14 @@ impl Transport {
     /// transport must be bound to a store ([`with_store`](Self::with_store)); `label` tells one person's grants
     /// apart.
     ///
-    /// Someone is asked to sign in if nothing is kept, or it was revoked, or lacks scopes; not because a request
-    /// failed. If two programs need it at once, one of them asks and the other takes what comes of it, for three
+    /// The person is asked to sign in if nothing is kept, or it was revoked, or lacks scopes; not because a request
+    /// failed. If two programs need it at once, one of them asks, and the other waits and takes the result, for three
     /// minutes at least. A person who grants fewer scopes than were asked for is told so on the standard error, and
     /// asked again the next time unless [`InstalledApp::accept_partial_consent`] says otherwise. One label is one
     /// set of scopes.
     ///
     /// A server that gives no refresh token leaves the access token as all there is: it is kept and used until it ends,
-    /// which at some servers it never does, or is refused; then the person is asked again. Where a refresh token can be had,
+    /// which at some servers it never does, or is refused; then the person is asked again. Where the server gives refresh tokens,
     /// ask for it: by the scope `offline_access`, and by `prompt("consent")` if it comes with consent alone.
     /// If the store fails just when the user has signed in, that is told on the terminal, the manager has the grant in
     /// memory, and saves it later: [`Status::unsaved`](crate::Status::unsaved).

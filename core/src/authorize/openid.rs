@@ -11,7 +11,7 @@ use crate::{Challenge, Error};
 impl AuthorizationRequest {
     /// Checks the signature of the ID token by the server's keys, too (OpenID Connect Core 1.0, section 3.1.3.7, rule 6);
     /// without this, TLS to the token endpoint stands for it. The keys are read before the code is redeemed: where they
-    /// cannot be had, the error says so while the code is still good, and the same redirect may be finished later.
+    /// cannot be read, the error says so while the code is still good, and the same redirect may be finished later.
     ///
     /// The server must be known with its `jwks_uri`. The algorithm is the one that the
     /// [client is registered for](crate::Client::id_token_signed_response_alg).
@@ -168,7 +168,7 @@ impl AuthorizationRequest {
         }
     }
 
-    /// `prompt=none` stands alone (section 3.1.2.1), and cannot be had together with a sign-in of this moment.
+    /// `prompt=none` stands alone (section 3.1.2.1), and contradicts the demand for a sign-in of this moment.
     pub(super) fn check_prompt(&self) -> Result<(), Error> {
         let prompt = self.get("prompt").unwrap_or_default();
         if !prompt.split_whitespace().any(|it| it == "none") {
@@ -178,7 +178,7 @@ impl AuthorizationRequest {
             return Err(Error::config("prompt=none stands alone"));
         }
         if self.terms.max_age == Some(0) {
-            return Err(Error::config("prompt=none and a max_age of zero cannot be had together"));
+            return Err(Error::config("prompt=none and a max_age of zero contradict each other"));
         }
         Ok(())
     }

@@ -42,6 +42,15 @@ impl MacAlgorithm {
 }
 
 /// A secret that is shared with a server, for one algorithm. Wiped on drop; `Debug` shows the algorithm.
+///
+/// ```
+/// use grantflow::crypto::{MacAlgorithm, MacKey};
+///
+/// let key = MacKey::new(MacAlgorithm::HS256, b"a secret of 32 bytes or more ...")?;
+/// let code = key.sign(b"a message");
+/// assert!(key.verify(b"a message", &code) && !key.verify(b"another one", &code));
+/// # Ok::<(), grantflow::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct MacKey {
     algorithm: MacAlgorithm,

@@ -121,7 +121,7 @@ pub trait Signer: Send + Sync {
     fn sign(&self, message: &[u8], cx: &mut Cx) -> Signing;
 }
 
-/// What comes of asking for a signature.
+/// The result of asking for a signature.
 pub enum Signing {
     /// The signature, in the form that JWS wants (RFC 7518, section 3).
     Done(Result<Vec<u8>, Error>),

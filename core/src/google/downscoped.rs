@@ -278,7 +278,7 @@ impl fmt::Debug for Downscoped {
 /// Exchanges the base's token.
 struct Downscoping {
     exchange: Box<TokenExchange>,
-    /// When the base's token ends, and so what comes of it.
+    /// When the base's token ends, and with it the tokens made of it.
     end: Option<crate::Timestamp>,
 }
 

@@ -50,7 +50,7 @@ pub(super) enum KeySource {
 /// newest, and reads it without a lock.
 ///
 /// They are good for as long as the server says (`Cache-Control`, within 5 minutes and 24 hours; an hour, if it says
-/// nothing). Where newer ones cannot be had they are used for up to 24 hours. For a signature by a key that is not
+/// nothing). Where newer ones cannot be read they are used for up to 24 hours. For a signature by a key that is not
 /// among them they are asked for anew, once in 30 seconds.
 #[derive(Clone)]
 pub struct KeySet(Arc<Inner>);
@@ -280,7 +280,7 @@ fn is_gone(error: &Error) -> bool {
     error.status().is_some_and(|status| matches!(status, 400..=499) && status != 429)
 }
 
-/// What reads the keys at this address. If there are none yet, old ones do where newer ones cannot be had.
+/// What reads the keys at this address. If there are none yet, old ones are taken where newer ones cannot be read.
 fn read(endpoint: &Endpoint, oldest: Duration, are_first: bool) -> Box<Exchange<Fetched>> {
     let request = Request::get("reading the server's keys", endpoint)
         .header("accept", "application/jwk-set+json, application/json")

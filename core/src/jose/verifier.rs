@@ -97,7 +97,7 @@ pub enum Verdict<T> {
     /// It is verified, or refused for good.
     Done(Result<T, Error>),
     /// No key here is for it: it may be one by [newer](Verifier::read_keys) keys. This is the error where none can be
-    /// had.
+    /// read.
     Ask(Error),
 }
 
@@ -238,7 +238,7 @@ impl<T: Verifiable> Verifier<T> {
         }
     }
 
-    /// A machine that reads the keys: the first ones, or newer ones in place of these. If newer ones cannot be had it
+    /// A machine that reads the keys: the first ones, or newer ones in place of these. If newer ones cannot be read it
     /// yields the old ones, which then know that they were asked for; and an error once those were read more than 24
     /// hours ago.
     pub fn read_keys(&self, old: Option<&KeySet>, now: Now) -> ReadKeys {

@@ -135,7 +135,7 @@ macro_rules! endpoints {
 endpoints! {
     /// Where the user is sent to sign in (RFC 6749, section 3.1).
     authorization_endpoint, authorization;
-    /// Where tokens are had (RFC 6749, section 3.2).
+    /// Where tokens are asked for (RFC 6749, section 3.2).
     token_endpoint, token;
     /// Where tokens are revoked (RFC 7009).
     revocation_endpoint, revocation;

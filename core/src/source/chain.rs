@@ -204,7 +204,7 @@ impl ChainMint {
         Ok(Stage::With { used, mint })
     }
 
-    /// What comes of the use of the base's token. `None` if it was refused and another is to be had first.
+    /// The result of using the base's token. `None` if it was refused and another must be minted first.
     fn ended(&mut self, now: Now, generation: u64, result: Result<Token, Error>) -> Result<Option<Token>, Error> {
         let error = match result {
             Ok(token) => {

@@ -13,6 +13,13 @@ use crate::{Client, Cx, Error, Machine, Reply, ServerMetadata, Step};
 const PAGE: usize = 100;
 
 /// Lists grants, a page at a time. DPoP keys and registrations, which lie in the store too, are left out.
+///
+/// ```
+/// use grantflow::store::{ListGrants, Which};
+///
+/// let machine = ListGrants::new(Which::label("tenant-7/"), 100);
+/// # drop(machine);
+/// ```
 #[derive(Debug)]
 pub struct ListGrants {
     which: Which,

@@ -219,7 +219,7 @@ impl Record {
         !self.tokens.is_empty()
     }
 
-    /// Whether new tokens can be had.
+    /// Whether new tokens can be obtained.
     pub(super) fn has_refresh_token(&self) -> bool {
         !self.refresh_token.is_empty()
     }

@@ -181,6 +181,17 @@ impl Machine for RewriteGrant {
 ///
 /// A refresh under way comes to its end first: what it brings is what is revoked. What another process saves in the
 /// meantime is revoked too. If the server cannot be reached, that is the error, and the grant is kept.
+///
+/// ```
+/// use grantflow::store::{RecordKey, SignOut};
+/// use grantflow::{Client, Issuer, ServerMetadata};
+///
+/// let issuer = Issuer::new("https://as.example")?;
+/// let (server, client) = (ServerMetadata::new(issuer.clone()), Client::new("my-program"));
+/// let machine = SignOut::new(RecordKey::new(&issuer, &client, "alice"), &server, &client);
+/// # drop(machine);
+/// # Ok::<(), grantflow::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct SignOut(Leased);
 

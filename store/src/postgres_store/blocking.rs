@@ -21,6 +21,12 @@ use crate::{AsyncStore as _, Lease, Store};
 /// A program on tokio does better with [`AsyncPostgresStore`]. This one has a runtime of tokio's for itself, which
 /// the thread drives that waits for an answer; called from a task, it does so on a thread of its own.
 ///
+/// ```no_run
+/// let store = grantflow_store::PostgresStore::new("postgresql://grants@localhost/app")?;
+/// # drop(store);
+/// # Ok::<(), grantflow::Error>(())
+/// ```
+///
 /// A grant is a row with a version; one statement compares the version and changes the row. A lease is a row beside it
 /// with a random owner, which ends by the server's clock after the time asked for and no less than 60 s. All of it is
 /// in one table, which [`create_table`](Self::create_table) makes, or a migration of yours:

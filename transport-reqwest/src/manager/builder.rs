@@ -56,7 +56,7 @@ impl ManagerBuilder {
         self
     }
 
-    /// Whether tokens that are in use are refreshed before anybody asks for them; on unless told. A token
+    /// Whether tokens that are in use are refreshed before a caller asks for them; on unless told. A token
     /// that nobody asked for since it was fetched is left to end.
     pub fn background_refresh(mut self, on: bool) -> Self {
         self.options.background = on;

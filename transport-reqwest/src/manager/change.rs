@@ -124,7 +124,7 @@ impl Watchers {
         })
     }
 
-    /// Whether anybody does.
+    /// Whether a task does.
     pub(super) fn listen(&self) -> bool {
         self.callback.is_some() || matches!(&*lock(&self.channel), Channel::Open(_))
     }

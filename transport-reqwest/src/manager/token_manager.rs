@@ -86,7 +86,7 @@ impl TokenManager {
     ///
     /// # Errors
     ///
-    /// If it cannot be had.
+    /// If no token can be obtained.
     pub async fn start(&self) -> Result<(), Error> {
         self.token().await.map(drop)
     }
@@ -96,7 +96,7 @@ impl TokenManager {
     ///
     /// # Errors
     ///
-    /// If there is no good token and none can be had: what the last try came to, at once if it is too early
+    /// If there is no valid token, and no new one can be obtained: what the last try came to, at once if it is too early
     /// for another. Of kind [`Cancelled`](grantflow::ErrorKind::Cancelled) after the end, and
     /// [`Misuse`](grantflow::ErrorKind::Misuse) if a token must be fetched and there is no tokio runtime.
     #[inline]
@@ -146,7 +146,7 @@ impl TokenManager {
     ///
     /// # Errors
     ///
-    /// If it cannot be had; a good token that is held stays. So it is when the server refuses the refresh token while
+    /// If no new token can be obtained; a valid one that is held stays. So it is when the server refuses the refresh token while
     /// that token is good: some servers do so until it has ended. A grant that was revoked is refused for good only
     /// after that; until then [`Status::grant`](crate::Status::grant) says
     /// [`Refused`](grantflow::source::GrantStatus::Refused), and `early`.
@@ -155,7 +155,7 @@ impl TokenManager {
     }
 
     /// Takes note that a server refused this token (status 401): it is not handed out again, and the next
-    /// caller gets another. Nothing happens to a later token than this one, nor to another manager's. Says whether another may be had:
+    /// caller gets another. Nothing happens to a later token than this one, nor to another manager's. Returns whether another may be obtained:
     /// not if one after another is refused so fast that tokens do not seem to be the matter.
     pub fn invalidate(&self, token: &TokenRef) -> bool {
         self.slot.reject(token.issued())

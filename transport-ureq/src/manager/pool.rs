@@ -105,7 +105,7 @@ impl TokenPool {
     ///
     /// # Errors
     ///
-    /// If there is no credential of this name, or no valid token and none can be had.
+    /// If there is no credential of this name, or no valid token, and no new one can be obtained.
     pub fn token(&self, name: &str, want: &Want) -> Result<TokenRef, Error> {
         let wants = self.wants();
         if let Some(slot) = wants.find(&*wants.read()?, name, want)

@@ -101,7 +101,7 @@ impl TokenManager {
     ///
     /// # Errors
     ///
-    /// If there is no valid token and none can be had; after [`shutdown`](Self::shutdown), of kind
+    /// If there is no valid token, and no new one can be obtained; after [`shutdown`](Self::shutdown), of kind
     /// [`Cancelled`](grantflow::ErrorKind::Cancelled).
     #[inline]
     pub fn token(&self) -> Result<TokenRef, Error> {
@@ -174,7 +174,7 @@ impl TokenManager {
     }
 
     /// Takes note that a server refused this token (status 401), so that the next call gets another. A later
-    /// one is not touched, nor another manager's. Says whether another may be had: not if a new one is refused again so soon that
+    /// one is not touched, nor another manager's. Returns whether another may be obtained: not if a new one is refused again so soon that
     /// tokens do not seem to be the matter; the token then stays.
     pub fn invalidate(&self, token: &TokenRef) -> bool {
         self.slot.reject(token.issued())

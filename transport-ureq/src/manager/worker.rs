@@ -35,7 +35,7 @@ pub(crate) struct Worker {
 struct Inner {
     desk: Mutex<Desk>,
     wake: Condvar,
-    /// Begins a thread, or says that there is none to be had.
+    /// Begins a thread, or says that none can be started.
     spawn: fn(&'static str, Body) -> io::Result<JoinHandle<()>>,
 }
 
@@ -149,7 +149,7 @@ impl Worker {
     }
 
     /// Has a task done. Where there is no thread for it, all that wait are given back: others' too, whose own threads
-    /// were not to be had in the same moment, and who went on in the belief that this one's was.
+    /// could not be started in the same moment, and who went on in the belief that this one's was.
     pub(crate) fn start(&self, task: Box<dyn Task>) -> Result<(), Vec<Box<dyn Task>>> {
         let mut desk = lock(&self.inner.desk);
         desk.tasks.push_back(task);

@@ -139,7 +139,7 @@ impl SharedRefresh {
         self.state.remembered.unsaved.as_deref_mut().is_some_and(Unsaved::slim)
     }
 
-    /// What comes of a failure: what is not saved is handed out all the same, and saved later.
+    /// The result after a failure: what is not saved is handed out all the same, and saved later.
     pub(super) fn failed(&mut self, error: Error, now: Now) -> Result<(Token, u64), Error> {
         let Some(unsaved) = &mut self.state.remembered.unsaved else { return Err(error) };
         unsaved.fail(error.clone(), now);
