@@ -23,7 +23,7 @@ use crate::{Advice, Error, ErrorKind, Now, Timestamp, Token};
 
 /// The longest time before its end at which a token is due.
 const MARGIN: Duration = Duration::from_secs(300);
-/// A token comes due no sooner than this after it was had.
+/// A token comes due no sooner than this after it was minted.
 const SOONEST: Duration = Duration::from_secs(1);
 /// The pause after the first failure; it doubles from one to the next.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -86,7 +86,7 @@ const BEARER: &str = "Bearer ";
 const DPOP: &str = "DPoP ";
 
 impl Token {
-    /// A bearer token that was had in some other way.
+    /// A bearer token that was obtained in some other way.
     ///
     /// # Errors
     ///
@@ -332,7 +332,7 @@ impl Token {
         &self.scopes
     }
 
-    /// The refresh token: the one that came with this token, or else the one that it was had with.
+    /// The refresh token: the one that came with this token, or else the one that was used to obtain it.
     pub fn refresh_token(&self) -> Option<&Secret> {
         self.rest.as_ref()?.refresh_token.as_ref()
     }
