@@ -234,6 +234,8 @@ fn addresses() -> Vec<Entry> {
             names: &[
                 "core Hosts::From<&str>",
                 "core Hosts::From<String>",
+                "core Hosts::From<&String>",
+                "core Hosts::From<&Vec<S>>",
                 "core Hosts::FromIterator<S>",
                 "core Hosts::check",
             ],
@@ -242,6 +244,8 @@ fn addresses() -> Vec<Entry> {
                 for hosts in [
                     Hosts::from(text),
                     Hosts::from(text.to_owned()),
+                    Hosts::from(&text.to_owned()),
+                    Hosts::from(&vec![text]),
                     [text].into_iter().collect(),
                     Hosts::from(&[text][..]),
                     Hosts::from(vec![format!("api.example:{text}")]),
@@ -1128,11 +1132,15 @@ fn values() -> Vec<Entry> {
                 "core Scopes::FromIterator<S>",
                 "core Scopes::From<&str>",
                 "core Scopes::From<String>",
+                "core Scopes::From<&String>",
+                "core Scopes::From<&Vec<S>>",
             ],
             try_it: |text, seen| {
                 for scopes in [
                     Scopes::from(text),
                     Scopes::from(text.to_owned()),
+                    Scopes::from(&text.to_owned()),
+                    Scopes::from(&vec![text]),
                     [text].into_iter().collect(),
                     Scopes::from(vec![text]),
                     Scopes::from(&[text][..]),
