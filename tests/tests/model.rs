@@ -68,19 +68,22 @@ mod token_ref {
 
     use super::sync::{Mutex, lock};
 
-    pub(crate) type Moment = Timestamp;
-
     #[derive(Default)]
-    pub(crate) struct Shown(Mutex<Option<(Arc<Issued>, Moment, Moment)>>);
+    pub(crate) struct Shown(Mutex<Option<(Arc<Issued>, u64, u64)>>);
+
+    /// The clock that readers look at.
+    pub(crate) fn millis(moment: Timestamp) -> u64 {
+        u64::try_from(moment.as_unix_millis()).unwrap()
+    }
 
     impl Shown {
-        pub(crate) fn fresh(&self, now: Moment) -> Option<TokenRef> {
+        pub(crate) fn fresh(&self, now: u64) -> Option<TokenRef> {
             let (issued, ..) = lock(&self.0).clone().filter(|(_, since, until)| *since <= now && now < *until)?;
             Some(TokenRef(issued))
         }
 
-        pub(crate) fn show(&self, issued: &Arc<Issued>, since: Moment, until: Moment) {
-            *lock(&self.0) = Some((issued.clone(), since, until));
+        pub(crate) fn show(&self, issued: &Arc<Issued>, since: Timestamp, until: Timestamp) {
+            *lock(&self.0) = Some((issued.clone(), millis(since), millis(until)));
         }
 
         pub(crate) fn hide(&self) {
@@ -239,7 +242,7 @@ impl Scene {
 
     fn ask(&self, slot: &Arc<Slot>) -> Result<TokenRef, Error> {
         let now = self.shared.now();
-        let token = slot.fresh(now.wall).map_or_else(|| slot.token(), Ok)?;
+        let token = slot.fresh(token_ref::millis(now.wall)).map_or_else(|| slot.token(), Ok)?;
         assert!(!token.0.token.is_expired(now.wall), "a token that has ended");
         Ok(token)
     }
@@ -545,7 +548,7 @@ fn a_token_ends_though_the_wall_clock_was_set_back() {
             set_back(&scene, back, 100);
             // It is good for most of an hour, and shown again to those who ask the wall clock alone.
             assert_eq!(scene.ask(&slot).unwrap().0.generation, 1);
-            assert!(slot.fresh(scene.shared.now().wall).is_some());
+            assert!(slot.fresh(token_ref::millis(scene.shared.now().wall)).is_some());
             scene.pass(3_600);
             assert_eq!(scene.ask(&slot).unwrap().0.generation, 2);
         }
@@ -561,9 +564,9 @@ fn a_step_back_that_one_clock_cannot_see_is_seen_by_whoever_compares_both() {
         scene.pass(1_800);
         set_back(&scene, 1_500, 1_900);
         let now = scene.shared.now();
-        assert!(slot.fresh(now.wall).is_some(), "by the wall clock alone it is good");
+        assert!(slot.fresh(token_ref::millis(now.wall)).is_some(), "by the wall clock alone it is good");
         slot.clone().look_again();
-        assert!(slot.fresh(now.wall).is_none());
+        assert!(slot.fresh(token_ref::millis(now.wall)).is_none());
         assert_eq!(scene.ask(&slot).unwrap().0.generation, 2);
     });
 }
