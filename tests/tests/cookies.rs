@@ -121,3 +121,39 @@ fn no_other_cookie_is_taken_for_that_of_a_sign_in() {
     let tossed = format!("{name}=AAAA; {whole}");
     assert!(PendingAuthorization::from_cookies(&keys(1), &redirect, &tossed, NOW).is_ok());
 }
+
+/// Cross-connection attacks (COAT), and mix-up where servers do not name themselves: the application compares.
+#[test]
+fn a_sign_in_says_to_which_redirect_uri_its_answer_must_come() {
+    let server = Server::demo().metadata();
+    let begin = |redirect_uri: &str, seed: u8| {
+        let request = AuthorizationRequest::new(&server, &Client::new("demo"), redirect_uri);
+        let Step::Done(Ok(begun)) = request.start().resume(&mut cx(seed), Reply::Start) else { panic!("no URL") };
+        let url = url::Url::parse(&begun.url).unwrap();
+        let state = url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+        (
+            format!("code=abc&state={state}&iss={}", server.issuer()),
+            begun.pending.to_cookie(&keys(1), &mut cx(2)).unwrap(),
+        )
+    };
+    let uris = ["https://app.example/callback/one", "https://app.example/callback/two"];
+    let (one, two) = (begin(uris[0], 1), begin(uris[1], 3));
+    let cookies = [&one.1, &two.1].map(|cookie| format!("{}={}", cookie.name(), cookie.value())).join("; ");
+    for ((answer, _), uri) in [(one, uris[0]), (two, uris[1])] {
+        let pending = PendingAuthorization::from_cookies(&keys(1), &answer, &cookies, NOW).unwrap();
+        assert_eq!(pending.redirect_uri(), uri);
+    }
+}
+
+/// Login CSRF, and a flow of one person that another one finishes.
+#[test]
+fn an_answer_is_of_no_use_in_a_browser_that_did_not_begin() {
+    let (redirect, _) = begun(1);
+    let (_, own) = begun(3);
+    let own = own.to_cookie(&keys(1), &mut cx(4)).unwrap();
+    for cookies in [String::new(), "theme=dark".to_owned(), format!("{}={}", own.name(), own.value())] {
+        let error = PendingAuthorization::from_cookies(&keys(1), &redirect, &cookies, NOW).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidRedirect, "{error}");
+        assert!(error.to_string().contains("no sign-in is under way in this browser"), "{error}");
+    }
+}

@@ -151,6 +151,16 @@ fn a_resources_nonce_is_kept_for_its_origin_and_replaced_by_the_next() {
     world.server().settings.dpop_resource_nonce = Some("r-2".into());
     assert_eq!(resource(&mut world, &token, &mut nonces), (401, true));
     assert_eq!(resource(&mut world, &token, &mut nonces), (200, false));
+    // No other origin is shown it.
+    let own = world.server().address(Place::Resource);
+    assert_eq!(nonces.get(&own.parse().unwrap()), Some("r-2"));
+    for other in [
+        own.replace("https:", "http:"),
+        own.replace("as.example", "api.example"),
+        own.replace(".example", ".example:8443"),
+    ] {
+        assert_eq!(nonces.get(&other.parse().unwrap()), None, "{other}");
+    }
 }
 
 #[test]

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use grantflow::loopback::openable;
+use grantflow::machine::FailureKind;
 use grantflow::{
-    AuthorizationRequest, Client, ClientAuthentication, Discovery, Endpoint, Error, ErrorKind, Issuer, Revocation,
-    Secret, ServerMetadata, TokenRequest,
+    Advice, AuthorizationRequest, Client, ClientAuthentication, Discovery, Endpoint, Error, ErrorKind, Failure, Issuer,
+    Revocation, Secret, ServerMetadata, TokenRequest,
 };
 use grantflow_tests::canary::{hidden, hidden_in_error};
 use grantflow_tests::demo::{self, REDIRECT, client};
@@ -312,6 +313,31 @@ fn pkce_is_always_there_and_never_weakened() {
         }
         assert_eq!(at_once(request().plain_code_challenge().start(), cx).is_ok(), plain, "{methods}");
     }
+}
+
+/// Its server may have it.
+#[test]
+fn a_code_whose_answer_got_lost_is_not_sent_again() {
+    for fault in [Fault::DropAfter, Fault::DropBefore, Fault::Truncate, Fault::status(500, ""), Fault::status(502, "")]
+    {
+        let mut world = world();
+        let request = demo::request(world.server(), "read");
+        let authorization = world.run(request.start()).unwrap();
+        let redirect = world.person(&authorization.url);
+        world.server().fail(Place::Token, fault.clone());
+        let error = world.run(authorization.pending.finish(&client(), &redirect)).unwrap_err();
+        let code = value(&redirect, "code").unwrap();
+        hidden_in_error(&error, &[&code]);
+        assert_eq!((world.sent().len(), error.advice()), (1, Some(Advice::SignInAgain)), "{fault:?}: {error}");
+    }
+    // What never left this machine is sent once more.
+    let mut world = world();
+    let request = demo::request(world.server(), "read");
+    let authorization = world.run(request.start()).unwrap();
+    let redirect = world.person(&authorization.url);
+    world.fail(Failure::not_sent(FailureKind::Connect, "refused"));
+    world.run(authorization.pending.finish(&client(), &redirect)).unwrap();
+    assert_eq!(world.server().seen_at(Place::Token).len(), 1);
 }
 
 #[test]

@@ -2,11 +2,12 @@
 
 use grantflow::exchange::Request;
 use grantflow::{
-    Client, ClientAuthentication, Effect, Endpoint, Error, ErrorKind, Exchange, Issuer, Machine, Reply, Secret, Step,
-    Timestamp, Token,
+    Client, ClientAuthentication, DeviceAuthorization, Effect, Endpoint, Error, ErrorKind, Exchange, Issuer, Machine,
+    Reply, Revocation, Secret, Step, Timestamp, Token, TokenRequest,
 };
 use grantflow_tests::canary::hidden_in_error;
-use grantflow_tests::{World, canary};
+use grantflow_tests::kms::Es256;
+use grantflow_tests::{Server, World, canary};
 use http::Method;
 use serde_json::json;
 
@@ -127,7 +128,30 @@ fn an_answer_is_bytes_and_an_error_shows_no_secret_that_was_sent() {
 
 #[test]
 fn a_client_of_another_server_is_shown_to_none() {
-    let here = Issuer::new("https://as.example").unwrap();
-    let client = Client::new("c").registered_at(Issuer::new("https://other.example").unwrap());
-    assert_eq!(sent(&post().authenticate(&client, &here)).unwrap_err().kind(), ErrorKind::Issuer);
+    let issuer = |text| Issuer::new(text).unwrap();
+    let secret = "c4n4ry-s3cret-of-more-than-32-bytes";
+    let server = Server::demo().metadata();
+    for authentication in [
+        ClientAuthentication::none(),
+        ClientAuthentication::client_secret_basic(secret),
+        ClientAuthentication::client_secret_post(secret),
+        ClientAuthentication::client_secret_jwt(secret),
+        ClientAuthentication::private_key_jwt(Es256::default()),
+        ClientAuthentication::apple("TEAM", Es256::default()),
+    ] {
+        let client = Client::new("c").authentication(authentication);
+        for other in ["https://other.example", "https://as.example/", "https://as.example:8443"] {
+            let client = client.clone().registered_at(issuer(other));
+            let request = post().authenticate(&client, server.issuer());
+            let error = sent(&request).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Issuer, "{other}");
+            hidden_in_error(&error, &[secret]);
+            assert_eq!(TokenRequest::client_credentials(&server, &client).unwrap_err().kind(), ErrorKind::Issuer);
+            let code = DeviceAuthorization::new(&server, &client).map(drop).unwrap_err();
+            assert_eq!(code.kind(), ErrorKind::Issuer);
+            let revocation = Revocation::new(&server, &client, &secret.into()).map(|it| it.exchange());
+            let refused = revocation.and_then(|it| it.request().to_http(&mut World::default().cx())).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Issuer);
+        }
+    }
 }
