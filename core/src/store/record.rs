@@ -104,6 +104,29 @@ struct Kept {
     version: u64,
 }
 
+/// Tells one access token from another, without keeping either. Versions do not: a store that has lost its last saves
+/// counts them a second time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark([u8; 16]);
+
+impl Mark {
+    pub(super) fn of(token: &Token) -> Self {
+        Self::new(token.access_token(), token.issued_at(), token.expires_at())
+    }
+
+    /// Some servers give the same text again, for longer.
+    fn new(access_token: &str, issued_at: Timestamp, expires_at: Option<Timestamp>) -> Self {
+        let time = |time: Timestamp| time.as_unix_millis().to_be_bytes();
+        let mut digest = Sha256::new();
+        digest.update(time(issued_at));
+        digest.update(expires_at.map(time).unwrap_or_default());
+        digest.update(access_token);
+        let mut mark = [0; 16];
+        mark.iter_mut().zip(digest.finalize()).for_each(|(mark, byte)| *mark = byte);
+        Self(mark)
+    }
+}
+
 impl Record {
     /// The record of a grant that a person has just given.
     pub(super) fn of(key: RecordKey, want: &Want, token: &Token, version: u64) -> Result<Self, Error> {
@@ -247,15 +270,16 @@ impl Record {
         self.tokens.clear();
     }
 
-    /// How long its server may take the token of a want for valid, which has the version in the record.
-    pub(super) fn lasts(&self, want: &Want, now: Timestamp) -> Option<(Duration, u64)> {
+    /// How long its server may take the token of a want for valid, and which one that is.
+    pub(super) fn lasts(&self, want: &Want, now: Timestamp) -> Option<(Duration, Mark)> {
         let kept = self.tokens.get(&name(want))?;
         let left = kept.expires_at.map_or(Duration::MAX, |end| (end + LATE).since(now));
-        (!left.is_zero()).then_some((left, kept.version))
+        let mark = || Mark::new(kept.access_token.expose(), kept.issued_at, kept.expires_at);
+        (!left.is_zero()).then(|| (left, mark()))
     }
 
-    /// The token of a want, if it has not ended, and the version that it came with.
-    pub(super) fn token(&self, want: &Want, now: Timestamp) -> Option<(Token, u64)> {
+    /// The token of a want, if it has not ended.
+    pub(super) fn token(&self, want: &Want, now: Timestamp) -> Option<Token> {
         let kept = self.tokens.get(&name(want))?;
         let token = match (&self.key_binding, &self.dpop) {
             (None, _) => Token::bearer(kept.access_token.expose(), kept.issued_at, kept.expires_at),
@@ -270,7 +294,7 @@ impl Record {
             // There is nothing to do before its end.
             false => kept.expires_at.into_iter().fold(token, Token::with_refresh_after),
         };
-        (!token.is_expired(now)).then_some((token, kept.version))
+        (!token.is_expired(now)).then_some(token)
     }
 
     /// Reads what lies in a store, and checks that it is this grant.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RecordKey;
-use super::record::{Intent, Record, name};
+use super::record::{Intent, Mark, Record, name};
 use crate::source::{GrantStatus, Held, Want, may_be_valid};
 use crate::{Error, Now, Secret, Timestamp};
 
@@ -14,6 +14,8 @@ const SAVE_AGAIN: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// How long a use of the refresh token may take.
 pub(super) const USE: Duration = Duration::from_secs(30);
+/// How many tokens that a want was given are told from others.
+const MOST_HANDED: usize = 4;
 /// How many grants that were replaced by a sign-in are remembered.
 const MOST_FORMER: usize = 8;
 
@@ -22,8 +24,8 @@ const MOST_FORMER: usize = 8;
 pub(crate) struct Remembered {
     /// Where the grant lies, if it lies in a store at all.
     key: Option<RecordKey>,
-    /// The version of the token that was handed out last, by want.
-    handed: BTreeMap<String, u64>,
+    /// The tokens that were handed out last, by want, the newest last.
+    handed: BTreeMap<String, Vec<Mark>>,
     /// What the want of the mint under way holds, if that is known.
     held: Option<Held>,
     /// What is not saved yet.
@@ -141,15 +143,19 @@ impl Remembered {
         }
     }
 
-    /// The token that came with this version is handed out.
-    pub(super) fn hand_out(&mut self, want: &Want, version: u64) {
-        self.handed.insert(name(want), version);
+    /// This token is handed out.
+    pub(super) fn hand_out(&mut self, want: &Want, token: Mark) {
+        let handed = self.handed.entry(name(want)).or_default();
+        handed.retain(|mark| *mark != token);
+        handed.push(token);
+        let many = handed.len().saturating_sub(MOST_HANDED);
+        handed.drain(..many);
     }
 
-    /// Whether the token that came with this version is another than the one that the want holds. What was handed out to
-    /// a want that holds nothing did not reach it.
-    pub(super) fn is_another(&self, want: &Want, version: u64) -> bool {
-        self.held == Some(Held::Nothing) || self.handed.get(&name(want)).is_none_or(|handed| version > *handed)
+    /// Whether this token is another than those that the want was given: the one that it holds, and those before, which
+    /// a replica that lags behind may show once more. What was handed out to a want that holds nothing did not reach it.
+    pub(super) fn is_another(&self, want: &Want, token: Mark) -> bool {
+        self.held == Some(Held::Nothing) || self.handed.get(&name(want)).is_none_or(|handed| !handed.contains(&token))
     }
 
     /// A mint begins: nothing that is known is news of its own.
@@ -158,9 +164,9 @@ impl Remembered {
         self
     }
 
-    /// Whether the want is known to hold the token that came with this version: to hand that out once more is no answer.
-    pub(super) fn is_held(&self, want: &Want, version: u64) -> bool {
-        self.held.is_some() && !self.is_another(want, version)
+    /// Whether the want is known to hold this token, or to have held it: to hand that out once more is no answer.
+    pub(super) fn is_held(&self, want: &Want, token: Mark) -> bool {
+        self.held.is_some() && !self.is_another(want, token)
     }
 
     /// Says what the want of the mint that begins holds.
@@ -173,15 +179,15 @@ impl Remembered {
         may_be_valid(self.held?.ends(), now)
     }
 
-    /// Whether the token that came with this version may still do: not if it was handed out and refused, or has ended
-    /// by either clock for longer than it may be `late`. Where nobody knows what the want holds, one that is asked for
-    /// again before it is `due` was refused.
-    pub(super) fn may_do(&self, want: &Want, version: u64, due: bool, now: Now, late: Duration) -> bool {
+    /// Whether this token may still do: not if it was handed out and refused, or has ended by either clock for longer than
+    /// it may be `late`. Where nobody knows what the want holds, one that is asked for again before it is `due` was
+    /// refused.
+    pub(super) fn may_do(&self, want: &Want, token: Mark, due: bool, now: Now, late: Duration) -> bool {
         let does = match self.held {
             None => due,
             Some(held) => held.ends().is_some_and(|end| !now.has_reached(end + late)),
         };
-        does || self.is_another(want, version)
+        does || self.is_another(want, token)
     }
 
     /// Takes note of what the record says of a use of the refresh token.

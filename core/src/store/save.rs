@@ -94,7 +94,7 @@ impl LoadGrant {
         if let Some(client) = &self.client {
             record = record.of_client(client)?;
         }
-        let token = record.token(&self.want, now).map(|(token, _)| token);
+        let token = record.token(&self.want, now);
         let rotation = record.rotation();
         let refresh_token = record.has_refresh_token().then_some(record.refresh_token);
         let Record { scopes, asked, authorization_details, signs_out_at, authorization_expires_at, .. } = record;

@@ -88,9 +88,10 @@ impl Saving {
     }
 
     fn write(&mut self, found: Option<Stored>, now: Timestamp) -> Result<Option<StoreOp>, Error> {
+        let there = found.map(|found| Record::read(&found, &self.key).map(|it| (it, found.version))).transpose()?;
         let Some(unsaved) = &mut self.remembered.unsaved else { return Ok(None) };
-        let goes_over = match &found {
-            Some(found) => unsaved.goes_over(&Record::read(found, &self.key)?, found.version),
+        let goes_over = match &there {
+            Some((there, version)) => unsaved.goes_over(there, *version),
             // Nobody had signed in here before; or the person has signed out.
             None => {
                 unsaved.begins(now);
@@ -98,9 +99,11 @@ impl Saving {
             }
         };
         if !goes_over {
+            // It is newer; or this itself, whose save was not known to have come about.
+            there.into_iter().for_each(|(there, version)| self.remembered.know(&there, version));
             return Ok(None);
         }
-        let expected = found.map(|_| unsaved.over);
+        let expected = there.map(|_| unsaved.over);
         let stored = unsaved.record.write(unsaved.over.saturating_add(1))?;
         Ok(Some(StoreOp::Save { key: self.key.clone(), expected, stored }))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grantflow::source::{Grant, Held, Outcome, TokenSource, Want};
-use grantflow::store::{LoadGrant, SaveGrant, SharedGrant, Tags};
+use grantflow::store::{LoadGrant, SaveGrant, SharedGrant, Stored, Tags};
 use grantflow::{Advice, Error, ErrorKind, Now, Rotation, Token};
 use grantflow_tests::Fault;
 use grantflow_tests::demo::{client, signed_in};
@@ -354,4 +354,60 @@ fn a_record_says_by_its_tags_whose_it_is_and_keeps_that() {
     desk.world.pass(3600 * SECOND);
     Process::of(&source).mint(&mut desk).unwrap();
     assert_eq!(desk.shelf.peek(source.key()).unwrap().tags, tags);
+}
+
+#[test]
+fn what_was_saved_although_that_seemed_to_fail_is_saved_again_when_the_store_has_lost_it() {
+    let (mut desk, source) = late();
+    let (mut grant, key) = (Grant::new(Arc::new(source.clone())), source.key().clone());
+    let old = desk.shelf.peek(&key).cloned();
+    desk.trip("save", Trip::Pass);
+    desk.trip("save", Trip::Lose);
+    ask(&mut desk, &mut grant, Held::Nothing).unwrap();
+    let newest = kept(&desk, &source);
+    // It lies there already.
+    let (turn, mut saving) = grant.save().unwrap();
+    desk.run(&mut saving).unwrap();
+    assert!(grant.finish(turn, desk.world.now, saving.take_change(), Outcome::Saved).is_none());
+    assert_eq!(desk.did, ["load"]);
+    desk.shelf.put(&key, desk.world.now.mono, old);
+    desk.world.pass(3600 * SECOND);
+    ask(&mut desk, &mut grant, Held::Nothing).unwrap();
+    assert_eq!(sent(&mut desk)[1], newest);
+}
+
+#[test]
+fn a_token_that_ended_on_its_way_is_not_taken_for_the_one_that_its_want_holds() {
+    let (mut desk, source) = desk_with(|settings| settings.lifetime = 20);
+    let mut grant = Grant::new(Arc::new(source));
+    let first = ask(&mut desk, &mut grant, Held::Nothing).unwrap();
+    let held = Held::Until(desk.world.now + 20 * SECOND);
+    desk.world.pass(25 * SECOND);
+    desk.before("http", |desk| desk.world.pass(21 * SECOND));
+    let second = ask(&mut desk, &mut grant, held).unwrap();
+    assert!(second.is_expired(desk.world.now.wall) && second.access_token() != first.access_token());
+    // Its server takes it for valid yet, and refuses to give another.
+    refuse(&mut desk);
+    let error = ask(&mut desk, &mut grant, held).unwrap_err();
+    assert_eq!((error.ends_grant(), error.advice()), (false, Some(Advice::TryLater)), "{error}");
+    desk.world.pass(5 * SECOND);
+    ask(&mut desk, &mut grant, held).unwrap();
+}
+
+#[test]
+fn a_token_that_comes_with_a_version_that_was_there_before_is_another_one() {
+    let (mut desk, source) = late();
+    let (mut grant, key) = (Grant::new(Arc::new(source.clone())), source.key().clone());
+    let first = desk.version(&key);
+    (0..5).for_each(|_| desk.edit(&key, |_| {}));
+    ask(&mut desk, &mut grant, Held::Nothing).unwrap();
+    // Another copy has taken over, and counts from an older version; what it lacked was saved once more.
+    let record = desk.shelf.peek(&key).cloned().unwrap();
+    desk.shelf.put(&key, desk.world.now.mono, Some(Stored::new(first + 1, record.value.to_vec())));
+    let held = Held::Until(desk.world.now + 3600 * SECOND);
+    desk.world.pass(3600 * SECOND);
+    let another = Process::of(&source).mint(&mut desk).unwrap();
+    assert!(desk.version(&key) < record.version);
+    let token = ask(&mut desk, &mut grant, held).unwrap();
+    assert_eq!((token.access_token(), sent(&mut desk).len()), (another.access_token(), 2));
 }

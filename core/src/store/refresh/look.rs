@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{LOOK_AGAIN, SharedRefresh};
 use crate::source::{GRACE, GrantStatus, LATE, is_hopeless, lost, pause, waits};
 use crate::store::Stored;
-use crate::store::record::{Intent, Record};
+use crate::store::record::{Intent, Mark, Record};
 use crate::{Advice, Error, ErrorKind, Now, Timestamp, Token};
 
 impl SharedRefresh {
@@ -17,15 +17,14 @@ impl SharedRefresh {
     }
 
     /// The record's token, if it is another than the one that will not do any more, and not due itself.
-    pub(super) fn fresh(&self, record: &Record, now: Timestamp) -> Option<(Token, u64)> {
-        record.token(&self.want, now).filter(|(token, version)| self.is_another(*version) && !is_due(token, now, 1.0))
+    pub(super) fn fresh(&self, record: &Record, now: Timestamp) -> Option<Token> {
+        record.token(&self.want, now).filter(|token| self.is_another(token) && !is_due(token, now, 1.0))
     }
 
     /// The record's token, if it does for want of a better: not one that was handed out, and was refused or has ended.
-    pub(super) fn left(&self, record: &Record, now: Now) -> Option<(Token, u64)> {
+    pub(super) fn left(&self, record: &Record, now: Now) -> Option<Token> {
         // Cells ask a little earlier than they must, each at a moment of its own.
-        let does =
-            |(token, version): &(Token, u64)| self.may_do(*version, is_due(token, now.wall, 1.2), now, Duration::ZERO);
+        let does = |token: &Token| self.may_do(Mark::of(token), is_due(token, now.wall, 1.2), now, Duration::ZERO);
         record.token(&self.want, now.wall).filter(does)
     }
 
@@ -41,14 +40,14 @@ impl SharedRefresh {
     }
 
     /// What there is to tell if the server has refused the refresh token of this record.
-    pub(super) fn refused(&mut self, record: &Record, now: Now) -> Option<Result<(Token, u64), Error>> {
+    pub(super) fn refused(&mut self, record: &Record, now: Now) -> Option<Result<Token, Error>> {
         let refused = self.state.remembered.refused.as_deref_mut().filter(|refused| refused.current)?;
         refused.news = false;
         let refused = refused.clone();
         let left = self.left(record, now);
         let early = refused.early || left.is_some();
-        if let Some((token, version)) = left.filter(|(_, version)| !self.is_held(*version)) {
-            return Some(Ok((token, version)));
+        if let Some(token) = left.filter(|token| !self.is_held(token)) {
+            return Some(Ok(token));
         }
         if !early {
             return Some(Err(refused.error));
@@ -58,20 +57,20 @@ impl SharedRefresh {
 
     /// How long the server may still take the want's token for valid, if that was not refused.
     pub(super) fn lasts(&self, record: &Record, now: Now) -> Option<Duration> {
-        let (lasts, version) = record.lasts(&self.want, now.wall)?;
-        let due = record.token(&self.want, now.wall).is_none_or(|(token, _)| is_due(&token, now.wall, 1.2));
-        self.may_do(version, due, now, LATE).then_some(lasts)
+        let (lasts, mark) = record.lasts(&self.want, now.wall)?;
+        let due = record.token(&self.want, now.wall).is_none_or(|token| is_due(&token, now.wall, 1.2));
+        self.may_do(mark, due, now, LATE).then_some(lasts)
     }
 
     /// What there is to tell if a refresh token whose fate nobody knows is not used now.
-    pub(super) fn rests(&self, intent: Intent, record: &Record, now: Now) -> Option<Result<(Token, u64), Error>> {
+    pub(super) fn rests(&self, intent: Intent, record: &Record, now: Now) -> Option<Result<Token, Error>> {
         let over = self.state.remembered.over(now);
         if intent.tries < 2 && over <= GRACE {
             return None;
         }
         // As long as there is a token that is good, it does.
-        if let Some((token, version)) = self.left(record, now) {
-            return Some(if self.is_held(version) { Err(waits()) } else { Ok((token, version)) });
+        if let Some(token) = self.left(record, now) {
+            return Some(if self.is_held(&token) { Err(waits()) } else { Ok(token) });
         }
         if let Some(since) = self.state.remembered.used_up(now) {
             return Some(Err(if since > GRACE {
@@ -89,16 +88,16 @@ impl SharedRefresh {
         })
     }
 
-    fn may_do(&self, version: u64, due: bool, now: Now, late: Duration) -> bool {
-        self.state.remembered.may_do(&self.want, version, due, now, late)
+    fn may_do(&self, mark: Mark, due: bool, now: Now, late: Duration) -> bool {
+        self.state.remembered.may_do(&self.want, mark, due, now, late)
     }
 
-    pub(super) fn is_held(&self, version: u64) -> bool {
-        self.state.remembered.is_held(&self.want, version)
+    pub(super) fn is_held(&self, token: &Token) -> bool {
+        self.state.remembered.is_held(&self.want, Mark::of(token))
     }
 
-    fn is_another(&self, version: u64) -> bool {
-        self.state.remembered.is_another(&self.want, version)
+    fn is_another(&self, token: &Token) -> bool {
+        self.state.remembered.is_another(&self.want, Mark::of(token))
     }
 }
 

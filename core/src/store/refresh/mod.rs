@@ -81,8 +81,8 @@ pub(super) struct SharedRefresh {
     used_at: Now,
     /// The record under our hands, and its version in the store.
     current: Option<(Record, u64)>,
-    /// What there is to hand out, once the lease is given back, and the version that it came with.
-    result: Option<Result<(Token, u64), Error>>,
+    /// What there is to hand out, once the lease is given back.
+    result: Option<Result<Token, Error>>,
 }
 
 enum Stage {
@@ -139,7 +139,7 @@ impl Machine for SharedRefresh {
                     let change = exchange.take_change();
                     self.exchanged(result, &change, cx.now())
                 }
-                Stage::Ended => return self.finish(),
+                Stage::Ended => return self.finish(cx.now().wall),
                 _ => self.answered(cx, std::mem::take(&mut reply)),
             };
             match next {
@@ -220,7 +220,7 @@ impl SharedRefresh {
         Ok(Next::Ask(Stage::Lease, Effect::Store(StoreOp::Lease { key: self.key(), time: LEASE })))
     }
 
-    fn release(&mut self, result: Result<(Token, u64), Error>) -> Result<Next, Error> {
+    fn release(&mut self, result: Result<Token, Error>) -> Result<Next, Error> {
         self.result = Some(result);
         self.lease = None;
         Ok(Next::Ask(Stage::Release, Effect::Store(StoreOp::Release { key: self.key() })))

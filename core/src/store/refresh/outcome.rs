@@ -5,10 +5,10 @@ use super::{LOOK_AGAIN, Next, ROUNDS, SharedRefresh, Stage, misused};
 use crate::failure::FailureKind;
 use crate::machine::Effect;
 use crate::source::{Change, GrantStatus, is_hopeless};
-use crate::store::record::{Intent, Record};
+use crate::store::record::{Intent, Mark, Record};
 use crate::store::remembered::{Refused, Unsaved};
 use crate::store::{StoreOp, StoreReply, Stored};
-use crate::{Advice, Error, Now, Reply, Rotation, Step, Token};
+use crate::{Advice, Error, Now, Reply, Rotation, Step, Timestamp, Token};
 
 impl SharedRefresh {
     pub(super) fn exchanged(&mut self, result: Result<Token, Error>, change: &Change, now: Now) -> Result<Next, Error> {
@@ -18,7 +18,7 @@ impl SharedRefresh {
                 self.state.remembered.refused = None;
                 let (mut record, version) = self.current.take().ok_or_else(misused)?;
                 record.refreshed(&self.want, &token, version.saturating_add(1));
-                self.result = Some(Ok((token, version.saturating_add(1))));
+                self.result = Some(Ok(token));
                 self.save_new(record, version, now)
             }
             // The answer is of no use, and the refresh token that came with it is the one to use next.
@@ -101,7 +101,7 @@ impl SharedRefresh {
             Ok(true) => self.save_unsaved(unsaved, found.is_none(), now),
             Ok(false) => match self.result.take() {
                 // Another sign-in, perhaps: that stays, and so does our token.
-                Some(Ok((token, _))) => self.release(Ok((token, unsaved.over))),
+                Some(Ok(token)) => self.release(Ok(token)),
                 _ => self.loaded_leased(found, now),
             },
             Err(error) => {
@@ -140,7 +140,7 @@ impl SharedRefresh {
     }
 
     /// The result after a failure: what is not saved is handed out all the same, and saved later.
-    pub(super) fn failed(&mut self, error: Error, now: Now) -> Result<(Token, u64), Error> {
+    pub(super) fn failed(&mut self, error: Error, now: Now) -> Result<Token, Error> {
         let Some(unsaved) = &mut self.state.remembered.unsaved else { return Err(error) };
         unsaved.fail(error.clone(), now);
         self.result.take().unwrap_or_else(|| unsaved.record.token(&self.want, now.wall).ok_or(error))
@@ -174,7 +174,7 @@ impl SharedRefresh {
         self.state.remembered.open = GrantStatus::Settled;
         let early = self.state.remembered.refused.as_deref().is_some_and(|refused| refused.early);
         self.result = Some(match left {
-            Some((token, version)) if !self.is_held(version) => Ok((token, version)),
+            Some(token) if !self.is_held(&token) => Ok(token),
             left if early || left.is_some() => Err(error.refused_early(lasts.unwrap_or_default())),
             _ => {
                 // The access tokens of a grant that ended have ended too.
@@ -185,12 +185,13 @@ impl SharedRefresh {
         Ok(())
     }
 
-    pub(super) fn finish(&mut self) -> Step<Token> {
+    pub(super) fn finish(&mut self, now: Timestamp) -> Step<Token> {
         Step::Done(match self.result.take() {
-            Some(Ok((token, version))) => {
-                // Until it is saved, to be asked again does not mean that the token will not do.
-                if self.state.remembered.error().is_none() {
-                    self.state.remembered.hand_out(&self.want, version);
+            Some(Ok(token)) => {
+                // Until it is saved, to be asked again does not mean that the token will not do. One that has ended on its
+                // way reaches nobody, and its server may take it for valid yet.
+                if self.state.remembered.error().is_none() && !token.is_expired(now) {
+                    self.state.remembered.hand_out(&self.want, Mark::of(&token));
                 }
                 Ok(token)
             }
