@@ -179,9 +179,10 @@ impl Sim {
         if self.season == Season::Storm {
             return;
         }
-        // A refresh whose answer was lost may turn out to be fatal only when the access token has expired.
+        // A refresh whose answer was lost may turn out to be fatal only when the access token has expired. So does it that a
+        // person has taken back what they allowed: nobody asks the server as long as there is a token.
         let account = &self.accounts[self.credentials[credential].account];
-        let late = is_final && matches!(account.kind, Kind::Rotating { .. });
+        let late = is_final && (matches!(account.kind, Kind::Rotating { .. }) || account.revoked);
         // One who was refused while a token was good asks again when the server must think that it has ended, too: not
         // when it has just ended for its client.
         let known = &self.slots[nth].known;

@@ -213,6 +213,7 @@ impl Sim {
         let reply = op.reply.unwrap_or(Reply::Refused);
         if let What::Store(..) = op.what {
             run.seen.store_time += op.there + op.back;
+            self.know_store_time(op.process, op.there + op.back);
         }
         self.know_reply(op.run, &op.what, &reply);
         self.resume(op.run, reply);

@@ -219,6 +219,12 @@ impl Sim {
         self.processes[process].known.looked = self.truth;
     }
 
+    /// A process has waited for the store, which is no time in which it could have looked again.
+    pub(super) fn know_store_time(&mut self, process: usize, time: Duration) {
+        let looked = &mut self.processes[process].known.looked;
+        *looked = (*looked + time).min(self.truth);
+    }
+
     /// A process tells a caller of a failure.
     pub(super) fn judge_told(&mut self, process: usize, error: &Error) {
         if !is_final(error) {

@@ -196,7 +196,14 @@ impl Sim {
         let twice = self.began_before_fall_back(run);
         // What the store has lost of a later grant may be saved again.
         let later = self.story.fell_back.is_some() && self.server.is_later_grant(&token, &old.refresh_token);
-        self.require(same || next || later || twice, || {
+        // Where it has lost a successor, another process may have got a second one for the same refresh token, from a server
+        // that permits that. Neither of the two is the newer: what is alive may give way to what is alive.
+        let beside = !self.server.descends(&old.refresh_token, &token)
+            && self.server.are_of_one_grant(&token, &old.refresh_token);
+        let as_alive =
+            self.server.is_alive(&token, self.truth) || !self.server.is_alive(&old.refresh_token, self.truth);
+        let fork = self.story.fell_back.is_some() && beside && as_alive;
+        self.require(same || next || later || twice || fork, || {
             format!("{token} overwrites {}, which is newer", old.refresh_token)
         });
         if next {
@@ -209,7 +216,8 @@ impl Sim {
         let seen = self.runs.get_mut(&run).map(|run| &mut run.seen);
         let open = self.known.open.entry(old.refresh_token).or_default();
         match (old.intent, record.intent) {
-            (before, Some((attempts, _))) if anew && before.is_none_or(|(before, _)| attempts > before) => {
+            // Who has read an older record of the same version counts on from that.
+            (before, Some((attempts, _))) if anew && before.is_none_or(|(before, _)| attempts > before || twice) => {
                 open.insert(run);
                 if let Some(seen) = seen {
                     seen.intent_at = Some(truth);
@@ -231,6 +239,8 @@ impl Sim {
                     self.report.recovered += 1;
                 }
             }
+            // What lay there knew of no use, nor does what went over it.
+            (None, None) => seen.into_iter().for_each(|seen| seen.taken_back = true),
             (Some((before, _)), Some((attempts, _))) if attempts < before => {
                 open.remove(&run);
                 seen.into_iter().for_each(|seen| seen.taken_back = true);

@@ -151,6 +151,12 @@ impl Server {
         family(token) > family(of)
     }
 
+    /// Whether two refresh tokens are of one sign-in.
+    pub(super) fn are_of_one_grant(&self, token: &str, other: &str) -> bool {
+        let family = |token: &str| self.refresh.get(token).map(|record| record.family);
+        family(token) == family(other)
+    }
+
     /// All grants end, as when the user takes back what they allowed.
     pub(super) fn withdraw(&mut self) {
         self.families.iter_mut().for_each(|family| family.ended = true);
