@@ -27,48 +27,75 @@ fn contents() -> Vec<String> {
     ]
 }
 
+/// A store that does not answer takes its time to say so: all are asked at once.
 #[test]
 fn no_store_shows_a_secret_that_stands_in_the_wrong_place() {
-    for text in contents() {
-        let key = RecordKey::new(&Issuer::new("https://as.example").unwrap(), &Client::new(&*text), &text);
-        match RedisStore::new(&text) {
-            Err(error) => hidden_in_error(&error, &[MARKER]),
-            Ok(store) => {
-                hidden_in_debug("a store", &store, &[MARKER]);
-                let store = store.prefix(&text);
-                hidden_in_debug("a store", &store, &[MARKER]);
-                let failure = store.load(&key).unwrap_err();
-                hidden_in_debug("a failure", &failure, &[MARKER]);
-                hidden_in_error(&grantflow_store::grantflow::Error::from(failure), &[MARKER]);
+    std::thread::scope(|scope| {
+        for text in contents() {
+            for store in [redis, prefix_of_redis, postgres, table_of_postgres, keyring] {
+                let text = text.clone();
+                scope.spawn(move || store(&text));
             }
         }
-        match AsyncRedisStore::new(&text) {
-            Err(error) => hidden_in_error(&error, &[MARKER]),
-            Ok(store) => hidden_in_debug("a store", &store.prefix(&text), &[MARKER]),
-        }
-        match PostgresStore::new(&text) {
-            Err(error) => hidden_in_error(&error, &[MARKER]),
-            Ok(store) => {
-                let store = store.table(&text);
-                hidden_in_debug("a store", &store, &[MARKER]);
-                hidden_in_error(&store.load(&key).unwrap_err(), &[MARKER]);
-                hidden_in_error(&store.create_table().unwrap_err(), &[MARKER]);
-            }
-        }
-        match AsyncPostgresStore::new(&text) {
-            Err(error) => hidden_in_error(&error, &[MARKER]),
-            Ok(store) => hidden_in_debug("a store", &store, &[MARKER]),
-        }
-        let store = RedisStore::new("redis://127.0.0.1:1").unwrap().prefix(&text);
-        hidden_in_debug("a store", &store, &[MARKER]);
-        hidden_in_error(&store.load(&key).unwrap_err(), &[MARKER]);
-        let folder = tempfile::tempdir().unwrap();
-        let files = FileStore::new(folder.path().join("grants"));
-        let store = KeyringStore::with_entries(&text, files, mock::Store::new().unwrap() as Arc<_>);
-        hidden_in_debug("a store", &store, &[MARKER]);
-        assert!(store.load(&key).unwrap().is_none());
-    }
+    });
     if let Err(error) = KeyringStore::new(MARKER, FileStore::new("/nowhere")) {
         hidden_in_error(&error, &[MARKER]);
     }
+}
+
+fn key(text: &str) -> RecordKey {
+    RecordKey::new(&Issuer::new("https://as.example").unwrap(), &Client::new(text), text)
+}
+
+fn redis(text: &str) {
+    match RedisStore::new(text) {
+        Err(error) => hidden_in_error(&error, &[MARKER]),
+        Ok(store) => {
+            hidden_in_debug("a store", &store, &[MARKER]);
+            let store = store.prefix(text);
+            hidden_in_debug("a store", &store, &[MARKER]);
+            let failure = store.load(&key(text)).unwrap_err();
+            hidden_in_debug("a failure", &failure, &[MARKER]);
+            hidden_in_error(&grantflow_store::grantflow::Error::from(failure), &[MARKER]);
+        }
+    }
+    match AsyncRedisStore::new(text) {
+        Err(error) => hidden_in_error(&error, &[MARKER]),
+        Ok(store) => hidden_in_debug("a store", &store.prefix(text), &[MARKER]),
+    }
+}
+
+fn prefix_of_redis(text: &str) {
+    let store = RedisStore::new("redis://127.0.0.1:1").unwrap().prefix(text);
+    hidden_in_debug("a store", &store, &[MARKER]);
+    hidden_in_error(&store.load(&key(text)).unwrap_err(), &[MARKER]);
+}
+
+fn postgres(text: &str) {
+    match PostgresStore::new(text) {
+        Err(error) => hidden_in_error(&error, &[MARKER]),
+        Ok(store) => {
+            let store = store.table(text);
+            hidden_in_debug("a store", &store, &[MARKER]);
+            hidden_in_error(&store.load(&key(text)).unwrap_err(), &[MARKER]);
+        }
+    }
+    match AsyncPostgresStore::new(text) {
+        Err(error) => hidden_in_error(&error, &[MARKER]),
+        Ok(store) => hidden_in_debug("a store", &store, &[MARKER]),
+    }
+}
+
+fn table_of_postgres(text: &str) {
+    if let Ok(store) = PostgresStore::new(text) {
+        hidden_in_error(&store.table(text).create_table().unwrap_err(), &[MARKER]);
+    }
+}
+
+fn keyring(text: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let files = FileStore::new(folder.path().join("grants"));
+    let store = KeyringStore::with_entries(text, files, mock::Store::new().unwrap() as Arc<_>);
+    hidden_in_debug("a store", &store, &[MARKER]);
+    assert!(store.load(&key(text)).unwrap().is_none());
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use grantflow::machine::FailureKind;
 use grantflow::source::{Server as Known, Want};
 use grantflow::store::{RecordKey, SharedGrant};
-use grantflow::{Advice, ErrorKind, Failure, Issuer, Rotation, Timestamp, TokenType};
+use grantflow::{Advice, ErrorKind, Failure, Issuer, Now, Rotation, Timestamp, TokenType};
 use grantflow_tests::Fault;
 use grantflow_tests::demo::{client, signed_in};
 use grantflow_tests::processes::{Process, Trip, desk, desk_with, intent, kept, late, sent};
@@ -394,5 +394,55 @@ fn what_a_users_grant_cannot_do_is_refused_before_anything_is_asked() {
     for want in [Want::id_token("x"), Want::access_token("read").subject("bob"), Want::access_token("").self_signed()] {
         let error = Process { want, ..Process::of(&source) }.mint(&mut desk).unwrap_err();
         assert_eq!((error.kind(), desk.did.len()), (ErrorKind::Config, 0), "{error}");
+    }
+}
+
+/// The metadata's host has 30 s of its own; so has the use of the refresh token, whatever that host does.
+#[test]
+fn reading_the_metadata_takes_no_time_from_the_use() {
+    let (mut desk, shared) = late();
+    let issuer = Issuer::new("https://as.example").unwrap();
+    let source = SharedGrant::new(shared.key().clone(), Known::Issuer(issuer), &client());
+    desk.before("http", |desk| desk.world.pass(29 * SECOND));
+    Process::of(&source).mint(&mut desk).unwrap();
+    let [.., metadata, used] = &desk.world.sent()[..] else { panic!("two requests") };
+    assert!(metadata.request.uri().path().contains("/.well-known/") && used.timeout == 30 * SECOND, "{used:?}");
+    // Nor does a host that never answers keep the grant leased.
+    let (mut desk, shared) = late();
+    let issuer = Issuer::new("https://as.example").unwrap();
+    let source = SharedGrant::new(shared.key().clone(), Known::Issuer(issuer), &client());
+    for _ in 0..8 {
+        desk.before("http", |desk| {
+            desk.world.fail(Failure::maybe_sent(FailureKind::Timeout, "no answer"));
+            desk.world.pass(30 * SECOND);
+        });
+    }
+    let error = Process::of(&source).mint(&mut desk).unwrap_err();
+    assert!(!error.is_uncertain() && !error.ends_grant() && !desk.did.contains(&"lease"), "{error} {:?}", desk.did);
+}
+
+/// A lease ends by whichever clock says so first.
+#[test]
+fn no_wall_clock_that_is_set_makes_a_lease_longer() {
+    for (passes, set) in [(61, -3600), (3661, 3600), (61, 0)] {
+        let (mut desk, source) = late();
+        desk.shelf.expiring = true;
+        // Where refresh tokens stay there is no intent, whose time would end before.
+        desk.edit(source.key(), |record| {
+            record["rotation"] = "Never".into();
+            record["tokens"] = serde_json::json!({});
+        });
+        let began = desk.world.now;
+        desk.trip("load", Trip::Pass);
+        desk.before("load", move |desk| {
+            let wall = began.wall.as_unix_millis() + (passes + set) * 1000;
+            desk.world.now = Now {
+                wall: Timestamp::from_unix_millis(wall),
+                mono: began.mono + if set > 0 { SECOND } else { 61 * SECOND },
+            };
+        });
+        let error = Process::of(&source).mint(&mut desk).unwrap_err();
+        assert!(error.kind() == ErrorKind::Timeout && !error.is_uncertain(), "{set}: {error:?}");
+        assert!(sent(&mut desk).is_empty(), "{set}");
     }
 }

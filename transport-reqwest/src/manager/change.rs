@@ -19,6 +19,9 @@ pub(super) type Callback = Box<dyn Fn(&Change) + Send + Sync>;
 pub(super) type OnWait = Box<dyn Fn(&str, Waiting) + Send + Sync>;
 
 /// A new token, or a failure to get one.
+///
+/// What a refresh waits for meanwhile is no outcome of it: [`on_wait`](crate::ManagerBuilder::on_wait) and
+/// [`Status::waiting`](crate::Status::waiting) tell that.
 #[non_exhaustive]
 #[derive(Clone)]
 pub struct Change {

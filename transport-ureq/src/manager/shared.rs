@@ -24,6 +24,9 @@ thread_local! {
 }
 
 /// A new token, or a failure to get one.
+///
+/// What a refresh waits for meanwhile is no outcome of it: [`on_wait`](crate::ManagerBuilder::on_wait) and
+/// [`Status::waiting`](crate::Status::waiting) tell that.
 #[non_exhaustive]
 #[derive(Clone)]
 pub struct Change {
