@@ -183,7 +183,11 @@ impl Sim {
 
     /// A process tells that somebody must sign in.
     pub(super) fn judge_sign_out(&mut self, process: usize, seen: &Seen, error: &Error) {
-        let token = seen.refresh_token.clone().or_else(|| seen.sent.clone()).unwrap_or_default();
+        // What it was just refused, though a replica has shown it an older record since; else what it has read.
+        let here = &self.processes[process].known.refused;
+        let sent = || seen.sent.clone();
+        let told = sent().filter(|sent| here.contains_key(sent));
+        let token = told.or_else(|| seen.refresh_token.clone()).or_else(sent).unwrap_or_default();
         // When that was, others know by the record, whose clock may be wrong.
         let over = |since: &Duration| self.plan.clocks || self.truth.saturating_sub(*since) + SECOND >= GRACE;
         let gone = self.story.used_up.get(&token).is_some_and(over);
@@ -196,7 +200,7 @@ impl Sim {
             self.report.alive += u64::from(alive && !refused && !gone);
             self.report.alive_by_limit += u64::from(alive && (refused || gone));
         }
-        self.rule(Rule::ServerEnds, refused || gone || seen.outdated, || {
+        self.rule(Rule::ServerEnds, refused || gone || (seen.outdated && !alive), || {
             let alive = if alive { "the server would take it" } else { "the server did not say so to this process" };
             format!("process {process} says to sign in again, with {token}, and {alive}: {error}")
         });
