@@ -10,7 +10,7 @@ use grantflow::store::{SaveGrant, SharedGrant};
 use grantflow::{Advice, Cx, Error, ErrorKind, Failure, Machine, Reply, ServerMetadata, Step, Token};
 use grantflow_tests::Fault;
 use grantflow_tests::demo::{client, signed_in};
-use grantflow_tests::processes::{Desk, Process, Trip, desk, intent, kept, late, sent};
+use grantflow_tests::processes::{Desk, Process, Trip, desk, desk_with, intent, kept, late, sent};
 use grantflow_tests::server::{Place, RefreshTokens};
 
 use super::{REFRESHED, SECOND, millis};
@@ -139,15 +139,17 @@ fn a_refusal_is_not_forgotten_for_what_a_former_turn_remembers_and_one_that_it_w
 
 #[test]
 fn a_token_that_was_refused_does_not_come_back_from_a_replica() {
-    let (mut desk, source) = desk();
-    let mut process = Process::of(&source);
-    let first = process.mint(&mut desk).unwrap();
-    desk.world.pass(60 * SECOND);
-    let second = process.mint(&mut desk).unwrap();
-    desk.lag = 30 * SECOND;
-    desk.before("lease", |desk| desk.lag = Duration::ZERO);
-    let third = process.mint(&mut desk).unwrap();
-    assert!(third.access_token() != first.access_token() && third.access_token() != second.access_token());
+    for refresh_tokens in [RefreshTokens::Rotate { grace: Duration::ZERO }, RefreshTokens::Stay] {
+        let (mut desk, source) = desk_with(|settings| settings.refresh_tokens = refresh_tokens);
+        let mut process = Process::of(&source);
+        let first = process.mint(&mut desk).unwrap();
+        desk.world.pass(60 * SECOND);
+        let second = process.mint(&mut desk).unwrap();
+        desk.lag = 30 * SECOND;
+        desk.before("lease", |desk| desk.lag = Duration::ZERO);
+        let third = process.mint(&mut desk).unwrap();
+        assert!(third.access_token() != first.access_token() && third.access_token() != second.access_token());
+    }
 }
 
 #[test]
