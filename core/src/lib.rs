@@ -7,6 +7,7 @@
 //! |---|---|
 //! | sign a person in to a program of their own, in a browser or by a device's code | [`InstalledApp`] |
 //! | sign people in to a web application | [`AuthorizationRequest`], [`PendingAuthorization`] |
+//! | have a person sign in on a device of their own, without a browser here | [`BackchannelAuthentication`] |
 //! | get a token by another grant, or refresh one | [`TokenRequest`] |
 //! | get tokens again and again | [`source`], for the `TokenManager` of an adapter |
 //! | keep a grant, and share it among processes | [`store`], for the stores of `grantflow-store` |
@@ -89,6 +90,9 @@ pub use dpop::DpopKey;
 pub use error::{Advice, Error, ErrorKind, Interaction, ServerError};
 pub use exchange::Exchange;
 pub use failure::Failure;
+pub use grant::ciba::{
+    BackchannelAuthentication, BackchannelHeard, PendingBackchannel, PingReceiver, StartBackchannel,
+};
 pub use grant::device::{DeviceAuthorization, DeviceCode, DevicePolling};
 pub use grant::{TokenExchange, TokenRequest, token_type};
 pub use hosts::Hosts;

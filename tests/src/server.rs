@@ -6,6 +6,7 @@
 
 mod authorize;
 mod certificate;
+mod ciba;
 mod client;
 mod device;
 mod dpop;
@@ -29,6 +30,7 @@ use sha2::{Digest, Sha256};
 use url::form_urlencoded;
 
 use crate::keys::IssuerKey;
+use ciba::Backchannel;
 use device::Device;
 use pushed::Pushed;
 use register::Registrations;
@@ -58,6 +60,7 @@ pub struct Server {
     access: BTreeMap<String, Access>,
     refresh: BTreeMap<String, Refresh>,
     devices: BTreeMap<String, Device>,
+    backchannel: BTreeMap<String, Backchannel>,
     pushed: BTreeMap<String, Pushed>,
     registrations: Registrations,
     /// Clients and the `jti` of the assertions that they have used.
@@ -134,6 +137,8 @@ pub enum Place {
     Managed,
     /// `/par`: where authorization requests are left (RFC 9126).
     PushedRequest,
+    /// `/bc-authorize`: where a sign-in begins that needs no browser (CIBA).
+    Backchannel,
     /// `/device_authorization`: where a device gets its codes.
     Device,
     /// `/device`: where a person enters the code that a device shows.
@@ -197,6 +202,7 @@ impl Server {
             pushed: BTreeMap::new(),
             registrations: Registrations::new(),
             devices: BTreeMap::new(),
+            backchannel: BTreeMap::new(),
             assertions: BTreeSet::new(),
             proofs: BTreeSet::new(),
             handed_out: 0,
@@ -272,6 +278,7 @@ impl Server {
             Place::Registration => format!("{base}/register"),
             Place::Managed => format!("{base}/register/"),
             Place::PushedRequest => format!("{base}/par"),
+            Place::Backchannel => format!("{base}/bc-authorize"),
             Place::Device => format!("{base}/device_authorization"),
             Place::Verification => format!("{base}/device"),
             Place::Token => format!("{base}/token"),
@@ -347,6 +354,7 @@ impl Server {
             Authorize,
             Registration,
             PushedRequest,
+            Backchannel,
             Device,
             Verification,
             Token,
@@ -363,6 +371,7 @@ impl Server {
         let method = match place {
             Place::Managed => request.method().clone(),
             Place::Registration
+            | Place::Backchannel
             | Place::PushedRequest
             | Place::Device
             | Place::Token
@@ -384,6 +393,7 @@ impl Server {
             Place::Registration => self.register(now, request).unwrap_or_else(Refusal::into_response),
             Place::Managed => self.manage(now, request).unwrap_or_else(Refusal::into_response),
             Place::PushedRequest => self.push(now, request).unwrap_or_else(Refusal::into_response),
+            Place::Backchannel => self.begin_backchannel(now, request).unwrap_or_else(Refusal::into_response),
             Place::Device => self.authorize_device(now, request).unwrap_or_else(Refusal::into_response),
             Place::Verification => self.verify_device(now, request),
             Place::Token => {
@@ -432,6 +442,8 @@ impl Server {
             "authorization_endpoint": self.address(Place::Authorize),
             "device_authorization_endpoint": self.address(Place::Device),
             "pushed_authorization_request_endpoint": self.address(Place::PushedRequest),
+            "backchannel_authentication_endpoint": self.address(Place::Backchannel),
+            "backchannel_token_delivery_modes_supported": ["poll", "ping"],
             "token_endpoint": self.address(Place::Token),
             "revocation_endpoint": self.address(Place::Revoke),
             "introspection_endpoint": self.address(Place::Introspect),
@@ -441,7 +453,7 @@ impl Server {
             "authorization_signing_alg_values_supported": ["RS256", "ES256"],
             "authorization_details_types_supported": self.settings.details,
             "grant_types_supported": [
-                "authorization_code", "refresh_token", "client_credentials", "password", DEVICE_CODE, TOKEN_EXCHANGE,
+                "authorization_code", "refresh_token", "client_credentials", "password", DEVICE_CODE, TOKEN_EXCHANGE, ciba::GRANT_TYPE,
             ],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256"],
@@ -462,6 +474,7 @@ impl Server {
                 "token_endpoint": alias(Place::Token),
                 "revocation_endpoint": alias(Place::Revoke),
                 "device_authorization_endpoint": alias(Place::Device),
+                "backchannel_authentication_endpoint": alias(Place::Backchannel),
                 "pushed_authorization_request_endpoint": alias(Place::PushedRequest),
             });
         }

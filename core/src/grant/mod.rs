@@ -1,6 +1,7 @@
 //! The ways to a token (RFC 6749, section 4), one file each, all of which make a [`TokenRequest`].
 
 mod authorization_code;
+pub(crate) mod ciba;
 mod client_credentials;
 pub(crate) mod device;
 mod exchange;
@@ -35,6 +36,7 @@ pub use token_exchange::token_type;
 /// | [RFC 7523, section 2.1](https://www.rfc-editor.org/rfc/rfc7523#section-2.1) | [`TokenRequest::jwt_bearer`] | freely |
 /// | [RFC 8693](https://www.rfc-editor.org/rfc/rfc8693) | [`TokenRequest::token_exchange`] | freely |
 /// | [RFC 8628](https://www.rfc-editor.org/rfc/rfc8628) | [`DeviceCode::poll`](crate::DeviceCode::poll) | never: the next question comes after a pause |
+/// | [CIBA](https://openid.net/specs/openid-client-initiated-backchannel-authentication-core-1_0.html) | [`PendingBackchannel::poll`](crate::PendingBackchannel::poll) | never: the next question comes after a pause |
 /// | [section 4.3](https://www.rfc-editor.org/rfc/rfc6749#section-4.3) | [`TokenRequest::password`] | freely |
 ///
 /// [`exchange`](Self::exchange) makes it a machine.

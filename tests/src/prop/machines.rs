@@ -16,9 +16,9 @@ use grantflow::store::{
     RewriteGrants, SaveGrant, SharedGrant, SignOut, StoreOp, StoreReply, Stored, Which,
 };
 use grantflow::{
-    AuthorizationRequest, Client, ClientAuthentication, Cx, DeviceAuthorization, Discovery, DpopKey, Effect, Error,
-    ErrorKind, Failure, InstalledApp, Introspection, Issuer, Machine, Now, Reply, Revocation, Step, Timestamp, Token,
-    TokenExchange, TokenRequest, UserInfo, Verifier, token_type,
+    AuthorizationRequest, BackchannelAuthentication, Client, ClientAuthentication, Cx, DeviceAuthorization, Discovery,
+    DpopKey, Effect, Error, ErrorKind, Failure, InstalledApp, Introspection, Issuer, Machine, Now, Reply, Revocation,
+    Step, Timestamp, Token, TokenExchange, TokenRequest, UserInfo, Verifier, token_type,
 };
 use http::{Response, StatusCode};
 use serde_json::json;
@@ -195,7 +195,15 @@ const MACHINES: &[fn(Source<'_>, u8)] = &[
         };
         feed(Ok(machine), source);
     },
+    // A sign-in without a browser.
+    |source, way| feed(backchannel(way).map(BackchannelAuthentication::start), source),
 ];
+
+fn backchannel(way: u8) -> Result<BackchannelAuthentication, Error> {
+    let server = server().backchannel_authentication_endpoint("https://as.example/bc")?;
+    let request = BackchannelAuthentication::new(&server, &client(1 + way % 2))?.login_hint_token(&CANARY.into());
+    Ok(if way % 2 == 0 { request } else { request.sign(Far(way % 4 == 1)) })
+}
 
 fn registration() -> Registration {
     let server = server().registration_endpoint("https://as.example/register").expect("an endpoint");

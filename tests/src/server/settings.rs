@@ -60,6 +60,12 @@ pub struct Settings {
     pub software_key: Option<PublicKey>,
     /// Changes what it says of a registration before that is sent.
     pub alter_registration: Alter,
+    /// After how many seconds a person decides who is asked without a browser (CIBA).
+    pub backchannel_delay: u64,
+    /// How many seconds a client must leave it alone between two questions then; 5 if it does not say.
+    pub backchannel_interval: Option<u64>,
+    /// Changes the answer to a request for such a sign-in before it is sent.
+    pub alter_backchannel: Alter,
     /// The life of a device's codes in seconds, as `expires_in` tells.
     pub device_lifetime: u64,
     /// How many seconds a device must leave it alone between two questions; 5 if it does not say.
@@ -133,6 +139,9 @@ impl Default for Settings {
             client_secret_lifetime: None,
             software_key: None,
             alter_registration: Alter::default(),
+            backchannel_delay: 12,
+            backchannel_interval: Some(5),
+            alter_backchannel: Alter::default(),
             device_lifetime: 1800,
             device_interval: Some(5),
             device_like_google: false,

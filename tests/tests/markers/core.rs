@@ -17,8 +17,9 @@ use grantflow::register::{ClientMetadata, Registration};
 use grantflow::source::{Change, Credential, ExchangedToken, GrantState, ProgramToken, TokenSource as _, Want};
 use grantflow::store::{LoadGrant, RecordKey, RegistrationInStore, SaveGrant, SharedGrant, Stored};
 use grantflow::{
-    AuthorizationRequest, Challenge, Client, ClientAuthentication, DeviceAuthorization, Endpoint, Error, ErrorKind,
-    Failure, Hosts, InstalledApp, Issuer, Revocation, Scopes, Secret, ServerMetadata, Timestamp, Token, TokenRequest,
+    AuthorizationRequest, BackchannelAuthentication, Challenge, Client, ClientAuthentication, DeviceAuthorization,
+    Endpoint, Error, ErrorKind, Failure, Hosts, InstalledApp, Issuer, Revocation, Scopes, Secret, ServerMetadata,
+    Timestamp, Token, TokenRequest,
 };
 use grantflow::{EndSession, FrontChannelLogout};
 use grantflow_tests::demo::{self, REDIRECT, client};
@@ -346,6 +347,50 @@ fn servers() -> Vec<Entry> {
                     seen.debug("a machine", &finish);
                     seen.run(&mut world, finish);
                 }
+            },
+        },
+        Entry {
+            names: &[
+                "core BackchannelAuthentication::scopes",
+                "core BackchannelAuthentication::login_hint",
+                "core BackchannelAuthentication::login_hint_token",
+                "core BackchannelAuthentication::binding_message",
+                "core BackchannelAuthentication::user_code",
+                "core BackchannelAuthentication::acr_values",
+                "core BackchannelAuthentication::notification_token",
+                "core BackchannelAuthentication::authorization_details",
+                "core BackchannelAuthentication::extra",
+            ],
+            try_it: |text, seen| {
+                let request = || BackchannelAuthentication::new(&server(), &demo::batch()).unwrap();
+                let hinted = || request().login_hint("alice");
+                for request in [
+                    request().login_hint(text),
+                    request().login_hint_token(&text.into()),
+                    hinted().scopes(text),
+                    hinted().binding_message(text).acr_values(text),
+                    hinted().user_code(&text.into()).notification_token(text),
+                    hinted().extra(text, text),
+                    hinted().authorization_details(&json!([{"type": text}])),
+                ] {
+                    seen.debug("a request", &request);
+                    if let Some(pending) = seen.run(&mut world(), request.start()) {
+                        seen.debug("a sign-in", &pending);
+                    }
+                }
+            },
+        },
+        Entry {
+            names: &["core PingReceiver::hear", "core PingReceiver::take"],
+            try_it: |text, seen| {
+                let request = BackchannelAuthentication::new(&server(), &demo::batch()).unwrap().login_hint("alice");
+                let token = "a-notification-token-of-128-bits";
+                let pending = seen.run(&mut world(), request.notification_token(token).start()).unwrap();
+                let receiver = pending.ping_receiver().unwrap();
+                seen.debug("a receiver", &receiver);
+                seen.text("a status", receiver.take(Some(text), text.as_bytes()));
+                let grantflow::BackchannelHeard::Reply(bytes) = receiver.hear(text.as_bytes()) else { return };
+                seen.text("an answer", String::from_utf8_lossy(&bytes));
             },
         },
         Entry {

@@ -1,6 +1,7 @@
 //! Authorization requests that do not go through the browser as they are: pushed to the server (PAR, RFC 9126), signed
 //! (JAR, RFC 9101), and both; and what a client does at a server before any request: it registers itself.
 
+mod ciba;
 mod jarm;
 mod rar;
 mod registration;

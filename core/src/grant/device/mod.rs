@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use polling::Deferred;
 pub use polling::DevicePolling;
 
 use crate::exchange::{Received, Request, is_printable};
@@ -21,9 +22,9 @@ use crate::token::{Answer, Known, Scalar, Shape, Text, invalid};
 use crate::{Client, Deviation, Deviations, Error, Exchange, Issuer, Scopes, Secret, ServerMetadata, Timestamp};
 
 /// The pause between two questions unless the server names another (RFC 8628, section 3.2).
-const INTERVAL: u64 = 5;
+pub(super) const INTERVAL: u64 = 5;
 /// Lifetimes above this are cut to it.
-const MAX_LIFETIME: Duration = Duration::from_secs(86_400);
+pub(super) const MAX_LIFETIME: Duration = Duration::from_secs(86_400);
 /// The longest device code to take.
 const MAX_CODE: usize = 16 * 1024;
 /// The most characters that a person is asked to type.

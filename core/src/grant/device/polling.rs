@@ -1,19 +1,43 @@
 //! A device asks for its token until the person has decided (RFC 8628, sections 3.4 and 3.5).
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::DeviceCode;
 use crate::grant::TokenRequest;
 use crate::jose::{Expected, Occasion};
 use crate::machine::{Effect, ask};
-use crate::{Client, Cx, Error, ErrorKind, Machine, Now, Reply, ServerMetadata, Step, Token, TokenExchange};
+use crate::{
+    Client, Cx, Error, ErrorKind, Issuer, Machine, Now, Reply, Scopes, Secret, ServerMetadata, Step, Timestamp, Token,
+    TokenExchange,
+};
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// What a `slow_down` adds to it (section 3.5).
 const SLOW_DOWN: Duration = Duration::from_secs(5);
 /// The longest pause after failures of the network.
 const LONGEST: Duration = Duration::from_secs(60);
+
+/// A token that a person must allow elsewhere before it can be asked for.
+#[derive(Debug)]
+pub(in crate::grant) struct Deferred {
+    /// What it is, in errors.
+    pub(in crate::grant) what: &'static str,
+    pub(in crate::grant) doing: &'static str,
+    pub(in crate::grant) grant_type: &'static str,
+    /// The parameter that names it, and its value.
+    pub(in crate::grant) name: &'static str,
+    pub(in crate::grant) secret: Secret,
+    /// What is told when it ends.
+    pub(in crate::grant) late: &'static str,
+    /// Who asked for it where.
+    pub(in crate::grant) issuer: Issuer,
+    pub(in crate::grant) client_id: Arc<str>,
+    pub(in crate::grant) expires_at: Timestamp,
+    pub(in crate::grant) interval: Duration,
+    pub(in crate::grant) scopes: Scopes,
+}
 
 impl DeviceCode {
     /// The machine that asks until the person has decided.
@@ -22,33 +46,25 @@ impl DeviceCode {
     ///
     /// If the server is known without a `token_endpoint`, or if another client or server got the code.
     pub fn poll(self, server: &ServerMetadata, client: &Client) -> Result<DevicePolling, Error> {
-        client.check_issuer(server.issuer())?;
-        if self.issuer != *server.issuer() {
-            let why =
-                format!("the device code was issued by {}, and {} is another server", self.issuer, server.issuer());
-            return Err(Error::new(ErrorKind::Issuer, why));
-        }
-        if *self.client_id != *client.id() {
-            return Err(Error::config(format!(
-                "the device code was issued to the client {}, not this one",
-                self.client_id
-            )));
-        }
-        client.endpoints_of(server)?.token()?;
-        Ok(DevicePolling {
+        let deferred = Deferred {
+            what: "the device code",
+            doing: "asking for the device's token",
+            grant_type: GRANT_TYPE,
+            name: "device_code",
+            late: "nobody has entered the code in time",
+            issuer: self.issuer,
+            client_id: self.client_id,
+            secret: self.device_code,
+            expires_at: self.expires_at,
             interval: self.interval,
-            server: server.clone(),
-            client: client.clone(),
-            code: self,
-            parameters: Vec::new(),
-            nonce: None,
-            failures: 0,
-            stage: Stage::Begin,
-        })
+            scopes: self.scopes,
+        };
+        DevicePolling::new(deferred, server, client)
     }
 }
 
-/// Asks for the token until the person has decided, or the code has ended.
+/// Asks for the token until the person has decided, or the code has ended: of a device (RFC 8628), or of a sign-in without a
+/// browser ([`PendingBackchannel`](crate::PendingBackchannel)).
 ///
 /// What the server says counts, and not its status: Google answers 428 and 403 where RFC 8628 says 400.
 ///
@@ -59,7 +75,9 @@ impl DeviceCode {
 /// ```
 #[derive(Debug)]
 pub struct DevicePolling {
-    code: DeviceCode,
+    deferred: Deferred,
+    /// Whether the first question is asked without a pause.
+    at_once: bool,
     server: ServerMetadata,
     client: Client,
     /// What each question says besides.
@@ -114,6 +132,9 @@ impl Machine for DevicePolling {
     fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
         loop {
             let next = match (&mut self.stage, &reply) {
+                (Stage::Begin, Reply::Start) if self.at_once => {
+                    self.request().map(|exchange| Stage::Ask(Box::new(exchange)))
+                }
                 (Stage::Begin, Reply::Start) => return self.wait(cx.now(), self.interval, None),
                 (Stage::Wait, Reply::Slept) => {
                     reply = Reply::Start;
@@ -150,6 +171,36 @@ impl Machine for DevicePolling {
 }
 
 impl DevicePolling {
+    pub(in crate::grant) fn new(deferred: Deferred, server: &ServerMetadata, client: &Client) -> Result<Self, Error> {
+        client.check_issuer(server.issuer())?;
+        let Deferred { what, issuer, client_id, .. } = &deferred;
+        if issuer != server.issuer() {
+            let why = format!("{what} was issued by {issuer}, and {} is another server", server.issuer());
+            return Err(Error::new(ErrorKind::Issuer, why));
+        }
+        if **client_id != *client.id() {
+            return Err(Error::config(format!("{what} was issued to the client {client_id}, not this one")));
+        }
+        client.endpoints_of(server)?.token()?;
+        Ok(Self {
+            interval: deferred.interval,
+            server: server.clone(),
+            client: client.clone(),
+            deferred,
+            at_once: false,
+            parameters: Vec::new(),
+            nonce: None,
+            failures: 0,
+            stage: Stage::Begin,
+        })
+    }
+
+    /// Asks the first question without a pause: after the server's [ping](crate::PingReceiver).
+    pub fn at_once(mut self) -> Self {
+        self.at_once = true;
+        self
+    }
+
     /// Names what the token is for, by the name that the server gives it.
     pub fn audience(mut self, audience: &str) -> Self {
         self.parameters.push(Parameter::Audience(audience.to_owned()));
@@ -170,12 +221,12 @@ impl DevicePolling {
 
     /// Waits, unless the code ends meanwhile. If the network was the trouble, that is told then.
     fn wait(&mut self, now: Now, pause: Duration, trouble: Option<Error>) -> Step<Token> {
-        if now.wall + pause >= self.code.expires_at {
+        if now.wall + pause >= self.deferred.expires_at {
             self.stage = Stage::Ended;
             let error = match trouble {
                 Some(error) => Error::new(ErrorKind::Expired, "the server could not be asked until the code ended")
                     .with_source(error),
-                None => Error::new(ErrorKind::Expired, "nobody has entered the code in time"),
+                None => Error::new(ErrorKind::Expired, self.deferred.late),
             };
             return Step::Done(Err(error.during("waiting for a person", None)));
         }
@@ -186,12 +237,12 @@ impl DevicePolling {
     /// One question, which is sent once: the next comes after a pause. Should it have brought the token in an answer
     /// that got lost, the server says so at the next.
     fn request(&mut self) -> Result<TokenExchange, Error> {
-        let doing = "asking for the device's token";
-        let mut request = TokenRequest::new(doing, GRANT_TYPE, &self.server, &self.client)?
-            .secret("device_code", &self.code.device_code)
-            .granted(self.code.scopes.clone())
+        let Deferred { doing, grant_type, name, secret, scopes, .. } = &self.deferred;
+        let mut request = TokenRequest::new(doing, grant_type, &self.server, &self.client)?
+            .secret(name, secret)
+            .granted(scopes.clone())
             .with_all(&self.parameters);
-        if self.code.scopes.contains("openid") {
+        if self.deferred.scopes.contains("openid") {
             let occasion = Occasion::SignIn(Box::default());
             request.asked.id_token = Some(Expected::new(&self.server, &self.client, occasion)?);
         }
