@@ -202,7 +202,10 @@ const MACHINES: &[fn(Source<'_>, u8)] = &[
 fn backchannel(way: u8) -> Result<BackchannelAuthentication, Error> {
     let server = server().backchannel_authentication_endpoint("https://as.example/bc")?;
     let request = BackchannelAuthentication::new(&server, &client(1 + way % 2))?.login_hint_token(&CANARY.into());
-    Ok(if way % 2 == 0 { request } else { request.sign(Far(way % 4 == 1)) })
+    Ok(match way % 4 {
+        0 | 2 => request,
+        other => request.sign(Far(other == 1)),
+    })
 }
 
 fn registration() -> Registration {
