@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::Timestamp;
 use crate::exchange::{Received, is_printable};
-use crate::token::{Answer, Deviations, Known, Scalar, invalid};
+use crate::token::{Answer, Deviations, Known, Scalar, Text, invalid};
 
 /// The longest name to take: it goes into a URL.
 const LONGEST: usize = 4096;
@@ -39,8 +39,12 @@ impl RequestUri {
     /// when the URL is too old.
     pub(super) fn parse(received: Received<'_>) -> Result<Self, crate::Error> {
         let mut found = Deviations::NONE;
+        let mut text;
         let mut answer = Answer::<Members<'_>>::default();
-        answer.read(received, Deviations::TOLERATED, &mut found)?;
+        if let Err(error) = answer.read(received, Deviations::TOLERATED, &mut found) {
+            text = Text::of(received.response.body());
+            answer.read_again(&mut text, error, received, Deviations::TOLERATED, &mut found)?;
+        }
         let name = answer.known.request_uri.text("request_uri")?.filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| invalid("the answer has no request_uri"))?;
         if name.len() > LONGEST || !is_printable(&name, b'!') {

@@ -73,6 +73,30 @@ impl<'a, K: Known<'a>> Answer<K> {
         })
     }
 
+    /// Once more after this error, each member of the text of the body by itself: one that cannot be read costs itself
+    /// alone. The error stays where the whole is no such answer, or the server has said it.
+    #[cold]
+    pub(crate) fn read_again(
+        &mut self,
+        text: &'a mut Text<'_>,
+        error: Error,
+        received: Received<'_>,
+        tolerated: Deviations,
+        found: &mut Deviations,
+    ) -> Result<(), Error> {
+        (*self, *found) = (Self::default(), Deviations::NONE);
+        text.mend();
+        let json = text.as_str().trim_start_matches('\u{feff}');
+        let whole = self.read_each(&Shape::Json(json), found) && !self.repeated;
+        if !whole || error.server().is_some() || !tolerated.contains(Deviation::OddMember) {
+            return Err(error);
+        }
+        self.check(received.response, tolerated, found)?;
+        let broken = str::from_utf8(received.response.body()).is_err();
+        let deviation = if broken { Deviation::BrokenText } else { Deviation::OddMember };
+        tolerated.allow(deviation, found, "a member of the answer cannot be read")
+    }
+
     fn read_form(&mut self, body: &'a [u8]) -> Result<(), Error> {
         self.read_pairs(body);
         if self.repeated { Err(invalid("the answer has a member twice")) } else { Ok(()) }

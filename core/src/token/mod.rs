@@ -18,7 +18,7 @@ pub use deviation::{Deviation, Deviations};
 pub use rotation::Rotation;
 pub use scopes::Scopes;
 
-pub(crate) use answer::{Answer, Known, Scalar, Shape, Text, invalid};
+pub(crate) use answer::{Answer, Known, Scalar, Text, invalid};
 pub(crate) use parse::{Answered, Asked};
 
 use crate::dpop::{DpopKey, Proofs, Prove, prove_here};

@@ -3,8 +3,8 @@
 use grantflow::google::{TokenInfo, sign_blob};
 use grantflow::jose::JwkSet;
 use grantflow::{
-    Advice, Deviation, Deviations, DeviceAuthorization, Effect, Error, ErrorKind, Introspection, Machine, Reply,
-    Revocation, Step, Token, TokenRequest, UserInfo,
+    Advice, AuthorizationRequest, Deviation, Deviations, DeviceAuthorization, Effect, Error, ErrorKind, Introspection,
+    Machine, Reply, Revocation, Step, Token, TokenRequest, UserInfo,
 };
 use grantflow_tests::demo::{self, batch, client};
 use grantflow_tests::server::{Iss, Place};
@@ -100,6 +100,27 @@ fn a_code_that_a_server_writes_as_a_number_is_shown_as_its_digits() {
     assert_eq!(code.user_code(), "40517733");
     assert!(code.deviations().contains(Deviation::OddMember));
     assert!(ask(&mut world, &server.tolerate(Deviations::NONE)).is_err());
+}
+
+#[test]
+fn a_pushed_request_has_its_name_whatever_is_wrong_with_what_comes_beside_it() {
+    for rest in [
+        r#""expires_in":1e999"#,
+        r#""expires_in":"soon""#,
+        r#""expires_in":"","error":"""#,
+        r#""note":NaN"#,
+        r#""note":"caf<E9>""#,
+        r#""note":"\ud800""#,
+    ] {
+        let mut world = World::with(Server::demo());
+        world.server().fail(Place::PushedRequest, answer(&format!(r#"{{"request_uri":"urn:x:1",{rest}}}"#)));
+        let server = world.server().metadata();
+        let server = server.pushed_authorization_request_endpoint("https://as.example/par").unwrap();
+        let request = AuthorizationRequest::new(&server, &client(), demo::REDIRECT).scopes("read").push();
+        let begun = world.run(request.start()).unwrap_or_else(|error| panic!("{rest}: {error}"));
+        assert!(begun.url.contains("request_uri=urn%3Ax%3A1"), "{rest}: {}", begun.url);
+        assert_eq!(begun.pending.url_expires_at(), None, "{rest}");
+    }
 }
 
 #[test]

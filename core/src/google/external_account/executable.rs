@@ -8,6 +8,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::subject::{SubjectToken, SubjectTokenContext, SubjectTokenMachine, SubjectTokens};
 use crate::google::file::{self, File};
 use crate::machine::{Exited, Program};
@@ -209,9 +211,12 @@ fn read(content: &[u8]) -> Result<Printed, &'static str> {
         match members.get("success").and_then(|success| success.as_bool()) {
             Some(true) => {}
             Some(false) => {
-                let (Some(code), Some(message)) = (text("code"), text("message")) else {
+                // One of them tells something.
+                let (code, message) = (text("code"), text("message"));
+                if code.or(message).is_none() {
                     return Err("a failure without code and message");
-                };
+                }
+                let (code, message) = (code.unwrap_or("no code"), message.unwrap_or("no message"));
                 return Ok(Printed::Refused { code: code.to_owned(), message: message.to_owned() });
             }
             None => return Err("an answer that does not say whether it is a success"),
@@ -223,10 +228,12 @@ fn read(content: &[u8]) -> Result<Printed, &'static str> {
             None => return Err("a token without its token_type"),
         };
         let token = text(member).ok_or("an answer without id_token, or saml_response, as its token_type demands")?;
-        let end = match members.get("expiration_time").filter(|value| !value.is_null()) {
+        let is_empty = |value: &Value| value.is_null() || value.as_str().is_some_and(|text| text.trim().is_empty());
+        let end = match members.get("expiration_time").filter(|value| !is_empty(value)) {
             None => None,
             Some(end) => {
-                let seconds = end.as_i64().or_else(|| end.as_str()?.parse().ok());
+                let number = end.as_f64().or_else(|| end.as_str()?.trim().parse().ok());
+                let seconds = number.filter(|seconds| seconds.abs() < 1e15).map(|seconds| seconds as i64);
                 Some(Timestamp::from_unix(seconds.ok_or("an expiration_time that is no number of seconds")?))
             }
         };

@@ -18,7 +18,7 @@ use crate::exchange::{Received, Request, is_printable};
 use crate::loopback::openable;
 use crate::machine::Repeat;
 use crate::shown::printable;
-use crate::token::{Answer, Known, Scalar, Shape, Text, invalid};
+use crate::token::{Answer, Known, Scalar, Text, invalid};
 use crate::{Client, Deviation, Deviations, Error, Exchange, Issuer, Scopes, Secret, ServerMetadata, Timestamp};
 
 /// The pause between two questions unless the server names another (RFC 8628, section 3.2).
@@ -191,20 +191,8 @@ impl DeviceCode {
         let mut answer = Answer::<Codes<'_>>::default();
         let mut text;
         if let Err(error) = answer.read(received, tolerated, &mut deviations) {
-            // Once more, each member by itself.
-            deviations = Deviations::NONE;
             text = Text::of(received.response.body());
-            text.mend();
-            answer = Answer::default();
-            let json = text.as_str().trim_start_matches('\u{feff}');
-            let whole = answer.read_each(&Shape::Json(json), &mut deviations) && !answer.repeated;
-            if !whole || error.server().is_some() || !tolerated.contains(Deviation::OddMember) {
-                return Err(error);
-            }
-            answer.check(received.response, tolerated, &mut deviations)?;
-            let broken = str::from_utf8(received.response.body()).is_err();
-            let deviation = if broken { Deviation::BrokenText } else { Deviation::OddMember };
-            tolerated.allow(deviation, &mut deviations, "a member of the answer cannot be read")?;
+            answer.read_again(&mut text, error, received, tolerated, &mut deviations)?;
         }
         let codes = answer.known;
         let device_code = need("device_code", codes.device_code)?;
