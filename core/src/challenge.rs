@@ -62,7 +62,8 @@ impl Challenge {
     ///
     /// The token is good where the answer asks for something else: for more scope (`insufficient_scope`), for a
     /// stronger or more recent sign-in (`insufficient_user_authentication`, RFC 9470, section 3), for a nonce
-    /// (`use_dpop_nonce`, RFC 9449, section 9), or for another proof (`invalid_dpop_proof`, section 7.1). What breaks the grammar says nothing.
+    /// (`use_dpop_nonce`, RFC 9449, section 9), for another proof (`invalid_dpop_proof`, section 7.1), or for proofs by
+    /// [algorithms](Self::algs) of which the token's key has none. What breaks the grammar says nothing.
     pub fn rejects_token(status: StatusCode, headers: &HeaderMap, token: &Token) -> bool {
         // What is told to the token's own scheme counts before what is told to others.
         let own = if *token.token_type() == TokenType::DPoP { "DPoP" } else { "Bearer" };
@@ -73,8 +74,16 @@ impl Challenge {
             Some(
                 "insufficient_scope" | "insufficient_user_authentication" | "use_dpop_nonce" | "invalid_dpop_proof",
             ) => false,
-            _ => status == StatusCode::UNAUTHORIZED,
+            Some(_) => status == StatusCode::UNAUTHORIZED,
+            // Another token would be bound to the same key.
+            None if own.iter().any(|challenge| challenge.excludes_key_of(token)) => false,
+            None => status == StatusCode::UNAUTHORIZED,
         }
+    }
+
+    fn excludes_key_of(&self, token: &Token) -> bool {
+        let Some(key) = token.dpop_key() else { return false };
+        self.get("algs").is_some() && !self.algs().any(|name| name == key.algorithm().name())
     }
 
     /// Whether it is of this scheme, in whatever case.
@@ -120,6 +129,11 @@ impl Challenge {
     /// `scope`: what a token must be good for.
     pub fn scope(&self) -> Option<Scopes> {
         self.get("scope").map(Scopes::from)
+    }
+
+    /// `algs`: the algorithms of the proofs that the resource takes, by their names (RFC 9449, section 7.1).
+    pub fn algs(&self) -> impl Iterator<Item = &str> {
+        self.get("algs").unwrap_or_default().split_ascii_whitespace()
     }
 
     /// `resource_metadata`: where the resource describes itself (RFC 9728, section 5.1). Not to be trusted

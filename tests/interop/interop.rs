@@ -2,9 +2,11 @@
 //! `tests/interop/run` starts the server and this. It ends with an error at the first thing that is wrong.
 
 mod openid;
+mod secure;
 
 use std::error::Error as StdError;
 use std::process::Command;
+use std::sync::Mutex;
 
 use grantflow::crypto::{Algorithm, SigningKey};
 use grantflow::{
@@ -67,39 +69,98 @@ impl Adapter for Async {
 }
 
 fn main() -> Done {
-    let issuer = Issuer::new(std::env::args().nth(1).ok_or("usage: interop ISSUER")?)?;
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [issuer, second, directory] = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["certificates", directory] => return secure::write_certificates(directory.as_ref()),
+        [issuer, second, directory] => [issuer, second, directory],
+        _ => return Err("usage: interop certificates DIRECTORY, then interop ISSUER SECOND-ISSUER DIRECTORY".into()),
+    };
+    let (issuer, second) = (Issuer::new(issuer)?, Issuer::new(second)?);
     let blocking = grantflow_ureq::Transport::new()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let asynchronous = Async(grantflow_reqwest::Transport::new()?, runtime);
-    println!("grantflow-ureq");
-    suite(&blocking, &issuer)?;
-    println!("grantflow-reqwest");
-    suite(&asynchronous, &issuer)
+    let directory = directory.as_ref();
+    // Side by side, since most of it is waiting.
+    let [one, other] = std::thread::scope(|scope| {
+        let one = scope.spawn(|| {
+            let done = suite("ureq", &blocking, &issuer);
+            done.and_then(|()| secure::suite::<grantflow_ureq::Transport>("ureq", &second, directory)).map_err(told)
+        });
+        let other = scope.spawn(|| {
+            let done = suite("reqwest", &asynchronous, &issuer);
+            done.and_then(|()| secure::suite::<Async>("reqwest", &second, directory)).map_err(told)
+        });
+        [one.join(), other.join()]
+    });
+    one.map_err(|_| "a panic")?.map_err(|error| format!("grantflow-ureq: {error}"))?;
+    Ok(other.map_err(|_| "a panic")?.map_err(|error| format!("grantflow-reqwest: {error}"))?)
 }
 
-fn suite(adapter: &impl Adapter, issuer: &Issuer) -> Done {
+/// An error as a text, which goes from one thread to another.
+fn told(error: Box<dyn StdError>) -> String {
+    error.to_string()
+}
+
+fn suite(name: &str, adapter: &(impl Adapter + Sync), issuer: &Issuer) -> Done {
+    let step = |what: &str| step(name, what);
     let server = adapter.run(Discovery::new(issuer))?;
     promises_iss(&server)?;
     let client = Client::new("native-app").registered_at(issuer.clone());
-    let app = app(&server, &client);
+    std::thread::scope(|scope| {
+        // A device waits for seconds between its questions.
+        let devices = ["alice", "nobody"].map(|person| {
+            let (server, client) = (&server, &client);
+            scope.spawn(move || device(adapter, server, client, person).map_err(told))
+        });
+        people(name, adapter, &server, &client)?;
+        for device in devices {
+            device.join().map_err(|_| "a panic")??;
+        }
+        step("a code that a person enters elsewhere, who says yes or no");
+        Ok::<_, Box<dyn StdError>>(())
+    })?;
+    // One at a time: the keys are those of all.
+    static KEYS: Mutex<()> = Mutex::new(());
+    let _alone = KEYS.lock().map_err(|_| "a panic")?;
+    openid::suite(name, adapter, &server)
+}
 
+/// A device gets its code, which this person enters.
+fn device(adapter: &impl Adapter, server: &ServerMetadata, client: &Client, person: &str) -> Done {
+    let device = InstalledApp::new(server, client).scopes("openid email").login_hint(person).show_code(|code| {
+        let (address, code) = (code.verification_uri().to_owned(), code.user_code().to_owned());
+        std::thread::spawn(move || enter_code(&address, &code).unwrap_or_else(|error| eprintln!("{error}")));
+    });
+    match adapter.sign_in(&device) {
+        Ok(token) => check(token.id_token().is_some_and(|it| it.subject() == person), "this person entered the code"),
+        Err(error) if person == "nobody" => {
+            check(error.server().is_some_and(|server| server.error() == "access_denied"), "the device is told")
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// People who sign in with a browser, and a program that is one itself.
+fn people(name: &str, adapter: &impl Adapter, server: &ServerMetadata, client: &Client) -> Done {
+    let (step, issuer) = (|what: &str| step(name, what), server.issuer());
+    let app = app(server, client);
     let token = adapter.sign_in(&app.clone().login_hint("alice"))?;
     signed_in(adapter, &token, issuer)?;
     step("signed in: code, PKCE, iss, nonce, ID token");
 
-    let [second, third] = refresh_twice(adapter, &server, &client, &token)?;
+    let [second, third] = refresh_twice(adapter, server, client, &token)?;
     step("refreshed twice, each refresh token good for one use");
 
     let secret = third.refresh_token().ok_or("no refresh token")?;
-    adapter.run(Revocation::new(&server, &client, secret)?.token_type_hint("refresh_token").exchange())?;
-    refused(adapter.run(TokenRequest::refresh(&server, &client, &third)?.exchange()))?;
-    adapter.run(Revocation::new(&server, &client, secret)?.exchange())?;
+    adapter.run(Revocation::new(server, client, secret)?.token_type_hint("refresh_token").exchange())?;
+    refused(adapter.run(TokenRequest::refresh(server, client, &third)?.exchange()))?;
+    adapter.run(Revocation::new(server, client, secret)?.exchange())?;
     step("revoked: refused afterwards, and revoking again does no harm");
 
     let token = adapter.sign_in(&app.clone().login_hint("bob"))?;
-    let rotated = adapter.run(TokenRequest::refresh(&server, &client, &token)?.exchange())?;
-    refused(adapter.run(TokenRequest::refresh(&server, &client, &token)?.exchange()))?;
-    refused(adapter.run(TokenRequest::refresh(&server, &client, &rotated)?.exchange()))?;
+    let rotated = adapter.run(TokenRequest::refresh(server, client, &token)?.exchange())?;
+    refused(adapter.run(TokenRequest::refresh(server, client, &token)?.exchange()))?;
+    refused(adapter.run(TokenRequest::refresh(server, client, &rotated)?.exchange()))?;
     check(second.id_token().is_some_and(|id_token| id_token.subject() == "alice"), "alice stays alice")?;
     step("a used refresh token, used again, ends the whole grant");
 
@@ -108,29 +169,18 @@ fn suite(adapter: &impl Adapter, issuer: &Issuer) -> Done {
     check(error.server().is_some_and(|server| server.error() == "access_denied"), "and says which one it is")?;
     step("a person who says no");
 
-    let device = InstalledApp::new(&server, &client).scopes("openid email").show_code(|code| {
-        let (address, code) = (code.verification_uri().to_owned(), code.user_code().to_owned());
-        std::thread::spawn(move || enter_code(&address, &code).unwrap_or_else(|error| eprintln!("{error}")));
-    });
-    let token = adapter.sign_in(&device.clone().login_hint("alice"))?;
-    check(token.id_token().is_some_and(|id_token| id_token.subject() == "alice"), "alice entered the code")?;
-    let error = adapter.sign_in(&device.login_hint("nobody")).expect_err("the person said no");
-    check(error.server().is_some_and(|server| server.error() == "access_denied"), "the device is told")?;
-    step("a code that a person enters elsewhere, who says yes or no");
-
     let batch = Client::new("batch")
         .authentication(ClientAuthentication::client_secret_basic("a secret of: letters+signs %20/~"));
-    let token = adapter.run(TokenRequest::client_credentials(&server, &batch)?.scopes("read").exchange())?;
+    let token = adapter.run(TokenRequest::client_credentials(server, &batch)?.scopes("read").exchange())?;
     check(token.scopes() == &Scopes::from("read") && token.refresh_token().is_none(), "a token for the client")?;
     let wrong = Client::new("batch").authentication(ClientAuthentication::client_secret_basic("wrong"));
-    let error = adapter.run(TokenRequest::client_credentials(&server, &wrong)?.exchange()).expect_err("a wrong secret");
+    let error = adapter.run(TokenRequest::client_credentials(server, &wrong)?.exchange()).expect_err("a wrong secret");
     check(error.server().is_some_and(|server| server.error() == "invalid_client"), "invalid_client")?;
     step("client credentials, with a right and a wrong secret");
 
-    signing(adapter, &server)?;
+    signing(adapter, server)?;
     step("private_key_jwt: RS256 and ES256, by keys that are here and far away; another key is refused");
-
-    openid::suite(adapter, &server)
+    Ok(())
 }
 
 /// Clients that sign assertions: each gets a token, has it revoked, and its key is its own.
@@ -225,6 +275,6 @@ fn check(holds: bool, what: &str) -> Done {
     if holds { Ok(()) } else { Err(format!("not so: {what}").into()) }
 }
 
-fn step(what: &str) {
-    println!("  ok  {what}");
+fn step(name: &str, what: &str) {
+    println!("{name:<8} {what}");
 }

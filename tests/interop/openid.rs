@@ -17,9 +17,11 @@ use super::{Adapter, Done, check, step};
 
 const CALLBACK: &str = "http://127.0.0.1:9/callback";
 const SIGNED_OUT: &str = "http://127.0.0.1:9/signed-out";
-const SECRET: &str = "the secret of a client, longer than 32 bytes";
+pub(crate) const SECRET: &str = "the secret of a client, longer than 32 bytes";
 
-pub(crate) fn suite(adapter: &impl Adapter, server: &ServerMetadata) -> Done {
+pub(crate) fn suite(name: &str, adapter: &impl Adapter, server: &ServerMetadata) -> Done {
+    let step = |what: &str| step(name, what);
+    let program = name;
     let algorithms = [
         ("RS256", Some(Algorithm::RS256)),
         ("PS256", Some(Algorithm::PS256)),
@@ -30,7 +32,7 @@ pub(crate) fn suite(adapter: &impl Adapter, server: &ServerMetadata) -> Done {
     ];
     for (name, algorithm) in algorithms {
         let client = client(name, algorithm);
-        let browser = Browser::new(name);
+        let browser = Browser::new(&format!("{program}-{name}"));
         let token = browser.sign_in(adapter, server, &client)?;
         let id_token = token.id_token().ok_or("no ID token")?;
         check(header(id_token)?["alg"] == name, "the ID token is signed as the client is registered")?;
@@ -46,7 +48,7 @@ pub(crate) fn suite(adapter: &impl Adapter, server: &ServerMetadata) -> Done {
     }
     step("ID tokens by RS256, PS256, ES256, ES384, EdDSA and HS256, userinfo signed by the same");
     step("signed out at the server, which sends a logout token");
-    rotation(adapter, server)?;
+    rotation(name, adapter, server)?;
     step("keys rotated: with the old ones kept, and without");
     Ok(())
 }
@@ -61,10 +63,10 @@ fn client(name: &str, algorithm: Option<Algorithm>) -> Client {
 }
 
 /// A token by an old key is good as long as the server has the key, and a new key is found at the first sign-in.
-fn rotation(adapter: &impl Adapter, server: &ServerMetadata) -> Done {
+fn rotation(name: &str, adapter: &impl Adapter, server: &ServerMetadata) -> Done {
     let client = client("ES256", Some(Algorithm::ES256));
     let verifier = Verifier::id_tokens_of(server, &client)?.any_nonce();
-    let browser = Browser::new("rotation");
+    let browser = Browser::new(&format!("{name}-rotation"));
     let sign_in = || -> Result<(IdToken, String), Box<dyn std::error::Error>> {
         let id_token = browser.sign_in(adapter, server, &client)?.id_token().ok_or("no ID token")?.clone();
         let key = header(&id_token)?["kid"].as_str().unwrap_or_default().to_owned();
@@ -95,8 +97,9 @@ fn header(id_token: &IdToken) -> Result<serde_json::Value, Box<dyn std::error::E
 }
 
 /// curl, with a file of cookies.
-struct Browser {
+pub(crate) struct Browser {
     cookies: PathBuf,
+    authority: Option<PathBuf>,
 }
 
 impl Drop for Browser {
@@ -108,14 +111,24 @@ impl Drop for Browser {
 impl Browser {
     fn new(name: &str) -> Self {
         let file = format!("grantflow-interop-{}-{name}", std::process::id());
-        Self { cookies: std::env::temp_dir().join(file) }
+        Self { cookies: std::env::temp_dir().join(file), authority: None }
+    }
+
+    /// One that trusts this authority.
+    pub(crate) fn trusting(name: &str, authority: PathBuf) -> Self {
+        let mut browser = Self::new(name);
+        browser.authority = Some(authority);
+        browser
     }
 
     /// The page, and in its last line its address. Nobody is at the addresses of the application.
-    fn curl(&self, args: &[&str]) -> Result<(String, String), Box<dyn std::error::Error>> {
+    pub(crate) fn curl(&self, args: &[&str]) -> Result<(String, String), Box<dyn std::error::Error>> {
         let mut curl = Command::new("curl");
         curl.args(["--silent", "--location", "--max-time", "20", "--write-out", "\n%{url_effective}"]);
         curl.arg("--cookie").arg(&self.cookies).arg("--cookie-jar").arg(&self.cookies);
+        if let Some(authority) = &self.authority {
+            curl.arg("--cacert").arg(authority);
+        }
         let text = String::from_utf8(curl.args(args).output()?.stdout)?;
         let (page, address) = text.rsplit_once('\n').ok_or("curl says nothing")?;
         Ok((page.to_owned(), address.to_owned()))

@@ -1,9 +1,11 @@
-// A certified OpenID provider on loopback, with a person who signs in and agrees to everything.
-// Prints its issuer in one line when it is ready.
+// A certified OpenID provider on loopback, with a person who signs in and agrees to everything. It is there a second time over
+// TLS, with the certificates of the directory that is named: see secure.mjs.
+// Prints its issuers in one line when both are ready.
 import { createPublicKey, generateKeyPairSync } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import Provider from 'oidc-provider';
+import { secure } from './secure.mjs';
 
 const server = createServer();
 await new Promise((ready) => server.listen(Number(process.env.PORT ?? 0), '127.0.0.1', ready));
@@ -106,13 +108,20 @@ const settings = () => ({
   ttl: { AccessToken: 600, ClientCredentials: 600, IdToken: 600, RefreshToken: 86400, Session: 600, Interaction: 600, Grant: 86400 },
 });
 
+/// Says what went wrong, for those who read why a run failed.
+function watch(provider) {
+  provider.on('server_error', (_, error) => console.error(error));
+  for (const name of ['grant.error', 'pushed_authorization_request.error', 'authorization.error', 'userinfo.error', 'revocation.error']) {
+    provider.on(name, (_, error) => console.error(name, error.error, error.error_detail ?? error.error_description));
+  }
+  provider.on('backchannel.error', (_, error) => console.error(error));
+}
+
 let provider, serve;
 // What it remembers is kept by the process, and outlives a provider.
 function start() {
   provider = new Provider(issuer, settings());
-  provider.on('server_error', (_, error) => console.error(error));
-  provider.on('grant.error', (_, error) => console.error(error.error, error.error_detail ?? error.error_description));
-  provider.on('backchannel.error', (_, error) => console.error(error));
+  watch(provider);
   serve = provider.callback();
 }
 start();
@@ -133,7 +142,16 @@ async function extra(request, response) {
 }
 
 /// What a person would do on the pages for signing in and for consent.
-async function agree(request, response) {
+async function agree(provider, request, response) {
+  try {
+    await answer(provider, request, response);
+  } catch (error) {
+    console.error(error);
+    response.writeHead(500).end();
+  }
+}
+
+async function answer(provider, request, response) {
   const { prompt, params, session } = await provider.interactionDetails(request, response);
   if (params.login_hint === 'nobody') {
     return provider.interactionFinished(request, response, { error: 'access_denied', error_description: 'the person said no' });
@@ -150,9 +168,8 @@ async function agree(request, response) {
 server.on('request', (request, response) => {
   if (/^\/(seen|rotate)\//.test(request.url)) return extra(request, response);
   if (!request.url.startsWith('/agree/')) return serve(request, response);
-  return agree(request, response).catch((error) => {
-    console.error(error);
-    response.writeHead(500).end();
-  });
+  return agree(provider, request, response);
 });
-console.log(issuer);
+const [key, alg, kid] = keys[1];
+const second = await secure(process.argv[2], { settings, agree, watch, key: { ...key.export({ format: 'jwk' }), alg, kid, use: 'sig' } });
+console.log(issuer, second);

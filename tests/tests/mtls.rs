@@ -3,11 +3,14 @@
 
 use grantflow::machine::{FailureKind, Identity, Rules};
 use grantflow::source::{Credential, TokenSource as _, Want};
+use grantflow::store::{RecordKey, SaveGrant, SharedGrant};
 use grantflow::{
-    AuthorizationRequest, Client, ClientAuthentication, DeviceAuthorization, Effect, ErrorKind, Failure, Introspection,
-    Issuer, Machine as _, Reply, Revocation, ServerMetadata, Step, Token, TokenRequest, UserInfo, x5t_s256,
+    Advice, AuthorizationRequest, Client, ClientAuthentication, DeviceAuthorization, Effect, Error, ErrorKind, Failure,
+    Introspection, Issuer, Machine as _, Reply, Revocation, ServerMetadata, Step, Token, TokenRequest, UserInfo,
+    x5t_s256,
 };
 use grantflow_tests::demo::REDIRECT;
+use grantflow_tests::processes::{Desk, Process, sent};
 use grantflow_tests::secure::{Authority, Certificate, params};
 use grantflow_tests::server::{Alter, ClientCertificate};
 use grantflow_tests::{Fault, Place, Registered, Server, World, canary};
@@ -171,6 +174,51 @@ fn a_public_clients_refresh_token_is_bound_to_its_certificate_and_a_confidential
     let token = sign_in(&mut world, &client());
     let renewed = client();
     world.run(TokenRequest::refresh(&server, &renewed, &token).unwrap().exchange()).unwrap();
+}
+
+/// What a stored grant of this client gives to the same client with another certificate.
+fn stored(mut world: World, client: &Client, other: &Client) -> (Desk, Result<(Token, bool), Error>) {
+    let metadata = world.server().metadata();
+    let record = RecordKey::new(metadata.issuer(), client, "alice");
+    let token = sign_in(&mut world, client);
+    assert!(token.certificate_thumbprint().is_some(), "the server says that it binds tokens");
+    let mut desk = Desk::new(world);
+    desk.run(SaveGrant::new(record.clone(), Want::access_token("read"), &token)).unwrap();
+    let own = SharedGrant::new(record.clone(), &metadata, client);
+    let kept = Process::of(&own).mint(&mut desk).unwrap();
+    assert_eq!(kept.access_token(), token.access_token());
+    assert_eq!(kept.certificate_thumbprint(), token.certificate_thumbprint());
+    let found = Process::of(&SharedGrant::new(record, &metadata, other)).mint(&mut desk);
+    (
+        desk,
+        found.map(|found| {
+            let same = found.access_token() == token.access_token();
+            (found, same)
+        }),
+    )
+}
+
+#[test]
+fn a_stored_grant_is_of_no_use_with_another_certificate() {
+    let public = |identity: &Identity| grantflow_tests::demo::client().identity(identity.clone());
+    let (old, new) = (self_signed(), self_signed());
+    for (other, has) in [(public(&new), "presents another"), (grantflow_tests::demo::client(), "presents none")] {
+        let [(_, registered), _] = clients();
+        let (mut desk, found) = stored(world(registered), &public(&old), &other);
+        let error = found.unwrap_err();
+        assert_eq!((error.kind(), error.advice()), (ErrorKind::Config, Some(Advice::FixConfiguration)));
+        assert!(error.to_string().contains(has) && error.to_string().contains("alice"), "{error}");
+        assert!(sent(&mut desk).is_empty(), "nothing is sent");
+    }
+    // A confidential client that has a new certificate gets a new token, bound to that (section 7.1).
+    let authority = Authority::new("an authority");
+    let registered = Registered::tls_client_auth("app", authority.certificate().shown(), NAME).redirect_uri(REDIRECT);
+    let client =
+        || Client::new("app").authentication(ClientAuthentication::tls_client_auth(authority.signs(NAME).identity()));
+    let (mut desk, found) = stored(world(registered), &client(), &client());
+    let (token, same) = found.unwrap();
+    assert!(!same && token.certificate_thumbprint().is_some());
+    assert_eq!(sent(&mut desk).len(), 1);
 }
 
 #[test]

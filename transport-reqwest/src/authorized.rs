@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use grantflow::machine::Identity;
 use grantflow::{Challenge, Error, ErrorKind, Hosts, Token};
 use http::Uri;
 use http::header::{
@@ -79,14 +80,35 @@ impl AuthorizedClient {
         hosts: impl Into<Hosts>,
         adjust: impl Fn(ClientBuilder) -> ClientBuilder,
     ) -> Result<Self, AuthorizedError> {
-        let builder = || {
-            let builder = adjust(tokens.transport().client_builder());
-            // It would log the token.
-            builder.redirect(Policy::none()).referer(false).connection_verbose(false)
-        };
-        let public = builder().https_only(true).build()?;
-        let local = builder().no_proxy().build()?;
-        Ok(Self { public, local, tokens, hosts: hosts.into(), proving: Proving::default() })
+        let builder = || adjust(tokens.transport().client_builder());
+        Self::of([builder(), builder()], tokens, hosts.into())
+    }
+
+    /// The same with a client that presents this certificate, which the tokens are bound to (RFC 8705, section 3): see
+    /// [`Transport::client_builder_presenting`](crate::Transport::client_builder_presenting).
+    ///
+    /// # Errors
+    ///
+    /// If the certificate cannot be used, or the client cannot be made.
+    pub async fn presenting(
+        tokens: TokenManager,
+        hosts: impl Into<Hosts> + Send,
+        identity: &Identity,
+    ) -> Result<Self, AuthorizedError> {
+        let hosts = hosts.into();
+        let transport = tokens.transport().clone();
+        let builder = || transport.client_builder_presenting(identity);
+        let builders =
+            [builder().await.map_err(AuthorizedError::Token)?, builder().await.map_err(AuthorizedError::Token)?];
+        Self::of(builders, tokens, hosts)
+    }
+
+    fn of(builders: [ClientBuilder; 2], tokens: TokenManager, hosts: Hosts) -> Result<Self, AuthorizedError> {
+        // It would log the token.
+        let quiet = |builder: ClientBuilder| builder.redirect(Policy::none()).referer(false).connection_verbose(false);
+        let [public, local] = builders.map(quiet);
+        let (public, local) = (public.https_only(true).build()?, local.no_proxy().build()?);
+        Ok(Self { public, local, tokens, hosts, proving: Proving::default() })
     }
 
     /// Begins a request, for [`send`](Self::send). It gets no token if it is sent by itself.

@@ -14,6 +14,7 @@ use std::{fmt, mem};
 use super::answer::{Answer, Came, not_the_answer};
 use super::pending::PendingAuthorization;
 use super::signed;
+use crate::client::FAPI_ALGORITHMS;
 use crate::crypto::Algorithm;
 use crate::jose::{KeySet, ReadKeys};
 use crate::machine::ask;
@@ -93,6 +94,7 @@ impl FinishAuthorization {
         let request = pending.token_request(client);
         let algorithms = match client.authorization_signed_response() {
             Some(algorithm) => [algorithm].into(),
+            None if client.is_fapi() => FAPI_ALGORITHMS.into(),
             None => Algorithm::ALL.into(),
         };
         let begin = Begin { pending, came, resources: Vec::new(), request, algorithms };

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::answer::{Answer, Came, Parameters, RequestId, not_the_answer};
 use super::{VERSION, signed};
+use crate::client::CERTIFICATE_BOUND;
 use crate::error::struck_out;
 use crate::exchange::vschar;
 use crate::jose::{SignIn, SignInTerms};
@@ -41,6 +42,9 @@ pub struct PendingAuthorization {
     /// The thumbprint of the key that the code is bound to (RFC 9449, section 10).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) dpop_jkt: Option<Box<str>>,
+    /// Whether the server binds tokens to certificates (RFC 8705, section 3.3).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) certificate_bound: bool,
     pub(super) redirect_uri: Arc<str>,
     pub(super) scopes: Scopes,
     pub(super) terms: SignInTerms,
@@ -205,14 +209,15 @@ impl PendingAuthorization {
 
     /// The server as it was when this began: endpoints that change in between do not matter to what is under way.
     pub(super) fn server(&self) -> ServerMetadata {
-        ServerMetadata::recorded(
+        let server = ServerMetadata::recorded(
             &self.issuer,
             &self.issuer_aliases,
             &self.token_endpoint,
             self.jwks_uri.as_ref(),
             self.rotation,
             self.tolerated,
-        )
+        );
+        if self.certificate_bound { server.member(CERTIFICATE_BOUND, true.into()) } else { server }
     }
 
     /// The token request, but for its code and its resources.

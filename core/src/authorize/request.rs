@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::redirect_uri::check_redirect_uri;
 use super::way::{Steps, Way};
 use super::{PendingAuthorization, VERSION};
-use crate::client::SignedBy;
+use crate::client::{CERTIFICATE_BOUND, SignedBy, check_algorithm, lacks};
 use crate::exchange::{Request, check_client, is_reserved, push_encoded};
 use crate::grant::{check_details, check_resource};
 use crate::jose::{JwtSigner, SignInTerms};
@@ -254,6 +254,7 @@ impl AuthorizationRequest {
         error.clone().map_or(Ok(()), Err)?;
         client.check_issuer(server.issuer())?;
         client.check_dpop(server)?;
+        self.check_profile()?;
         check_client(client)?;
         check_redirect_uri(redirect_uri)?;
         scopes.check()?;
@@ -284,6 +285,7 @@ impl AuthorizationRequest {
             token_endpoint: client.endpoints_of(server)?.token()?.clone(),
             client_id: client.shared_id(),
             dpop_jkt: client.dpop_key().map(|key| key.thumbprint().into()),
+            certificate_bound: client.presents().is_some() && server.says(CERTIFICATE_BOUND),
             rotation: server.rotation(),
             tolerated: server.tolerated(),
             redirect_uri: self.redirect_uri,
@@ -298,6 +300,23 @@ impl AuthorizationRequest {
             url_expires_at: None,
         };
         Ok((way, pending))
+    }
+
+    /// What the client's profile demands of its request and its server, if it has one.
+    fn check_profile(&self) -> Result<(), Error> {
+        self.client.check_profile(&self.server)?;
+        match self.signer.as_ref().and_then(JwtSigner::algorithm) {
+            _ if !self.client.is_fapi() => Ok(()),
+            _ if self.plain => Err(lacks("PKCE is by S256, and not plain")),
+            None if self.client.signs_messages() => {
+                Err(lacks("each authorization request is signed: see AuthorizationRequest::sign"))
+            }
+            _ if self.client.signs_messages() && !self.get("response_mode").is_some_and(|it| it.ends_with("jwt")) => {
+                Err(lacks("each authorization answer is signed: see AuthorizationRequest::signed_response"))
+            }
+            Some(algorithm) => check_algorithm("request objects", algorithm),
+            None => Ok(()),
+        }
     }
 
     /// Where the keys are that the ID token is verified by; nowhere, if it is by the client's secret.
@@ -403,7 +422,7 @@ impl AuthorizationRequest {
     /// The way that it goes to the server.
     #[inline]
     fn way(&self, drawn: &Drawn<'_>, cx: &Cx) -> Result<Way, Error> {
-        let pushed = self.pushed || self.server.demands_pushed_requests();
+        let pushed = self.pushed || self.client.is_fapi() || self.server.demands_pushed_requests();
         if self.signer.is_none() && self.server.demands_signed_requests() {
             return Err(Error::config("the server takes signed requests only: see AuthorizationRequest::sign"));
         }

@@ -67,6 +67,11 @@ impl AssertionKeys {
         found.map(|(_, key)| key).ok_or_else(|| Error::config(why))
     }
 
+    /// Those of these algorithms.
+    pub(super) fn only(&self, algorithms: &[Algorithm]) -> Self {
+        Self(self.0.iter().filter(|(algorithm, _)| algorithms.contains(algorithm)).cloned().collect())
+    }
+
     /// Where nothing is known of the server but its name.
     pub(crate) fn first(&self) -> Result<&AssertionKey, Error> {
         self.0.first().map(|(_, key)| key).ok_or_else(|| Error::config("the client has no key for its assertions"))
@@ -95,6 +100,15 @@ impl AssertionKey {
     /// Servers that want another audience are older than the media type too.
     pub(super) fn legacy(signer: Arc<dyn Signer>, audience: Arc<str>) -> Self {
         Self { jwt: JwtSigner::new("JWT", signer), legacy: Some(audience) }
+    }
+
+    /// That of its signer; none of a secret.
+    pub(super) fn algorithm(&self) -> Option<Algorithm> {
+        self.jwt.algorithm()
+    }
+
+    pub(super) fn has_legacy_audience(&self) -> bool {
+        self.legacy.is_some()
     }
 
     /// What makes assertions of this client for this server.

@@ -17,6 +17,8 @@ pub(crate) struct IdTokens {
 pub(crate) enum SignedBy {
     /// A key of the server's, by this algorithm.
     Key(Algorithm),
+    /// A key of the server's, by one of these.
+    Keys(&'static [Algorithm]),
     /// The client's secret.
     Secret(MacAlgorithm),
 }

@@ -2,6 +2,7 @@
 
 mod assertion;
 mod certificate;
+mod fapi;
 mod id_tokens;
 
 use std::borrow::Cow;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 pub(crate) use assertion::Assertion;
 pub use certificate::x5t_s256;
+pub(crate) use fapi::{FAPI_ALGORITHMS, check_algorithm, lacks};
 pub(crate) use id_tokens::{IdTokens, SignedBy};
 
 use assertion::{AppleKey, AssertionKey, AssertionKeys, AssertionSecret};
@@ -19,6 +21,9 @@ use crate::dpop::{DpopKey, Proofs};
 use crate::machine::Identity;
 use crate::server::{Issuer, ServerMetadata};
 use crate::{Error, ErrorKind, Secret};
+
+/// What a server's metadata say that binds tokens to certificates (RFC 8705, section 3.3).
+pub(crate) const CERTIFICATE_BOUND: &str = "tls_client_certificate_bound_access_tokens";
 
 /// A client as registered at an authorization server: its identifier and how it authenticates
 /// (RFC 6749, section 2). Cheap to clone.
@@ -46,6 +51,10 @@ struct Inner {
     id_tokens: IdTokens,
     /// What makes the proofs of its token requests.
     dpop: Option<Proofs>,
+    /// Whether it is held to the FAPI 2.0 Security Profile.
+    fapi: bool,
+    /// Whether its authorization requests, and their answers, must be signed.
+    message_signing: bool,
 }
 
 /// How a client proves to be itself at the endpoints it calls directly, by the names registered for
@@ -64,6 +73,29 @@ pub(crate) enum Method {
     Apple(AppleKey),
     TlsClientAuth(Identity),
     SelfSignedTlsClientAuth(Identity),
+}
+
+impl Method {
+    /// Its name (RFC 7591, section 2).
+    fn name(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Basic { .. } => "client_secret_basic",
+            Self::Post(_) | Self::Apple(_) => "client_secret_post",
+            Self::PrivateKeyJwt(_) | Self::PrivateKeyJwtOfAny(_) => "private_key_jwt",
+            Self::SecretJwt(_) => "client_secret_jwt",
+            Self::TlsClientAuth(_) => "tls_client_auth",
+            Self::SelfSignedTlsClientAuth(_) => "self_signed_tls_client_auth",
+        }
+    }
+
+    /// The algorithm of its assertions, where it is known before the server is.
+    fn algorithm(&self) -> Option<Algorithm> {
+        match self {
+            Self::PrivateKeyJwt(key) => key.algorithm(),
+            _ => None,
+        }
+    }
 }
 
 impl ClientAuthentication {
@@ -188,15 +220,7 @@ impl ClientAuthentication {
 
     /// The name of the method, as it is registered for `token_endpoint_auth_method` (RFC 7591, section 2).
     pub fn name(&self) -> &'static str {
-        match &self.0 {
-            Method::None => "none",
-            Method::Basic { .. } => "client_secret_basic",
-            Method::Post(_) | Method::Apple(_) => "client_secret_post",
-            Method::PrivateKeyJwt(_) | Method::PrivateKeyJwtOfAny(_) => "private_key_jwt",
-            Method::SecretJwt(_) => "client_secret_jwt",
-            Method::TlsClientAuth(_) => "tls_client_auth",
-            Method::SelfSignedTlsClientAuth(_) => "self_signed_tls_client_auth",
-        }
+        self.0.name()
     }
 }
 
@@ -210,6 +234,8 @@ impl Client {
             identity: None,
             id_tokens: IdTokens::default(),
             dpop: None,
+            fapi: false,
+            message_signing: false,
         }))
     }
 
@@ -310,7 +336,16 @@ impl Client {
     pub(crate) fn without_authentication(&self) -> Self {
         let (id, identity) = (self.shared_id(), self.presents().cloned());
         let id_tokens = IdTokens::default();
-        Self(Arc::new(Inner { id, method: Method::None, issuer: None, identity, id_tokens, dpop: None }))
+        Self(Arc::new(Inner {
+            id,
+            method: Method::None,
+            issuer: None,
+            identity,
+            id_tokens,
+            dpop: None,
+            fapi: false,
+            message_signing: false,
+        }))
     }
 
     /// What its ID tokens are like.
@@ -349,6 +384,15 @@ impl Client {
             Method::TlsClientAuth(identity) | Method::SelfSignedTlsClientAuth(identity) => Some(identity),
             _ => self.0.identity.as_ref(),
         }
+    }
+
+    /// The thumbprint of the certificate that this server binds its tokens to, if both are known.
+    pub(crate) fn bound_certificate(&self, server: &ServerMetadata) -> Option<Box<str>> {
+        let identity = self.presents()?;
+        if !server.says(CERTIFICATE_BOUND) {
+            return None;
+        }
+        identity.x5t_s256().map(Into::into)
     }
 
     /// The same with the one of its keys that it uses at this server.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::prepare::{MakePart, Making, Place};
 use super::{Exchange, Request};
 use crate::crypto::{Algorithm, Signer, Signing};
@@ -242,4 +244,50 @@ fn who_sends_alone_signs_with_a_key_that_is_here() {
     assert!(request(Key::Here).to_http(&mut at(0)).unwrap().body().starts_with(b"a=b&proof="));
     let error = request(Key::Far(Duration::ZERO)).to_http(&mut at(0)).unwrap_err();
     assert!(error.kind() == ErrorKind::Config && error.to_string().contains("Exchange"), "{error}");
+}
+
+/// A part in a header of its own, as attestation of a client has two: what vouches for the client's key, and the proof of that key
+/// for this request (OAuth 2.0 Attestation-Based Client Authentication).
+#[derive(Debug)]
+struct InHeader(&'static str);
+
+impl MakePart for InHeader {
+    fn make(&self, _: &Request, _: Option<&str>, cx: &mut Cx) -> Result<Making, Error> {
+        let signing = JwtSigner::new("oauth-client-attestation-pop+jwt", Arc::new(Key::Far(Duration::from_secs(1))))
+            .sign(&format!("{} {}", self.0, cx.now().wall));
+        Ok(Making { signing, place: Place::Header(HeaderName::from_static(self.0)), life: Duration::from_secs(60) })
+    }
+}
+
+#[test]
+fn each_try_may_be_given_two_headers_that_are_made_for_it() {
+    use base64::Engine as _;
+    let names = ["oauth-client-attestation", "oauth-client-attestation-pop"];
+    let request = names.into_iter().fold(request(Key::Here), |request, name| request.part(Arc::new(InHeader(name))));
+    let mut exchange = request.repeat(Repeat::Freely).exchange(|_| Ok(()));
+    let mut seen = Vec::new();
+    let (mut step, mut second) = (exchange.resume(&mut at(0), Reply::Start), 0);
+    loop {
+        let reply = match step {
+            Step::Do(Effect::Sleep(_)) => Reply::Slept,
+            Step::Do(Effect::Http(call)) => {
+                let call = call.open(Rules::V1 | Rules::START_BEFORE).unwrap();
+                let claims = names.map(|name| {
+                    let value = &call.request.headers()[name];
+                    assert!(value.is_sensitive());
+                    let claims = value.to_str().unwrap().split('.').nth(1).unwrap();
+                    base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims).unwrap()
+                });
+                assert_ne!(claims[0], claims[1]);
+                seen.push(claims);
+                answer(if seen.len() == 1 { 503 } else { 200 }, "", &[])
+            }
+            Step::Done(done) => break done.unwrap(),
+            Step::Do(effect) => panic!("{effect:?}"),
+        };
+        second += 1;
+        step = exchange.resume(&mut at(second), reply);
+    }
+    assert_eq!(seen.len(), 2);
+    assert_ne!(seen[0], seen[1], "what was made for one try is not sent with the next");
 }

@@ -50,6 +50,7 @@ pub struct TokenRequest {
 impl TokenRequest {
     fn new(doing: &'static str, grant_type: &str, server: &ServerMetadata, client: &Client) -> Result<Self, Error> {
         client.check_issuer(server.issuer())?;
+        client.check_own_profile()?;
         let server = &*client.endpoints_of(server)?;
         let mut request = Self::anonymous(doing, grant_type, server)?;
         if let Some(proofs) = client.proofs() {
@@ -57,6 +58,7 @@ impl TokenRequest {
             request = request.with(|request| request.part(Arc::new(proofs.clone())));
             request.asked.dpop = Some(proofs.key().clone());
         }
+        request.asked.certificate = client.bound_certificate(server);
         let client = &*client.at(server)?;
         Ok(request.with(|request| request.authenticate(client, server.issuer())))
     }

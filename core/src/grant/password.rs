@@ -1,6 +1,7 @@
 //! The resource owner password credentials grant (RFC 6749, section 4.3).
 
 use super::TokenRequest;
+use crate::client::lacks;
 use crate::exchange::Refusable;
 use crate::machine::Repeat;
 use crate::{Client, Error, Secret, ServerMetadata};
@@ -15,6 +16,9 @@ impl TokenRequest {
         password: impl Into<Secret>,
     ) -> Result<Self, Error> {
         let password = password.into();
+        if client.is_fapi() {
+            return Err(lacks("no user's password is used"));
+        }
         // Unicode, but for line ends (RFC 6749, appendix A.15 and A.16).
         if [username, password.expose()].iter().any(|text| text.is_empty() || text.contains(['\r', '\n'])) {
             return Err(Error::config("the user name or the password is empty or holds a line end"));

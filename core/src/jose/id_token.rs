@@ -65,6 +65,8 @@ enum Signed {
     AnyKey,
     /// A key, by the algorithm that the client is registered for.
     By(Algorithm),
+    /// A key, by one of those that a profile permits.
+    ByOneOf(&'static [Algorithm]),
     Secret(Arc<MacKey>),
 }
 
@@ -109,6 +111,7 @@ impl Expected {
         let signed = match client.id_tokens().signed {
             None => Signed::AnyKey,
             Some(SignedBy::Key(algorithm)) => Signed::By(algorithm),
+            Some(SignedBy::Keys(algorithms)) => Signed::ByOneOf(algorithms),
             Some(SignedBy::Secret(algorithm)) => {
                 let none = || Error::config("ID tokens by the client's secret need a client that authenticates by one");
                 let secret = client.secret().ok_or_else(none)?;
@@ -144,6 +147,7 @@ impl Expected {
     pub(crate) fn algorithms(&self) -> Box<[Algorithm]> {
         match &self.signed {
             Signed::By(algorithm) => [*algorithm].into(),
+            Signed::ByOneOf(algorithms) => (*algorithms).into(),
             _ => Algorithm::ALL.into(),
         }
     }
@@ -284,6 +288,10 @@ fn check_header(jws: &Jws<'_>, signed: &Signed) -> Result<(), Error> {
         Signed::By(algorithm) if jws.algorithm() == Some(*algorithm) => {}
         Signed::By(_) => {
             return Err(wrong("the ID token is by another algorithm than the client is registered for (alg)"));
+        }
+        Signed::ByOneOf(permitted) if jws.algorithm().is_some_and(|it| permitted.contains(&it)) => {}
+        Signed::ByOneOf(_) => {
+            return Err(wrong("the ID token is by an algorithm that the client's profile does not permit (alg)"));
         }
         Signed::Secret(key) => drop(jws.verify_mac(key)?),
     }

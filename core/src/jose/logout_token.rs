@@ -104,6 +104,9 @@ impl Verifier<LogoutToken> {
                 Ok(verifier)
             }
             Some(SignedBy::Key(algorithm)) => Ok(Self::of_server(rules, server)?.algorithms([algorithm])),
+            Some(SignedBy::Keys(algorithms)) => {
+                Ok(Self::of_server(rules, server)?.algorithms(algorithms.iter().copied()))
+            }
             None => Self::of_server(rules, server),
         }
     }

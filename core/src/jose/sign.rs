@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::crypto::{MacKey, Signer, Signing};
+use crate::crypto::{Algorithm, MacKey, Signer, Signing};
 use crate::machine::ask;
 use crate::{Cx, Error, Machine, Reply, Secret, Step};
 
@@ -37,6 +37,14 @@ impl JwtSigner {
     pub(crate) fn by_secret(typ: &'static str, key: MacKey) -> Self {
         let header = header(typ, key.algorithm().name(), None);
         Self { by: By::Secret(Arc::new(key)), typ, header: header.into() }
+    }
+
+    /// The algorithm of its key; none of a secret.
+    pub(crate) fn algorithm(&self) -> Option<Algorithm> {
+        match &self.by {
+            By::Key(signer) => Some(signer.algorithm()),
+            By::Secret(_) => None,
+        }
     }
 
     /// A machine that signs these claims, which are a JSON object.

@@ -360,6 +360,16 @@ impl ServerMetadata {
         Some(listed).filter(|listed| !listed.is_empty())
     }
 
+    /// Whether a member of this name is true.
+    pub(crate) fn says(&self, name: &str) -> bool {
+        self.get(name).is_some_and(is_true)
+    }
+
+    /// Its endpoints that can be used, by their names.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = (&'static str, &Endpoint)> {
+        self.0.endpoints.iter()
+    }
+
     /// Whether every authorization response of this server carries `iss` (RFC 9207, section 3).
     pub(crate) fn promises_iss(&self) -> bool {
         self.0.demands.iss

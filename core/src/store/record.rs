@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{RecordKey, Stored, Tags};
+use crate::machine::Identity;
 use crate::secret::stored;
 use crate::source::{LATE, Want, learned};
 use crate::{Client, DpopKey, Error, ErrorKind, Rotation, Scopes, Secret, Timestamp, Token};
@@ -55,6 +56,9 @@ pub(super) struct Record {
     /// The thumbprint of the key that the tokens are bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) key_binding: Option<String>,
+    /// The thumbprint of the certificate that they are bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    certificate_binding: Option<String>,
     /// What was granted in detail, as the server said (RFC 9396, section 7).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) authorization_details: Option<serde_json::Value>,
@@ -145,6 +149,7 @@ impl Record {
             rotation: token.rotation(),
             staying: 0,
             key_binding: None,
+            certificate_binding: None,
             authorization_details: token.get("authorization_details").cloned(),
             authorization_expires_at: None,
             refresh_token_timeout: None,
@@ -206,6 +211,10 @@ impl Record {
             self.tokens.clear();
             self.dpop = token.dpop_key().cloned();
             self.key_binding = self.dpop.as_ref().map(|key| key.thumbprint().to_owned());
+        }
+        if token.certificate_thumbprint() != self.certificate_binding.as_deref() {
+            self.tokens.clear();
+            self.certificate_binding = token.certificate_thumbprint().map(str::to_owned);
         }
         // Only what is for bearers, or bound to a key of ours, can be kept.
         if token.authorization().is_err() && self.dpop.is_none() {
@@ -287,6 +296,7 @@ impl Record {
             (Some(_), None) => return None,
         };
         let token = token.ok()?;
+        let token = self.certificate_binding.iter().fold(token, |token, it| token.bound_to_certificate(it));
         let token = token.issued_by(self.key.issuer()).with_scopes(kept.scopes.clone());
         let token = token.with_authorization_details(kept.authorization_details.as_ref());
         let token = match self.has_refresh_token() {
@@ -333,6 +343,28 @@ impl Record {
             (None, Some(_)) => self.tokens.clear(),
             (None, None) => {}
         }
+        self.of_certificate(client)
+    }
+
+    /// The same of the certificate. A confidential client may have a new one, with which it gets new tokens; to a public one
+    /// the refresh token is bound too (RFC 8705, section 4). What only the driver has is not known here.
+    fn of_certificate(mut self, client: &Client) -> Result<Self, Error> {
+        let Some(bound) = &self.certificate_binding else { return Ok(self) };
+        let own = match client.presents() {
+            Some(identity) if identity.as_pem().is_none() => return Ok(self),
+            presented => presented.and_then(Identity::x5t_s256),
+        };
+        if own.as_ref() == Some(bound) {
+            return Ok(self);
+        }
+        if client.is_public() {
+            let (key, has) = (&self.key, if own.is_some() { "presents another" } else { "presents none" });
+            return Err(Error::config(format!(
+                "the stored grant {key} is bound to a certificate, and the client {has}: give it that one \
+                 (Client::identity), or delete the grant to sign in anew"
+            )));
+        }
+        self.tokens.clear();
         Ok(self)
     }
 

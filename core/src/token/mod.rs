@@ -56,6 +56,8 @@ struct Rest {
     request_headers: Option<Arc<http::HeaderMap>>,
     /// What makes the proofs of the key that it is bound to.
     proofs: Option<Proofs>,
+    /// The thumbprint of the certificate that it is bound to.
+    certificate: Option<Box<str>>,
     members: Members,
     deviations: Deviations,
 }
@@ -166,6 +168,18 @@ impl Token {
     /// The key that it is bound to (RFC 9449), if that is known here.
     pub fn dpop_key(&self) -> Option<&DpopKey> {
         Some(self.bound()?.1.key())
+    }
+
+    /// The [thumbprint](crate::x5t_s256) of the certificate that its client presented, at a server whose metadata say that it
+    /// binds tokens to certificates (RFC 8705, section 3.3), if the certificate is known here and not to the driver alone.
+    pub fn certificate_thumbprint(&self) -> Option<&str> {
+        self.rest.as_ref()?.certificate.as_deref()
+    }
+
+    /// Says to which certificate it is bound.
+    pub(crate) fn bound_to_certificate(mut self, thumbprint: &str) -> Self {
+        self.rest().certificate = Some(thumbprint.into());
+        self
     }
 
     /// Of one that is bound to a key: the value of its `Authorization` header, and what makes proofs.

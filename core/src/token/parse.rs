@@ -33,6 +33,8 @@ pub(crate) struct Asked {
     pub(crate) token_exchange: bool,
     /// The key that the token must be bound to.
     pub(crate) dpop: Option<DpopKey>,
+    /// The thumbprint of the certificate that the server binds the token to.
+    pub(crate) certificate: Option<Box<str>>,
     /// What an ID token must hold: at a sign-in there must be one. Without this, one that comes is ignored.
     pub(crate) id_token: Option<Expected>,
 }
@@ -182,6 +184,9 @@ impl Asked {
             .map_err(|why| invalid(format!("the access token {why}")))?;
         if let (Some(key), TokenType::DPoP) = (&self.dpop, token.token_type()) {
             token = token.bound_to(key);
+        }
+        if let Some(thumbprint) = &self.certificate {
+            token = token.bound_to_certificate(thumbprint);
         }
         token.issuer = self.issuer.clone();
         token.expires_at = self.lifetime(fields.expires_in.take(), received.sent, found)?;

@@ -48,6 +48,7 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("core Claims::source", "its text is the name of a claim"),
     ("core Answer::get", "its text is the name of a parameter"),
     ("core Token::apply", "it writes into the headers"),
+    ("reqwest AuthorizedClient::presenting", "as new, whose hosts are tried"),
     ("core InstalledApp::show", "it takes a function"),
     ("ureq ManagerBuilder::on_wait", "it takes a function"),
     ("reqwest ManagerBuilder::on_wait", "it takes a function"),

@@ -4,6 +4,7 @@
 mod apple;
 mod basic;
 mod conformance;
+mod fapi;
 mod logout;
 mod requests;
 mod signatures;
