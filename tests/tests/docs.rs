@@ -35,6 +35,27 @@ fn features(package: &str) -> Vec<String> {
 }
 
 #[test]
+fn an_example_does_what_the_page_of_extensions_shows() {
+    let page = read("docs/extensions.md");
+    let mut tried = 0;
+    for section in page.split("\n## ") {
+        let Some((_, rest)) = section.split_once("The example [`") else { continue };
+        let example = read(format!("transport-ureq/examples/{}.rs", rest.split('`').next().unwrap()));
+        let shown = blocks(section, "rust,no_run")[0].lines().filter(|line| !line.starts_with("# "));
+        for call in shown.flat_map(|line| line.split('(')) {
+            let name = call.rsplit(|it: char| !it.is_alphanumeric() && !matches!(it, '_' | ':')).next().unwrap();
+            // The examples keep nothing on the disk, and have their keys from nowhere.
+            let name = name.trim_start_matches("http::");
+            if name.contains("::") && !matches!(name, "FileStore::new" | "std::fs::read_to_string") {
+                assert!(example.contains(name), "{name} is shown, and not done in the example");
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried >= 8, "{tried}");
+}
+
+#[test]
 fn what_recipes_tell_to_put_into_cargo_toml_is_there() {
     let workspace = read("Cargo.toml");
     let page = read("docs/getting-started.md");

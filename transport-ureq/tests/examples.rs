@@ -40,6 +40,14 @@ fn a_key_is_proved_to_an_api_that_wants_its_nonce() {
 }
 
 #[test]
+fn a_client_authenticates_by_its_key_and_by_its_certificate() {
+    let said = succeeds(&mut example("private_key_jwt"));
+    assert_says(&said, &["A token is here, for the scopes: read", "and no secret"]);
+    let said = succeeds(&mut example("mtls"));
+    assert_says(&said, &["answers 200 OK to the token with", "answers 401 Unauthorized to the token without"]);
+}
+
+#[test]
 fn the_second_login_opens_no_browser_and_sends_no_request() {
     examples().check_second_login();
 }

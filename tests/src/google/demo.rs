@@ -66,12 +66,15 @@ pub fn another_private_key() -> String {
 
 /// Keys that are not good enough: RSA of 1024 bits, and one for ES256.
 pub fn bad_private_keys() -> [String; 2] {
-    let [short, ec] =
-        [include_str!("../../data/google/short_private_key.b64"), include_str!("../../data/google/ec_private_key.b64")];
-    [pem("PRIVATE KEY", &base64(short)), pem("PRIVATE KEY", &base64(ec))]
+    [pem("PRIVATE KEY", &base64(include_str!("../../data/google/short_private_key.b64"))), ec_private_key()]
 }
 
-/// The one for ES256, in PKCS#8.
+/// A private key for ES256, in PKCS#8.
+pub fn ec_private_key() -> String {
+    pem("PRIVATE KEY", &ec_key())
+}
+
+/// The same without PEM.
 pub fn ec_key() -> Vec<u8> {
     base64(include_str!("../../data/google/ec_private_key.b64"))
 }
