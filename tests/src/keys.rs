@@ -146,19 +146,25 @@ impl IssuerKey {
         }
         let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", encode(&header), encode(claims));
-        let signature = match &*self.pair {
-            Pair::Hs256(key) => key.sign(signed.as_bytes()),
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(self.signature(signed.as_bytes())))
+    }
+
+    /// Its signature of these bytes.
+    ///
+    /// # Panics
+    ///
+    /// If the key cannot sign.
+    pub fn signature(&self, message: &[u8]) -> Vec<u8> {
+        match &*self.pair {
+            Pair::Hs256(key) => key.sign(message),
             Pair::Rs256(pair) => {
                 let mut signature = vec![0; pair.public().modulus_len()];
-                let signing = pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature);
+                let signing = pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature);
                 signing.expect("a signature");
                 signature
             }
-            Pair::Es256(pair) => {
-                pair.sign(&SystemRandom::new(), signed.as_bytes()).expect("a signature").as_ref().to_vec()
-            }
-        };
-        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+            Pair::Es256(pair) => pair.sign(&SystemRandom::new(), message).expect("a signature").as_ref().to_vec(),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use grantflow_tests::demo::{REDIRECT, batch, client};
 use grantflow_tests::kms::{Es256, FarKey};
 use grantflow_tests::processes::{Desk, Process, Trip, kept, sent};
 use grantflow_tests::server::{Alter, RefreshTokens, Settings, Wire};
-use grantflow_tests::{Place, Server, World};
+use grantflow_tests::{IssuerKey, Place, Server, World};
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode};
 use serde_json::{Value, json};
 
@@ -358,6 +358,178 @@ fn a_server_that_goes_back_to_bearer_tokens_is_refused_and_its_new_refresh_token
     assert!(new != old && sent(&mut desk) == [old]);
     desk.world.server().settings.alter_token = Alter::default();
     assert_eq!(process.mint(&mut desk).unwrap().token_type(), &TokenType::DPoP);
+}
+
+/// What the token endpoint and the resource of the pretend server say to this proof: nothing, or the error.
+fn judged(world: &mut World, place: Place, token: &Token, proofs: &[String]) -> Option<String> {
+    let address = world.server().address(place);
+    let request = match place {
+        Place::Token => {
+            let body = b"grant_type=client_credentials&scope=read".to_vec();
+            let request = Request::post(address).header("content-type", "application/x-www-form-urlencoded");
+            request.header("authorization", "Basic YmF0Y2g6YmF0Y2gtc2VjcmV0").body(body)
+        }
+        _ => Request::get(address).header("authorization", format!("DPoP {}", token.access_token())).body(Vec::new()),
+    };
+    let mut request = request.unwrap();
+    for proof in proofs {
+        request.headers_mut().append("dpop", proof.parse().unwrap());
+    }
+    let now = world.now.wall;
+    let Wire::Whole(response) = world.server().answer(now, &request).wire else { panic!("no answer") };
+    if response.status() == 200 {
+        return None;
+    }
+    let challenges = grantflow::Challenge::all(response.headers());
+    let told = challenges.iter().find_map(|challenge| challenge.error().map(str::to_owned));
+    let body = serde_json::from_slice::<Value>(response.body()).unwrap_or_default();
+    Some(told.or_else(|| body["error"].as_str().map(str::to_owned)).expect("an error"))
+}
+
+#[test]
+fn the_pretend_servers_check_all_that_section_4_3_of_rfc_9449_names() {
+    let signing = IssuerKey::es256("dpop").without_kid();
+    let other = IssuerKey::es256("other").without_kid();
+    let mut jwk = signing.jwk();
+    jwk.as_object_mut().unwrap().retain(|name, _| !matches!(&**name, "use" | "alg"));
+    let mut world = world(|settings| {
+        settings.dpop_nonce = Some("n-1".into());
+        settings.dpop_resource_nonce = Some("n-1".into());
+    });
+    // A token that is bound to the key which the proofs here are by.
+    let point = [
+        &[4][..],
+        &[jwk["x"].as_str(), jwk["y"].as_str()].map(|it| URL_SAFE_NO_PAD.decode(it.unwrap()).unwrap()).concat(),
+    ]
+    .concat();
+    assert_eq!(point, signing.public());
+    let server = world.server().metadata();
+    let mut nth = 0;
+    let mut proof = |world: &mut World, place: Place, token: Option<&Token>, alter: &dyn Fn(&mut Value, &mut Value)| {
+        nth += 1;
+        let method = if place == Place::Token { "POST" } else { "GET" };
+        let mut header = json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": jwk});
+        let mut claims = json!({
+            "jti": format!("a-proof-of-tests-{nth:08}"), "htm": method, "htu": world.server().address(place),
+            "iat": world.now.wall.as_unix(), "nonce": "n-1",
+        });
+        if let Some(token) = token {
+            let digest = <sha2::Sha256 as sha2::Digest>::digest(token.access_token());
+            claims["ath"] = URL_SAFE_NO_PAD.encode(digest).into();
+        }
+        alter(&mut header, &mut claims);
+        (header, claims)
+    };
+    let key = DpopKey::new(BySigning(signing.clone()), &Jwk::from_json(jwk.to_string().as_bytes()).unwrap()).unwrap();
+    let token = world.run(TokenRequest::client_credentials(&server, &batch().dpop(key)).unwrap().exchange()).unwrap();
+    type Change = Box<dyn Fn(&mut Value, &mut Value)>;
+    let claim = |name: &'static str, value: Value| -> Change {
+        Box::new(move |_, claims| {
+            claims[name] = value.clone();
+            claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        })
+    };
+    let member =
+        |name: &'static str, value: Value| -> Change { Box::new(move |header, _| header[name] = value.clone()) };
+    let now = world.now.wall.as_unix();
+    let private = Value::from(URL_SAFE_NO_PAD.encode([7; 32]));
+    let wrong = "invalid_dpop_proof";
+    let table: Vec<(&str, Change, &str)> = vec![
+        ("3: a claim is missing: jti", claim("jti", Value::Null), wrong),
+        ("3: htm", claim("htm", Value::Null), wrong),
+        ("3: htu", claim("htu", Value::Null), wrong),
+        ("3: iat", claim("iat", Value::Null), wrong),
+        ("4: typ", member("typ", json!("JWT")), wrong),
+        ("5: alg none", member("alg", json!("none")), wrong),
+        ("5: alg symmetric", member("alg", json!("HS256")), wrong),
+        ("5: alg not supported", member("alg", json!("ES384")), wrong),
+        (
+            "6: the signature is of another key",
+            Box::new({
+                let jwk = other.jwk();
+                move |header, _| {
+                    for name in ["x", "y"] {
+                        header["jwk"][name] = jwk[name].clone();
+                    }
+                }
+            }),
+            wrong,
+        ),
+        ("7: a private key", Box::new(move |header, _| header["jwk"]["d"] = private.clone()), wrong),
+        ("8: htm", claim("htm", json!("PUT")), wrong),
+        ("9: htu", claim("htu", json!("https://as.example/other")), wrong),
+        ("9: htu of another host", claim("htu", json!("https://other.example/token")), wrong),
+        ("10: nonce", claim("nonce", json!("n-0")), "use_dpop_nonce"),
+        ("10: no nonce", claim("nonce", Value::Null), "use_dpop_nonce"),
+        ("11: too old", claim("iat", json!(now - 61)), wrong),
+        ("11: from the future", claim("iat", json!(now + 3)), wrong),
+        ("11.1: a short jti", claim("jti", json!("short")), wrong),
+        ("12: ath of another token", claim("ath", json!("fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo")), wrong),
+        ("a claim that none has", claim("extra", json!(1)), wrong),
+    ];
+    for place in [Place::Token, Place::Resource] {
+        let shown = (place == Place::Resource).then_some(&token);
+        let mut sign = |world: &mut World, change: &dyn Fn(&mut Value, &mut Value)| {
+            let (header, claims) = proof(world, place, shown, change);
+            signing.sign_with(&header, &claims)
+        };
+        let good = sign(&mut world, &|_, _| {});
+        let (one, two) = (sign(&mut world, &|_, _| {}), sign(&mut world, &|_, _| {}));
+        assert_eq!(judged(&mut world, place, &token, std::slice::from_ref(&good)), None, "{place:?}");
+        assert_eq!(judged(&mut world, place, &token, &[good]).as_deref(), Some(wrong), "11.1: shown twice");
+        assert_eq!(judged(&mut world, place, &token, &[one, two]).as_deref(), Some(wrong), "1: two headers");
+        assert_eq!(judged(&mut world, place, &token, &["no JWT".into()]).as_deref(), Some(wrong), "2: no JWT");
+        assert_eq!(judged(&mut world, place, &token, &[]).as_deref(), Some(wrong), "1: no header");
+        for (why, change, error) in &table {
+            let proof = sign(&mut world, change);
+            assert_eq!(judged(&mut world, place, &token, &[proof]).as_deref(), Some(*error), "{why} at {place:?}");
+        }
+    }
+    // 12: the token is bound to another key than the proof is by.
+    let (mut header, claims) = proof(&mut world, Place::Resource, Some(&token), &|_, _| {});
+    for name in ["x", "y"] {
+        header["jwk"][name] = other.jwk()[name].clone();
+    }
+    let by_other = other.sign_with(&header, &claims);
+    assert_eq!(judged(&mut world, Place::Resource, &token, &[by_other]).as_deref(), Some("invalid_token"));
+}
+
+/// A key of the pretend servers, as a client's.
+struct BySigning(IssuerKey);
+
+impl grantflow::crypto::Signer for BySigning {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::ES256
+    }
+    fn sign(&self, message: &[u8], _: &mut grantflow::Cx) -> grantflow::crypto::Signing {
+        grantflow::crypto::Signing::Done(Ok(self.0.signature(message)))
+    }
+}
+
+#[test]
+fn a_resource_that_takes_proofs_by_other_algorithms_costs_no_token() {
+    let mut world = world(|_| {});
+    let client = batch().dpop(key(&mut world, Algorithm::ES256));
+    let server = world.server().metadata();
+    let token = world.run(TokenRequest::client_credentials(&server, &client).unwrap().exchange()).unwrap();
+    let rejects = |challenge: &str| {
+        let headers = HeaderMap::from_iter([(http::header::WWW_AUTHENTICATE, challenge.parse().unwrap())]);
+        grantflow::Challenge::rejects_token(StatusCode::UNAUTHORIZED, &headers, &token)
+    };
+    for (challenge, expected) in [
+        ("DPoP algs=\"PS256 EdDSA\"", false),
+        ("Bearer, dpop algs=\"PS256\"", false),
+        ("DPoP algs=\"\"", false),
+        ("DPoP algs=\"PS256 ES256\"", true),
+        ("DPoP realm=\"x\"", true),
+        // The server looked at the token all the same.
+        ("DPoP algs=\"PS256\", error=\"invalid_token\"", true),
+    ] {
+        assert_eq!(rejects(challenge), expected, "{challenge}");
+    }
+    let headers =
+        HeaderMap::from_iter([(http::header::WWW_AUTHENTICATE, "DPoP algs=\"PS256 EdDSA\"".parse().unwrap())]);
+    assert_eq!(grantflow::Challenge::all(&headers)[0].algs().collect::<Vec<_>>(), ["PS256", "EdDSA"]);
 }
 
 #[test]

@@ -235,6 +235,25 @@ fn the_audience_is_the_issuer_whatever_the_metadata_says() {
     }
 }
 
+#[test]
+fn an_assertion_is_as_the_example_of_rfc_10070() {
+    let vector: Value = serde_json::from_str(include_str!("../data/rfc10070.json")).unwrap();
+    let text = |name: &str| vector["claims"][name].as_str().unwrap().to_owned();
+    let key = SigningKey::generate(Algorithm::ES256, &mut World::default().cx()).unwrap();
+    let key = key.with_key_id(vector["header"]["kid"].as_str().unwrap());
+    let client = Client::new(text("iss")).authentication(ClientAuthentication::private_key_jwt(key));
+    let server = ServerMetadata::new(Issuer::new(text("aud")).unwrap());
+    let server = server.token_endpoint("https://authz.example.net/token").unwrap();
+    let exchange = TokenRequest::client_credentials(&server, &client).unwrap().exchange();
+    let body = exchange.request().to_http(&mut World::default().cx()).unwrap().into_body();
+    let found = url::form_urlencoded::parse(&body).find(|(name, _)| name == "client_assertion").unwrap().1.into_owned();
+    let (header, claims) = jwt_parts(&found);
+    assert_eq!(header, vector["header"]);
+    for (name, value) in vector["claims"].as_object().unwrap() {
+        assert_eq!(claims[name], *value, "{name}");
+    }
+}
+
 fn legacy() -> Client {
     Client::new("app").authentication(ClientAuthentication::private_key_jwt_with_legacy_audience(
         Es256::default(),

@@ -14,15 +14,23 @@ use grantflow_ureq::Transport;
 use crate::place::{self, key};
 
 /// `STORE ISSUER TOKEN_ENDPOINT CLIENT LABEL PACE COUNT`. Each token is asked for as if the one before would not
-/// do any more; with pace `expiry`, when that is so. It says `ready`, then `token ...` for each, or what went
-/// wrong. It ends early when its input does, or the grant is lost.
+/// do any more; with pace `expiry`, when that is so; with `key`, it says which key the store has for it, and no more. It
+/// says `ready`, then `token ...` for each, or what went wrong. It ends early when its input does, or the grant is lost.
 pub(crate) fn main(args: &[&str]) -> ExitCode {
     let [store, issuer, endpoint, client, label, pace, count] = args else { panic!("not these: {args:?}") };
     let key = key(issuer, client, label);
     let metadata = ServerMetadata::new(place::issuer(issuer)).token_endpoint(endpoint).unwrap();
     let store = place::open(store);
     let transport = Transport::new().unwrap().with_store(store.store.clone());
-    let grant = SharedGrant::new(key, metadata, &place::client(client, issuer, label, &transport));
+    // All that are told to make a key are there before the first one has.
+    if *pace == place::KEY {
+        println!("ready");
+        let client = place::client(client, issuer, label, &transport);
+        client.dpop_key().into_iter().for_each(|key| println!("token {}", key.thumbprint()));
+        return ExitCode::SUCCESS;
+    }
+    let client = place::client(client, issuer, label, &transport);
+    let grant = SharedGrant::new(key, metadata, &client);
     let ended = Arc::new(AtomicBool::new(false));
     std::thread::spawn({
         let ended = ended.clone();

@@ -67,6 +67,9 @@ pub(crate) fn key(issuer: &str, client: &str, label: &str) -> RecordKey {
 /// The label of the grant that is bound to the key of the store (RFC 9449).
 pub(crate) const BOUND: &str = "bound";
 
+/// The pace of a process that says which key it has, and ends.
+pub(crate) const KEY: &str = "key";
+
 /// The client, with the key of the store if its grant is bound to that.
 pub(crate) fn client(id: &str, at: &str, label: &str, transport: &Transport) -> Client {
     let client = Client::new(id);

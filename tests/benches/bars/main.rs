@@ -4,6 +4,7 @@
 
 mod authorize;
 mod document;
+mod dpop;
 mod harness;
 mod service_account_assertion;
 mod sign_in;
@@ -24,7 +25,7 @@ struct Case {
     allocations: fn(u64) -> u64,
 }
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 9] = [
     Case { name: "authorization URL", works: authorize::works, bar: 1.3 * TOLERANCE, allocations: |_| 8 },
     Case { name: "token answer", works: token_answer::plain, bar: 1.3 * TOLERANCE, allocations: |_| 6 },
     Case {
@@ -59,6 +60,12 @@ const CASES: [Case; 8] = [
         bar: 1.75 * TOLERANCE,
         allocations: |floor| floor,
     },
+    Case {
+        name: "a bearer's token on a request",
+        works: dpop::bearer,
+        bar: 1.3 * TOLERANCE,
+        allocations: |floor| floor,
+    },
     Case { name: "sign-in in virtual time", works: sign_in::works, bar: 1.0, allocations: |_| u64::MAX },
 ];
 /// By how much what takes less than two microseconds may be above its bar: where the compiler puts its code makes that
@@ -89,6 +96,21 @@ fn main() -> ExitCode {
         if !holds(&figures) {
             let allowed = allocations(figures[1].allocations);
             broken.push(format!("{name}: more than {bar} times its floor, or more than {allowed} allocations"));
+        }
+    }
+    const PROOF: &str = "a DPoP proof";
+    if is_meant(PROOF) {
+        let over = |figures: &[Figures]| figures[0].best.saturating_sub(figures[1].best);
+        let mut figures = measure(dpop::works());
+        for _ in 1..TRIES {
+            if !check || over(&figures) <= dpop::BAR {
+                break;
+            }
+            figures = measure(dpop::works());
+        }
+        println!("{}  beside the signature: {:.2?}\n", table(PROOF, &figures), over(&figures));
+        if over(&figures) > dpop::BAR {
+            broken.push(format!("{PROOF}: more than {:?} beside its signature", dpop::BAR));
         }
     }
     const TWO: &str = "ID token verified by two threads";

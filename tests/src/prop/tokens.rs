@@ -3,12 +3,13 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use grantflow::dpop::DpopNonces;
 use grantflow::jose::{Claims, JwkSet, KeySet, LogoutToken, Verdict};
 use grantflow::{
     Client, ClientAuthentication, Introspection, Issuer, LogoutReplays, Machine as _, Now, Protection, Reply, Step,
     Verifier,
 };
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{CANARY, NOW, cx, server, splice};
@@ -109,7 +110,7 @@ pub fn signed_token(data: &[u8]) {
     }
 }
 
-/// Any text as a token, and as the header that it comes in.
+/// Any text as a token, as the header that it comes in, and as the nonce that the next proof is to hold.
 pub fn presented_token(data: &[u8]) {
     let text = String::from_utf8_lossy(data).into_owned();
     let (_, keys) = key();
@@ -117,9 +118,22 @@ pub fn presented_token(data: &[u8]) {
     let access = Verifier::access_tokens(&issuer(), "app").verify_with(&text, keys, NOW_BOTH);
     let logout = matches!(logout_tokens().verify_with(&text, keys, NOW_BOTH), Verdict::Done(Ok(_)));
     assert!(!id && !logout && !matches!(access, Verdict::Done(Ok(_))), "nobody has signed it");
-    let mut headers = HeaderMap::new();
-    for value in data.split(|byte| *byte == b'\n').filter_map(|line| line.try_into().ok()) {
-        headers.append("authorization", value);
+    let (mut headers, mut given) = (HeaderMap::new(), HeaderMap::new());
+    for value in data.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::try_from(line).ok()) {
+        headers.append("authorization", value.clone());
+        given.append("www-authenticate", value.clone());
+        given.append("dpop-nonce", value);
+    }
+    let (mut nonces, uri) = (DpopNonces::default(), "https://api.example/".parse().expect("an address"));
+    let asks = nonces.learn(&uri, StatusCode::UNAUTHORIZED, &given);
+    match nonces.get(&uri) {
+        // RFC 9449, section 8.1.
+        Some(nonce) => assert!(
+            given.get_all("dpop-nonce").iter().eq([nonce])
+                && (1..=1024).contains(&nonce.len())
+                && nonce.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
+        ),
+        None => assert!(!asks, "without a nonce there is nothing to send once more"),
     }
     let protection = Protection::new().realm(&text).resource_metadata(&text).acr_values([text.as_str()]);
     match protection.token(&headers, &"/".parse().expect("an address")) {

@@ -294,4 +294,8 @@ pub(super) fn a_sign_in_that_is_kept_is_bound_to_the_key_of_the_store<A: Adapter
     program.sign_out(&app(&client)).unwrap();
     let again = program.load_or_sign_in(&app(&client)).unwrap();
     assert_eq!((again.dpop_key(), asked.load(SeqCst)), (client.dpop_key(), 2));
+    // Nor does a sign-in need a store.
+    let own = grantflow_tests::demo::client().dpop(here(&program));
+    let token = program.sign_in(&app(&own)).unwrap();
+    assert_eq!((token.dpop_key(), asked.load(SeqCst)), (own.dpop_key(), 3));
 }

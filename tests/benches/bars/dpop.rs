@@ -1,0 +1,69 @@
+//! A request to a resource with a token that is bound to a key: the proof, and the signature by the same library. Beside it the
+//! same with a bearer's token, which takes none.
+
+use std::time::Duration;
+
+use grantflow::crypto::{Algorithm, SigningKey};
+use grantflow::{
+    Client, ClientAuthentication, Cx, DpopKey, Issuer, Machine as _, Now, Reply, ServerMetadata, Step, Token,
+    TokenRequest,
+};
+use http::{HeaderMap, Method, Response, Uri};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+
+use crate::harness::Work;
+
+/// How much longer than its signature a proof may take.
+pub(crate) const BAR: Duration = Duration::from_micros(2);
+
+fn cx() -> Cx {
+    Cx::new(Now::default(), [7; 32])
+}
+
+/// A token as it comes from a server.
+fn token(client: &Client, kind: &str) -> Token {
+    let server = ServerMetadata::new(Issuer::new("https://as.example").unwrap());
+    let server = server.token_endpoint("https://as.example/token").unwrap();
+    let mut exchange = TokenRequest::client_credentials(&server, client).unwrap().exchange();
+    let body = format!(r#"{{"access_token":"{}","token_type":"{kind}","expires_in":3600}}"#, "a".repeat(300));
+    let Step::Do(_) = exchange.resume(&mut cx(), Reply::Start) else { panic!("it asks for nothing") };
+    match exchange.resume(&mut cx(), Reply::Http(Response::new(body.into_bytes()))) {
+        Step::Done(token) => token.unwrap(),
+        Step::Do(effect) => panic!("{effect:?}"),
+    }
+}
+
+fn carry(token: Token) -> impl FnMut() -> HeaderMap {
+    let (uri, mut cx): (Uri, Cx) = ("https://api.example/orders?page=2".parse().unwrap(), cx());
+    move || {
+        let mut headers = HeaderMap::with_capacity(2);
+        token.authorize(&Method::GET, &uri, &mut headers, None, &mut cx).unwrap();
+        headers
+    }
+}
+
+/// The proof, beside its signature.
+pub(crate) fn works() -> Vec<Work<'static>> {
+    let key: DpopKey = SigningKey::generate(Algorithm::ES256, &mut cx()).unwrap().into();
+    let token = token(&Client::new("app").dpop(key), "DPoP");
+    let random = SystemRandom::new();
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap();
+    let text = vec![b'x'; 500];
+    let sign = move || key.sign(&random, &text).unwrap();
+    vec![Work::new("grantflow", carry(token)), Work::new("the signature alone", sign)]
+}
+
+/// A bearer's token, beside the least that puts it on a request.
+pub(crate) fn bearer() -> Vec<Work<'static>> {
+    let client = Client::new("batch").authentication(ClientAuthentication::client_secret_basic("s"));
+    let token = token(&client, "Bearer");
+    let value = token.authorization().unwrap().clone();
+    let floor = move || {
+        let mut headers = HeaderMap::with_capacity(2);
+        headers.insert(http::header::AUTHORIZATION, value.clone());
+        headers
+    };
+    vec![Work::new("grantflow", carry(token)), Work::new("a header", floor)]
+}
