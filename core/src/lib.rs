@@ -10,6 +10,7 @@
 //! | have a person sign in on a device of their own, without a browser here | [`BackchannelAuthentication`] |
 //! | get a token by another grant, or refresh one | [`TokenRequest`] |
 //! | get tokens again and again | [`source`], for the `TokenManager` of an adapter |
+//! | sign in to a protected resource, such as an MCP server | [`resource`] |
 //! | keep a grant, and share it among processes | [`store`], for the stores of `grantflow-store` |
 //! | use Google's credentials | [`google`] |
 //! | know a server | [`Discovery`], [`ServerMetadata`] |
@@ -66,6 +67,7 @@ mod program;
 mod protect;
 pub mod proxy;
 pub mod register;
+pub mod resource;
 mod revoke;
 mod secret;
 mod server;

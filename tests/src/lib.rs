@@ -30,6 +30,7 @@ pub mod postgres_server;
 pub mod processes;
 pub mod prop;
 pub mod redis_server;
+pub mod resource;
 pub mod rules;
 pub mod secure;
 pub mod seeds;
@@ -40,6 +41,7 @@ pub mod world;
 pub use front::Front;
 pub use google::Google;
 pub use keys::IssuerKey;
+pub use resource::Resource;
 pub use server::{Fault, Place, Registered, Server};
 pub use world::{Did, Prints, World, at_once};
 
@@ -77,3 +79,8 @@ pub struct GettingStarted;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/own-manager.md")]
 pub struct OwnManager;
+
+/// And protected resources.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/resources.md")]
+pub struct ProtectedResources;

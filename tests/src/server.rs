@@ -323,6 +323,11 @@ impl Server {
             .is_some_and(|access| !access.revoked && !self.grants[access.grant].revoked && now < access.ends)
     }
 
+    /// The scopes of an access token that would be accepted at the resource.
+    pub fn scopes_of(&self, access_token: &str, now: Timestamp) -> Option<Scopes> {
+        self.accepts(access_token, now).then(|| self.access[access_token].scopes.clone())
+    }
+
     /// Takes a request and answers it, with whatever fault was asked for.
     pub fn answer(&mut self, now: Timestamp, request: &Request<Vec<u8>>) -> Answer {
         let place = self.place(request.uri().path());

@@ -22,7 +22,8 @@ use crate::Google;
 use crate::front::Site;
 use crate::kms::Kms;
 use crate::person::with_code;
-use crate::server::{ClientCertificate, Server, Wire};
+use crate::resource::Resource;
+use crate::server::{Answer, ClientCertificate, Server, Wire};
 
 /// A machine that goes on for longer than this does not end.
 const STEPS: usize = 10_000;
@@ -66,6 +67,8 @@ pub struct World {
     pub google: Option<Google>,
     /// A key store at `https://kms.example`.
     pub kms: Kms,
+    /// Protected resources, which take the tokens of the servers here.
+    pub resources: Vec<Resource>,
     servers: Vec<Server>,
     failures: VecDeque<(Duration, Failure)>,
     seed: u64,
@@ -157,6 +160,7 @@ impl World {
             documents: Some(Documents::new()),
             google: None,
             kms: Kms::default(),
+            resources: Vec::new(),
             servers: Vec::new(),
             failures: VecDeque::new(),
             seed,
@@ -173,6 +177,34 @@ impl World {
     pub fn and(mut self, server: Server) -> Self {
         self.servers.push(server);
         self
+    }
+
+    /// Adds a protected resource.
+    pub fn protecting(mut self, resource: Resource) -> Self {
+        self.resources.push(resource);
+        self
+    }
+
+    /// What a caller gets from the protected resources, without a machine.
+    ///
+    /// # Panics
+    ///
+    /// If there is none at that address.
+    pub fn ask(&mut self, url: &str, token: Option<&Token>) -> Response<Vec<u8>> {
+        let request = Request::get(url);
+        let request = token.into_iter().fold(request, |request, token| {
+            request.header("authorization", format!("Bearer {}", token.access_token()))
+        });
+        let request = request.body(Vec::new()).expect("the address can be asked");
+        self.resource_answer(&request).expect("a resource is there")
+    }
+
+    fn resource_answer(&mut self, request: &Request<Vec<u8>>) -> Option<Response<Vec<u8>>> {
+        let (servers, now) = (&self.servers, self.now.wall);
+        let resource = self.resources.iter_mut().find(|resource| resource.serves(request))?;
+        Some(resource.answer(request, |token| {
+            servers.iter().find_map(|server| Some((server.issuer().to_owned(), server.scopes_of(token, now)?)))
+        }))
     }
 
     /// The first server, to look at or to change.
@@ -455,9 +487,10 @@ impl World {
         let answer = match &mut self.google {
             Some(google) if google.serves(request.uri()) => google.answer(arrival, request),
             _ if self.kms.serves(request.uri()) => self.kms.answer(arrival, request),
-            _ => match self.server_at(request) {
-                Some(server) => server.answer(arrival, request),
-                None => return Err(Failure::not_sent(FailureKind::Connect, "nobody listens there")),
+            _ => match (self.resource_answer(request), self.server_at(request)) {
+                (Some(response), _) => Answer { delay: Duration::ZERO, wire: Wire::Whole(response) },
+                (None, Some(server)) => server.answer(arrival, request),
+                (None, None) => return Err(Failure::not_sent(FailureKind::Connect, "nobody listens there")),
             },
         };
         let broken = || Failure::maybe_sent(FailureKind::Broken, "the connection closed early");

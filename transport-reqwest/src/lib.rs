@@ -77,6 +77,8 @@ mod protect;
 #[cfg(feature = "manager")]
 mod proving;
 mod resolve;
+#[cfg(feature = "manager")]
+mod resource;
 mod run;
 mod runtime;
 mod shared;
@@ -104,6 +106,8 @@ pub use manager::{Change, Changes, ManagerBuilder, Status, TokenManager, TokenPo
 #[cfg(feature = "tower")]
 pub use protect::{Protect, ProtectLayer};
 pub use reqwest;
+#[cfg(feature = "manager")]
+pub use resource::ResourceClient;
 #[cfg(feature = "tower")]
 pub use tower::{Again, Authorize, AuthorizeLayer, Once, Twice};
 pub use transport::Transport;

@@ -5,11 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use grantflow::store::{DeleteGrant, LoadGrant, RecordKey, SignOut};
-use grantflow::{Error, ErrorKind, Failure, InstalledApp, Secret, Token};
+use grantflow::{Error, ErrorKind, Failure, InstalledApp, Scopes, Secret, Token};
 use grantflow_store::{Lease, Store};
 
 use crate::terminal::print;
 use crate::{TokenManager, Transport, runtime};
+
+/// What is kept and does not do: the refresh token that was refused, and what was asked for.
+#[derive(Default)]
+struct Unfit {
+    refused: Option<Secret>,
+    asked: Scopes,
+}
 
 /// How long between two looks at what another process does.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -90,12 +97,12 @@ impl Transport {
 
     async fn load_or_sign_in_here(&self, app: &InstalledApp, label: &str) -> Result<TokenManager, Error> {
         let key = app.record_key(label);
-        let mut refused = None;
-        if let Some(tokens) = self.load(app, &key, &mut refused).await? {
+        let mut found = Unfit::default();
+        if let Some(tokens) = self.load(app, &key, &mut found).await? {
             return Ok(tokens);
         }
         let lease = self.lease(&key.for_sign_in(), app.time_limit()).await?;
-        let tokens = self.load_again_or_sign_in(app, key, refused).await;
+        let tokens = self.load_again_or_sign_in(app, key, found).await;
         give_back(lease).await;
         tokens
     }
@@ -104,12 +111,47 @@ impl Transport {
         &self,
         app: &InstalledApp,
         key: RecordKey,
-        mut refused: Option<Secret>,
+        mut found: Unfit,
     ) -> Result<TokenManager, Error> {
         // In another program the person may have just signed in.
-        if let Some(tokens) = self.load(app, &key, &mut refused).await? {
+        if let Some(tokens) = self.load(app, &key, &mut found).await? {
             return Ok(tokens);
         }
+        self.sign_in_and_keep(&app.beside(&found.asked), key).await
+    }
+
+    /// As [`load_or_sign_in`](Self::load_or_sign_in), where the grant that is kept does not do whatever it says of itself, since
+    /// `refused` is of it: another one that was kept meanwhile does.
+    pub(crate) async fn sign_in_anew(
+        &self,
+        app: &InstalledApp,
+        label: &str,
+        refused: &Token,
+    ) -> Result<TokenManager, Error> {
+        let key = app.record_key(label);
+        let lease = self.lease(&key.for_sign_in(), app.time_limit()).await?;
+        let tokens = self.newer_or_sign_in(app, key, refused).await;
+        give_back(lease).await;
+        tokens
+    }
+
+    async fn newer_or_sign_in(
+        &self,
+        app: &InstalledApp,
+        key: RecordKey,
+        refused: &Token,
+    ) -> Result<TokenManager, Error> {
+        let saved = self.run(LoadGrant::new(key.clone(), app.want()).of(app.client())).await?;
+        let asked = saved.as_ref().map(|saved| saved.asked.clone()).unwrap_or_default();
+        let newer = saved.and_then(|saved| saved.token).is_some_and(|it| it.access_token() != refused.access_token());
+        if newer && let Some(tokens) = self.load(app, &key, &mut Unfit::default()).await? {
+            return Ok(tokens);
+        }
+        self.sign_in_and_keep(&app.beside(&asked), key).await
+    }
+
+    /// Signs a person in, keeps what they grant, and begins with it.
+    async fn sign_in_and_keep(&self, app: &InstalledApp, key: RecordKey) -> Result<TokenManager, Error> {
         let token = self.sign_in(app).await?;
         if let Some(message) = app.short_grant(&token) {
             print(&message);
@@ -152,15 +194,16 @@ impl Transport {
         &self,
         app: &InstalledApp,
         key: &RecordKey,
-        refused: &mut Option<Secret>,
+        found: &mut Unfit,
     ) -> Result<Option<TokenManager>, Error> {
         if self.store().is_none() {
             return Err(no_store());
         }
         let saved = self.run(LoadGrant::new(key.clone(), app.want()).of(app.client())).await?;
+        saved.iter().for_each(|saved| found.asked = saved.asked.clone());
         let Some(saved) = saved.filter(|saved| app.can_use(saved)) else { return Ok(None) };
         let known = |it: &Secret| saved.refresh_token.as_ref().is_some_and(|kept| it.matches(kept.expose()));
-        if refused.as_ref().is_some_and(known) {
+        if found.refused.as_ref().is_some_and(known) {
             return Ok(None);
         }
         let mut started = self.begin(app, key.clone()).await;
@@ -171,7 +214,7 @@ impl Transport {
         match started {
             Ok(tokens) => Ok(Some(tokens)),
             Err(error) if app.asks_after(&error) => {
-                *refused = saved.refresh_token;
+                found.refused = saved.refresh_token;
                 Ok(None)
             }
             Err(error) => Err(error),

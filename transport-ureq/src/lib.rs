@@ -78,6 +78,8 @@ mod program;
 #[cfg(feature = "manager")]
 mod proving;
 mod resolve;
+#[cfg(feature = "manager")]
+mod resource;
 mod run;
 mod shared;
 mod sign_in;
@@ -99,6 +101,8 @@ pub use grantflow_store;
 pub use limit::{Cancel, Limit};
 #[cfg(feature = "manager")]
 pub use manager::{Change, Changes, ManagerBuilder, Status, TokenManager, TokenPool, TokenRef};
+#[cfg(feature = "manager")]
+pub use resource::ResourceAgent;
 pub use transport::{Builder, Transport};
 pub use ureq;
 #[cfg(feature = "verifier")]

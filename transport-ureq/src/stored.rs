@@ -5,12 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use grantflow::store::{DeleteGrant, LoadGrant, RecordKey, SignOut};
-use grantflow::{Error, ErrorKind, InstalledApp, Secret, Token};
+use grantflow::{Error, ErrorKind, InstalledApp, Scopes, Secret, Token};
 use grantflow_store::{Lease, Store};
 
 use crate::limit::LONGEST;
 use crate::sign_in::print;
 use crate::{Limit, TokenManager, Transport};
+
+/// What is kept and does not do: the refresh token that was refused, and what was asked for.
+#[derive(Default)]
+struct Unfit {
+    refused: Option<Secret>,
+    asked: Scopes,
+}
 
 /// How long between two looks at what another process does.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -92,21 +99,43 @@ impl Transport {
     pub fn load_or_sign_in_until(&self, app: &InstalledApp, label: &str, limit: &Limit) -> Result<TokenManager, Error> {
         let store = self.store().ok_or_else(no_store)?;
         let key = app.record_key(label);
-        let mut refused = None;
-        if let Some(tokens) = self.load(app, &key, &mut refused, limit)? {
+        let mut found = Unfit::default();
+        if let Some(tokens) = self.load(app, &key, &mut found, limit)? {
             return Ok(tokens);
         }
         let lease = lease(store, &key.for_sign_in(), app.time_limit(), limit)?;
         // In another program the person may have just signed in.
-        if let Some(tokens) = self.load(app, &key, &mut refused, limit)? {
+        if let Some(tokens) = self.load(app, &key, &mut found, limit)? {
             return Ok(tokens);
         }
+        let app = &app.beside(&found.asked);
         let token = self.sign_in_until(app, limit)?;
-        if let Some(message) = app.short_grant(&token) {
+        self.keep(app, key, &token, lease)
+    }
+
+    /// As [`load_or_sign_in`](Self::load_or_sign_in), where the grant that is kept does not do whatever it says of itself, since
+    /// `refused` is of it: another one that was kept meanwhile does.
+    pub(crate) fn sign_in_anew(&self, app: &InstalledApp, label: &str, refused: &Token) -> Result<TokenManager, Error> {
+        let (key, limit) = (app.record_key(label), Limit::new());
+        let lease = lease(self.store().ok_or_else(no_store)?, &key.for_sign_in(), app.time_limit(), &limit)?;
+        let saved = self.run(LoadGrant::new(key.clone(), app.want()).of(app.client()))?;
+        let asked = saved.as_ref().map(|saved| saved.asked.clone()).unwrap_or_default();
+        let newer = saved.and_then(|saved| saved.token).is_some_and(|it| it.access_token() != refused.access_token());
+        if newer && let Some(tokens) = self.load(app, &key, &mut Unfit::default(), &limit)? {
+            return Ok(tokens);
+        }
+        let app = &app.beside(&asked);
+        let token = self.sign_in(app)?;
+        self.keep(app, key, &token, lease)
+    }
+
+    /// Keeps what a person has just granted, and begins with it.
+    fn keep(&self, app: &InstalledApp, key: RecordKey, token: &Token, lease: Lease) -> Result<TokenManager, Error> {
+        if let Some(message) = app.short_grant(token) {
             print(&message);
         }
-        match self.run(app.keep(key.clone(), &token)) {
-            Err(error) if error.kind() == ErrorKind::Store => return self.unsaved(app, key, &token, error),
+        match self.run(app.keep(key.clone(), token)) {
+            Err(error) if error.kind() == ErrorKind::Store => return self.unsaved(app, key, token, error),
             saved => saved?,
         }
         drop(lease);
@@ -140,13 +169,14 @@ impl Transport {
         &self,
         app: &InstalledApp,
         key: &RecordKey,
-        refused: &mut Option<Secret>,
+        found: &mut Unfit,
         limit: &Limit,
     ) -> Result<Option<TokenManager>, Error> {
         let saved = self.run(LoadGrant::new(key.clone(), app.want()).of(app.client()))?;
+        saved.iter().for_each(|saved| found.asked = saved.asked.clone());
         let Some(saved) = saved.filter(|saved| app.can_use(saved)) else { return Ok(None) };
         let known = |it: &Secret| saved.refresh_token.as_ref().is_some_and(|kept| it.matches(kept.expose()));
-        if refused.as_ref().is_some_and(known) {
+        if found.refused.as_ref().is_some_and(known) {
             return Ok(None);
         }
         let mut started = self.begin(app, key.clone());
@@ -157,7 +187,7 @@ impl Transport {
         match started {
             Ok(tokens) => Ok(Some(tokens)),
             Err(error) if app.asks_after(&error) => {
-                *refused = saved.refresh_token;
+                found.refused = saved.refresh_token;
                 Ok(None)
             }
             Err(error) => Err(error),

@@ -90,7 +90,7 @@ pub enum ErrorKind {
     InvalidRedirect,
     /// The answer to an authorization request came too late, or a device's code has ended.
     Expired,
-    /// The server is not the one that was meant: its metadata names another issuer.
+    /// The server is not the one that was meant: its metadata names another issuer, or another protected resource.
     Issuer,
     /// The ID token is missing, malformed, or not meant for this client and this request.
     IdToken,

@@ -17,6 +17,9 @@ pub mod token_type {
     pub const SAML1: &str = "urn:ietf:params:oauth:token-type:saml1";
     /// A SAML 2.0 assertion in base64url.
     pub const SAML2: &str = "urn:ietf:params:oauth:token-type:saml2";
+    /// An assertion of who a user is, for the server of another domain
+    /// (draft-ietf-oauth-identity-assertion-authz-grant, section 3).
+    pub const ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
     /// A JWT of whatever kind.
     pub const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 }

@@ -42,6 +42,8 @@ pub struct InstalledApp {
     pub(super) server: ServerMetadata,
     pub(super) client: Client,
     pub(super) scopes: Scopes,
+    /// Those that a grant must have, where it may lack others that are asked for.
+    pub(super) needed: Option<Scopes>,
     pub(super) extras: Vec<(String, String)>,
     pub(super) redirect: Redirect,
     pub(super) bind: Option<IpAddr>,
@@ -76,6 +78,7 @@ impl InstalledApp {
             server: server.clone(),
             client: client.clone(),
             scopes: Scopes::default(),
+            needed: None,
             extras: Vec::new(),
             redirect: Redirect::default(),
             bind: None,
@@ -133,6 +136,23 @@ impl InstalledApp {
         self
     }
 
+    /// Asks nobody again as long as a grant that was kept has these scopes.
+    pub(crate) fn needs(mut self, scopes: Scopes) -> Self {
+        self.needed = Some(scopes);
+        self
+    }
+
+    /// For adapters: as it asks after a grant for the same resource was kept that does not do: for what was asked for then too.
+    #[must_use]
+    pub fn beside(&self, earlier: &Scopes) -> Self {
+        let mut app = self.clone();
+        if self.needed.is_some() {
+            let more = earlier.iter().filter(|scope| !self.scopes.contains(scope));
+            app.scopes = self.scopes.iter().chain(more).collect();
+        }
+        app
+    }
+
     /// Takes host, port and path from a redirect URI as it is registered, for clients whose redirect
     /// URIs are compared character by character: http, on a loopback host. One without a port gets any free one, as
     /// servers must allow (RFC 8252, section 7.3); port 80 is named as `:80`.
@@ -151,6 +171,12 @@ impl InstalledApp {
         self
     }
 
+    /// The redirect URI to register: on this port, unless one is set.
+    pub(crate) fn redirect_uri_to_register(&self, port: u16) -> Result<String, Error> {
+        let own = self.redirect.port;
+        Ok(self.redirect.uri(if own == 0 { port } else { own })?.0)
+    }
+
     /// The server that the person signs in at.
     pub fn server(&self) -> &ServerMetadata {
         &self.server
@@ -161,11 +187,13 @@ impl InstalledApp {
         &self.client
     }
 
-    /// Where what the person grants is kept in a store; `label` tells one person's grants apart. One label is one set
+    /// Where what the person grants is kept in a store, by the server, the client, and the [resources](Self::resource) if
+    /// there are some; `label` tells one person's grants apart. One label is one set
     /// of scopes: of two programs, or two parts of one, that share a label and ask for different scopes, each replaces
     /// the other's grant, and the person is asked time and again.
     pub fn record_key(&self, label: &str) -> RecordKey {
-        RecordKey::new(self.server.issuer(), &self.client, label)
+        let key = RecordKey::new(self.server.issuer(), &self.client, label);
+        self.resources.iter().fold(key, |key, resource| key.for_resource(resource))
     }
 
     /// The host in the redirect URI: `127.0.0.1` unless told, another loopback address such as `[::1]`,

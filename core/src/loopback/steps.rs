@@ -203,15 +203,16 @@ impl InstalledApp {
     ///
     /// With [`accept_partial_consent`](Self::accept_partial_consent) whatever was asked for counts as answered.
     pub fn is_covered_by(&self, granted: &Scopes, asked: &Scopes) -> bool {
-        self.lacking(granted, asked).next().is_none() || {
-            let mut lacking = self.lacking(granted, asked);
+        let needed = self.needed.as_ref().unwrap_or(&self.scopes);
+        self.lacking(needed, granted, asked).next().is_none() || {
+            let mut lacking = self.lacking(needed, granted, asked);
             self.accepts_partial_consent && lacking.all(|scope| asked.contains(scope))
         }
     }
 
-    fn lacking<'a>(&'a self, granted: &'a Scopes, asked: &'a Scopes) -> impl Iterator<Item = &'a str> {
+    fn lacking<'a>(&self, needed: &'a Scopes, granted: &'a Scopes, asked: &'a Scopes) -> impl Iterator<Item = &'a str> {
         let own_words = self.server.issuer().as_str() != crate::google::ISSUER && granted.has_other_words(asked);
-        self.scopes.iter().filter(move |scope| {
+        needed.iter().filter(move |scope| {
             let covered = *scope == "offline_access" || granted.grants(scope) || granted.names(scope);
             !covered && !(asked.contains(scope) && (own_words || granted.holds(scope)))
         })
@@ -219,7 +220,7 @@ impl InstalledApp {
 
     /// For adapters: what to tell on the standard error after a sign-in that granted less than was asked for.
     pub fn short_grant(&self, token: &Token) -> Option<String> {
-        let lacking: Scopes = self.lacking(token.scopes(), &self.scopes).collect();
+        let lacking: Scopes = self.lacking(&self.scopes, token.scopes(), &self.scopes).collect();
         if lacking.is_empty() || self.prompt_message.as_deref() == Some("") {
             return None;
         }

@@ -63,6 +63,10 @@ impl Registration {
         self.server.issuer()
     }
 
+    pub(crate) fn server(&self) -> &ServerMetadata {
+        &self.server
+    }
+
     pub(crate) fn metadata(&self) -> &ClientMetadata {
         &self.metadata
     }

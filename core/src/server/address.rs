@@ -116,6 +116,17 @@ pub struct Endpoint {
     reach: Reach,
 }
 
+/// Who named an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Namer {
+    /// Those who configured the program, or a document of a server that they have chosen.
+    Configured,
+    /// Nobody whom they have chosen: it must be global.
+    Stranger,
+    /// A stranger on this machine: it must be global, or on this machine too.
+    StrangerHere,
+}
+
 /// What a serialized endpoint of a stranger begins with, which no address does.
 const STRANGER: &str = "global ";
 
@@ -146,8 +157,17 @@ impl Endpoint {
         Self::new(address)?.into_global()
     }
 
+    /// The same one, as this one names it.
+    pub(crate) fn named_by(self, namer: Namer) -> Result<Self, Error> {
+        match namer {
+            Namer::Configured => Ok(self),
+            Namer::StrangerHere if self.is_local() => Ok(self),
+            Namer::Stranger | Namer::StrangerHere => self.into_global(),
+        }
+    }
+
     /// The same one, as a stranger names it.
-    pub(super) fn into_global(self) -> Result<Self, Error> {
+    fn into_global(self) -> Result<Self, Error> {
         let url = Url::parse(&self.address).ok();
         let permitted = url.as_ref().and_then(Url::host_str).is_some_and(|host| Reach::Global.permits_host(host));
         if self.reach == Reach::Local || !permitted {
@@ -181,7 +201,7 @@ impl Endpoint {
     }
 
     /// Whether it is on this machine.
-    pub(super) fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         self.reach == Reach::Local
     }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Issuer, MAX_METADATA, ServerMetadata, tenant_parts};
+use super::address::Namer;
+use super::{Endpoint, Issuer, MAX_METADATA, ServerMetadata, tenant_parts};
 use crate::exchange::{Received, Request};
 use crate::machine::ask;
 use crate::{Cx, Deviations, Error, ErrorKind, Exchange, Machine, Reply, Step};
@@ -27,13 +28,15 @@ const ON_FAILURE: Duration = Duration::from_secs(30 * 24 * 3600);
 pub struct Discovery {
     issuer: Issuer,
     tolerated: Deviations,
-    stranger: bool,
+    namer: Namer,
     /// The issuer's name where it is of many tenants.
     tenants: Option<Box<str>>,
-    current: Where,
-    next: Option<Where>,
+    /// Where it may be, in the order in which that is asked.
+    places: &'static [Where],
+    /// Which of them is asked.
+    at: usize,
     stage: Stage,
-    /// The outcome of the first address.
+    /// The outcomes of the addresses before.
     first: Option<Error>,
     /// Whether an answer was an old one, and whether none may be.
     was_old: bool,
@@ -49,34 +52,48 @@ enum Stage {
 }
 
 /// An address that metadata may be at.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Where {
     OpenId,
     OAuth,
+    /// OpenID Connect's document where OAuth's would be (RFC 8414, section 5).
+    OpenIdInserted,
 }
 
 impl Discovery {
     /// From `/.well-known/openid-configuration`, and where that is no metadata of this issuer, from
     /// `/.well-known/oauth-authorization-server`. The error tells of both.
     pub fn new(issuer: &Issuer) -> Self {
-        Self { next: Some(Where::OAuth), ..Self::openid(issuer) }
+        Self::at(issuer, &[Where::OpenId, Where::OAuth])
     }
 
     /// Only from `/.well-known/openid-configuration` (OpenID Connect Discovery 1.0, section 4).
     pub fn openid(issuer: &Issuer) -> Self {
-        Self::at(issuer, Where::OpenId)
+        Self::at(issuer, &[Where::OpenId])
     }
 
     /// Only from `/.well-known/oauth-authorization-server` (RFC 8414, section 3).
     pub fn oauth(issuer: &Issuer) -> Self {
-        Self::at(issuer, Where::OAuth)
+        Self::at(issuer, &[Where::OAuth])
+    }
+
+    /// In the order that the Model Context Protocol demands (Authorization, "Authorization Server Metadata Discovery"):
+    /// `oauth-authorization-server` and `openid-configuration` in front of the issuer's path (RFC 8414, sections 3.1 and 5),
+    /// then `openid-configuration` behind it.
+    pub fn mcp(issuer: &Issuer) -> Self {
+        Self::at(issuer, &[Where::OAuth, Where::OpenIdInserted, Where::OpenId])
     }
 
     /// As [`new`](Self::new), of an issuer that nobody who configured the program has chosen, such as one that a
     /// resource server's document names (RFC 9728, section 2): its metadata and all that this names is read from, and
     /// sent to, global addresses alone. See [`ServerMetadata::of_stranger`].
     pub fn of_stranger(issuer: &Issuer) -> Self {
-        Self { stranger: true, ..Self::new(issuer) }
+        Self::new(issuer).named_by(Namer::Stranger)
+    }
+
+    /// The same with this one who named the issuer.
+    pub(crate) fn named_by(self, namer: Namer) -> Self {
+        Self { namer, ..self }
     }
 
     /// Says which deviations from the standard to tolerate from this server, in its metadata and in its other
@@ -109,15 +126,15 @@ impl Discovery {
         self
     }
 
-    fn at(issuer: &Issuer, current: Where) -> Self {
+    fn at(issuer: &Issuer, places: &'static [Where]) -> Self {
         let (issuer, tolerated) = (issuer.clone(), Deviations::TOLERATED);
         Self {
             issuer,
             tolerated,
-            stranger: false,
+            namer: Namer::Configured,
             tenants: None,
-            current,
-            next: None,
+            places,
+            at: 0,
             stage: Stage::Begin,
             first: None,
             was_old: false,
@@ -125,45 +142,61 @@ impl Discovery {
         }
     }
 
+    /// The address of one of the places, if there is one so far.
+    fn address(&self, at: usize) -> Option<Result<Endpoint, Error>> {
+        Some(match self.places.get(at)? {
+            Where::OpenId => self.issuer.appended("openid-configuration"),
+            Where::OAuth => self.issuer.inserted("oauth-authorization-server"),
+            Where::OpenIdInserted => self.issuer.inserted("openid-configuration"),
+        })
+    }
+
+    /// The next place, passing over one that has the same address.
+    fn next(&self) -> Option<usize> {
+        let own = self.address(self.at)?.ok();
+        let later = self.at.saturating_add(1)..self.places.len();
+        later.into_iter().find(|at| self.address(*at).and_then(Result::ok) != own)
+    }
+
     fn exchange(&self) -> Result<Exchange<ServerMetadata>, Error> {
-        let (issuer, tolerated, stranger) = (self.issuer.clone(), self.tolerated, self.stranger);
+        let (issuer, tolerated, namer) = (self.issuer.clone(), self.tolerated, self.namer);
         let tenants = self.tenants.clone();
         if tenants.as_deref().is_some_and(|tenants| tenant_parts(tenants).is_none()) {
             return Err(Error::config(
                 "the issuers' name needs one claim in braces, as in https://login.example/{tid}",
             ));
         }
-        let endpoint = match self.current {
-            Where::OpenId => issuer.appended("openid-configuration"),
-            Where::OAuth => issuer.inserted("oauth-authorization-server"),
-        }?;
-        let endpoint = if stranger { endpoint.into_global()? } else { endpoint };
+        let endpoint = self.address(self.at).unwrap_or_else(|| Err(Error::misuse("discovery")))?.named_by(namer)?;
         let request = Request::get("reading the server's metadata", &endpoint).max_body(MAX_METADATA);
         let request = request.may_be_old(LIFE, ON_FAILURE);
-        let request = match self.next {
-            Some(Where::OAuth) => request.or_at(&self.issuer.inserted("oauth-authorization-server")?),
+        // Of more than two addresses none is passed over for another.
+        let request = match (self.places, self.at) {
+            ([_, other], 0) if *other == Where::OAuth => {
+                request.or_at(&self.issuer.inserted("oauth-authorization-server")?)
+            }
             _ => request,
         };
         let exchange = request.exchange(move |received: Received<'_>| {
             let metadata = ServerMetadata::read(received.response.body(), &issuer, tolerated, tenants.as_deref())?;
-            if stranger { metadata.of_stranger() } else { Ok(metadata) }
+            metadata.named_by(namer)
         });
         Ok(if self.anew { exchange.anew() } else { exchange })
     }
 
     /// What to ask after this error, if there is anything left.
     fn after(&mut self, error: Error) -> Result<Exchange<ServerMetadata>, Error> {
-        match (self.next.take(), self.first.take()) {
-            (Some(next), _) if is_not_here(&error) => {
-                self.first = Some(error);
-                self.current = next;
+        match (self.next(), self.first.take()) {
+            (Some(next), before) if is_not_here(&error) => {
+                self.first = Some(match before {
+                    Some(before) => both(before, error),
+                    None => error,
+                });
+                self.at = next;
             }
             // What was remembered may have changed.
-            (_, first) if self.was_old && !self.anew && !error.is_transient() => {
+            _ if self.was_old && !self.anew && !error.is_transient() => {
                 self.anew = true;
-                if first.is_some() {
-                    (self.current, self.next) = (Where::OpenId, Some(Where::OAuth));
-                }
+                self.at = 0;
             }
             (_, Some(first)) => return Err(both(first, error)),
             (_, None) => return Err(error),

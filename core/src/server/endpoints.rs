@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::address::is_loopback_address;
+use super::address::{Namer, is_loopback_address};
 use super::{Endpoint, Issuer, ServerMetadata};
 use crate::{Deviation, Deviations, Error, ErrorKind};
 
@@ -43,22 +43,22 @@ impl Endpoints {
     }
 
     /// Takes a member that was set by hand, if it is an endpoint.
-    pub(super) fn write(&mut self, name: &str, value: &Value, stranger: bool) {
+    pub(super) fn write(&mut self, name: &str, value: &Value, namer: Namer) {
         let Some(name) = NAMES.iter().find(|known| **known == name) else { return };
         self.0.retain(|(other, _)| other != name);
         let endpoint = endpoint(value);
-        let endpoint = if stranger { endpoint.map(|it| it.and_then(Endpoint::into_global)) } else { endpoint };
+        let endpoint = endpoint.map(|it| it.and_then(|it| it.named_by(namer)));
         self.0.extend(endpoint.map(|endpoint| (*name, endpoint)));
     }
 
-    /// The same ones, as a stranger's.
+    /// The same ones, as this one names them.
     ///
     /// # Errors
     ///
     /// If one is known not to be global: such a document wants requests to be sent into the program's own network.
-    pub(super) fn of_stranger(self, issuer: &Issuer) -> Result<Self, Error> {
+    pub(super) fn named_by(self, namer: Namer, issuer: &Issuer) -> Result<Self, Error> {
         let global = |(name, endpoint): (&'static str, Result<Endpoint, Error>)| match endpoint {
-            Ok(endpoint) => match endpoint.into_global() {
+            Ok(endpoint) => match endpoint.named_by(namer) {
                 Ok(endpoint) => Ok((name, Ok(endpoint))),
                 Err(error) => {
                     let why = format!("the metadata of {issuer} names a {name} that is not global");
@@ -113,7 +113,7 @@ macro_rules! endpoints {
                 pub fn $name(mut self, address: &str) -> Result<Self, Error> {
                     let endpoint = Endpoint::new(address)?;
                     let inner = self.edit();
-                    let endpoint = if inner.stranger { endpoint.into_global()? } else { endpoint };
+                    let endpoint = endpoint.named_by(inner.namer)?;
                     inner.members.insert(stringify!($name).to_owned(), endpoint.as_str().into());
                     inner.endpoints.set(stringify!($name), endpoint);
                     Ok(self)

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 pub use address::{Endpoint, Issuer};
 pub use discovery::Discovery;
 
-pub(crate) use address::{is_loopback, is_loopback_address, is_loopback_host, tenant_parts};
+pub(crate) use address::{Namer, is_loopback, is_loopback_address, is_loopback_host, tenant_parts};
 
 use crate::json::{self, Object};
 use crate::{Deviation, Deviations, Error, ErrorKind, Rotation};
@@ -48,8 +48,8 @@ struct Inner {
     rotation: Rotation,
     tolerated: Deviations,
     revokes_for_anyone: bool,
-    /// Whether nobody who configured the program has chosen it.
-    stranger: bool,
+    /// Who named it.
+    namer: Namer,
     /// What was tolerated to read the document.
     found: Deviations,
     endpoints: Endpoints,
@@ -90,7 +90,7 @@ impl Inner {
             rotation: Rotation::Unknown,
             tolerated: Deviations::TOLERATED,
             revokes_for_anyone: false,
-            stranger: false,
+            namer: Namer::Configured,
             found: Deviations::NONE,
             endpoints: Endpoints::default(),
             members: Map::new(),
@@ -252,7 +252,7 @@ impl ServerMetadata {
     /// an error where it is needed.
     pub fn member(mut self, name: &str, value: Value) -> Self {
         let inner = self.edit();
-        inner.endpoints.write(name, &value, inner.stranger);
+        inner.endpoints.write(name, &value, inner.namer);
         inner.members.insert(name.to_owned(), value);
         inner.demands = Demands::read(&inner.members);
         self
@@ -285,10 +285,17 @@ impl ServerMetadata {
     ///
     /// Of kind [`ErrorKind::InvalidResponse`] if an endpoint is known to be on a private network or on this machine:
     /// see [`Reach::permits_host`](crate::machine::Reach::permits_host).
-    pub fn of_stranger(mut self) -> Result<Self, Error> {
-        let inner = self.edit();
-        inner.stranger = true;
-        inner.endpoints = std::mem::take(&mut inner.endpoints).of_stranger(&inner.issuer)?;
+    pub fn of_stranger(self) -> Result<Self, Error> {
+        self.named_by(Namer::Stranger)
+    }
+
+    /// The same server, as this one names it.
+    pub(crate) fn named_by(mut self, namer: Namer) -> Result<Self, Error> {
+        if namer != Namer::Configured {
+            let inner = self.edit();
+            inner.namer = namer;
+            inner.endpoints = std::mem::take(&mut inner.endpoints).named_by(namer, &inner.issuer)?;
+        }
         Ok(self)
     }
 
@@ -331,7 +338,7 @@ impl ServerMetadata {
         let mut server = self.clone();
         let inner = server.edit();
         let aliases = Endpoints::read(aliases, &inner.issuer, inner.tolerated, &mut inner.found)?;
-        let aliases = if inner.stranger { aliases.of_stranger(&inner.issuer)? } else { aliases };
+        let aliases = aliases.named_by(inner.namer, &inner.issuer)?;
         inner.endpoints = std::mem::take(&mut inner.endpoints).replaced_by(aliases);
         Ok(server)
     }

@@ -2,12 +2,14 @@
 //! is used ([`GrantState`]).
 
 mod again;
+mod asserted;
 mod chain;
 mod change;
 mod credential;
 mod exchanged;
 mod grant;
 mod link;
+mod platform;
 mod program;
 mod standing;
 mod state;
@@ -17,11 +19,13 @@ use crate::machine::Machine;
 use crate::{Cx, Error, Reply, Step, Token};
 
 pub use again::Again;
+pub use asserted::AssertedToken;
 pub use chain::Base;
 pub use change::{Change, Minting, Waiting};
 pub use credential::{Credential, Server};
 pub use exchanged::ExchangedToken;
 pub use grant::{Grant, Outcome, Turn};
+pub use platform::PlatformToken;
 pub use program::ProgramToken;
 pub(crate) use program::{Report, without_tokens};
 pub(crate) use standing::{GRACE, LATE, is_hopeless, learned, lost, may_be_valid, pause, waits};
@@ -167,6 +171,28 @@ pub trait TokenSource: Send + Sync {
     /// their wants; others run side by side.
     fn may_change(&self, _state: &GrantState) -> bool {
         false
+    }
+}
+
+/// A source that is shared is one.
+impl TokenSource for std::sync::Arc<dyn TokenSource> {
+    fn mint(&self, want: &Want, state: &GrantState) -> Mint {
+        (**self).mint(want, state)
+    }
+    fn first_state(&self) -> GrantState {
+        (**self).first_state()
+    }
+    fn first_token(&self) -> Option<Token> {
+        (**self).first_token()
+    }
+    fn again(&self, error: &Error) -> Again {
+        (**self).again(error)
+    }
+    fn request_headers(&self) -> http::HeaderMap {
+        (**self).request_headers()
+    }
+    fn may_change(&self, state: &GrantState) -> bool {
+        (**self).may_change(state)
     }
 }
 

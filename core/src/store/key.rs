@@ -11,6 +11,8 @@ use crate::{Client, Error, ErrorKind, Issuer, Shown};
 const SIGN_IN: &str = "\n(sign-in)";
 /// How the labels begin of what is no grant.
 pub(super) const NO_GRANT: &str = "\n(";
+/// What stands in the label between the account and a resource.
+const RESOURCE: &str = "\nfor ";
 /// The label under which a client's DPoP key lies.
 const DPOP_KEY: &str = "\n(DPoP key)";
 /// What begins the label of a registration.
@@ -75,6 +77,17 @@ impl RecordKey {
         Self { label: format!("{}{SIGN_IN}", self.label), ..self.clone() }
     }
 
+    /// The grant of the same account for this protected resource (RFC 8707).
+    #[must_use]
+    pub fn for_resource(&self, resource: &str) -> Self {
+        Self { label: format!("{}{RESOURCE}{resource}", self.label), ..self.clone() }
+    }
+
+    /// The caller's label without what keys of this crate add to it.
+    pub(crate) fn account(&self) -> &str {
+        self.label.split(RESOURCE).next().unwrap_or_default()
+    }
+
     /// Where the DPoP key of this client at this server lies, which all its grants are bound to: see
     /// [`DpopKeyInStore`](super::DpopKeyInStore).
     pub fn of_dpop_key(issuer: &Issuer, client: &Client) -> Self {
@@ -103,6 +116,10 @@ impl fmt::Display for RecordKey {
             None if self.label == DPOP_KEY => ("", " (DPoP key)"),
             None => (&*self.label, ""),
         };
+        let (label, resources) = label.split_once(RESOURCE).unwrap_or((label, ""));
+        let resources = resources.replace(RESOURCE, " and ");
+        let at = |resource: &str| format!(" for {}", Shown::name(&crate::shown::without_query(resource)));
+        let what = format!("{what}{}", if resources.is_empty() { String::new() } else { at(&resources) });
         write!(f, "{:?}{what} of {} at {:?}", Shown::name(label), Shown::name(&self.client_id), self.issuer)
     }
 }
@@ -124,6 +141,7 @@ mod tests {
         let labels = ["", "a", "ab", "../../x", "CON", "a\0b", &"x".repeat(300), "a\n(sign-in)"];
         let mut names: Vec<_> = labels.iter().map(|label| key("c", label).name()).collect();
         names.extend([key("ca", "").name(), key("c", "a").for_sign_in().for_sign_in().name()]);
+        names.extend(["https://a.example", "https://b.example"].map(|it| key("c", "a").for_resource(it).name()));
         for name in &names {
             assert!(name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}");
         }

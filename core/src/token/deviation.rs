@@ -76,6 +76,14 @@ deviations! {
     LoopbackEndpoint = 15, false;
     /// No `issued_token_type` in the answer to a token exchange (RFC 8693, section 2.2.1). Not by default.
     NoIssuedTokenType = 19, false;
+    /// The metadata of a protected resource that names one above the address that was asked: of the same origin, and with
+    /// the beginning of its path (RFC 9728, section 3.3, demands the same). Servers of the Model Context Protocol do so. Not
+    /// by default.
+    ResourceAbove = 20, false;
+    /// A protected resource without metadata: its origin is taken for its authorization server, and where that has no
+    /// metadata either, `/authorize`, `/token` and `/register` for its endpoints, as the Model Context Protocol of 2025-03-26
+    /// had it. Not by default.
+    NoResourceMetadata = 21, false;
     /// An `at_hash` by SHA-256 under an algorithm that asks for another hash, as some servers make it under
     /// `EdDSA`. Not by default.
     AtHashBySha256 = 16, false;

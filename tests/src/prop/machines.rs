@@ -10,15 +10,19 @@ use grantflow::google::{
 use grantflow::jose::{JwkSet, KeySet};
 use grantflow::machine::{Exited, FailureKind, Os, Platform, Program};
 use grantflow::register::{ClientMetadata, RegisteredClient, Registration};
-use grantflow::source::{Credential, ExchangedToken, Mint, ProgramToken, TokenSource, Want};
+use grantflow::resource::ProtectedResource;
+use grantflow::source::{
+    AssertedToken, Credential, ExchangedToken, Mint, PlatformToken, ProgramToken, TokenSource, Want,
+};
 use grantflow::store::{
     CountGrants, DeleteGrant, DpopKeyInStore, EndGrants, ListGrants, LoadGrant, Page, RecordKey, RegistrationInStore,
     RewriteGrants, SaveGrant, SharedGrant, SignOut, StoreOp, StoreReply, Stored, Which,
 };
 use grantflow::{
-    AuthorizationRequest, BackchannelAuthentication, Client, ClientAuthentication, Cx, DeviceAuthorization, Discovery,
-    DpopKey, Effect, Error, ErrorKind, Failure, InstalledApp, Introspection, Issuer, Machine, Now, Reply, Revocation,
-    Step, Timestamp, Token, TokenExchange, TokenRequest, UserInfo, Verifier, token_type,
+    AuthorizationRequest, BackchannelAuthentication, Client, ClientAuthentication, Cx, Deviation, Deviations,
+    DeviceAuthorization, Discovery, DpopKey, Effect, Endpoint, Error, ErrorKind, Failure, InstalledApp, Introspection,
+    Issuer, Machine, Now, Reply, Revocation, Step, Timestamp, Token, TokenExchange, TokenRequest, UserInfo, Verifier,
+    token_type,
 };
 use http::{Response, StatusCode};
 use serde_json::json;
@@ -197,6 +201,36 @@ const MACHINES: &[fn(Source<'_>, u8)] = &[
     },
     // A sign-in without a browser.
     |source, way| feed(backchannel(way).map(BackchannelAuthentication::start), source),
+    // Protected resources, and tokens of no person.
+    |source, way| {
+        let client = secret_client().registered_at(issuer());
+        let resource = ProtectedResource::mcp("https://as.example/mcp").map(|it| it.client(client));
+        feed(
+            resource.map(|resource| match way % 3 {
+                0 => resource.find(),
+                1 => resource.tolerate(Deviations::TOLERATED.with(Deviation::NoResourceMetadata)).find(),
+                _ => resource.authorization_server(issuer()).find(),
+            }),
+            source,
+        );
+    },
+    |source, way| {
+        let place = Endpoint::new("https://platform.example/token").expect("an address");
+        let platform = match way % 4 {
+            0 => PlatformToken::file("/token"),
+            1 => PlatformToken::env("TOKEN"),
+            2 => PlatformToken::at(&place).secret_header("authorization", &CANARY.into()),
+            _ => PlatformToken::at(&place).member("access_token"),
+        };
+        feed(mint(&AssertedToken::new(platform, server()).client(&client(way)), way), source);
+    },
+    |source, way| {
+        let base = Credential::refresh_token(server(), &client(way), CANARY);
+        let kind = token_type::REFRESH_TOKEN;
+        let chain =
+            AssertedToken::identity_assertion(base, kind, issuer(), &client(way), server(), "https://as.example/mcp");
+        feed(mint(&chain, way), source);
+    },
 ];
 
 fn backchannel(way: u8) -> Result<BackchannelAuthentication, Error> {

@@ -231,7 +231,7 @@ impl Alter {
         })
     }
 
-    pub(super) fn apply(&self, value: &mut Value) {
+    pub(crate) fn apply(&self, value: &mut Value) {
         if let Some(change) = &self.0 {
             change(value);
         }

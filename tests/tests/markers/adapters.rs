@@ -5,6 +5,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use grantflow::machine::{Os, Platform};
+use grantflow::resource::ProtectedResource;
 use grantflow::source::{Credential, Want};
 use grantflow::store::RecordKey;
 use grantflow::{Client, ClientAuthentication, Error, InstalledApp, Issuer, ServerMetadata};
@@ -218,6 +219,8 @@ fn managers() -> Vec<Entry> {
             names: &[
                 "ureq Transport::load_or_sign_in",
                 "ureq Transport::load_or_sign_in_until",
+                "ureq Transport::load_or_sign_in_to",
+                "reqwest Transport::load_or_sign_in_to",
                 "ureq Transport::sign_out",
                 "reqwest Transport::load_or_sign_in",
                 "reqwest Transport::sign_out",
@@ -233,6 +236,9 @@ fn managers() -> Vec<Entry> {
                         shown(seen, run!(transport.load_or_sign_in(&app, text)));
                         shown(seen, run!(transport.sign_out(&app, text)));
                     }
+                    // Nobody listens there.
+                    let resource = ProtectedResource::new("http://127.0.0.1:9/").unwrap();
+                    shown(seen, run!(transport.load_or_sign_in_to(&resource, text)));
                     seen.debug("a transport", &transport);
                 });
             },
@@ -251,9 +257,28 @@ fn requests() -> Vec<Entry> {
             "reqwest AuthorizedClient::get",
             "reqwest AuthorizedClient::post",
             "reqwest AuthorizeLayer::new",
+            "ureq ResourceAgent::new",
+            "ureq ResourceAgent::asking",
+            "ureq ResourceAgent::run_as",
+            "reqwest ResourceClient::new",
+            "reqwest ResourceClient::asking",
+            "reqwest ResourceClient::request",
+            "reqwest ResourceClient::get",
+            "reqwest ResourceClient::post",
+            "reqwest ResourceClient::send_as",
         ],
         try_it: |text, seen| {
             let transport = grantflow_ureq::Transport::new().unwrap();
+            let resource = || ProtectedResource::new("http://127.0.0.1:9/").unwrap().client_document(text);
+            for agent in [
+                grantflow_ureq::ResourceAgent::new(&transport, resource(), text).unwrap(),
+                grantflow_ureq::ResourceAgent::asking(&transport, resource(), text, |_| true).unwrap(),
+            ] {
+                seen.debug("an agent", &agent);
+                let request = http::Request::get("http://127.0.0.1:9/x").body(()).unwrap();
+                let error = agent.run_as(text, request).unwrap_err();
+                seen.text("an error", format!("{error} {error:?}"));
+            }
             let tokens = grantflow_ureq::TokenManager::new(&transport, credential(text), Want::default());
             let agent = grantflow_ureq::AuthorizedAgent::new(transport.agent().unwrap(), tokens.clone(), text);
             seen.debug("an agent", &agent);
@@ -272,6 +297,19 @@ fn requests() -> Vec<Entry> {
                     for request in [client.get(&url), client.post(&url), client.request(http::Method::PUT, &url)] {
                         if let Err(error) = client.send(request).await {
                             seen.text("an error", format!("{error} {error:?} {error:#?}"));
+                        }
+                    }
+                }
+                for client in [
+                    grantflow_reqwest::ResourceClient::new(&transport, resource(), text).unwrap(),
+                    grantflow_reqwest::ResourceClient::asking(&transport, resource(), text, |_| true).unwrap(),
+                ] {
+                    seen.debug("a client", &client);
+                    for url in [text, "http://127.0.0.1:9/x"] {
+                        for request in [client.get(url), client.post(url), client.request(http::Method::PUT, url)] {
+                            if let Err(error) = client.send_as(text, request).await {
+                                seen.text("an error", format!("{error} {error:?} {error:#?}"));
+                            }
                         }
                     }
                 }

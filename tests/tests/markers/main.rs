@@ -6,6 +6,7 @@ mod core;
 mod google;
 mod jose;
 mod kept;
+mod resources;
 mod scan;
 mod verifiers;
 
@@ -97,7 +98,7 @@ impl Seen {
 
 fn entries() -> impl Iterator<Item = Entry> {
     let own = core::entries().into_iter().chain(google::entries()).chain(jose::entries()).chain(kept::entries());
-    own.chain(verifiers::entries()).chain(adapters::entries())
+    own.chain(verifiers::entries()).chain(resources::entries()).chain(adapters::entries())
 }
 
 #[test]

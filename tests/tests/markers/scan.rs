@@ -50,6 +50,8 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("core Token::apply", "it writes into the headers"),
     ("reqwest AuthorizedClient::presenting", "as new, whose hosts are tried"),
     ("core InstalledApp::show", "it takes a function"),
+    ("core ProtectedResource::app", "it takes a function"),
+    ("core ProtectedResource::source", "it takes a function"),
     ("ureq ManagerBuilder::on_wait", "it takes a function"),
     ("reqwest ManagerBuilder::on_wait", "it takes a function"),
     ("core String::From<Issuer>", "it gives a text"),

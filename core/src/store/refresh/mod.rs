@@ -246,7 +246,7 @@ impl SharedRefresh {
 
     fn begin(&mut self, now: Now) -> Result<Next, Error> {
         self.grant.key.check(self.grant.server.issuer(), &self.grant.client)?;
-        if self.want.wanted_account().is_some_and(|account| account != self.grant.key.label()) {
+        if self.want.wanted_account().is_some_and(|account| account != self.grant.key.account()) {
             return Err(cannot("is another account's: an account is named by its label"));
         }
         if self.want.kind() != WantKind::AccessToken || self.want.wanted_subject().is_some() {

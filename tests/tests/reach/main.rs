@@ -1,5 +1,8 @@
 //! How far requests may go, and with which certificate: what a stranger's document led to stays on the Internet.
 
+mod resources;
+mod strangers;
+
 use grantflow::exchange::Request;
 use grantflow::machine::{Identity, Reach, Rules};
 use grantflow::{

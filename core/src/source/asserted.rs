@@ -1,0 +1,175 @@
+//! The tokens that a server gives for assertions of another (RFC 7523, section 2.1): workload identity federation, and identity
+//! assertions from one domain to another.
+
+use super::{Base, ExchangedToken, GrantState, Mint, Minting, Refusal, Server, TokenSource, Want, WantKind, cannot};
+use crate::machine::ask;
+use crate::{
+    Client, Cx, Discovery, Error, Issuer, Machine, Reply, Scopes, Secret, ServerMetadata, Step, Token, TokenExchange,
+    TokenRequest, token_type,
+};
+
+/// A source whose base gives assertions, and whose server gives tokens for them (`jwt-bearer`): a platform's token
+/// ([`PlatformToken`](super::PlatformToken)), or an [identity assertion](Self::identity_assertion). Each assertion is used as long
+/// as it is good, and one that the server refuses is replaced once.
+///
+/// ```
+/// use grantflow::source::{AssertedToken, PlatformToken, TokenSource, Want};
+/// use grantflow::{Client, Issuer};
+///
+/// let kubernetes = PlatformToken::file("/var/run/secrets/tokens/as-token");
+/// let source = AssertedToken::new(kubernetes, Issuer::new("https://as.example")?).client(&Client::new("workload"));
+/// let machine = source.mint(&Want::access_token("read"), &source.first_state());
+/// # let _ = machine;
+/// # Ok::<(), grantflow::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct AssertedToken {
+    base: Base,
+    base_want: Want,
+    server: Server,
+    client: Option<Client>,
+}
+
+impl AssertedToken {
+    /// The tokens that this server gives for the assertions of `base`.
+    pub fn new(base: impl Into<Base>, server: impl Into<Server>) -> Self {
+        Self { base: base.into(), base_want: Want::default(), server: server.into(), client: None }
+    }
+
+    /// The client that shows them, where the server wants to know it (RFC 7523, section 3.1).
+    pub fn client(mut self, client: &Client) -> Self {
+        self.client = Some(client.clone());
+        self
+    }
+
+    /// What is wanted of the base; an access token with what the base has by itself unless told.
+    pub fn base_want(mut self, want: Want) -> Self {
+        self.base_want = want;
+        self
+    }
+
+    /// The tokens of this server for what a company's identity provider says of a user (draft-ietf-oauth-identity-assertion-authz-grant):
+    /// a token of the user's sign-in there, of the kind `subject_token_type`, is exchanged for an assertion that is good for
+    /// `server` and `resource` alone ([`token_type::ID_JAG`]), and that for a token. Nobody is asked.
+    ///
+    /// `base` gives ID tokens or refresh tokens of the sign-in at the provider, where `idp_client` is registered.
+    ///
+    /// ```
+    /// use grantflow::source::{AssertedToken, Credential};
+    /// use grantflow::{Client, Issuer, Timestamp, Token, token_type};
+    ///
+    /// let id_token = Token::bearer("the ID token of the sign-in", Timestamp::from_unix(1_795_176_000), None)?;
+    /// let source = AssertedToken::identity_assertion(
+    ///     Credential::fixed(id_token),
+    ///     token_type::ID_TOKEN,
+    ///     Issuer::new("https://idp.example")?,
+    ///     &Client::new("at-the-provider"),
+    ///     Issuer::new("https://as.example")?,
+    ///     "https://mcp.example.com/mcp",
+    /// )
+    /// .client(&Client::new("at-the-server"));
+    /// # let _ = source;
+    /// # Ok::<(), grantflow::Error>(())
+    /// ```
+    pub fn identity_assertion(
+        base: impl Into<Base>,
+        subject_token_type: &str,
+        idp: impl Into<Server>,
+        idp_client: &Client,
+        server: impl Into<Server>,
+        resource: &str,
+    ) -> Self {
+        let server = server.into();
+        let want = Want::default().audience(server.issuer().as_str()).resource(resource);
+        let assertions = ExchangedToken::new(base, idp, idp_client)
+            .subject_token_type(subject_token_type)
+            .requested_token_type(token_type::ID_JAG);
+        Self::new(assertions, server).base_want(want)
+    }
+
+    /// The server.
+    pub fn issuer(&self) -> &Issuer {
+        self.server.issuer()
+    }
+
+    fn request(&self, server: &ServerMetadata, assertion: &Token, want: &Want) -> Result<TokenExchange, Error> {
+        let assertion = Secret::from(assertion.access_token());
+        let request = TokenRequest::jwt_bearer(server, self.client.as_ref(), &assertion, Scopes::default())?;
+        Ok(request.wanted(want).exchange())
+    }
+}
+
+impl TokenSource for AssertedToken {
+    fn mint(&self, want: &Want, state: &GrantState) -> Mint {
+        if want.kind() != WantKind::AccessToken {
+            return Box::new(Refusal(cannot("gets access tokens for assertions")));
+        }
+        if want.wanted_subject().is_some() || want.wanted_account().is_some() {
+            return Box::new(Refusal(cannot("has the subject that its assertions have, and no other")));
+        }
+        let (source, wanted) = (self.clone(), want.clone());
+        let with = move |assertion: &Token| -> Result<Mint, Error> {
+            let (source, want, assertion) = (source.clone(), wanted.clone(), assertion.clone());
+            Ok(Box::new(Showing { stage: Stage::Begin, source, want, assertion }))
+        };
+        self.base.mint(&self.base_want, state, Box::new(with))
+    }
+
+    fn first_state(&self) -> GrantState {
+        self.base.first_state(&self.base_want)
+    }
+
+    fn may_change(&self, state: &GrantState) -> bool {
+        state.must_mint_base()
+    }
+}
+
+/// Shows one assertion.
+///
+/// ```text
+/// Begin ─▶ Discover (if the server's metadata is not known) ─▶ Exchange ─▶ done
+/// ```
+struct Showing {
+    stage: Stage,
+    source: AssertedToken,
+    want: Want,
+    assertion: Token,
+}
+
+enum Stage {
+    Begin,
+    Discover(Box<Discovery>),
+    Exchange(Box<TokenExchange>),
+    Ended,
+}
+
+// Nothing changes of the base, and a refresh token that comes along is of no use: the base gives the next.
+impl Minting for Showing {}
+
+impl Machine for Showing {
+    type Output = Token;
+
+    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
+        loop {
+            let server = match (&mut self.stage, &reply) {
+                (Stage::Begin, Reply::Start) => match self.source.server.known() {
+                    Ok(server) => Ok(server),
+                    Err(discovery) => {
+                        self.stage = Stage::Discover(discovery);
+                        continue;
+                    }
+                },
+                (Stage::Discover(discovery), _) => ask!(&mut **discovery, cx, reply),
+                (Stage::Exchange(exchange), _) => return exchange.resume(cx, reply),
+                (Stage::Begin | Stage::Ended, _) => Err(Error::misuse("showing an assertion")),
+            };
+            match server.and_then(|server| self.source.request(&server, &self.assertion, &self.want)) {
+                Ok(exchange) => self.stage = Stage::Exchange(Box::new(exchange)),
+                Err(error) => {
+                    self.stage = Stage::Ended;
+                    return Step::Done(Err(error));
+                }
+            }
+        }
+    }
+}
