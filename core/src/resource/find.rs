@@ -196,13 +196,11 @@ enum At {
     Register(Box<Registration>),
 }
 
-/// The port of the redirect URI that is registered at a server: always the same, since some servers compare it, and one that
-/// nobody else is likely to use.
+/// The port of the redirect URI that is registered at a server: always the same, since some servers compare it, and below those
+/// that systems give to connections (from 32768 on).
 fn port_at(issuer: &Issuer) -> u16 {
-    let digest = Sha256::digest(issuer.as_str());
-    let [first, second, ..]: [u8; 32] = digest.into();
-    // Those of IANA's dynamic range (RFC 6335, section 6).
-    0xc000 | (u16::from_be_bytes([first, second]) & 0x3fff)
+    let [first, second, ..]: [u8; 32] = Sha256::digest(issuer.as_str()).into();
+    0x5000_u16.saturating_add(u16::from_be_bytes([first, second]) % 0x3000)
 }
 
 #[allow(clippy::large_enum_variant, reason = "it lives for a moment")]
