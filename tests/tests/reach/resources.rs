@@ -398,7 +398,7 @@ fn a_client_registers_itself_where_none_is_known_and_once_as_long_as_access_last
     )]);
     let demand = Demand::read(http::StatusCode::FORBIDDEN, &headers).unwrap();
     let again = world.run(resource().find_again(&demand, &access)).unwrap();
-    assert_eq!((again.client().unwrap().id(), again.scopes().as_str()), ("made-here", "write"));
+    assert_eq!((again.client().unwrap().id(), again.scopes().as_str()), ("made-here", "write offline_access"));
     assert_eq!(again.app().unwrap().record_key(""), access.app().unwrap().record_key(""));
     let error = world.run(ProtectedResource::mcp(MCP).unwrap().find()).unwrap_err();
     assert!(error.to_string().contains("ProtectedResource::register"), "{error}");
