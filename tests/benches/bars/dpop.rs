@@ -1,13 +1,9 @@
-//! A request to a resource with a token that is bound to a key: the proof, and the signature by the same library. Beside it the
-//! same with a bearer's token, which takes none.
+//! A request to a resource with a token that is bound to a key: the proof, and the signature by the same library.
 
 use std::time::Duration;
 
 use grantflow::crypto::{Algorithm, SigningKey};
-use grantflow::{
-    Client, ClientAuthentication, Cx, DpopKey, Issuer, Machine as _, Now, Reply, ServerMetadata, Step, Token,
-    TokenRequest,
-};
+use grantflow::{Client, Cx, DpopKey, Issuer, Machine as _, Now, Reply, ServerMetadata, Step, Token, TokenRequest};
 use http::{HeaderMap, Method, Response, Uri};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
@@ -53,17 +49,4 @@ pub(crate) fn works() -> Vec<Work<'static>> {
     let text = vec![b'x'; 500];
     let sign = move || key.sign(&random, &text).unwrap();
     vec![Work::new("grantflow", carry(token)), Work::new("the signature alone", sign)]
-}
-
-/// A bearer's token, beside the least that puts it on a request.
-pub(crate) fn bearer() -> Vec<Work<'static>> {
-    let client = Client::new("batch").authentication(ClientAuthentication::client_secret_basic("s"));
-    let token = token(&client, "Bearer");
-    let value = token.authorization().unwrap().clone();
-    let floor = move || {
-        let mut headers = HeaderMap::with_capacity(2);
-        headers.insert(http::header::AUTHORIZATION, value.clone());
-        headers
-    };
-    vec![Work::new("grantflow", carry(token)), Work::new("a header", floor)]
 }

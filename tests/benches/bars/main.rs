@@ -25,7 +25,7 @@ struct Case {
     allocations: fn(u64) -> u64,
 }
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 8] = [
     Case { name: "authorization URL", works: authorize::works, bar: 1.3 * TOLERANCE, allocations: |_| 8 },
     Case { name: "token answer", works: token_answer::plain, bar: 1.3 * TOLERANCE, allocations: |_| 6 },
     Case {
@@ -58,12 +58,6 @@ const CASES: [Case; 9] = [
         name: "a document that is there",
         works: document::works,
         bar: 1.75 * TOLERANCE,
-        allocations: |floor| floor,
-    },
-    Case {
-        name: "a bearer's token on a request",
-        works: dpop::bearer,
-        bar: 1.3 * TOLERANCE,
         allocations: |floor| floor,
     },
     Case { name: "sign-in in virtual time", works: sign_in::works, bar: 1.0, allocations: |_| u64::MAX },
