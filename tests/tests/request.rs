@@ -146,7 +146,8 @@ fn a_client_of_another_server_is_shown_to_none() {
             let error = sent(&request).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Issuer, "{other}");
             hidden_in_error(&error, &[secret]);
-            assert_eq!(TokenRequest::client_credentials(&server, &client).unwrap_err().kind(), ErrorKind::Issuer);
+            let refresh = TokenRequest::refresh_token(&server, &client, &"rt".into());
+            assert_eq!(refresh.unwrap_err().kind(), ErrorKind::Issuer);
             let code = DeviceAuthorization::new(&server, &client).map(drop).unwrap_err();
             assert_eq!(code.kind(), ErrorKind::Issuer);
             let revocation = Revocation::new(&server, &client, &secret.into()).map(|it| it.exchange());

@@ -58,7 +58,7 @@ impl AssertedToken {
     /// use grantflow::source::{AssertedToken, Credential};
     /// use grantflow::{Client, Issuer, Timestamp, Token, token_type};
     ///
-    /// let id_token = Token::bearer("the ID token of the sign-in", Timestamp::from_unix(1_795_176_000), None)?;
+    /// let id_token = Token::bearer("eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl", Timestamp::from_unix(1_795_176_000), None)?;
     /// let source = AssertedToken::identity_assertion(
     ///     Credential::fixed(id_token),
     ///     token_type::ID_TOKEN,

@@ -1,6 +1,7 @@
 //! The functions of the adapters and of the store that they bring.
 
 use std::future::Future;
+use std::sync::OnceLock;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -8,8 +9,12 @@ use grantflow::machine::{Os, Platform};
 use grantflow::resource::ProtectedResource;
 use grantflow::source::{Credential, Want};
 use grantflow::store::RecordKey;
-use grantflow::{Client, ClientAuthentication, Error, InstalledApp, Issuer, ServerMetadata};
+use grantflow::{Client, ClientAuthentication, Error, InstalledApp, Issuer, ServerMetadata, Timestamp};
+use grantflow_tests::Front;
+use grantflow_tests::front::Site;
+use grantflow_tests::server::{Answer, Wire};
 use grantflow_ureq::grantflow_store::{FileStore, Store as _, read_private, write_private};
+use http::{Request, Response};
 
 use super::{Entry, Seen};
 
@@ -48,6 +53,24 @@ fn server() -> ServerMetadata {
     let issuer = Issuer::new("http://127.0.0.1:1").unwrap();
     let server = ServerMetadata::new(issuer).token_endpoint("http://127.0.0.1:1/token").unwrap();
     server.authorization_endpoint("http://127.0.0.1:1/authorize").unwrap()
+}
+
+/// A resource that takes nobody and describes itself nowhere.
+struct Closed;
+
+impl Site for Closed {
+    fn move_to(&mut self, _: &str) {}
+    fn answer(&mut self, _: Timestamp, _: &Request<Vec<u8>>) -> Answer {
+        let response = Response::builder().status(401).header("www-authenticate", "Bearer").body(Vec::new());
+        Answer { delay: Duration::ZERO, wire: Wire::Whole(response.unwrap()) }
+    }
+}
+
+/// Its address. Where nobody listens, that is believed after a few tries alone.
+fn closed() -> String {
+    static ADDRESS: OnceLock<String> = OnceLock::new();
+    let start = || format!("http://{}/", Box::leak(Box::new(Front::start(Closed).unwrap())).address());
+    ADDRESS.get_or_init(start).clone()
 }
 
 fn credential(secret: &str) -> Credential {
@@ -236,8 +259,7 @@ fn managers() -> Vec<Entry> {
                         shown(seen, run!(transport.load_or_sign_in(&app, text)));
                         shown(seen, run!(transport.sign_out(&app, text)));
                     }
-                    // Nobody listens there.
-                    let resource = ProtectedResource::new("http://127.0.0.1:9/").unwrap();
+                    let resource = ProtectedResource::new(&closed()).unwrap();
                     shown(seen, run!(transport.load_or_sign_in_to(&resource, text)));
                     seen.debug("a transport", &transport);
                 });
@@ -269,13 +291,13 @@ fn requests() -> Vec<Entry> {
         ],
         try_it: |text, seen| {
             let transport = grantflow_ureq::Transport::new().unwrap();
-            let resource = || ProtectedResource::new("http://127.0.0.1:9/").unwrap().client_document(text);
+            let resource = || ProtectedResource::new(&closed()).unwrap().client_document(text);
             for agent in [
                 grantflow_ureq::ResourceAgent::new(&transport, resource(), text).unwrap(),
                 grantflow_ureq::ResourceAgent::asking(&transport, resource(), text, |_| true).unwrap(),
             ] {
                 seen.debug("an agent", &agent);
-                let request = http::Request::get("http://127.0.0.1:9/x").body(()).unwrap();
+                let request = Request::get(closed()).body(()).unwrap();
                 let error = agent.run_as(text, request).unwrap_err();
                 seen.text("an error", format!("{error} {error:?}"));
             }
@@ -305,7 +327,7 @@ fn requests() -> Vec<Entry> {
                     grantflow_reqwest::ResourceClient::asking(&transport, resource(), text, |_| true).unwrap(),
                 ] {
                     seen.debug("a client", &client);
-                    for url in [text, "http://127.0.0.1:9/x"] {
+                    for url in [text, &closed()] {
                         for request in [client.get(url), client.post(url), client.request(http::Method::PUT, url)] {
                             if let Err(error) = client.send_as(text, request).await {
                                 seen.text("an error", format!("{error} {error:?} {error:#?}"));
