@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use grantflow::resource::{Access, Demand, DemandKind, Demands, ProtectedResource};
 use grantflow::source::Credential;
-use grantflow::{Error, InstalledApp, Token};
+use grantflow::{Advice, Error, ErrorKind, InstalledApp, Token};
+use http::{HeaderMap, StatusCode};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Request, RequestBuilder, Response};
 
@@ -67,7 +68,8 @@ impl Transport {
 /// # Ok(()) }
 /// ```
 ///
-/// What is granted is kept if the transport is bound to a store, else for as long as the client lives. A resource that is
+/// What is granted is kept if the transport is bound to a store, else for as long as the client lives; where a grant ends, the
+/// next refusal leads to another. A resource that is
 /// never content is met [a few times](Demands) for each operation; then its refusal is the answer. A request whose body is a
 /// stream is sent once, and its refusal is the answer. Clones share all of it.
 #[derive(Clone)]
@@ -82,7 +84,8 @@ struct Inner {
     label: String,
     may: Option<May>,
     state: Mutex<State>,
-    /// Held while a demand is met, so that nobody is asked twice at a time.
+    /// Held while an answer is judged and its demand is met, so that nobody is asked twice at a time, and requests at the same
+    /// time count once.
     meeting: tokio::sync::Mutex<()>,
 }
 
@@ -114,7 +117,8 @@ impl ResourceClient {
     }
 
     /// As [`new`](Self::new), and asks this before a person is asked, or a token is got: on `false` the refusal is the
-    /// answer, and what it demands is in its headers ([`Demand::read`]).
+    /// answer, and what it demands is in its headers ([`Demand::read`]). Other requests wait meanwhile for the word: it must
+    /// not come from a request of this client.
     ///
     /// # Errors
     ///
@@ -190,15 +194,25 @@ impl ResourceClient {
             let again = next.try_clone();
             let (signed_in, generation) = self.current();
             let (response, token) = match &signed_in {
-                Some(it) => (it.api.execute(next).await?, it.tokens.token().await.ok()),
+                Some(it) => match it.api.execute(next).await {
+                    // The answer to a request without a token says what is demanded now.
+                    Err(AuthorizedError::Token(error)) if has_ended(&error) => {
+                        let plain = again.as_ref().and_then(Request::try_clone);
+                        (self.plain(plain.ok_or(error)?).await?, None)
+                    }
+                    answer => (answer?, it.tokens.token().await.ok()),
+                },
                 None => (self.plain(next).await?, None),
             };
-            let (status, headers) = (response.status(), response.headers());
-            let demand = self.state().demands.judge(operation, status, headers, token.as_deref());
-            let demand = demand.filter(|demand| self.0.may.as_ref().is_none_or(|may| may(demand)));
-            let (Some(demand), Some(again)) = (demand, again) else { return Ok(response) };
-            drop(response);
-            self.meet(&demand, generation, signed_in.as_ref(), token.as_ref()).await?;
+            if Demand::read(response.status(), response.headers()).is_none() {
+                self.state().demands.judge(operation, response.status(), response.headers(), None);
+                return Ok(response);
+            }
+            let Some(again) = again else { return Ok(response) };
+            let answer = (response.status(), response.headers().clone());
+            if !self.meet(operation, &answer, generation, signed_in.as_ref(), token.as_ref()).await? {
+                return Ok(response);
+            }
             next = again;
         }
     }
@@ -208,24 +222,55 @@ impl ResourceClient {
         Ok(client.execute(request).await?)
     }
 
-    /// Gets what the resource demands, unless another task has just done so.
+    /// Gets what the resource demands with this answer, unless another task has just done so. Otherwise the answer is to be
+    /// taken as it is.
     async fn meet(
         &self,
-        demand: &Demand,
+        operation: &str,
+        (status, headers): &(StatusCode, HeaderMap),
         generation: u64,
         before: Option<&SignedIn>,
         refused: Option<&TokenRef>,
-    ) -> Result<(), AuthorizedError> {
+    ) -> Result<bool, AuthorizedError> {
         let _one = self.0.meeting.lock().await;
         if self.state().generation != generation {
-            return Ok(());
+            return Ok(true);
         }
+        let demand = self.state().demands.judge(operation, *status, headers, refused.map(|it| &**it));
+        let Some(demand) = demand else { return Ok(false) };
+        if self.0.may.as_ref().is_some_and(|may| !may(&demand)) {
+            self.state().demands.not_met(operation);
+            return Ok(false);
+        }
+        // Before a person was asked, and where a server will answer later, a failure is no try.
+        let found = self.find(&demand, before).await;
+        let access = found.inspect_err(|_| self.state().demands.not_met(operation))?;
+        let begun = self.begin(access, &demand, before, refused).await;
+        let later = |error: &Error| error.is_transient() && error.kind() != ErrorKind::Timeout;
+        if matches!(&begun, Err(AuthorizedError::Token(error)) if later(error)) {
+            self.state().demands.not_met(operation);
+        }
+        begun.map(|()| true)
+    }
+
+    async fn find(&self, demand: &Demand, before: Option<&SignedIn>) -> Result<Access, Error> {
         let Inner { transport, resource, .. } = &*self.0;
         let find = match before {
             Some(before) => resource.find_again(demand, &before.access),
             None => resource.find_for(demand),
         };
-        let access = transport.run(find).await?;
+        transport.run(find).await
+    }
+
+    /// Gets tokens by this access, and begins with them.
+    async fn begin(
+        &self,
+        access: Access,
+        demand: &Demand,
+        before: Option<&SignedIn>,
+        refused: Option<&TokenRef>,
+    ) -> Result<(), AuthorizedError> {
+        let Inner { transport, resource, .. } = &*self.0;
         let is_here = before.is_some_and(|before| before.access.server().issuer() == access.server().issuer());
         let tokens = match access.source()? {
             Some(source) => TokenManager::new(transport, source, access.want()),
@@ -275,6 +320,11 @@ fn unkept(transport: &Transport, app: &InstalledApp, token: &Token) -> Result<To
         }
         None => Ok(TokenManager::new(transport, Credential::fixed(token.clone()), Default::default())),
     }
+}
+
+/// Whether there is no token any more without another sign-in.
+fn has_ended(error: &Error) -> bool {
+    error.advice() == Some(Advice::SignInAgain)
 }
 
 impl fmt::Debug for ResourceClient {

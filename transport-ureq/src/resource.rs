@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use grantflow::resource::{Access, Demand, DemandKind, Demands, ProtectedResource};
 use grantflow::source::Credential;
-use grantflow::{Error, InstalledApp, Token};
+use grantflow::{Advice, Error, ErrorKind, InstalledApp, Token};
 use http::{Request, Response};
 use ureq::{Agent, Body};
 
@@ -66,7 +66,8 @@ impl Transport {
 /// # Ok(()) }
 /// ```
 ///
-/// What is granted is kept if the transport is bound to a store, else for as long as the agent lives. A resource that is
+/// What is granted is kept if the transport is bound to a store, else for as long as the agent lives; where a grant ends, the
+/// next refusal leads to another. A resource that is
 /// never content is met [a few times](Demands) for each operation; then its refusal is the answer. Clones share all of it.
 #[derive(Clone)]
 pub struct ResourceAgent(Arc<Inner>);
@@ -78,7 +79,8 @@ struct Inner {
     label: String,
     may: Option<May>,
     state: Mutex<State>,
-    /// Held while a demand is met, so that nobody is asked twice at a time.
+    /// Held while an answer is judged and its demand is met, so that nobody is asked twice at a time, and requests at the same
+    /// time count once.
     meeting: Mutex<()>,
 }
 
@@ -110,7 +112,8 @@ impl ResourceAgent {
     }
 
     /// As [`new`](Self::new), and asks this before a person is asked, or a token is got: on `false` the refusal is the
-    /// answer, and what it demands is in its headers ([`Demand::read`]).
+    /// answer, and what it demands is in its headers ([`Demand::read`]). Other requests wait meanwhile for the word: it must
+    /// not come from a request of this agent.
     ///
     /// # Errors
     ///
@@ -156,15 +159,21 @@ impl ResourceAgent {
         loop {
             let (signed_in, generation) = self.current();
             let (response, token) = match &signed_in {
-                Some(it) => (it.api.run(request.clone())?, it.tokens.token().ok()),
+                Some(it) => match it.api.run(request.clone()) {
+                    // The answer to a request without a token says what is demanded now.
+                    Err(error) if has_ended(&error) => (self.plain(request.clone())?, None),
+                    answer => (answer?, it.tokens.token().ok()),
+                },
                 None => (self.plain(request.clone())?, None),
             };
-            let (status, headers) = (response.status(), response.headers());
-            let demand = self.state().demands.judge(operation, status, headers, token.as_deref());
-            let Some(demand) = demand.filter(|demand| self.0.may.as_ref().is_none_or(|may| may(demand))) else {
+            if Demand::read(response.status(), response.headers()).is_none() {
+                self.state().demands.judge(operation, response.status(), response.headers(), None);
                 return Ok(response);
-            };
-            self.meet(&demand, generation, signed_in.as_ref(), token.as_ref()).map_err(other)?;
+            }
+            let met = self.meet(operation, &response, generation, signed_in.as_ref(), token.as_ref());
+            if !met.map_err(other)? {
+                return Ok(response);
+            }
         }
     }
 
@@ -175,24 +184,53 @@ impl ResourceAgent {
         self.0.agent.run(request.build())
     }
 
-    /// Gets what the resource demands, unless another thread has just done so.
+    /// Gets what the resource demands with this answer, unless another thread has just done so. Otherwise the answer is to be
+    /// taken as it is.
     fn meet(
         &self,
-        demand: &Demand,
+        operation: &str,
+        response: &Response<Body>,
         generation: u64,
         before: Option<&SignedIn>,
         refused: Option<&TokenRef>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let _one = lock(&self.0.meeting);
         if self.state().generation != generation {
-            return Ok(());
+            return Ok(true);
         }
+        let demand =
+            self.state().demands.judge(operation, response.status(), response.headers(), refused.map(|it| &**it));
+        let Some(demand) = demand else { return Ok(false) };
+        if self.0.may.as_ref().is_some_and(|may| !may(&demand)) {
+            self.state().demands.not_met(operation);
+            return Ok(false);
+        }
+        // Before a person was asked, and where a server will answer later, a failure is no try.
+        let access = self.find(&demand, before).inspect_err(|_| self.state().demands.not_met(operation))?;
+        let begun = self.begin(access, &demand, before, refused);
+        if begun.as_ref().is_err_and(|error| error.is_transient() && error.kind() != ErrorKind::Timeout) {
+            self.state().demands.not_met(operation);
+        }
+        begun.map(|()| true)
+    }
+
+    fn find(&self, demand: &Demand, before: Option<&SignedIn>) -> Result<Access, Error> {
         let Inner { transport, resource, .. } = &*self.0;
-        let find = match before {
+        transport.run(match before {
             Some(before) => resource.find_again(demand, &before.access),
             None => resource.find_for(demand),
-        };
-        let access = transport.run(find)?;
+        })
+    }
+
+    /// Gets tokens by this access, and begins with them.
+    fn begin(
+        &self,
+        access: Access,
+        demand: &Demand,
+        before: Option<&SignedIn>,
+        refused: Option<&TokenRef>,
+    ) -> Result<(), Error> {
+        let Inner { transport, resource, .. } = &*self.0;
         let is_here = before.is_some_and(|before| before.access.server().issuer() == access.server().issuer());
         let tokens = match access.source()? {
             Some(source) => TokenManager::new(transport, source, access.want()),
@@ -250,6 +288,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn other(error: Error) -> ureq::Error {
     ureq::Error::Other(Box::new(error))
+}
+
+/// Whether there is no token any more without another sign-in.
+fn has_ended(error: &ureq::Error) -> bool {
+    let ureq::Error::Other(inner) = error else { return false };
+    inner.downcast_ref::<Error>().is_some_and(|error| error.advice() == Some(Advice::SignInAgain))
 }
 
 impl fmt::Debug for ResourceAgent {

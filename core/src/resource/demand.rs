@@ -121,7 +121,7 @@ impl fmt::Debug for Demand {
 
 /// Counts what was done for the demands of one resource, so that one that is never content does not lead to endless sign-ins:
 /// for one operation a demand is met twice at the most, until a request for it succeeds; not if the token has what is
-/// demanded; and how a user signs in only once in the same way.
+/// demanded; and how a user signs in only once in the same way. What was [not met](Self::not_met) does not count.
 ///
 /// An operation is whatever the caller tells apart: a method and a path, or the name of a procedure.
 #[derive(Clone, Default)]
@@ -175,6 +175,15 @@ impl Demands {
         tried.times = tried.times.saturating_add(1);
         tried.last = Some(demand.clone());
         Some(demand)
+    }
+
+    /// The last demand for `operation` does not count: nothing was done for it, since the program has declined, or a server
+    /// that is needed for it did not answer.
+    pub fn not_met(&mut self, operation: &str) {
+        if let Some(tried) = self.0.get_mut(operation) {
+            tried.times = tried.times.saturating_sub(1);
+            tried.last = None;
+        }
     }
 }
 
@@ -236,6 +245,20 @@ mod tests {
         let signed_in = (0..10).filter(|_| judge("y", 401, "Bearer error=insufficient_user_authentication, max_age=0"));
         assert_eq!(signed_in.count(), 1);
         assert!(!judge("x", 200, "") && judge("x", 401, "Bearer"));
+    }
+
+    #[test]
+    fn a_demand_that_was_not_met_does_not_count() {
+        let (mut demands, status) = (Demands::new(), StatusCode::UNAUTHORIZED);
+        let headers = headers("Bearer error=insufficient_user_authentication, max_age=0");
+        for _ in 0..10 {
+            assert!(demands.judge("x", status, &headers, None).is_some());
+            demands.not_met("x");
+        }
+        demands.not_met("x");
+        demands.not_met("never asked for");
+        let met = (0..10).filter(|_| demands.judge("x", status, &headers, None).is_some()).count();
+        assert_eq!(met, 1);
     }
 
     #[test]

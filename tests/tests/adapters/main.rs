@@ -36,6 +36,7 @@ mod programs;
 mod proxy;
 mod receiver;
 mod registration;
+mod resources;
 mod saving;
 mod stores;
 mod terminal;
@@ -57,6 +58,7 @@ use programs::*;
 use proxy::*;
 use receiver::*;
 use registration::*;
+use resources::*;
 use saving::*;
 use stores::*;
 use terminal::*;
@@ -472,6 +474,14 @@ suite! {
     a_key_that_is_far_away_proves_itself_to_resources_too
     a_sign_in_that_is_kept_is_bound_to_the_key_of_the_store
     a_client_registers_itself_once_and_signs_people_in_at_each_start
+    a_resources_address_leads_to_a_token_and_the_next_program_asks_nobody
+    scopes_that_a_resource_demands_are_asked_for_beside_those_before
+    a_program_that_declines_gets_the_refusal_and_may_change_its_mind
+    a_server_that_cannot_be_found_for_a_while_costs_no_try
+    another_sign_in_is_demanded_and_asked_for_once_in_the_same_way
+    a_resource_that_is_never_content_is_given_up_after_a_few_requests
+    requests_at_once_lead_to_one_sign_in_and_all_get_their_answer
+    a_grant_that_has_ended_leads_to_another_sign_in
 }
 
 fn app(front: &Front) -> InstalledApp {

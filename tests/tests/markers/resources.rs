@@ -96,7 +96,7 @@ pub(crate) fn entries() -> Vec<Entry> {
             },
         },
         Entry {
-            names: &["core Demand::read", "core Demands::judge"],
+            names: &["core Demand::read", "core Demands::judge", "core Demands::not_met"],
             try_it: |text, seen| {
                 let Ok(value) = format!("Bearer error=\"insufficient_scope\", scope=\"{text}\", acr_values=\"{text}\", resource_metadata=\"{text}\"").parse() else {
                     return seen.debug("nothing", &());
@@ -106,6 +106,7 @@ pub(crate) fn entries() -> Vec<Entry> {
                 seen.debug("a demand", &demand);
                 let mut demands = Demands::new();
                 seen.debug("a demand", &demands.judge(text, StatusCode::FORBIDDEN, &headers, None));
+                demands.not_met(text);
                 seen.debug("demands", &demands);
                 if let Some(demand) = demand {
                     seen.run(&mut world(), resource().find_for(&demand));
