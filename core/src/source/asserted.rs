@@ -10,7 +10,7 @@ use crate::{
 
 /// A source whose base gives assertions, and whose server gives tokens for them (`jwt-bearer`): a platform's token
 /// ([`PlatformToken`](super::PlatformToken)), or an [identity assertion](Self::identity_assertion). Each assertion is used as long
-/// as it is good, and one that the server refuses is replaced once.
+/// as it is good, and one that the server refuses is replaced once, if the base has another.
 ///
 /// ```
 /// use grantflow::source::{AssertedToken, PlatformToken, TokenSource, Want};

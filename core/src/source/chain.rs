@@ -3,7 +3,7 @@
 //! ```text
 //! Begin ─▶ Base (if its token is not there, due, or was refused) ─▶ With ─▶ done
 //!            ▲                                                       │
-//!            └──────────────── once, if its token is refused ◀───────┘
+//!            └──── once, if its token is refused, for another ◀─────┘
 //! ```
 //!
 //! Mints of a chain run side by side as long as the base's token does. Whatever mint finds that it does not, ends and
@@ -183,7 +183,12 @@ impl ChainMint {
         result: Result<Token, Error>,
         change: Change,
     ) -> Result<Stage, Error> {
+        // One that the base gives again would be refused again: in this mint it is not shown twice.
+        let same = result.as_ref().ok().and_then(|token| self.link.refusal_of(token)).cloned();
         let told = self.note(LinkEvent::Minted { at: now, ends, outcome: Some(result), change });
+        if let Some(error) = same {
+            return Err(error.of_no_person());
+        }
         let error = match told {
             Some(Err(error)) => error,
             _ => Error::new(ErrorKind::InvalidResponse, "the token of the base has expired already"),
@@ -219,7 +224,7 @@ impl ChainMint {
             // An error of the last step says nothing of the grant that the base is of.
             return Err(error.of_no_person());
         }
-        self.note(LinkEvent::Refused { generation, at: now });
+        self.note(LinkEvent::Refused { generation, at: now, error: error.clone() });
         if !self.link.is_dropped() {
             // Too many followed one another: tokens do not seem to be the matter.
             return Err(error.of_no_person());

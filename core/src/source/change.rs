@@ -203,8 +203,8 @@ pub(super) enum LinkEvent {
     Minted { at: Now, ends: Option<Now>, outcome: Option<Result<Token, Error>>, change: Change },
     /// The base may not mint now.
     NotBegun { at: Now, error: Error },
-    /// The base's token of this generation was refused.
-    Refused { generation: u64, at: Now },
+    /// The base's token of this generation was refused, in these words.
+    Refused { generation: u64, at: Now, error: Error },
     /// The base's token was taken that took the place of a refused one.
     Taken,
     /// What the base brought was saved, or that was tried, apart from any mint.

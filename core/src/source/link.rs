@@ -19,8 +19,8 @@ pub(crate) struct Link {
     want: Want,
     /// A mint has found that it cannot go on without another token of the base.
     wanted: bool,
-    /// The token that is held was refused.
-    dropped: bool,
+    /// The token that is held was refused: which one, and how.
+    dropped: Option<(Arc<Issued>, Error)>,
     /// The token that is held took the place of a refused one, and was not taken since.
     doubted: bool,
 }
@@ -39,7 +39,7 @@ impl Link {
     pub(super) fn new(base: Arc<dyn TokenSource>, want: Want) -> Self {
         // Nothing is spread: of a chain's tokens each has a cell of its own.
         let cell = TokenCell::new(0);
-        Self { grant: Grant::new(base), cell, want, wanted: false, dropped: false, doubted: false }
+        Self { grant: Grant::new(base), cell, want, wanted: false, dropped: None, doubted: false }
     }
 
     pub(crate) fn state(&self) -> &GrantState {
@@ -48,12 +48,18 @@ impl Link {
 
     /// Whether a mint of the chain has to begin with one of the base, as far as is known without a clock.
     pub(super) fn must_mint(&self) -> bool {
-        self.wanted || self.dropped || self.cell.held().is_none()
+        self.wanted || self.is_dropped() || self.cell.held().is_none()
     }
 
     /// Whether the token that is held was refused, and is not to be used.
     pub(super) fn is_dropped(&self) -> bool {
-        self.dropped
+        self.dropped.is_some()
+    }
+
+    /// How this token was refused, if it is the one that is held and was.
+    pub(super) fn refusal_of(&self, token: &Token) -> Option<&Error> {
+        let (dropped, error) = self.dropped.as_ref()?;
+        (dropped.token.access_token() == token.access_token()).then_some(error)
     }
 
     /// Whether the token took the place of one that was refused, so that to replace it once more would not help.
@@ -94,10 +100,13 @@ impl Link {
                 drop(self.grant.take_first(&self.want, *at));
                 self.settle(*at, Some(Ok(token.clone())));
             }
-            LinkEvent::Refused { generation, at } => {
-                let is_held = self.cell.held().is_some_and(|held| held.generation == *generation);
-                if is_held && !self.dropped && self.cell.reject(*generation, *at) {
-                    self.dropped = true;
+            LinkEvent::Refused { generation, at, error } => {
+                let held = self.cell.held().filter(|held| held.generation == *generation).cloned();
+                if let Some(held) = held
+                    && !self.is_dropped()
+                    && self.cell.reject(*generation, *at)
+                {
+                    self.dropped = Some((held, error.clone()));
                 }
             }
             LinkEvent::Saved(change) => self.grant.merge_saved(change.clone()),
@@ -122,7 +131,7 @@ impl Link {
         match outcome {
             Some(result) => {
                 if result.is_ok() {
-                    self.doubted = std::mem::take(&mut self.dropped);
+                    self.doubted = self.dropped.take().is_some();
                 }
                 self.cell.settle(ticket, at, result);
             }
@@ -153,7 +162,7 @@ impl Link {
 impl Clone for Link {
     fn clone(&self) -> Self {
         let Self { grant, cell, want, wanted, dropped, doubted } = self;
-        let (wanted, dropped, doubted) = (*wanted, *dropped, *doubted);
+        let (wanted, dropped, doubted) = (*wanted, dropped.clone(), *doubted);
         Self { grant: grant.copy(), cell: cell.copy(), want: want.clone(), wanted, dropped, doubted }
     }
 }

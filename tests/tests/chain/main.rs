@@ -5,7 +5,9 @@ mod weeks;
 use std::sync::Arc;
 use std::time::Duration;
 
-use grantflow::source::{Base, Change, Credential, ExchangedToken, Grant, Held, Outcome, TokenSource, Want};
+use grantflow::source::{
+    AssertedToken, Base, Change, Credential, ExchangedToken, Grant, Held, Outcome, PlatformToken, TokenSource, Want,
+};
 use grantflow::{Advice, Error, ErrorKind, Secret, Token, token_type};
 use grantflow_tests::canary::{hidden_in_debug, hidden_in_error};
 use grantflow_tests::demo::{self, batch, client};
@@ -141,6 +143,49 @@ fn a_server_that_refuses_every_token_costs_the_base_two_and_no_more() {
         world.pass(Duration::from_secs(50));
     }
     assert_eq!(asked(&mut world, "refresh_token"), 2);
+}
+
+/// The assertions that the server was shown.
+fn assertions(world: &mut World) -> Vec<String> {
+    world.server().seen_at(Place::Token).iter().filter_map(|seen| seen.param("assertion")).collect()
+}
+
+#[test]
+fn a_refused_token_that_the_base_gives_again_is_not_shown_again_by_the_same_mint() {
+    const GOOD: &str = r#"{"access_token":"at-1","token_type":"Bearer","expires_in":3600}"#;
+    let refusal = || Fault::status(400, r#"{"error":"invalid_grant"}"#);
+    let mut world = world();
+    let server = world.server().metadata();
+    let fixed = Token::bearer("of-a-platform", world.now.wall, None).unwrap();
+    let mut holder = Holder::new(AssertedToken::new(Credential::fixed(fixed), &server));
+    for nth in 1..=3 {
+        world.server().fail(Place::Token, refusal());
+        let error = holder.token(&mut world, &Want::default()).unwrap_err();
+        assert_eq!(error.server().unwrap().error(), "invalid_grant");
+        assert_eq!(error.advice(), Some(Advice::FixConfiguration), "{error}");
+        assert_eq!(assertions(&mut world).len(), nth);
+    }
+    // It may have been the server's fault, and counts as good again.
+    for _ in 0..2 {
+        world.server().fail(Place::Token, Fault::status(200, GOOD));
+        holder.token(&mut world, &Want::default()).unwrap();
+    }
+    world.pass(Duration::from_secs(100));
+    world.server().fail(Place::Token, refusal());
+    assert!(holder.token(&mut world, &Want::default()).is_err());
+    assert_eq!(assertions(&mut world).len(), 6);
+
+    // One that has changed is shown at once.
+    let mut world = self::world();
+    let mut holder = Holder::new(AssertedToken::new(PlatformToken::file("/token"), &server));
+    world.files.insert("/token".into(), "first".into());
+    world.server().fail(Place::Token, Fault::status(200, GOOD));
+    holder.token(&mut world, &Want::default()).unwrap();
+    world.files.insert("/token".into(), "second".into());
+    world.server().fail(Place::Token, refusal());
+    world.server().fail(Place::Token, Fault::status(200, GOOD));
+    holder.token(&mut world, &Want::default()).unwrap();
+    assert_eq!(assertions(&mut world), ["first", "first", "second"]);
 }
 
 #[test]
