@@ -1,15 +1,18 @@
 //! A protected API: only requests with a good access token reach it, each route with the scopes that it needs.
 //!
-//! It plays all the parts itself: a pretend authorization server, the API, and clients with good and with other tokens.
+//! It plays all the parts itself: a pretend authorization server, the API, and clients with good and with other tokens. The site
+//! of one of them serves the document that describes it to servers where it is not registered.
 
 use std::error::Error;
 use std::process::ExitCode;
 
 use axum::extract::Extension;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use grantflow_reqwest::grantflow::jose::AccessToken;
+use grantflow_reqwest::grantflow::resource::ClientDocument;
 use grantflow_reqwest::grantflow::{
     Challenge, Client, ClientAuthentication, Introspection, Issuer, Protection, Token, TokenRequest, Verifier,
 };
@@ -43,6 +46,16 @@ fn described(resource: &str, issuer: &str) -> Router {
     Router::new().route("/.well-known/oauth-protected-resource", get(move || async move { Json(metadata) }))
 }
 
+/// The address of a client's document, which is its `client_id`. What speaks TLS stands in front of this program.
+const CLIENT: &str = "https://notes.example/oauth/client.json";
+
+/// Where a client describes itself, so that it need be registered nowhere: as JSON, with status 200, without a redirect.
+fn describing_a_client() -> Result<Router, Box<dyn Error>> {
+    let document = ClientDocument::new(CLIENT, "Notes")?.redirect_uris(["http://127.0.0.1/", "http://[::1]/"]);
+    let answer = ([(CONTENT_TYPE, "application/json")], document.to_json()?);
+    Ok(Router::new().route("/oauth/client.json", get(move || async move { answer })))
+}
+
 /// Serves an API on any free port, and says where.
 async fn serve(router: Router, listener: TcpListener) {
     drop(axum::serve(listener, router).await);
@@ -74,6 +87,16 @@ async fn main_() -> Result<(), Box<dyn Error>> {
     tokio::spawn(serve(asking, listener));
 
     let http = transport.client_builder().build()?;
+    // What an authorization server does with the `client_id` of such a client.
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let site = format!("http://{}", listener.local_addr()?);
+    tokio::spawn(serve(describing_a_client()?, listener));
+    let answer = http.get(format!("{site}/oauth/client.json")).send().await?;
+    if answer.status() != 200 || answer.headers()[CONTENT_TYPE] != "application/json" {
+        return Err("the client's document is not served as one".into());
+    }
+    println!("-- {:?}", ClientDocument::from_json(&answer.bytes().await?, CLIENT)?);
+
     for api in [&resource, &other] {
         println!("-- {api}");
         let token = |scopes: &'static str| {

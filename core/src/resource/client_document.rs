@@ -14,7 +14,7 @@ use crate::{Error, ErrorKind, Shown};
 pub const MAX_CLIENT_DOCUMENT: usize = 5 * 1024;
 
 /// The document that describes a client at the address that is its `client_id`. It is served as `application/json`, with status
-/// 200 and without a redirect; an axum example is in `axum_api`.
+/// 200 and without a redirect, as the example `axum_api` of `grantflow-reqwest` does.
 ///
 /// ```
 /// use grantflow::resource::ClientDocument;
