@@ -9,6 +9,7 @@ use grantflow::jose::LogoutToken;
 use grantflow::machine::{Exited, FailureKind, Os, Platform, Program};
 use grantflow::proxy::Proxies;
 use grantflow::register::{ClientMetadata, RegisteredClient, Registration};
+use grantflow::resource::ProtectedResource;
 use grantflow::source::{ProgramToken, TokenSource as _, Want};
 use grantflow::store::{RecordKey, SharedGrant, Stored};
 use grantflow::{
@@ -21,7 +22,7 @@ use grantflow_tests::google::{bad_private_keys, private_key, service_account_jso
 use grantflow_tests::kms::FarKey;
 use grantflow_tests::processes::{Process, desk, late};
 use grantflow_tests::server::{Alter, Place};
-use grantflow_tests::{Fault, Server, World, at_once};
+use grantflow_tests::{Fault, Resource, Server, World, at_once};
 use serde_json::json;
 
 use super::{Mistake, mistake};
@@ -119,7 +120,40 @@ pub(crate) fn files() -> Vec<Mistake> {
     ]
 }
 
+/// Why there is no access to a protected resource that nothing is known of but its address.
+fn protected(world: World, mut resource: Resource, change: impl FnOnce(&mut Resource)) -> Error {
+    change(&mut resource);
+    let found = ProtectedResource::new("https://rs.example/mcp").unwrap();
+    world.protecting(resource).run(found.find()).unwrap_err()
+}
+
+fn resources() -> Vec<Mistake> {
+    let resource = || Resource::new("https://rs.example/mcp", "https://as.example");
+    let mut without_s256 = world();
+    without_s256.server().settings.alter_metadata = Alter::set("code_challenge_methods_supported", json!(["plain"]));
+    let another = |resource: &mut Resource| {
+        resource.alter_metadata = Alter::set("resource", json!("https://other.example/mcp"));
+    };
+    let outside = ProtectedResource::new("https://rs.example/mcp").unwrap().check("https://rs.example/admin");
+    vec![
+        mistake("the metadata of another resource", protected(world(), resource(), another)),
+        mistake(
+            "a resource that names no authorization server",
+            protected(world(), resource(), |resource| resource.servers.clear()),
+        ),
+        mistake("a resource without a client at its server", protected(world(), resource(), |_| {})),
+        mistake("a server that does not say that it takes S256", protected(without_s256, resource(), |_| {})),
+        mistake("a request beside the resource", outside.unwrap_err()),
+    ]
+}
+
 pub(crate) fn addresses() -> Vec<Mistake> {
+    let mut all = resources();
+    all.extend(addresses_and_clients());
+    all
+}
+
+fn addresses_and_clients() -> Vec<Mistake> {
     let proxy = |name: &'static str, value: &'static str| {
         Proxies::from_env(move |it| (it == name).then(|| value.into())).unwrap_err()
     };
