@@ -1,4 +1,23 @@
 //! Who asks for access, and how: by what the conformance suite says of its scenario.
+//!
+//! A program differs in one thing. The suite gives a client and does not say which server it is registered at, so that here the
+//! server is the first one that the resource names. A program must not do so: a hostile resource names a server of its own, which
+//! would be shown the client's secret, or an assertion by its key. The issuer is known since the client was
+//! registered there, and belongs beside the `client_id`:
+//!
+//! ```no_run
+//! use grantflow_ureq::grantflow::resource::ProtectedResource;
+//! use grantflow_ureq::grantflow::{Client, ClientAuthentication, Issuer};
+//!
+//! let client = Client::new("my-tool")
+//!     .authentication(ClientAuthentication::client_secret_basic("its secret"))
+//!     .registered_at(Issuer::new("https://as.example")?);
+//! let resource = ProtectedResource::mcp("https://mcp.example.com/mcp")?.client(client);
+//! # let _ = resource;
+//! # Ok::<(), grantflow_ureq::grantflow::Error>(())
+//! ```
+//!
+//! If the resource then names other servers alone, that client is shown to none of them, and the error says so.
 
 use std::env;
 use std::io::{Read as _, Write as _};
@@ -18,7 +37,8 @@ use serde_json::Value;
 const DOCUMENT: &str = "https://conformance-test.local/client-metadata.json";
 
 /// The server at this address, and how to get tokens for it. `issuer` says which authorization server it names, for the
-/// scenarios whose context has a client without the server that it is registered at: a program would know that.
+/// scenarios whose context has a client without the server that it is registered at. A program is configured with that, and
+/// does not ask the resource.
 pub fn resource(
     address: &str,
     issuer: impl FnOnce(&ProtectedResource) -> Result<Issuer, Error>,
