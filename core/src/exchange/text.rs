@@ -123,6 +123,7 @@ static PLAIN: [bool; 256] = {
 
 /// Appends text as a form holds it (WHATWG URL, section 5.2). What needs no encoding, which is most of it, is copied in
 /// long runs.
+#[inline]
 pub(crate) fn push_encoded(form: &mut String, value: &str) {
     let mut done: usize = 0;
     for (at, byte) in value.bytes().enumerate() {
@@ -142,6 +143,7 @@ pub(crate) fn push_encoded(form: &mut String, value: &str) {
 }
 
 /// Whether a form holds this byte as it is.
+#[inline]
 fn is_plain(byte: u8) -> bool {
     PLAIN.get(usize::from(byte)) == Some(&true)
 }

@@ -21,7 +21,7 @@ fn cx() -> Cx {
 fn token(client: &Client, kind: &str) -> Token {
     let server = ServerMetadata::new(Issuer::new("https://as.example").unwrap());
     let server = server.token_endpoint("https://as.example/token").unwrap();
-    let mut exchange = TokenRequest::client_credentials(&server, client).unwrap().exchange();
+    let mut exchange = TokenRequest::refresh_token(&server, client, &"rt".into()).unwrap().exchange();
     let body = format!(r#"{{"access_token":"{}","token_type":"{kind}","expires_in":3600}}"#, "a".repeat(300));
     let Step::Do(_) = exchange.resume(&mut cx(), Reply::Start) else { panic!("it asks for nothing") };
     match exchange.resume(&mut cx(), Reply::Http(Response::new(body.into_bytes()))) {
