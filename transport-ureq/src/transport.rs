@@ -161,11 +161,15 @@ pub(crate) fn wall() -> Timestamp {
     Timestamp::from_unix_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// All of a connection's buffers is wiped in the end: they are made as small as tokens are, and not 128 KiB each.
+/// All of a connection's buffers is written at the begin and wiped in the end: they are made as small as tokens are, and
+/// not 128 KiB each. The head of an answer must fit; what Node's client takes is enough.
 fn small_buffers() -> Config {
-    let config = Agent::config_builder().max_response_header_size(32 * 1024);
-    config.input_buffer_size(40 * 1024).output_buffer_size(8 * 1024).build()
+    let config = Agent::config_builder().max_response_header_size(HEAD);
+    config.input_buffer_size(HEAD).output_buffer_size(8 * 1024).build()
 }
+
+/// The most bytes of the head of an answer.
+const HEAD: usize = 16 * 1024;
 
 /// Configures a [`Transport`].
 ///
