@@ -27,12 +27,20 @@ fn a_save_syncs_the_file_puts_it_in_its_place_and_syncs_the_directory() {
     let folder = tempfile::tempdir().unwrap();
     let (directory, trace) = (folder.path().join("grants"), folder.path().join("trace"));
     let mut command = Command::new("strace");
-    command.args(["-f", "-y", "-e", "trace=fsync,rename,renameat,renameat2,unlink,unlinkat", "-o"]).arg(&trace);
+    command
+        .args(["-f", "-y", "-e", "trace=openat,/chmod,fsync,rename,renameat,renameat2,unlink,unlinkat", "-o"])
+        .arg(&trace);
     command.arg(env::current_exe().unwrap()).env(INSIDE, &directory);
     let name = "a_save_syncs_the_file_puts_it_in_its_place_and_syncs_the_directory";
     assert!(command.args(["--exact", name]).stdout(Stdio::null()).status().unwrap().success());
     let (trace, directory) = (fs::read_to_string(trace).unwrap(), directory.to_str().unwrap());
     let record = format!("{directory}/{}", key.name());
+    // Private from the first byte, in a file that was not there; nothing is closed to others after the fact.
+    let opened = trace.lines().find(|line| line.contains("openat(") && line.contains(&format!("{record}.new\"")));
+    for flag in ["O_CREAT", "O_EXCL", "O_NOFOLLOW", "0600)"] {
+        assert!(opened.is_some_and(|line| line.contains(flag)), "no {flag} at {opened:?}");
+    }
+    assert!(!trace.contains("chmod("), "{trace}");
     let mut calls = trace.lines().filter(|line| line.contains(directory) && line.ends_with("= 0"));
     for (call, path) in [
         ("fsync", format!("{record}.new>")),

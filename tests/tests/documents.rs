@@ -55,6 +55,24 @@ fn where_only_the_other_address_has_metadata_that_is_remembered_too() {
 }
 
 #[test]
+fn metadata_of_one_issuer_is_no_other_issuers_at_the_same_host() {
+    let mut world = World::with(Server::new("https://as.example/one"));
+    let at = |issuer: &str| Discovery::new(&Issuer::new(issuer).unwrap());
+    world.run(at("https://as.example/one")).unwrap();
+    for other in ["https://as.example/two", "https://as.example/One", "https://as.example", "https://as.example/one/x"]
+    {
+        let before = world.sent().len();
+        assert!(world.run(at(other)).is_err(), "{other}");
+        assert!(world.sent().len() > before, "{other} is asked itself");
+    }
+    // By its address it could be either's, by its name it is the one's.
+    assert_eq!(world.run(at("https://as.example/one/")).unwrap_err().kind(), ErrorKind::Issuer);
+    let before = world.sent().len();
+    world.run(at("https://as.example/one")).unwrap();
+    assert_eq!(world.sent().len(), before);
+}
+
+#[test]
 fn what_was_remembered_of_an_address_is_no_reason_to_fail() {
     let mut world = World::with(Server::demo());
     (world.server().settings.openid_metadata, world.server().settings.oauth_metadata) = (false, false);

@@ -203,25 +203,59 @@ fn with_id_token(value: Value) -> (World, Result<Token, Error>) {
     (world, result)
 }
 
-#[test]
-fn a_claim_twice_is_refused() {
+/// A sign-in whose ID token has this text, made of the nonce that was asked for.
+fn by_hand(header: &str, payload: impl FnOnce(&str) -> String) -> Result<Token, Error> {
     use base64::Engine as _;
     let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
-    let claims = format!(r#""sub":"alice","aud":"demo","exp":{},"iat":{NOW}"#, NOW + 60);
-    for (header, payload) in [
-        (r#"{"alg":"none","alg":"RS256"}"#.to_owned(), format!(r#"{{"iss":"https://as.example",{claims}}}"#)),
-        (
-            r#"{"alg":"RS256"}"#.to_owned(),
-            format!(r#"{{"iss":"https://evil.example","iss":"https://as.example",{claims}}}"#),
-        ),
-        (r#"{"alg":"RS256"}"#.to_owned(), format!(r#"{{"iss":"https://as.example",{claims},"\u0073ub":"bob"}}"#)),
-        (r#"{"alg":"RS256"}"#.to_owned(), format!("{}{}", "[".repeat(20_000), "]".repeat(20_000))),
-        (r#"{"alg":"RS256"}"#.to_owned(), "[]".to_owned()),
-        (r#"["RS256"]"#.to_owned(), "{}".to_owned()),
+    let mut world = World::with(Server::demo());
+    world.latency = Duration::ZERO;
+    let authorization = at_once(demo::request(world.server(), "openid").start(), &mut world.cx()).unwrap();
+    let url = url::Url::parse(&authorization.url).unwrap();
+    let nonce = url.query_pairs().find(|(name, _)| name == "nonce").unwrap().1.into_owned();
+    let jwt = format!("{}.{}.c2ln", encode(header), encode(&payload(&nonce)));
+    world.server().settings.alter_token = Alter::set("id_token", json!(jwt));
+    let redirect = world.person(&authorization.url);
+    world.run(authorization.pending.finish(&client(), &redirect))
+}
+
+const RS256: &str = r#"{"alg":"RS256"}"#;
+const ISS: &str = r#""iss":"https://as.example""#;
+
+/// Claims that are right, but for how these begin and end.
+fn claims_with(begin: &str, exp: &str, nonce: &str) -> String {
+    format!(r#"{{{begin},"sub":"alice","aud":"demo","exp":{exp},"iat":{NOW},"nonce":"{nonce}"}}"#)
+}
+
+#[test]
+fn a_claim_twice_is_refused() {
+    let later = (NOW + 60).to_string();
+    let signed_in = |header: &str, begin: &str| by_hand(header, |nonce| claims_with(begin, &later, nonce));
+    let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
+    // What makes it wrong is the one claim, and nothing besides; nor does one that nobody asks for cost anything.
+    signed_in(RS256, ISS).unwrap();
+    signed_in(RS256, &format!(r#"{ISS},"x":{deep}"#)).unwrap();
+    for (header, begin) in [
+        (r#"{"alg":"none","alg":"RS256"}"#, ISS.to_owned()),
+        (r#"{"alg":"RS256","alg":"RS256"}"#, ISS.to_owned()),
+        (RS256, format!(r#""iss":"https://evil.example",{ISS}"#)),
+        (RS256, format!(r#"{ISS},"\u0073ub":"bob""#)),
+        (RS256, format!(r#"{ISS},"nonce":"another""#)),
     ] {
-        let jwt = format!("{}.{}.c2ln", encode(&header), encode(&payload));
-        let (_, result) = with_id_token(json!(jwt));
-        assert_eq!(result.unwrap_err().kind(), ErrorKind::IdToken, "{}", &payload[..payload.len().min(60)]);
+        refused(signed_in(header, &begin), "twice", &begin);
+    }
+    for (header, payload) in [(RS256, &*deep), (RS256, "[]"), (r#"["RS256"]"#, "{}")] {
+        let error = by_hand(header, |_| payload.to_owned()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::IdToken, "{}", &payload[..payload.len().min(60)]);
+        assert!(error.to_string().contains("no JSON object"), "{error}");
+    }
+}
+
+#[test]
+fn an_exp_that_is_no_number_or_beyond_all_numbers_is_refused() {
+    let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
+    for exp in ["null", "1e400", "-1e400", "-1", "\"9999999999\"", "[1795179600]", "{}", "false", &*deep] {
+        let result = by_hand(RS256, |nonce| claims_with(ISS, exp, nonce));
+        refused(result, "no exp that is a number", &exp[..exp.len().min(20)]);
     }
 }
 
