@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::claims::Claims;
-use super::id_token_rules::check_times;
+use super::id_token_rules::{check_times, is_logout};
 use super::keys::KeySource;
 use super::verifier::Verifier;
 use super::verifier::sealed::{Kind, Presented};
@@ -130,6 +130,9 @@ impl Kind for AccessToken {
         let is_jwt = token.jws.typ().is_none_or(|typ| typ.eq_ignore_ascii_case("JWT"));
         if !token.jws.is_of_type("at+jwt") && (rules.profile || !is_jwt) {
             return Err(wrong("the token does not say that it is an access token (typ)"));
+        }
+        if is_jwt && is_logout(claims) {
+            return Err(wrong("the token is a logout token, and grants nothing (events)"));
         }
         if claims.str("iss") != Some(rules.issuer.as_str()) {
             return Err(wrong("the access token is another issuer's (iss)"));

@@ -204,6 +204,9 @@ impl Kind for IdToken {
         if token.jws.typ().is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT")) {
             return Err(wrong("the token says that it is of another kind than an ID token (typ)"));
         }
+        if is_logout(token.claims) {
+            return Err(wrong("the token is a logout token, and no word on who signs in (events)"));
+        }
         rules.check_parties(token)?;
         rules.check_times(token)?;
         rules.check_nonce(token)?;
@@ -284,6 +287,14 @@ impl IdTokenRules {
             (None, _) => Err(wrong("the ID token has a nonce, and none is expected: verify it with its nonce")),
         }
     }
+}
+
+/// The member of `events` that makes a logout token of a JWT (OpenID Connect Back-Channel Logout 1.0, section 2.4).
+pub(super) const LOGOUT_EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
+
+/// Whether these are the claims of a logout token, whose `typ` need not say so (Back-Channel Logout 1.0, section 2.4).
+pub(super) fn is_logout(claims: &Claims) -> bool {
+    claims.has("events") && claims.get("events").is_some_and(|events| events.get(LOGOUT_EVENT).is_some())
 }
 
 /// `exp`, `iat` and `nbf` (RFC 7519, section 4.1), which a token of this name must hold, but for `nbf`.

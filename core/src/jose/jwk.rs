@@ -206,6 +206,10 @@ impl JwkSet {
             return Err(wrong("the key set is larger than 512 KiB"));
         }
         let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
+        // An array in the place of the object would be read too, its members in order.
+        if !json.trim_ascii_start().starts_with(b"{") {
+            return Err(wrong("the key set is no JSON object with an array of keys"));
+        }
         #[derive(serde::Deserialize)]
         struct Set<'a> {
             #[serde(borrow)]

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::IdToken;
 use super::claims::Claims;
-use super::id_token_rules::check_times;
+use super::id_token_rules::{LOGOUT_EVENT, check_times};
 use super::jwk::JwkSet;
 use super::keys::{KeySet, KeySource};
 use super::verifier::sealed::{Kind, Presented};
@@ -17,8 +17,6 @@ use crate::client::SignedBy;
 use crate::crypto::MacKey;
 use crate::{Client, Error, ErrorKind, ServerMetadata, Timestamp};
 
-/// The member of `events` that makes a logout token of a JWT (section 2.4).
-const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 /// How old a logout token may be: servers send it when a session ends.
 const MAX_AGE: Duration = Duration::from_secs(600);
 
@@ -139,7 +137,7 @@ impl Kind for LogoutToken {
         if !claims.has("sub") && !claims.has("sid") {
             return Err(wrong("the logout token names neither a user nor a session (sub, sid)"));
         }
-        if !claims.get("events").and_then(|events| events.get(EVENT)).is_some_and(Value::is_object) {
+        if !claims.get("events").and_then(|events| events.get(LOGOUT_EVENT)).is_some_and(Value::is_object) {
             return Err(wrong("the logout token is about no logout (events)"));
         }
         // Lest an ID token be taken for one.

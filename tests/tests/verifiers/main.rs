@@ -172,6 +172,22 @@ fn a_token_of_another_kind_is_no_id_token_and_none_is_an_access_token() {
         ];
         assert_eq!(good, [id, access, loose], "{typ}");
     }
+    // A signed answer, an assertion and a logout token, whose typ says nothing.
+    let issued = now.wall.as_unix();
+    let (iss, exp) = ("https://as.example", issued + 120);
+    let event = "http://schemas.openid.net/event/backchannel-logout";
+    for claims in [
+        json!({"iss": iss, "aud": API, "exp": exp, "code": "c", "state": "s"}),
+        json!({"iss": API, "sub": API, "aud": iss, "jti": "1", "iat": issued, "exp": exp}),
+        json!({"iss": iss, "sub": "alice", "aud": API, "jti": "1", "iat": issued, "exp": exp, "events": {event: {}}}),
+    ] {
+        let text = key.sign("JWT", &claims);
+        assert!(matches!(id_tokens.verify_with(&text, &keys, now), Verdict::Done(Err(_))), "{claims}");
+        assert!(matches!(access_tokens.verify_with(&text, &keys, now), Verdict::Done(Err(_))), "{claims}");
+        let refused = matches!(lenient.verify_with(&text, &keys, now), Verdict::Done(Err(_)));
+        // Without its profile, an access token is any JWT of its issuer for this resource, but for a logout token.
+        assert!(refused || claims["code"].is_string(), "{claims}");
+    }
 }
 
 #[test]
