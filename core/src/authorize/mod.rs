@@ -19,6 +19,7 @@ mod cookie;
 mod finish;
 mod openid;
 mod pending;
+mod pushed;
 mod redirect_uri;
 mod request;
 mod request_uri;

@@ -6,29 +6,21 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
 
 use super::redirect_uri::check_redirect_uri;
 use super::way::{Steps, Way};
 use super::{PendingAuthorization, VERSION};
 use crate::client::{CERTIFICATE_BOUND, SignedBy, check_algorithm, lacks};
-use crate::exchange::{Request, check_client, is_reserved, push_encoded};
+use crate::exchange::{check_client, is_reserved, push_encoded};
 use crate::grant::{check_details, check_resource};
 use crate::jose::{JwtSigner, SignInTerms};
-use crate::machine::Repeat;
 use crate::secret::wipe;
-use crate::{Client, Cx, Endpoint, Error, Scopes, Secret, ServerMetadata, Shown, Timestamp};
+use crate::{Client, Cx, Endpoint, Error, Scopes, Secret, ServerMetadata, Shown};
 
 /// How long an authorization may take unless told.
 const LIFETIME: Duration = Duration::from_secs(600);
-/// How long a signed request is good for: as long as it takes to get to the server.
-const SIGNED_LIFE: Duration = Duration::from_secs(300);
-/// By how much clocks may differ without harm.
-const BACKDATED: Duration = Duration::from_secs(10);
-/// The most bytes of the answer to a pushed request.
-const MAX_ANSWER: usize = 64 * 1024;
 
 /// What to ask of the user, on the way to a URL. PKCE with S256 and `state` are always there, a `nonce`
 /// whenever `openid` is asked.
@@ -55,12 +47,12 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// ```
 #[derive(Clone)]
 pub struct AuthorizationRequest {
-    server: ServerMetadata,
-    client: Client,
+    pub(super) server: ServerMetadata,
+    pub(super) client: Client,
     redirect_uri: Arc<str>,
     scopes: Scopes,
     code_verifier: Option<Secret>,
-    plain: bool,
+    pub(super) plain: bool,
     /// How the user must have signed in.
     pub(super) terms: SignInTerms,
     /// Whether the signature of the ID token is checked.
@@ -212,10 +204,6 @@ impl AuthorizationRequest {
     /// A parameter that was set.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.extras.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-
-    pub(super) fn server(&self) -> &ServerMetadata {
-        &self.server
     }
 
     pub(super) fn fail(self, why: impl Into<std::borrow::Cow<'static, str>>) -> Self {
@@ -442,64 +430,6 @@ impl AuthorizationRequest {
         };
         let push = if pushed { Some(self.pushing(drawn)?) } else { None };
         Ok(Way::Steps(Box::new(Steps::new(url, signing, push))))
-    }
-
-    /// The request that leaves the parameters at the server; the signed ones are added to it (RFC 9126, section 2.1).
-    fn pushing(&self, drawn: &Drawn<'_>) -> Result<Request, Error> {
-        let server = &*self.client.endpoints_of(&self.server)?;
-        let endpoint = server.pushed_authorization_request()?;
-        // One that is made twice is not used twice.
-        let request = Request::post("pushing the authorization request", endpoint).repeat(Repeat::Freely);
-        let request = request.max_body(MAX_ANSWER).authenticate(&*self.client.at(server)?, server.issuer());
-        let mut request = drawn.nonce.into_iter().fold(request.keeps_secret(drawn.state), Request::keeps_secret);
-        if self.plain {
-            request = request.keeps_secret(drawn.code_verifier);
-        }
-        if !request.has("client_id") {
-            request = request.param("client_id", self.client.id());
-        }
-        if self.signer.is_none() {
-            let mut request_with = Some(request);
-            self.parameters(drawn, |name, value| {
-                if name != "client_id" {
-                    request_with = request_with.take().map(|request| request.param(name, value));
-                }
-            });
-            request = request_with.ok_or_else(|| Error::misuse("pushing an authorization request"))?;
-        }
-        Ok(request)
-    }
-
-    /// The claims of the signed request (RFC 9101, section 4): its parameters, numbers and JSON as such.
-    fn signed_claims(&self, drawn: &Drawn<'_>, now: Timestamp) -> Result<Zeroizing<String>, Error> {
-        let mut claims = Map::new();
-        let mut resources = Vec::new();
-        self.parameters(drawn, |name, value| {
-            let value = match name {
-                "max_age" => value.parse::<u64>().map_or_else(|_| value.into(), Value::from),
-                "claims" | "authorization_details" => serde_json::from_str(value).unwrap_or_else(|_| value.into()),
-                "resource" => return resources.push(Value::from(value)),
-                _ => Value::from(value),
-            };
-            claims.insert(name.to_owned(), value);
-        });
-        match resources.len() {
-            0 => {}
-            1 => claims.extend(resources.pop().map(|resource| ("resource".to_owned(), resource))),
-            _ => claims.extend([("resource".to_owned(), resources.into())]),
-        }
-        let iat = (now - BACKDATED).as_unix();
-        for (name, value) in [
-            ("iss", Value::from(self.client.id())),
-            ("aud", self.server.issuer().as_str().into()),
-            ("iat", iat.into()),
-            ("nbf", iat.into()),
-            ("exp", (now + SIGNED_LIFE).as_unix().into()),
-        ] {
-            claims.insert(name.to_owned(), value);
-        }
-        let json = serde_json::to_string(&claims).map(Zeroizing::new);
-        json.map_err(|e| Error::config("the request is no JSON").with_source(e))
     }
 }
 

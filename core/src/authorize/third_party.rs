@@ -82,8 +82,8 @@ impl AuthorizationRequest {
     /// Begins the sign-in that another site asks for, with its `login_hint`. If it names another server, that is an error
     /// of kind [`ErrorKind::Issuer`] when the request starts.
     pub fn initiated_by(self, login: &ThirdPartyLogin) -> Self {
-        if !login.is_for(self.server().issuer()) {
-            let why = format!("the sign-in was asked for at another server than {}", self.server().issuer());
+        if !login.is_for(self.server.issuer()) {
+            let why = format!("the sign-in was asked for at another server than {}", self.server.issuer());
             return self.fail_with(Error::new(ErrorKind::Issuer, why));
         }
         match &login.login_hint {
