@@ -1,6 +1,7 @@
 //! The one error type: the operation, its object, the reason and the remedy.
 
 mod display;
+mod kind;
 mod server;
 mod strike;
 
@@ -10,6 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use kind::{Advice, ErrorKind};
 pub use server::{Interaction, ServerError};
 use strike::clean;
 pub(crate) use strike::struck_out;
@@ -59,133 +61,11 @@ enum Use {
     RefusedEarly,
 }
 
-/// The classes of errors.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ErrorKind {
-    /// What the caller gave cannot be used: an address, a parameter, a client file.
-    Config,
-    /// A machine was driven wrongly: a reply that does not fit, or a call after the end.
-    Misuse,
-    /// The driver refused an effect that the machine could not do without, or does not obey a rule of its request.
-    Unsupported,
-    /// There is no randomness.
-    Entropy,
-    /// The server could not be reached, or not securely, or the connection broke.
-    Transport,
-    /// It took longer than allowed.
-    Timeout,
-    /// The caller cancelled it.
-    Cancelled,
-    /// The server answered with an OAuth error: see [`Error::server`].
-    Server,
-    /// The server answered with an HTTP status that is an error, without an OAuth error in it.
-    Http,
-    /// The server's answer breaks the standard, or is no such answer at all.
-    InvalidResponse,
-    /// The authorization endpoint sent the user back with an error: see [`Error::server`].
-    Authorization,
-    /// The redirect is not the answer to this authorization request:
-    /// wrong or missing `state`, wrong `iss`, repeated or missing parameters.
-    InvalidRedirect,
-    /// The answer to an authorization request came too late, or a device's code has ended.
-    Expired,
-    /// The server is not the one that was meant: its metadata names another issuer, or another protected resource.
-    Issuer,
-    /// The ID token is missing, malformed, or not meant for this client and this request.
-    IdToken,
-    /// A logout token, or a server's request to sign a user out, is malformed, was used before, or is not meant for this
-    /// client.
-    LogoutToken,
-    /// An access token that was presented to a resource server is malformed, has ended, or is not meant for it.
-    AccessToken,
-    /// A signed token is malformed, its signature is wrong or by an algorithm that is not allowed, or there is no key to
-    /// check it with.
-    Signature,
-    /// A refresh token may have been replaced in an answer that never arrived, and trying once more did not
-    /// help.
-    GrantLost,
-    /// What a request is signed with could not be made: see the source for what the signer says. Nothing was sent.
-    Signing,
-    /// A token cannot be used in this way, such as in a header for bearer tokens.
-    TokenType,
-    /// A store of grants cannot be read or written, or what lies in it is not what it should be.
-    Store,
-    /// Nobody has signed in yet.
-    NotSignedIn,
-    /// A file is missing or cannot be read.
-    File,
-    /// A program could not be run, failed, or printed no token.
-    Program,
-    /// No connection of a browser could be received: see the source.
-    Loopback,
-}
-
-/// What to do about an error.
-///
-/// ```
-/// use grantflow::{Advice, Error};
-///
-/// fn is_worth_asking_the_person(error: &Error) -> bool {
-///     error.advice() == Some(Advice::SignInAgain)
-/// }
-/// # let _ = is_worth_asking_the_person;
-/// ```
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Advice {
-    /// The same may succeed later.
-    TryLater,
-    /// The grant is gone or was never given: a person must sign in again.
-    SignInAgain,
-    /// Something that was configured, here or at the server, is wrong.
-    FixConfiguration,
-    /// The clock of this machine is off.
-    SetClock,
-    /// The server does not follow the standard; its operator, or a named leniency, may help.
-    AskProvider,
-    /// The program calls the library, or drives a machine, wrongly.
-    FixProgram,
-    /// A token that was presented or received is not to be trusted.
-    RefuseToken,
-}
-
-impl Advice {
-    fn sentence(self) -> &'static str {
-        match self {
-            Self::TryLater => "try again later",
-            Self::SignInAgain => "sign in again",
-            Self::FixConfiguration => "fix the configuration",
-            Self::SetClock => "set this machine's clock",
-            Self::AskProvider => "the server breaks the standard: ask its operator",
-            Self::FixProgram => "fix the program",
-            Self::RefuseToken => "refuse the token",
-        }
-    }
-}
-
 impl Error {
     /// An error of this kind. The message must hold no secret.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         let transient = matches!(kind, ErrorKind::Timeout);
-        let advice = match kind {
-            ErrorKind::Config
-            | ErrorKind::Issuer
-            | ErrorKind::File
-            | ErrorKind::Store
-            | ErrorKind::Loopback
-            | ErrorKind::TokenType
-            | ErrorKind::Entropy
-            | ErrorKind::Program => Some(Advice::FixConfiguration),
-            ErrorKind::Misuse | ErrorKind::Unsupported => Some(Advice::FixProgram),
-            ErrorKind::Signature | ErrorKind::AccessToken | ErrorKind::LogoutToken => Some(Advice::RefuseToken),
-            ErrorKind::Timeout => Some(Advice::TryLater),
-            ErrorKind::InvalidResponse | ErrorKind::IdToken => Some(Advice::AskProvider),
-            ErrorKind::InvalidRedirect | ErrorKind::Expired | ErrorKind::GrantLost | ErrorKind::NotSignedIn => {
-                Some(Advice::SignInAgain)
-            }
-            _ => None,
-        };
+        let advice = kind.advice();
         Self(Arc::new(Inner {
             kind,
             message: clean(message.into()),
@@ -268,8 +148,8 @@ impl Error {
 
     /// The same, seen as an error of another class.
     pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Self {
-        let told = self.advice().filter(|advice| Self::new(self.kind(), "").advice() != Some(*advice));
-        let advice = told.or(Self::new(kind, "").advice());
+        let told = self.advice().filter(|advice| self.kind().advice() != Some(*advice));
+        let advice = told.or(kind.advice());
         let inner = self.edit();
         (inner.kind, inner.advice) = (kind, advice);
         self
