@@ -8,18 +8,18 @@ mod registration;
 
 use std::time::Duration;
 
-use grantflow::crypto::Signer;
-use grantflow::machine::FailureKind;
+use grantflow::crypto::{Algorithm, Signer, SigningKey};
+use grantflow::machine::{FailureKind, Rules};
 use grantflow::{
-    Authorization, AuthorizationRequest, Client, ClientAuthentication, Error, ErrorKind, Failure, InstalledApp,
-    Machine as _, Reply, Step, Token,
+    Authorization, AuthorizationRequest, Client, ClientAuthentication, Cx, Effect, Error, ErrorKind, Failure,
+    InstalledApp, Machine as _, Now, Reply, Step, Token,
 };
 use grantflow_tests::canary::hidden_in_error;
 use grantflow_tests::demo::REDIRECT;
 use grantflow_tests::google::jwt_parts;
 use grantflow_tests::kms::{Es256, FarKey};
 use grantflow_tests::server::{Alter, Settings};
-use grantflow_tests::{Fault, Place, Registered, Server, World};
+use grantflow_tests::{Fault, Place, Registered, Server, World, at_once};
 use serde_json::json;
 
 fn client() -> Client {
@@ -80,6 +80,65 @@ fn a_pushed_request_leaves_nothing_in_the_url_but_its_name() {
         assert_eq!(pushed.headers().contains_key("authorization"), client.id() == "app");
         let token = finish(&mut world, &client, authorization).unwrap();
         assert_eq!(token.id_token().unwrap().subject(), "bob");
+    }
+}
+
+/// The same is drawn each time.
+fn cx() -> Cx {
+    Cx::new(Now::default(), [7; 32])
+}
+
+/// The parameters of a request in its URL, and those that are pushed of it.
+fn both_ways(request: AuthorizationRequest) -> [Vec<(String, String)>; 2] {
+    let url = at_once(request.clone().start(), &mut cx()).unwrap().url;
+    let Step::Do(Effect::Http(call)) = request.push().start().resume(&mut cx(), Reply::Start) else {
+        panic!("nothing is pushed")
+    };
+    let call = call.open(Rules::V1).unwrap();
+    let pushed = url::form_urlencoded::parse(call.request.body()).into_owned().collect();
+    [query(&url), pushed].map(|mut parameters: Vec<_>| {
+        parameters.sort();
+        parameters
+    })
+}
+
+#[test]
+fn a_pushed_request_holds_the_parameters_that_its_url_would() {
+    let mut world = world(|_| {});
+    let asked = request(&mut world, &client());
+    let hint = world.sign_in(asked, &client()).unwrap();
+    let server = world.server().metadata();
+    let key = SigningKey::generate(Algorithm::ES256, &mut cx()).unwrap();
+    let client = Client::new("a client & more");
+    let plain = AuthorizationRequest::new(&server, &client, REDIRECT);
+    let everything = AuthorizationRequest::new(&server, &client.clone().dpop(key.into()), REDIRECT)
+        .scopes("openid read")
+        .prompt("consent")
+        .login_hint("bob@example.com")
+        .ui_locales(["de", "en"])
+        .max_age(Duration::from_secs(60))
+        .acr_values(["urn:a", "urn:b"])
+        .claims(&json!({"id_token": {"email": null}}))
+        .id_token_hint(hint.id_token().unwrap())
+        .form_post()
+        .signed_response()
+        .access_type("offline")
+        .include_granted_scopes(true)
+        .hd("example.com")
+        .resource("https://a.example/?x=1&y=2")
+        .resource("https://b.example/")
+        .authorization_details(&json!([{"type": "payment", "purpose": "bread & butter"}]))
+        .extra("own", "a+b c=d%")
+        .code_verifier("v".repeat(43));
+    for (request, count) in [
+        (plain.clone(), 6),
+        (plain.scopes("openid"), 8),
+        (everything.clone(), 24),
+        (everything.plain_code_challenge(), 24),
+    ] {
+        let [url, pushed] = both_ways(request);
+        assert_eq!(url, pushed);
+        assert_eq!(url.len(), count, "{url:?}");
     }
 }
 
