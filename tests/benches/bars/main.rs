@@ -5,6 +5,7 @@
 mod authorize;
 mod document;
 mod dpop;
+mod exchange;
 mod harness;
 mod service_account_assertion;
 mod sign_in;
@@ -25,7 +26,7 @@ struct Case {
     allocations: fn(u64) -> u64,
 }
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 10] = [
     Case { name: "authorization URL", works: authorize::works, bar: 1.3 * TOLERANCE, allocations: |_| 8 },
     Case { name: "token answer", works: token_answer::plain, bar: 1.3 * TOLERANCE, allocations: |_| 6 },
     Case {
@@ -35,6 +36,8 @@ const CASES: [Case; 8] = [
         // The floor makes a value of each claim.
         allocations: |_| 12,
     },
+    Case { name: "refresh with a ready answer", works: exchange::plain, bar: 2.17 * TOLERANCE, allocations: |_| 25 },
+    Case { name: "mint of a refresh token", works: exchange::mint, bar: 2.53 * TOLERANCE, allocations: |_| 32 },
     Case {
         name: "service account assertion",
         works: service_account_assertion::works,

@@ -15,10 +15,10 @@ use zeroize::Zeroizing;
 
 use crate::harness::Work;
 
-const NOW: i64 = 1_750_000_000;
+pub(crate) const NOW: i64 = 1_750_000_000;
 const CLIENT: &str = "native-app";
 
-fn answer(body: Value) -> Response<Vec<u8>> {
+pub(crate) fn answer(body: Value) -> Response<Vec<u8>> {
     let response = Response::builder().header("content-type", "application/json; charset=utf-8");
     response.body(serde_json::to_vec(&body).unwrap()).unwrap()
 }
@@ -113,7 +113,7 @@ struct Fields<'a> {
 }
 
 #[allow(dead_code, reason = "it is there to be made and dropped")]
-struct Made {
+pub(crate) struct Made {
     header: HeaderValue,
     bearer: bool,
     expires_at: i64,
@@ -125,7 +125,7 @@ struct Made {
 type IdToken = (Zeroizing<Box<str>>, Map<String, Value>);
 
 /// The same fields, wiped the same, in the same header value.
-fn floor(response: &Response<Vec<u8>>, nonce: &str) -> Made {
+pub(crate) fn floor(response: &Response<Vec<u8>>, nonce: &str) -> Made {
     let fields: Fields<'_> = serde_json::from_slice(response.body()).unwrap();
     let mut text = Vec::with_capacity(7 + fields.access_token.len());
     text.extend_from_slice(b"Bearer ");
