@@ -407,8 +407,10 @@ impl Origin {
         if claims.str("iss") != Some(&*self.issuer) {
             return again("is another issuer's than that of the sign-in (iss)");
         }
-        let audience = claims.list("aud").unwrap_or_default();
-        if !self.audience.iter().all(|one| audience.contains(&&**one)) {
+        // Most often it is one text, which needs no list.
+        let only = claims.str("aud");
+        let several = if only.is_some() { Vec::new() } else { claims.list("aud").unwrap_or_default() };
+        if !self.audience.iter().all(|one| only == Some(&**one) || several.contains(&&**one)) {
             return again("is not for all that that of the sign-in was for (aud)");
         }
         // It should have none.
