@@ -66,7 +66,8 @@ pub(crate) fn vschar(name: &str, value: &str) -> Result<(), Error> {
 /// Refuses blanks at the ends, which come of pasting: no server has such an id or secret, and all that it says is
 /// that it does not know it.
 pub(crate) fn unpadded(name: &str, value: &str) -> Result<(), Error> {
-    if value.trim() == value {
+    let is_visible = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_graphic);
+    if is_visible(value.as_bytes().first()) && is_visible(value.as_bytes().last()) || value.trim() == value {
         return Ok(());
     }
     Err(Error::config(format!("{} begins or ends with a blank: take it away", crate::Shown::name(name))))
@@ -74,6 +75,9 @@ pub(crate) fn unpadded(name: &str, value: &str) -> Result<(), Error> {
 
 /// Refuses an id that stands in quotes, or that nobody filled in: what a configuration file or a shell left of it.
 pub(crate) fn filled_in(id: &str) -> Result<(), Error> {
+    if id.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric) {
+        return Ok(());
+    }
     let within = |begin: &str, end: &str| id.len() > 1 && id.starts_with(begin) && id.ends_with(end);
     let why = if within("\"", "\"") || within("'", "'") {
         "stands in quotes: take them away"
