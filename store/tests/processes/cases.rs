@@ -378,7 +378,7 @@ fn interop_by(store: &str, issuer: &str) {
     let numbers = Numbers { processes: 8, refreshes: 25, ..SMALL };
     let tokens = together(&place, numbers, "haste");
     println!("{}: {} processes got {} tokens each", kind(store), tokens.len(), numbers.refreshes);
-    for _ in 0..4 {
+    for _ in 0..2 {
         let process = place.process("haste", u64::MAX);
         std::thread::sleep(random(Duration::from_millis(250)));
         process.kill();
