@@ -1,12 +1,9 @@
 //! The tokens that a server gives for assertions of another (RFC 7523, section 2.1): workload identity federation, and identity
 //! assertions from one domain to another.
 
-use super::{Base, ExchangedToken, GrantState, Mint, Minting, Refusal, Server, TokenSource, Want, WantKind, cannot};
-use crate::machine::ask;
-use crate::{
-    Client, Cx, Discovery, Error, Issuer, Machine, Reply, Scopes, Secret, ServerMetadata, Step, Token, TokenExchange,
-    TokenRequest, token_type,
-};
+use super::exchanged::Exchanging;
+use super::{Base, ExchangedToken, GrantState, Mint, Refusal, Server, TokenSource, Want, WantKind, cannot};
+use crate::{Client, Error, Issuer, Scopes, Secret, ServerMetadata, Token, TokenExchange, TokenRequest, token_type};
 
 /// A source whose base gives assertions, and whose server gives tokens for them (`jwt-bearer`): a platform's token
 /// ([`PlatformToken`](super::PlatformToken)), or an [identity assertion](Self::identity_assertion). Each assertion is used as long
@@ -110,7 +107,9 @@ impl TokenSource for AssertedToken {
         let (source, wanted) = (self.clone(), want.clone());
         let with = move |assertion: &Token| -> Result<Mint, Error> {
             let (source, want, assertion) = (source.clone(), wanted.clone(), assertion.clone());
-            Ok(Box::new(Showing { stage: Stage::Begin, source, want, assertion }))
+            let server = source.server.clone();
+            let request = move |server: &ServerMetadata| source.request(server, &assertion, &want);
+            Ok(Box::new(Exchanging::new("showing an assertion", server, request)))
         };
         self.base.mint(&self.base_want, state, Box::new(with))
     }
@@ -121,55 +120,5 @@ impl TokenSource for AssertedToken {
 
     fn may_change(&self, state: &GrantState) -> bool {
         state.must_mint_base()
-    }
-}
-
-/// Shows one assertion.
-///
-/// ```text
-/// Begin ─▶ Discover (if the server's metadata is not known) ─▶ Exchange ─▶ done
-/// ```
-struct Showing {
-    stage: Stage,
-    source: AssertedToken,
-    want: Want,
-    assertion: Token,
-}
-
-enum Stage {
-    Begin,
-    Discover(Box<Discovery>),
-    Exchange(Box<TokenExchange>),
-    Ended,
-}
-
-// Nothing changes of the base, and a refresh token that comes along is of no use: the base gives the next.
-impl Minting for Showing {}
-
-impl Machine for Showing {
-    type Output = Token;
-
-    fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
-        loop {
-            let server = match (&mut self.stage, &reply) {
-                (Stage::Begin, Reply::Start) => match self.source.server.known() {
-                    Ok(server) => Ok(server),
-                    Err(discovery) => {
-                        self.stage = Stage::Discover(discovery);
-                        continue;
-                    }
-                },
-                (Stage::Discover(discovery), _) => ask!(&mut **discovery, cx, reply),
-                (Stage::Exchange(exchange), _) => return exchange.resume(cx, reply),
-                (Stage::Begin | Stage::Ended, _) => Err(Error::misuse("showing an assertion")),
-            };
-            match server.and_then(|server| self.source.request(&server, &self.assertion, &self.want)) {
-                Ok(exchange) => self.stage = Stage::Exchange(Box::new(exchange)),
-                Err(error) => {
-                    self.stage = Stage::Ended;
-                    return Step::Done(Err(error));
-                }
-            }
-        }
     }
 }

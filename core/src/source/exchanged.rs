@@ -99,7 +99,9 @@ impl TokenSource for ExchangedToken {
         let (source, wanted) = (self.clone(), want.clone());
         let with = move |subject: &Token| -> Result<Mint, Error> {
             let (source, want, subject) = (source.clone(), wanted.clone(), subject.clone());
-            Ok(Box::new(Exchanging { stage: Stage::Begin, source, want, subject }))
+            let server = source.server.clone();
+            let request = move |server: &ServerMetadata| source.request(server, &subject, &want);
+            Ok(Box::new(Exchanging::new("a token exchange", server, request)))
         };
         self.base.mint(&self.base_want, state, Box::new(with))
     }
@@ -113,16 +115,22 @@ impl TokenSource for ExchangedToken {
     }
 }
 
-/// Exchanges one token.
+/// Exchanges one token, or shows one assertion, at a server whose metadata may have to be read before.
 ///
 /// ```text
 /// Begin ─▶ Discover (if the server's metadata is not known) ─▶ Exchange ─▶ done
 /// ```
-struct Exchanging {
+pub(super) struct Exchanging<F> {
+    doing: &'static str,
     stage: Stage,
-    source: ExchangedToken,
-    want: Want,
-    subject: Token,
+    server: Server,
+    request: F,
+}
+
+impl<F: Fn(&ServerMetadata) -> Result<TokenExchange, Error>> Exchanging<F> {
+    pub(super) fn new(doing: &'static str, server: Server, request: F) -> Self {
+        Self { doing, stage: Stage::Begin, server, request }
+    }
 }
 
 enum Stage {
@@ -133,15 +141,15 @@ enum Stage {
 }
 
 // Nothing changes of the base, and a refresh token that comes along is of no use: the base gives the next.
-impl Minting for Exchanging {}
+impl<F: Fn(&ServerMetadata) -> Result<TokenExchange, Error>> Minting for Exchanging<F> {}
 
-impl Machine for Exchanging {
+impl<F: Fn(&ServerMetadata) -> Result<TokenExchange, Error>> Machine for Exchanging<F> {
     type Output = Token;
 
     fn resume(&mut self, cx: &mut Cx, mut reply: Reply) -> Step<Token> {
         loop {
             let server = match (&mut self.stage, &reply) {
-                (Stage::Begin, Reply::Start) => match self.source.server.known() {
+                (Stage::Begin, Reply::Start) => match self.server.known() {
                     Ok(server) => Ok(server),
                     Err(discovery) => {
                         self.stage = Stage::Discover(discovery);
@@ -150,9 +158,9 @@ impl Machine for Exchanging {
                 },
                 (Stage::Discover(discovery), _) => ask!(&mut **discovery, cx, reply),
                 (Stage::Exchange(exchange), _) => return exchange.resume(cx, reply),
-                (Stage::Begin | Stage::Ended, _) => Err(Error::misuse("a token exchange")),
+                (Stage::Begin | Stage::Ended, _) => Err(Error::misuse(self.doing)),
             };
-            match server.and_then(|server| self.source.request(&server, &self.subject, &self.want)) {
+            match server.and_then(|server| (self.request)(&server)) {
                 Ok(exchange) => self.stage = Stage::Exchange(Box::new(exchange)),
                 Err(error) => {
                     self.stage = Stage::Ended;
