@@ -12,12 +12,12 @@ use grantflow_tests::server::Alter;
 use grantflow_tests::{Fault, Place, Registered, Resource, Server, World};
 use serde_json::json;
 
-const REDIRECT: &str = "http://127.0.0.1/callback";
-const DOCUMENT: &str = "https://tool.example/client.json";
+pub(super) const REDIRECT: &str = "http://127.0.0.1/callback";
+pub(super) const DOCUMENT: &str = "https://tool.example/client.json";
 const MCP: &str = "https://rs.example/mcp";
 
 /// A server that reads documents of clients.
-fn server(issuer: &str) -> Server {
+pub(super) fn server(issuer: &str) -> Server {
     let client = Registered::public(DOCUMENT).redirect_uri(REDIRECT);
     Server::new(issuer).client(client).with(|it| {
         it.alter_metadata = Alter::set("client_id_metadata_document_supported", true.into());

@@ -6,20 +6,13 @@ use grantflow::machine::Reach;
 use grantflow::resource::{Demand, ProtectedResource};
 use grantflow::{Error, ErrorKind};
 use grantflow_tests::server::Alter;
-use grantflow_tests::{Registered, Resource, Server, World};
+use grantflow_tests::{Resource, World};
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
 
-const REDIRECT: &str = "http://127.0.0.1/callback";
-const DOCUMENT: &str = "https://tool.example/client.json";
-const MCP: &str = "https://evil.example/mcp";
+use super::resources::{DOCUMENT, REDIRECT, server};
 
-fn server(issuer: &str) -> Server {
-    let client = Registered::public(DOCUMENT).redirect_uri(REDIRECT);
-    Server::new(issuer).client(client).with(|it| {
-        it.alter_metadata = Alter::set("client_id_metadata_document_supported", true.into());
-    })
-}
+const MCP: &str = "https://evil.example/mcp";
 
 fn world() -> World {
     World::with(server("https://as.example")).protecting(Resource::new(MCP, "https://as.example"))
