@@ -19,8 +19,8 @@ use crate::time::Now;
 /// The media type of requests with parameters (RFC 6749, appendix B).
 pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
 
-/// An HTTP request together with its own rules, closed: a driver gets the request by [`open`](Self::open) only,
-/// where it names the rules that it obeys. A driver that does not know a rule sends nothing.
+/// An HTTP request and the rules for sending it. The call is closed: a driver gets at the request by
+/// [`open`](Self::open) only, where it names the rules that it obeys. A driver that does not know a rule sends nothing.
 ///
 /// ```
 /// use grantflow::machine::{Failure, Rules};
@@ -46,34 +46,34 @@ pub(crate) struct Oldest {
     pub(crate) other: Option<http::Uri>,
 }
 
-/// An opened [`Call`]: a request, and the rules that its driver said it obeys. It follows no redirect ever: an
-/// answer with status 3xx is handed back like any other.
+/// An opened [`Call`]: the request, and its rules as fields. A driver follows no redirect: it hands back an answer of
+/// status 3xx like any other.
 ///
 /// The request's body is wiped when this is dropped. `Debug` shows what that of [`Call`] shows.
 #[non_exhaustive]
 pub struct Open {
     /// The request, its body whole.
     pub request: http::Request<Vec<u8>>,
-    /// The time it may take in all, from connecting to the last byte of the answer.
+    /// The total time of the request, from connecting to the last byte of the answer.
     pub timeout: Duration,
-    /// The most bytes of body to take from the answer, counted after any decoding. A longer answer
-    /// is a failure of kind [`FailureKind::TooLarge`].
+    /// The greatest size of the answer's body in bytes, counted after any decoding. A longer answer is a failure of
+    /// kind [`FailureKind::TooLarge`].
     pub max_body: usize,
-    /// Whether it may reach the server twice.
+    /// Whether the request may reach the server twice.
     pub repeat: Repeat,
-    /// Where it may go.
+    /// The addresses that the request may go to.
     pub reach: Reach,
-    /// If set, the driver must not begin to write the request once this moment has come, by either of its clocks
-    /// ([`Now::has_reached`]); it then fails with [`Failure::not_sent`] and kind [`FailureKind::Timeout`].
+    /// If set, the moment from which on the driver must not begin to write the request, by either of its clocks
+    /// ([`Now::has_reached`]). The driver then fails with [`Failure::not_sent`] and kind [`FailureKind::Timeout`].
     pub start_before: Option<Now>,
-    /// If set, the certificate to present to the server.
+    /// If set, the client certificate to present to the server.
     pub identity: Option<Identity>,
 }
 
 /// A set of rules: those that a [`Call`] has, or those that a driver obeys.
 ///
-/// What a constant means never changes, and there is none that means all: a rule that is added later is unknown to
-/// the drivers of today, which refuse it by name.
+/// The meaning of a constant never changes, and no constant means all rules: a driver of today does not know a rule
+/// that is added later, and refuses it by name.
 ///
 /// ```
 /// use grantflow::machine::Rules;
@@ -103,7 +103,7 @@ impl Rules {
         (Self::IDENTITY, "IDENTITY"),
     ];
 
-    /// Whether all of these are among them.
+    /// Whether this set has all the rules of `others`.
     pub const fn contains(self, others: Self) -> bool {
         self.0 & others.0 == others.0
     }
@@ -133,17 +133,17 @@ impl fmt::Debug for Rules {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
-    /// Sending it again does no harm.
+    /// Sending the request again does no harm.
     Freely,
-    /// It is sent again only if it surely was not sent before. The adapter sends it on a fresh
-    /// connection, since a pooled one that has gone stale looks as if the request might have arrived.
+    /// The request is sent again only if it surely was not sent before. The adapter sends it on a fresh connection,
+    /// since a pooled one that has gone stale looks as if the request might have arrived.
     OnlyIfUnsent,
 }
 
-/// Where a request may go.
+/// The addresses that a request may go to.
 ///
-/// It is inherited: what a configured issuer's document names is `Public`, since an intranet has private addresses;
-/// what a stranger's document led to is `Global` ([`Endpoint::of_stranger`](crate::Endpoint::of_stranger),
+/// A document hands its reach on. What a configured issuer's document names is `Public`, since an intranet has private
+/// addresses; what a stranger's document names is `Global` ([`Endpoint::of_stranger`](crate::Endpoint::of_stranger),
 /// [`Discovery::of_stranger`](crate::Discovery::of_stranger)).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -164,8 +164,8 @@ pub enum Reach {
 }
 
 impl Call {
-    /// This request, within 30 s, with at most 1 MiB of body in its answer, [`Repeat::OnlyIfUnsent`] and
-    /// [`Reach::Public`].
+    /// A call with this request and these rules: 30 s in all, at most 1 MiB of body in the answer,
+    /// [`Repeat::OnlyIfUnsent`] and [`Reach::Public`].
     pub fn new(request: http::Request<Vec<u8>>) -> Self {
         let open = Open {
             request,
@@ -179,48 +179,48 @@ impl Call {
         Self(open, None)
     }
 
-    /// Sets the time it may take in all.
+    /// Sets the total time of the request.
     pub fn with_timeout(mut self, time: Duration) -> Self {
         self.0.timeout = time;
         self
     }
 
-    /// Sets the most bytes of body to take from the answer.
+    /// Sets the greatest size of the answer's body in bytes.
     pub fn with_max_body(mut self, max: usize) -> Self {
         self.0.max_body = max;
         self
     }
 
-    /// Sets whether it may reach the server twice.
+    /// Sets whether the request may reach the server twice.
     pub fn with_repeat(mut self, repeat: Repeat) -> Self {
         self.0.repeat = repeat;
         self
     }
 
-    /// Sets where it may go.
+    /// Sets the addresses that the request may go to.
     pub fn with_reach(mut self, reach: Reach) -> Self {
         self.0.reach = reach;
         self
     }
 
-    /// Sets the moment from which on it must not begin. Of two such moments the earlier holds, by each clock.
+    /// Sets the moment from which on the request must not begin. Of two such moments the earlier holds, by each clock.
     pub fn with_start_before(mut self, moment: Now) -> Self {
         self.0.start_before = Some(self.0.start_before.map_or(moment, |other| other.earlier(moment)));
         self
     }
 
-    /// Sets the certificate to present to the server.
+    /// Sets the client certificate to present to the server.
     pub fn with_identity(mut self, identity: Identity) -> Self {
         self.0.identity = Some(identity);
         self
     }
 
-    /// Says that the call is for a public document, and that an answer does which is not older than `age`; or than
-    /// `on_failure`, where a newer one cannot be obtained or is still on its way. An answer that is not new has a header
-    /// `Age` (RFC 9111, section 5.1).
+    /// Permits an older answer to a call that reads a public document: one of at most `age`, or of at most `on_failure`
+    /// where a newer one cannot be obtained or is still on its way. An answer that is not new has a header `Age` (RFC
+    /// 9111, section 5.1).
     ///
     /// This is a hint and no rule: a driver without [`Documents`](crate::documents::Documents) sends the call like any
-    /// other. It has no effect on calls other than a `GET` without body, `Authorization` and `Cookie`.
+    /// other. It has an effect only on a `GET` without body, `Authorization` and `Cookie`.
     pub fn may_be_old(mut self, age: Duration, on_failure: Duration) -> Self {
         self.1 = Some(Oldest { age, on_failure: on_failure.max(age), other: None });
         self
@@ -249,32 +249,32 @@ impl Call {
         self.0.identity.as_ref()
     }
 
-    /// The time it may take in all.
+    /// The total time of the request.
     pub fn timeout(&self) -> Duration {
         self.0.timeout
     }
 
-    /// The most bytes of body to take from the answer.
+    /// The greatest size of the answer's body in bytes.
     pub fn max_body(&self) -> usize {
         self.0.max_body
     }
 
-    /// Whether it may reach the server twice.
+    /// Whether the request may reach the server twice.
     pub fn repeat(&self) -> Repeat {
         self.0.repeat
     }
 
-    /// Where it may go.
+    /// The addresses that the request may go to.
     pub fn reach(&self) -> Reach {
         self.0.reach
     }
 
-    /// The moment from which on it must not begin.
+    /// The moment from which on the request must not begin.
     pub fn start_before(&self) -> Option<Now> {
         self.0.start_before
     }
 
-    /// The rules that this call has: those that a driver must obey to open it.
+    /// The rules of this call: those that a driver must obey to open it.
     pub fn rules(&self) -> Rules {
         let Open { reach, start_before, identity, .. } = &self.0;
         let mut rules = Rules::V1;
@@ -294,8 +294,8 @@ impl Call {
     ///
     /// # Errors
     ///
-    /// If the call has a rule that is not among them: not sent, of kind [`FailureKind::Unsupported`], with the
-    /// rule's name. The request is wiped.
+    /// If the call has a rule that is not among `obeyed`: a failure of kind [`FailureKind::Unsupported`] with the
+    /// rule's name. Nothing is sent, and the request is wiped.
     pub fn open(self, obeyed: Rules) -> Result<Open, Failure> {
         let unknown = self.rules().without(obeyed);
         if unknown != Rules(0) {
@@ -307,7 +307,7 @@ impl Call {
 }
 
 impl Open {
-    /// Takes the request out, for clients that want to own it. Its body is then theirs to wipe.
+    /// Takes the request out, for HTTP clients that want to own it. The client must then wipe the body.
     pub fn take_request(&mut self) -> http::Request<Vec<u8>> {
         std::mem::take(&mut self.request)
     }

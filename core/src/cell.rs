@@ -8,9 +8,9 @@
 //!   expired, rejected, or none │ Refresh(ticket)    │ Wait         │ Failed(error)
 //! ```
 //!
-//! After a failure, a caller is given a ticket again when a pause is over that grows from 1 s to 60 s, and the background
-//! likewise if the failure passes by itself. One that must be mended, such as `invalid_client`, waits for a caller. One
-//! that ends the grant waits for another credential.
+//! After a failure, a caller gets a ticket again when a pause is over that grows from 1 s to 60 s. The background gets
+//! one too, if the failure is transient. A failure that must be mended, such as `invalid_client`, waits for a caller;
+//! one that ends the grant waits for another credential.
 //!
 //! The holder of the [`Ticket`] mints, then settles or abandons. The cell is passive: it has no lock, no
 //! clock and no randomness but the salt it was made with.
@@ -32,7 +32,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The longest pause at a server's wish.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// One token of one want: its holder, without lock or clock. See the [module](self) for what it answers.
+/// The holder of one token of one want, without lock or clock. See the [module](self) for its answers.
 #[derive(Debug)]
 pub struct TokenCell {
     held: Option<Arc<Issued>>,
@@ -49,12 +49,12 @@ pub struct TokenCell {
     salt: u64,
 }
 
-/// A token with its place in the sequence of those that a cell had.
+/// A token, and its number among the tokens of its cell.
 #[derive(Debug)]
 pub struct Issued {
     /// The token.
     pub token: Token,
-    /// Its number: a later token of the same cell has a higher one.
+    /// The number of the token: a later token of the same cell has a higher one.
     pub generation: u64,
 }
 
@@ -64,18 +64,18 @@ pub struct Issued {
 #[derive(Debug)]
 pub struct Ticket(u64);
 
-/// What a caller gets from a cell.
+/// The answer of [`TokenCell::acquire`].
 #[derive(Debug)]
 pub enum Acquired {
-    /// Use it.
+    /// Use this token.
     Fresh(Arc<Issued>),
-    /// Use it; with a ticket, see that it is refreshed in the background.
+    /// Use this token; with a ticket, have it refreshed in the background.
     Due(Arc<Issued>, Option<Ticket>),
-    /// There is none: mint one.
+    /// There is no token: mint one.
     Refresh(Ticket),
-    /// There is none, and another caller mints one: wait for that, then acquire again.
+    /// There is no token, and another caller mints one: wait for that, then acquire again.
     Wait,
-    /// There is none, and it is no time to try again.
+    /// There is no token, and it is too early to try again after this error.
     Failed(Error),
 }
 
@@ -143,8 +143,8 @@ impl TokenCell {
         }
     }
 
-    /// Makes tokens due this long before their end, but never before half of their life. Unless told, it
-    /// is a quarter of their life, and 5 minutes at the most.
+    /// Sets how long before its end a token is due, which is never before half of its life. By default it is a quarter
+    /// of its life, and at most 5 minutes.
     pub fn margin(mut self, margin: Duration) -> Self {
         self.margin = Some(u32::try_from(margin.as_millis()).unwrap_or(u32::MAX));
         self
@@ -163,12 +163,13 @@ impl TokenCell {
         }
     }
 
-    /// Asks for a new token whatever is held, unless one is being minted already. No pause is kept.
+    /// The ticket for a new token, whatever the cell holds and without a pause; `None` if a token is being minted
+    /// already.
     pub fn force(&mut self) -> Option<Ticket> {
         (!self.flight).then(|| self.ticket())
     }
 
-    /// Takes the outcome of a ticket. A failure never replaces a token that is valid. A ticket from before a
+    /// Takes the outcome of a mint. A failure never replaces a token that is valid. A ticket from before a
     /// [`clear`](Self::clear) is ignored.
     pub fn settle(&mut self, ticket: Ticket, now: Now, result: Result<Token, Error>) {
         if !self.is_current(&ticket) {
@@ -185,17 +186,18 @@ impl TokenCell {
         }
     }
 
-    /// Gives a ticket back unused: the next caller gets another. Nothing was learned.
+    /// Gives a ticket back unused, without an outcome: the next caller gets another one.
     pub fn abandon(&mut self, ticket: Ticket) {
         if self.is_current(&ticket) {
             self.flight = false;
         }
     }
 
-    /// Takes note that a server refused the token of this generation (see
-    /// [`Challenge::rejects_token`](crate::Challenge::rejects_token)): it is not handed out again. Each cell counts for
-    /// itself: a holder of several compares the token that was refused with the one [held](Self::held) first. Returns whether another one may be obtained: not if a later one is refused so soon after the last
-    /// that tokens do not seem to be the matter.
+    /// Notes that a server refused the token of this generation (see
+    /// [`Challenge::rejects_token`](crate::Challenge::rejects_token)): the cell does not hand it out again. Generations
+    /// count within one cell: a holder of several cells first compares the refused token with the one
+    /// [held](Self::held). Returns whether another token may be obtained: not if a later one is refused so soon after
+    /// the last that the token does not seem to be the cause.
     pub fn reject(&mut self, generation: u64, now: Now) -> bool {
         if generation < self.generation {
             return true;
@@ -222,7 +224,7 @@ impl TokenCell {
         true
     }
 
-    /// Forgets everything, as when the credential is another one.
+    /// Forgets everything, as when the credential is replaced.
     pub fn clear(&mut self) {
         self.held = None;
         self.due = NEVER;
@@ -252,7 +254,7 @@ impl TokenCell {
         self.held.as_ref()
     }
 
-    /// The last failure, if nothing succeeded since.
+    /// The last failure, if no mint has succeeded since.
     pub fn error(&self) -> Option<&Error> {
         self.failing.as_ref().map(|failing| &failing.error)
     }
@@ -263,9 +265,9 @@ impl TokenCell {
         self.valid(now).is_some() && !self.is_due(now)
     }
 
-    /// How much longer the held token may be handed out without asking the cell: the fast path of a holder with a copy
-    /// of its own. That is until it is due; then, until it ends, as long as a caller holds the ticket, or until it may
-    /// be tried again after a failure. By whichever clock is first; `None` if the cell must be asked.
+    /// How long the held token may be handed out without asking the cell: the fast path of a holder with a copy of its
+    /// own. That is until the token is due; then until it expires, as long as a caller holds the ticket, or until the
+    /// next try after a failure. The clock that is first counts. `None` if the cell must be asked.
     pub fn serves_for(&self, now: Now) -> Option<Duration> {
         let left = |moment: Now| {
             let left = moment.wall.since(now.wall).min(moment.mono.saturating_sub(now.mono));
@@ -296,7 +298,7 @@ impl TokenCell {
         self.held.as_ref().filter(|_| self.ends().is_some_and(|end| !now.has_reached(end))).cloned()
     }
 
-    /// What it holds: what a [`Grant`](crate::source::Grant) asks of a want that mints.
+    /// What the want of this cell holds, for [`Grant::mint`](crate::source::Grant::mint).
     pub fn holds(&self) -> Held {
         match self.ends() {
             Some(end) => Held::Until(end),
@@ -305,7 +307,7 @@ impl TokenCell {
         }
     }
 
-    /// When the token held ends or has ended, by both clocks; `None` if there is none, or a server refused it.
+    /// When the held token expires or has expired, by both clocks; `None` if there is none, or a server refused it.
     pub fn ends(&self) -> Option<Now> {
         let held = self.held.as_ref().filter(|_| !self.rejected)?;
         let Some(wall) = held.token.expires_at() else {

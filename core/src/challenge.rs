@@ -1,5 +1,5 @@
-//! What a server asks for when it refuses a request: the challenges in `WWW-Authenticate` (RFC 9110,
-//! section 11.6.1; RFC 6750, section 3).
+//! The challenges in `WWW-Authenticate`, by which a server says why it refuses a request (RFC 9110, section 11.6.1; RFC
+//! 6750, section 3).
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::{Scopes, Shown, Token, TokenType};
 const MAX_FIELD: usize = 8 * 1024;
 const MAX_CHALLENGES: usize = 16;
 
-/// One challenge: a scheme, and what it wants.
+/// One challenge: a scheme and its parameters.
 ///
 /// ```
 /// use grantflow::Challenge;
@@ -43,7 +43,7 @@ impl fmt::Debug for Challenge {
 
 impl Challenge {
     /// All challenges of an answer, in order. A value that breaks the grammar, such as one in single quotes or an
-    /// address without any, is left out whole, and the rest kept; a challenge that has a parameter twice is left
+    /// address without quotes, is left out whole, and the rest is kept; a challenge that has a parameter twice is left
     /// out.
     pub fn all(headers: &HeaderMap) -> Vec<Self> {
         let fields = headers.get_all(WWW_AUTHENTICATE).iter().filter(|field| field.len() <= MAX_FIELD);
@@ -57,13 +57,13 @@ impl Challenge {
         Self::all(headers).into_iter().find(|challenge| challenge.is("Bearer"))
     }
 
-    /// Whether an answer refuses the token that its request carried, so that another one may do better: by the
-    /// error `invalid_token` (RFC 6750, section 3.1), or by status 401 alone.
+    /// Whether an answer refuses the token of its request, so that another token may do better: by the error
+    /// `invalid_token` (RFC 6750, section 3.1), or by status 401 alone.
     ///
-    /// The token is good where the answer asks for something else: for more scope (`insufficient_scope`), for a
-    /// stronger or more recent sign-in (`insufficient_user_authentication`, RFC 9470, section 3), for a nonce
-    /// (`use_dpop_nonce`, RFC 9449, section 9), for another proof (`invalid_dpop_proof`, section 7.1), or for proofs by
-    /// [algorithms](Self::algs) of which the token's key has none. What breaks the grammar says nothing.
+    /// The token is good if the answer asks for something else: for more scope (`insufficient_scope`), for a stronger
+    /// or more recent sign-in (`insufficient_user_authentication`, RFC 9470, section 3), for a nonce (`use_dpop_nonce`,
+    /// RFC 9449, section 9), for another proof (`invalid_dpop_proof`, section 7.1), or for proofs by
+    /// [algorithms](Self::algs) of which the token's key has none. A challenge that breaks the grammar counts as none.
     pub fn rejects_token(status: StatusCode, headers: &HeaderMap, token: &Token) -> bool {
         // What is told to the token's own scheme counts before what is told to others.
         let own = if *token.token_type() == TokenType::DPoP { "DPoP" } else { "Bearer" };
@@ -86,12 +86,12 @@ impl Challenge {
         self.get("algs").is_some() && !self.algs().any(|name| name == key.algorithm().name())
     }
 
-    /// Whether it is of this scheme, in whatever case.
+    /// Whether the challenge is of this scheme; case does not count.
     pub fn is(&self, scheme: &str) -> bool {
         self.scheme.eq_ignore_ascii_case(scheme)
     }
 
-    /// The scheme, as written.
+    /// The scheme, as the server wrote it.
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
@@ -101,7 +101,7 @@ impl Challenge {
         self.token68.as_deref()
     }
 
-    /// A parameter by its name, in whatever case.
+    /// A parameter by its name; case does not count.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.params.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
@@ -116,7 +116,7 @@ impl Challenge {
         self.get("error")
     }
 
-    /// `error_description`: a text for developers, of the server's words.
+    /// `error_description`: a text for developers, in the server's words.
     pub fn error_description(&self) -> Option<&str> {
         self.get("error_description")
     }
@@ -126,28 +126,27 @@ impl Challenge {
         self.get("error_uri")
     }
 
-    /// `scope`: what a token must be good for.
+    /// `scope`: the scopes that a token must have.
     pub fn scope(&self) -> Option<Scopes> {
         self.get("scope").map(Scopes::from)
     }
 
-    /// `algs`: the algorithms of the proofs that the resource takes, by their names (RFC 9449, section 7.1).
+    /// `algs`: the algorithms that the resource accepts for proofs, by their names (RFC 9449, section 7.1).
     pub fn algs(&self) -> impl Iterator<Item = &str> {
         self.get("algs").unwrap_or_default().split_ascii_whitespace()
     }
 
-    /// `resource_metadata`: where the resource describes itself (RFC 9728, section 5.1). Not to be trusted
-    /// by itself.
+    /// `resource_metadata`: the address of the resource's metadata (RFC 9728, section 5.1). Do not trust it by itself.
     pub fn resource_metadata(&self) -> Option<&str> {
         self.get("resource_metadata")
     }
 
-    /// `acr_values`: how the user must have signed in (RFC 9470, section 3).
+    /// `acr_values`: the ways of signing in that the resource demands (RFC 9470, section 3).
     pub fn acr_values(&self) -> Option<&str> {
         self.get("acr_values")
     }
 
-    /// `max_age`: how many seconds ago the user may have signed in (RFC 9470, section 3).
+    /// `max_age`: how many seconds ago the user may have signed in at most (RFC 9470, section 3).
     pub fn max_age(&self) -> Option<u64> {
         self.get("max_age")?.parse().ok()
     }

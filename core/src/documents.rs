@@ -1,8 +1,8 @@
-//! Public documents that may be old: the metadata and the key sets that many machines read from one address.
+//! The memory of public documents: the metadata and the key sets that many machines read from one address.
 //!
-//! A call for such a document carries a hint ([`Call::may_be_old`]). A driver that has a [`Documents`] answers
-//! the call from it where that is permitted, and fetches the document once for all who ask at the same time. A
-//! driver that has none sends the call like any other.
+//! A call for such a document carries a hint ([`Call::may_be_old`]). A driver that has a [`Documents`] answers the call
+//! from it where that is permitted, and fetches the document once for all callers that ask at the same time. A driver
+//! that has none sends the call like any other.
 //!
 //! ```text
 //!                                      │ nobody fetches it │ it is being fetched │ the last fetch failed just now
@@ -47,8 +47,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// A fetch that has not ended after this time is not waited for any more.
 const LONGEST_FETCH: Duration = Duration::from_secs(60);
 
-/// The documents that one transport has read, by address, reach and client certificate: at most 256 of them and
-/// 8 MiB, of which those go first that were not used for the longest time. See the [module](self).
+/// The documents that one transport has read, by address, reach and client certificate: at most 256 of them and 8 MiB.
+/// Those that were not used for the longest time go first. See the [module](self).
 #[derive(Default)]
 pub struct Documents {
     entries: BTreeMap<Key, Entry>,
@@ -112,20 +112,20 @@ struct Failed {
     outcome: Result<Document, Failure>,
 }
 
-/// What there is to answer a call.
+/// The answer of [`Documents::look`].
 #[derive(Debug)]
 pub enum Look {
-    /// Answer with this.
+    /// Answer with this document.
     Have(Document),
-    /// Answer with this; and fetch the document anew beside the run, if the driver can. If it cannot, it abandons
+    /// Answer with this document, and fetch it anew beside the run, if the driver can. A driver that cannot abandons
     /// the ticket, or fetches before it answers.
     Old(Document, Ticket),
     /// Send the call, then settle.
     Fetch(Ticket),
-    /// Another one fetches it. Wait until that has ended and look again; after 5 s, or when the call's own time
-    /// comes to its end, [insist](Documents::insist).
+    /// Another caller fetches the document. Wait until that has ended and look again; after 5 s, or when the call's own
+    /// time is nearly over, [insist](Documents::insist).
     Busy,
-    /// Another one has just failed to fetch it: that is the answer.
+    /// Another caller has just failed to fetch it: answer with this failure.
     Failed(Failure),
     /// The call is not for a document that may be old: send it.
     Send,
@@ -156,7 +156,7 @@ impl Document {
         response
     }
 
-    /// The time since it was read, by whichever clock says more.
+    /// The time since the document was read, by the clock that says more.
     pub fn age(&self, now: Now) -> Duration {
         now.mono.saturating_sub(self.0.read.mono).max(now.wall.since(self.0.read.wall))
     }
@@ -168,7 +168,7 @@ impl Document {
 }
 
 impl Documents {
-    /// None yet.
+    /// A memory without any document.
     pub fn new() -> Self {
         Self::default()
     }
@@ -209,8 +209,8 @@ impl Documents {
         Some(Document(Arc::new(Inner { response, read: held.0.read })))
     }
 
-    /// A ticket in spite of the one that is out: for a caller who has waited long enough. `None` if the call is
-    /// not for a document that may be old.
+    /// A second ticket beside the one that is out: for a caller that has waited long enough. `None` if the call is not
+    /// for a document that may be old.
     pub fn insist(&mut self, call: &Call, now: Now) -> Option<Ticket> {
         let (key, _) = Key::of(call)?;
         Some(self.ticket(key, now))
@@ -225,9 +225,9 @@ impl Documents {
         Ticket { key, number: self.tickets }
     }
 
-    /// Ends a fetch with what it came to, and gives that back. Documents are kept, and so is the word that there is none
-    /// (404, 405, 410) where there was none before; anything else is shared for a second with others who ask. An answer
-    /// that is not JSON, as that of a gateway or one that was cut, does not take the place of a document that is.
+    /// Ends a fetch with its result, and gives that back. A document is kept, and so is the answer that there is none
+    /// (404, 405, 410) where there was none before; any other result is shared for a second with other callers. An
+    /// answer that is not JSON, as that of a gateway or one that was cut, does not replace a document that is.
     pub fn settle(
         &mut self,
         ticket: Ticket,
@@ -261,7 +261,7 @@ impl Documents {
         outcome
     }
 
-    /// Ends a fetch that came to nothing, as when its driver was dropped: the next one who looks fetches.
+    /// Ends a fetch without a result, as when its driver was dropped: the next caller that looks fetches.
     pub fn abandon(&mut self, ticket: Ticket) {
         if let Some(entry) = self.entries.get_mut(&ticket.key)
             && entry.flight.is_some_and(|(number, _)| number == ticket.number)

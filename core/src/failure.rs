@@ -1,13 +1,13 @@
-//! Why an effect did not succeed, and whether it may have happened all the same.
+//! The failure of an effect: its reason, and whether the effect may have happened all the same.
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-/// An effect that was tried and did not succeed.
+/// The failure of an effect that the driver tried.
 ///
-/// Its maker says whether the request may have reached the server. "Not sent" is a promise: it is
-/// what allows a request that must not arrive twice to be sent again.
+/// The driver says whether the request may have reached the server. "Not sent" is a promise: it allows a request that
+/// must not arrive twice to be sent again.
 #[derive(Clone, Debug)]
 pub struct Failure {
     kind: FailureKind,
@@ -15,17 +15,17 @@ pub struct Failure {
     source: Arc<dyn StdError + Send + Sync>,
 }
 
-/// What kept an effect from succeeding.
+/// The reason of a failure.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// No connection: the name was not found, or nobody answered.
+    /// No connection: the name was not found, or no server listens there.
     Connect,
-    /// The peer could not prove who it is, or no secure connection came about.
+    /// No secure connection: the peer could not prove its identity, or TLS failed.
     Tls,
     /// The connection broke.
     Broken,
-    /// It took longer than allowed.
+    /// The effect took longer than allowed.
     Timeout,
     /// The body or file is larger than allowed.
     TooLarge,
@@ -35,7 +35,7 @@ pub enum FailureKind {
     Unsupported,
     /// A file cannot be read.
     File,
-    /// A store cannot be read or written, or refuses to for safety.
+    /// A store cannot be read or written, or refuses for safety.
     Store,
     /// A program cannot be run.
     Program,
@@ -44,17 +44,17 @@ pub enum FailureKind {
 }
 
 impl Failure {
-    /// A failure before the first byte of the request was written. Only when this is certain.
+    /// A failure before the first byte of the request was written. Use it only where that is certain.
     pub fn not_sent(kind: FailureKind, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { kind, maybe_sent: false, source: source.into().into() }
     }
 
-    /// A failure after which nobody knows whether the server got the request.
+    /// A failure after which it is unknown whether the server got the request.
     pub fn maybe_sent(kind: FailureKind, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { kind, maybe_sent: true, source: source.into().into() }
     }
 
-    /// What went wrong.
+    /// The reason of the failure.
     pub fn kind(&self) -> FailureKind {
         self.kind
     }

@@ -55,8 +55,8 @@ const LEADS_TO_IPV4: [(Ipv6Addr, u32); 2] =
 const PRIVATE_NAMES: [&str; 4] = ["localhost", "local", "home.arpa", "internal"];
 
 impl Reach {
-    /// Whether a request that may go so far may be sent to this address: for drivers, after they looked up a name
-    /// and before they connect to what they found.
+    /// Whether a request of this reach may be sent to this IP address: for drivers, after they have looked up a name
+    /// and before they connect.
     ///
     /// ```
     /// use grantflow::machine::Reach;
@@ -75,10 +75,11 @@ impl Reach {
         }
     }
 
-    /// The same of a host as it stands in an address, by its text alone: for drivers, before they look it up, and all
-    /// that can be said where a proxy looks it up. With [`Reach::Global`] these are refused: IP addresses that are not
-    /// global, IPv4 addresses in other spellings than the usual one (`127.1`), `localhost`, `local`, `internal` and
-    /// `home.arpa` with the names below them, and whatever a URL would write otherwise.
+    /// Whether a request of this reach may go to this host, judged by the host's text alone: for drivers, before they
+    /// look the name up. Where a proxy looks it up, this is the only check. With [`Reach::Global`] these are refused:
+    /// IP addresses that are not global, IPv4 addresses in other spellings than the usual one (`127.1`), `localhost`,
+    /// `local`, `internal` and `home.arpa` with the names below them, and any host that a URL would write in another
+    /// way.
     pub fn permits_host(self, host: &str) -> bool {
         match self {
             Self::Public | Self::Local => true,

@@ -1,4 +1,4 @@
-//! Where tokens may be sent.
+//! The hosts that tokens may be sent to.
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use crate::{Error, ErrorKind};
 
 /// The hosts that a token may be sent to, over https; a loopback host may be called in cleartext.
 ///
-/// `api.example` is that host on its standard port, `api.example:8443` on that one, and `*.example` any host
-/// below `example`. `https://api.example/` is understood as `api.example`. Whatever else is no host, such as an
-/// address with a path, lets no token go anywhere: [`check`](Self::check) names it.
+/// `api.example` is that host on its standard port, `api.example:8443` on that one, and `*.example` any host below
+/// `example`. `https://api.example/` is understood as `api.example`. With an entry that is no host, such as an address
+/// with a path, no token is sent anywhere, and [`check`](Self::check) names the entry.
 ///
 /// ```
 /// use grantflow::Hosts;
@@ -137,11 +137,11 @@ impl From<String> for Hosts {
 }
 
 impl Hosts {
-    /// Refuses an address that is none of these hosts', or that would be called in cleartext.
+    /// Refuses an address whose host is none of these, or that would be called in cleartext.
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::Config`]; for any address if one of the hosts is none.
+    /// Of kind [`ErrorKind::Config`]; for any address if an entry is no host.
     pub fn check(&self, uri: &Uri) -> Result<(), Error> {
         let wrong = |why: &str| {
             let shown = crate::shown::without_query(&uri.to_string());

@@ -1,4 +1,4 @@
-//! The certificate that a client shows at a request.
+//! The certificate that a client presents with a request.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::Secret;
 
 /// A client certificate with its key, or the name of one that the driver has. Cheap to clone.
 ///
-/// `Debug` shows a name and no certificate and no key. The key is wiped on drop.
+/// `Debug` shows a name, but no certificate and no key. The key is wiped on drop.
 #[derive(Clone)]
 pub struct Identity(Arc<Certificate>);
 
@@ -23,8 +23,8 @@ impl Identity {
         Self(Arc::new(Certificate::Pem { chain: certificate.into(), key: key.into() }))
     }
 
-    /// The certificate to which the driver's configuration gives this name, such as one whose files are renewed while
-    /// the program runs.
+    /// The certificate that has this name in the driver's configuration, such as one whose files are renewed while the
+    /// program runs.
     ///
     /// ```
     /// use grantflow::machine::Identity;
@@ -37,7 +37,7 @@ impl Identity {
         Self(Arc::new(Certificate::Named(name.into())))
     }
 
-    /// Certificate and key, if they were given by [`pem`](Self::pem).
+    /// The certificate and the key, if they were given by [`pem`](Self::pem).
     pub fn as_pem(&self) -> Option<(&str, &Secret)> {
         match &*self.0 {
             Certificate::Pem { chain, key } => Some((chain, key)),

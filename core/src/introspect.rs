@@ -17,8 +17,8 @@ use crate::{Timestamp, protect};
 /// The media type of a signed answer (RFC 9701, section 4).
 const SIGNED: &str = "application/token-introspection+jwt";
 
-/// Asks an authorization server about access tokens that were presented to a resource server: a value that is made
-/// once, of which each token makes a machine. Cheap to clone.
+/// The introspection of access tokens that were presented to a resource server. It is made once, and makes a machine
+/// for each token. Cheap to clone.
 ///
 /// No answer is kept: a token that is revoked is refused from then on (RFC 7662, section 4).
 ///
@@ -43,11 +43,11 @@ pub struct Introspection {
 }
 
 impl Introspection {
-    /// Asks this server, as this client: the resource server, which must authenticate (RFC 7662, section 2.1).
+    /// Introspection at this server. `client` is the resource server, which must authenticate (RFC 7662, section 2.1).
     ///
     /// # Errors
     ///
-    /// If the server is known without an `introspection_endpoint`, or the client is registered at another.
+    /// If the server's metadata has no `introspection_endpoint`, or the client is registered at another server.
     pub fn new(server: &ServerMetadata, client: &Client) -> Result<Self, Error> {
         client.check_issuer(server.issuer())?;
         let server = &*client.endpoints_of(server)?;
@@ -55,18 +55,18 @@ impl Introspection {
         Ok(Self { issuer, endpoint, client: client.at(server)?.into_owned(), audiences: Vec::new(), signed: None })
     }
 
-    /// Takes tokens for this resource alone: the answer must have it in `aud`. Several may be named.
+    /// Accepts tokens for this resource alone: the answer must have it in `aud`. Several may be named.
     pub fn audience(mut self, resource: &str) -> Self {
         self.audiences.push(resource.into());
         self
     }
 
-    /// Asks for a signed answer (RFC 9701), and takes no other. It is for the client, or for one of the
-    /// [audiences](Self::audience) that are named before.
+    /// Asks for a signed answer (RFC 9701), and takes no other. The answer must be for the client, or for one of the
+    /// [audiences](Self::audience) that were named before.
     ///
     /// # Errors
     ///
-    /// If the server is known without a `jwks_uri`.
+    /// If the server's metadata has no `jwks_uri`.
     pub fn signed(mut self, server: &ServerMetadata) -> Result<Self, Error> {
         let us = self.audiences.iter().cloned().chain([self.client.id().into()]);
         self.signed = Some(Verifier::introspection(server, us.collect())?);
@@ -77,8 +77,8 @@ impl Introspection {
     ///
     /// # Errors
     ///
-    /// Its errors are of kind [`ErrorKind::AccessToken`] if the token is not good here, and those of a request
-    /// otherwise.
+    /// The machine ends with an error of kind [`ErrorKind::AccessToken`] if the token is not good here, and otherwise
+    /// with those of a request.
     pub fn of(&self, token: &str) -> Introspect {
         Introspect { introspection: self.clone(), stage: Stage::Begin(token.into()) }
     }
@@ -155,7 +155,7 @@ enum Answer {
     Signed(Secret),
 }
 
-/// Asks about one token: see [`Introspection::of`].
+/// The machine that asks about one token: see [`Introspection::of`].
 pub struct Introspect {
     introspection: Introspection,
     stage: Stage,

@@ -13,7 +13,7 @@
 //! | sign in to a protected resource, such as an MCP server | [`resource`] |
 //! | keep a grant, and share it among processes | [`store`], for the stores of `grantflow-store` |
 //! | use Google's credentials | [`google`] |
-//! | know a server | [`Discovery`], [`ServerMetadata`] |
+//! | read a server's metadata | [`Discovery`], [`ServerMetadata`] |
 //! | register a client at a server | [`register`] |
 //! | ask who signed in; revoke a token | [`UserInfo`], [`Revocation`] |
 //! | sign people out, here and at the server | [`EndSession`], [`jose::LogoutToken`], [`FrontChannelLogout`] |

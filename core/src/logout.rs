@@ -1,4 +1,4 @@
-//! Signing out: at the server (OpenID Connect RP-Initiated Logout 1.0), and because the server says so (Back-Channel Logout
+//! Signing out: at the server (OpenID Connect RP-Initiated Logout 1.0), and on the server's word (Back-Channel Logout
 //! 1.0 and Front-Channel Logout 1.0).
 
 use std::collections::BTreeMap;
@@ -18,8 +18,8 @@ use crate::{Client, Cx, Endpoint, Error, ErrorKind, Issuer, Secret, ServerMetada
 /// The longest request of a server to read.
 const MAX: usize = 64 * 1024 + 1024;
 
-/// A sign-out at the server (RP-Initiated Logout 1.0, section 2): the address to send the browser to. End the application's
-/// own session before that, whatever comes of it at the server.
+/// A sign-out at the server (RP-Initiated Logout 1.0, section 2): the address to send the browser to. End the
+/// application's own session before that, whatever the server then does.
 ///
 /// ```
 /// use grantflow::{Client, Cx, EndSession, Issuer, Now, ServerMetadata};
@@ -40,15 +40,15 @@ pub struct EndSession {
     returns: bool,
 }
 
-/// Where to send the browser to sign out, and what to keep until it is back.
+/// The address to send the browser to for the sign-out, and what to keep until it is back.
 pub struct EndingSession {
-    /// The address. It may hold an ID token: it is not for logs.
+    /// The address. It may hold an ID token, and does not belong in logs.
     pub url: String,
-    /// What its return has, if it comes back at all.
+    /// The check of the browser's return, if it comes back.
     pub pending: Option<PendingLogout>,
 }
 
-/// A sign-out under way at the server: what the browser brings when it comes back.
+/// A sign-out under way at the server, by which the browser's return is recognised.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct PendingLogout {
     #[serde(with = "stored")]
@@ -56,11 +56,11 @@ pub struct PendingLogout {
 }
 
 impl EndSession {
-    /// Signs out at this server, as this client.
+    /// A sign-out at this server, as this client.
     ///
     /// # Errors
     ///
-    /// If the server is known without an `end_session_endpoint`, or the client is registered at another.
+    /// If the server's metadata has no `end_session_endpoint`, or the client is registered at another server.
     pub fn new(server: &ServerMetadata, client: &Client) -> Result<Self, Error> {
         client.check_issuer(server.issuer())?;
         let parameters = vec![("client_id", client.id().into())];
@@ -88,7 +88,7 @@ impl EndSession {
         self.set("ui_locales", locales)
     }
 
-    /// `post_logout_redirect_uri`: where the browser comes back to; registered at the server, letter by letter.
+    /// `post_logout_redirect_uri`: where the browser comes back to; registered at the server, character by character.
     pub fn post_logout_redirect_uri(mut self, uri: &str) -> Self {
         self.returns = true;
         self.set("post_logout_redirect_uri", uri)
@@ -119,8 +119,8 @@ impl EndSession {
 }
 
 impl PendingLogout {
-    /// Whether the browser came back from this sign-out, by the query of its address. If it did not, do
-    /// nothing that belongs to this one. The application's own session has ended in either case.
+    /// Whether the browser came back from this sign-out, by the query of its address. If it did not, do nothing that
+    /// belongs to this sign-out. The application's own session has ended in either case.
     pub fn is_answered_by(&self, query: &str) -> bool {
         let query = query.split_once('?').map_or(query, |(_, query)| query);
         let mut states = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "state");
@@ -148,7 +148,7 @@ impl LogoutToken {
         }
     }
 
-    /// Which grants of a store have ended: for [`EndGrants`](crate::store::EndGrants).
+    /// The grants of a store that this logout token ends: for [`EndGrants`](crate::store::EndGrants).
     ///
     /// # Errors
     ///
@@ -173,11 +173,11 @@ impl LogoutReplays {
     /// The most tokens that are remembered: a server that sends more at a time is refused until some have ended.
     const MOST: usize = 100_000;
 
-    /// Remembers a token until nobody takes it any more. `now` is the wall clock's time.
+    /// Remembers a token until it would be refused by its age. `now` is the wall clock's time.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::LogoutToken`] if it was seen before, or if too many are remembered.
+    /// [`ErrorKind::LogoutToken`] if the token was seen before, or if too many are remembered.
     pub fn take(&mut self, token: &LogoutToken, now: Timestamp) -> Result<(), Error> {
         // As long as any verifier's clock may be off.
         const LEEWAY: Duration = Duration::from_secs(300);
@@ -197,8 +197,8 @@ impl LogoutReplays {
     }
 }
 
-/// A request to the `frontchannel_logout_uri` (Front-Channel Logout 1.0, section 2): the server's page has it opened in the
-/// user's own browser. Nothing is signed in it: it ends the session of that browser and no other.
+/// A request to the `frontchannel_logout_uri` (Front-Channel Logout 1.0, section 2), which the server's page has the
+/// user's own browser open. Nothing in it is signed: it ends the session of that browser and no other.
 ///
 /// ```
 /// use grantflow::FrontChannelLogout;
@@ -215,7 +215,7 @@ pub struct FrontChannelLogout {
 }
 
 impl FrontChannelLogout {
-    /// Reads its query.
+    /// Reads the query of the request.
     ///
     /// # Errors
     ///
@@ -239,14 +239,14 @@ impl FrontChannelLogout {
         Ok(Self { iss, sid })
     }
 
-    /// The issuer and the session (`iss`, `sid`) that it names, if it does: for sessions that are kept by these, where no
-    /// cookie comes along in the frame of another site.
+    /// The issuer and the session (`iss`, `sid`) that the request names, if it does: for sessions that are kept by
+    /// these, where no cookie comes along in the frame of another site.
     pub fn session(&self) -> Option<(&str, &str)> {
         self.iss.as_deref().zip(self.sid.as_deref())
     }
 
-    /// Whether it ends the session of this sign-in, which is that of the browser: by its issuer and session, if it names
-    /// them; one that names none ends any.
+    /// Whether the request ends this session, which is that of the browser: by its issuer and session, if it names
+    /// them. A request that names none ends any session.
     pub fn ends(&self, issuer: &str, session: Option<&str>) -> bool {
         match (&self.iss, &self.sid) {
             (Some(iss), Some(sid)) => iss == issuer && Some(sid.as_str()) == session,

@@ -72,10 +72,10 @@ use crate::{Advice, Error, ErrorKind};
     note = "a source of tokens is given to a `TokenManager`, or mints one token by `.mint(&want, &state)`"
 )]
 pub trait Machine {
-    /// What the conversation is for.
+    /// The result of a run.
     type Output;
 
-    /// Goes on with the reply to the last effect, up to the next one or the end.
+    /// Takes the reply to the last effect, and runs to the next effect or to the end.
     fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Self::Output>;
 }
 
@@ -93,18 +93,19 @@ impl<M: Machine + ?Sized> Machine for &mut M {
     }
 }
 
-/// What a machine says next.
+/// The answer of [`Machine::resume`]: the next effect, or the end of the run.
 #[allow(clippy::large_enum_variant, reason = "a step lives for a moment, and a box would be one more allocation")]
 #[must_use = "a step is either an effect to carry out or the result"]
 #[derive(Debug)]
 pub enum Step<T> {
-    /// Carry this out and resume with the reply.
+    /// Carry this effect out, and resume with the reply.
     Do(Effect),
-    /// The end. The machine must not be resumed again.
+    /// The run has ended. The machine must not be resumed again.
     Done(Result<T, Error>),
 }
 
-/// What only the outside can do. A driver answers [`Reply::Refused`] to any effect it lacks.
+/// One thing that a machine asks of its driver, since it does no input or output itself. A driver answers
+/// [`Reply::Refused`] to any effect that it lacks.
 #[non_exhaustive]
 #[allow(clippy::large_enum_variant, reason = "an effect lives for a moment, and a box would be one more allocation")]
 pub enum Effect {
@@ -116,12 +117,12 @@ pub enum Effect {
     Env(&'static str),
     /// Read this file. Reply: [`Reply::File`], [`Reply::Missing`] or [`Reply::Failed`].
     ReadFile {
-        /// Where it lies.
+        /// The path of the file.
         path: PathBuf,
-        /// The most bytes it may have; a larger one is a failure of kind [`FailureKind::TooLarge`].
+        /// The greatest size in bytes; a larger file is a failure of kind [`FailureKind::TooLarge`].
         max: usize,
     },
-    /// Do this at the store that the run is bound to. Reply: [`Reply::Store`] or [`Reply::Failed`].
+    /// Carry out this operation at the store that the run is bound to. Reply: [`Reply::Store`] or [`Reply::Failed`].
     Store(StoreOp),
     /// Run this program. Reply: [`Reply::Exec`], whatever its exit code, or [`Reply::Failed`]. Drivers refuse it unless
     /// their user allows programs.
@@ -145,7 +146,7 @@ impl fmt::Debug for Effect {
 }
 
 impl Effect {
-    /// A word for messages: which kind of effect this is.
+    /// The kind of the effect as a word, for messages.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Http(_) => "Http",
@@ -158,14 +159,14 @@ impl Effect {
     }
 }
 
-/// How the last effect went.
+/// The driver's answer to the last effect.
 #[non_exhaustive]
 #[derive(Default)]
 pub enum Reply {
-    /// Nothing was asked yet: the first call.
+    /// The first call of a run: there was no effect yet.
     #[default]
     Start,
-    /// The server answered; any status, body cut at no point.
+    /// The server's answer, of any status, with its whole body.
     Http(http::Response<Vec<u8>>),
     /// The time has passed.
     Slept,
@@ -175,18 +176,18 @@ pub enum Reply {
     File(Vec<u8>),
     /// There is no such file.
     Missing,
-    /// What the store says.
+    /// The store's reply.
     Store(StoreReply),
     /// The program has ended.
     Exec(Exited),
-    /// It was tried and failed.
+    /// The driver tried the effect, and it failed.
     Failed(Failure),
-    /// This driver does not carry out such effects.
+    /// The driver does not carry out effects of this kind.
     Refused,
 }
 
 impl Reply {
-    /// A word for messages: which kind of reply this is.
+    /// The kind of the reply as a word, for messages.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Start => "Start",
@@ -220,7 +221,7 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// What passes between a machine and its driver, for an observer. Its `Debug` holds no secret.
+/// An effect or a reply, as an observer of a run sees it. Its `Debug` holds no secret.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
@@ -230,7 +231,7 @@ pub enum Event<'a> {
     Reply(&'a Reply),
 }
 
-/// What a machine may know of the outside at one call: the time, and randomness.
+/// The context of one call of a machine: the time, and randomness.
 ///
 /// The driver makes a fresh one for each call. The same machine, given the same replies and the same
 /// contexts, does the same: a run is replayable from its inputs.
@@ -246,8 +247,9 @@ impl Cx {
         Self { now, seed: Some(Zeroizing::new(seed)), draws: 0 }
     }
 
-    /// A context for a driver that has no entropy at this moment. Whatever needs some, and most does
-    /// not, ends with an error of kind [`ErrorKind::Entropy`]: there is no weaker source.
+    /// A context without entropy, for a driver that has none at this moment. A machine that draws randomness then ends
+    /// with an error of kind [`ErrorKind::Entropy`], since there is no weaker source; most calls of a machine draw
+    /// none.
     pub fn without_entropy(now: Now) -> Self {
         Self { now, seed: None, draws: 0 }
     }
@@ -295,13 +297,13 @@ impl fmt::Debug for Cx {
 /// The system a program runs on, as data, so that what depends on it is tested everywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Platform {
-    /// Which family of systems.
+    /// The family of operating systems.
     pub os: Os,
     /// The user's home directory, if known.
     pub home: Option<PathBuf>,
 }
 
-/// A family of operating systems, as far as paths and habits differ.
+/// A family of operating systems that have paths and habits in common.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Os {

@@ -9,8 +9,9 @@ use crate::Shown;
 
 /// A program to run, without a shell.
 ///
-/// Its standard input is closed. What is in [`env`](Self::env) is added to the environment that the driver's process
-/// has. Arguments and values are wiped on drop. `Debug` shows the path, how many arguments there are and the names of variables, none of their values.
+/// Its standard input is closed. The variables of [`env`](Self::env) are added to the environment of the driver's
+/// process. Arguments and values are wiped on drop. `Debug` shows the path, the number of arguments and the names of
+/// variables, but none of their values.
 ///
 /// ```
 /// use std::time::Duration;
@@ -47,13 +48,13 @@ impl Program {
         self
     }
 
-    /// Sets a variable of its environment, beside those that it inherits.
+    /// Sets a variable of the program's environment, beside those that it inherits.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
         self
     }
 
-    /// Sets the time after which it is killed.
+    /// Sets the time after which the program is killed.
     pub fn timeout(mut self, time: Duration) -> Self {
         self.timeout = time;
         self
@@ -66,22 +67,22 @@ impl Program {
         self
     }
 
-    /// Where it lies, or its name.
+    /// The program's path or name.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its arguments, without its own name.
+    /// The program's arguments, without its own name.
     pub fn arguments(&self) -> impl Iterator<Item = &OsStr> {
         self.args.iter().map(OsString::as_os_str)
     }
 
-    /// The variables that are added to its environment; of two of one name the last counts.
+    /// The variables that are added to the program's environment; of two of one name the last counts.
     pub fn variables(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         self.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))
     }
 
-    /// The time after which it is killed.
+    /// The time after which the program is killed.
     pub fn time(&self) -> Duration {
         self.timeout
     }
@@ -118,8 +119,8 @@ pub struct Exited {
 }
 
 impl Exited {
-    /// A program that ended with this exit code, or without one as by a signal, and printed this to standard output
-    /// and to standard error, of which no more than [`Program::MAX_STDERR`] bytes are kept.
+    /// A program that ended with this exit code, or, as by a signal, without one. It printed `stdout` to standard
+    /// output, and `stderr` to standard error, of which at most [`Program::MAX_STDERR`] bytes are kept.
     pub fn new(code: Option<i32>, stdout: Vec<u8>, mut stderr: Vec<u8>) -> Self {
         if let Some(rest) = stderr.get_mut(Program::MAX_STDERR..) {
             crate::secret::wipe(rest);
@@ -128,17 +129,17 @@ impl Exited {
         Self { code, stdout, stderr }
     }
 
-    /// The exit code. `None` if a signal ended it.
+    /// The exit code. `None` if a signal ended the program.
     pub fn code(&self) -> Option<i32> {
         self.code
     }
 
-    /// What it printed to standard output. It may be a secret.
+    /// What the program printed to standard output. It may be a secret.
     pub fn stdout(&self) -> &[u8] {
         &self.stdout
     }
 
-    /// The beginning of what it printed to standard error. It may hold secrets too.
+    /// The beginning of what the program printed to standard error. It may hold secrets too.
     pub fn stderr(&self) -> &[u8] {
         &self.stderr
     }

@@ -1,5 +1,5 @@
-//! A protected resource: the token of a request, what the resource wants of it, and how a refusal says so (RFC 6750,
-//! RFC 9470, RFC 9728). Pure: the counterpart of [`Challenge`](crate::Challenge), which reads what this writes.
+//! A protected resource: the token of a request, the demands of the resource on it, and the challenge of a refusal (RFC
+//! 6750, RFC 9470, RFC 9728). Pure: the counterpart of [`Challenge`](crate::Challenge), which reads what this writes.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::{Error, ErrorKind, Scopes, Timestamp};
 /// The longest token to look at.
 const MAX_TOKEN: usize = 64 * 1024;
 
-/// What a protected resource wants of the requests for it. Cheap to make; one for each set of scopes.
+/// The demands of a protected resource on its requests. Cheap to make; one for each set of scopes.
 ///
 /// ```
 /// use grantflow::Protection;
@@ -35,7 +35,7 @@ pub struct Protection {
 }
 
 impl Protection {
-    /// Wants a good token, and nothing of it.
+    /// Demands a good token, and nothing more.
     pub fn new() -> Self {
         Self::default()
     }
@@ -46,32 +46,32 @@ impl Protection {
         self
     }
 
-    /// The token must be good for all of these scopes.
+    /// Demands a token that has all of these scopes.
     pub fn scopes(mut self, scopes: impl Into<Scopes>) -> Self {
         self.scopes = scopes.into();
         self
     }
 
-    /// `resource_metadata`: where the resource describes itself, for challenges (RFC 9728, section 5.1).
+    /// `resource_metadata`: the address of the resource's metadata, for challenges (RFC 9728, section 5.1).
     pub fn resource_metadata(mut self, address: &str) -> Self {
         self.resource_metadata = Some(shown(address).into());
         self
     }
 
-    /// The user must have signed in in one of these ways, the preferred one first (`acr`; RFC 9470, section 3).
+    /// Demands that the user signed in in one of these ways, the preferred one first (`acr`; RFC 9470, section 3).
     pub fn acr_values<S: Into<String>>(mut self, values: impl IntoIterator<Item = S>) -> Self {
         self.acr_values = values.into_iter().map(|value| shown(&value.into()).into()).collect();
         self
     }
 
-    /// The user must have signed in no longer ago than this (`auth_time`; RFC 9470, section 3).
+    /// Demands that the user signed in no longer ago than this (`auth_time`; RFC 9470, section 3).
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = Some(age);
         self
     }
 
-    /// Takes tokens that are bound to a key (`cnf`), whose proof another layer checks. Unless told they are refused:
-    /// a thief could show it as a bearer token (RFC 8705, section 3; RFC 9449, section 7).
+    /// Accepts tokens that are bound to a key (`cnf`), whose proof another layer checks. By default they are refused: a
+    /// thief could show such a token as a bearer token (RFC 8705, section 3; RFC 9449, section 7).
     pub fn binding_is_checked_elsewhere(mut self) -> Self {
         self.takes_bound = true;
         self
@@ -82,8 +82,8 @@ impl Protection {
     ///
     /// # Errors
     ///
-    /// A refusal that asks for a token if there is none; of status 400 if there are several, if the header is no bearer
-    /// token, or if one stands in the address.
+    /// A refusal that asks for a token if there is none; of status 400 if there are several, if the header holds no
+    /// bearer token, or if a token stands in the address.
     pub fn token<'a>(&self, headers: &'a HeaderMap, uri: &Uri) -> Result<&'a str, Refusal> {
         let malformed = |why| Err(self.challenge(StatusCode::BAD_REQUEST, "invalid_request", why));
         let query = uri.query().unwrap_or_default();
@@ -109,7 +109,7 @@ impl Protection {
         Ok(token)
     }
 
-    /// Whether a token that is good is good for this.
+    /// Checks that a verified token meets these demands.
     ///
     /// # Errors
     ///
@@ -135,8 +135,8 @@ impl Protection {
         Err(self.challenge(StatusCode::UNAUTHORIZED, "insufficient_user_authentication", why))
     }
 
-    /// The refusal of a token that could not be verified: `invalid_token` if it is not good, status 503 if that could not
-    /// be found out for now, and 500 if it cannot be.
+    /// The refusal of a token that could not be verified: `invalid_token` if it is not good, status 503 if the check
+    /// failed for now, and 500 if the check cannot be made.
     pub fn refuse(&self, error: &Error) -> Refusal {
         match error.kind() {
             _ if error.is_transient() => Refusal {
@@ -213,7 +213,7 @@ fn shown(text: &str) -> String {
     text.chars().filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')).collect()
 }
 
-/// A request that is refused: what to answer.
+/// A refusal: the answer to a request that does not meet the demands.
 #[derive(Clone)]
 pub struct Refusal {
     status: StatusCode,

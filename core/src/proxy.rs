@@ -1,4 +1,4 @@
-//! Which proxy a request goes through: [`Proxies`], as the environment names them, and [`Proxy`], one of them.
+//! The proxies of requests: [`Proxies`], as the environment names them, and [`Proxy`], one of them.
 //!
 //! Every HTTP client reads these variables in a way of its own. Here they are read once, as curl reads them, for all
 //! drivers; a driver hands its client the result and keeps it from looking for itself.
@@ -17,7 +17,7 @@ use crate::{Error, ErrorKind, Secret};
 const SCHEMES: [(&str, u16); 6] =
     [("http", 80), ("https", 443), ("socks4", 1080), ("socks4a", 1080), ("socks5", 1080), ("socks5h", 1080)];
 
-/// The proxies of a program: for addresses with https, for those in cleartext, and what needs none.
+/// The proxies of a program: one for https, one for cleartext, and the addresses that need none.
 ///
 /// ```
 /// use grantflow::proxy::Proxies;
@@ -38,7 +38,7 @@ pub struct Proxies {
 }
 
 impl Proxies {
-    /// What the environment says; `read` reads a variable.
+    /// The proxies that the environment names; `read` reads a variable.
     ///
     /// - For https: `https_proxy` or `HTTPS_PROXY`; else `all_proxy` or `ALL_PROXY`. In cleartext: `http_proxy`, in
     ///   lower case alone, since a web server hands a header of its callers to programs as `HTTP_PROXY`; else
@@ -67,7 +67,7 @@ impl Proxies {
         })
     }
 
-    /// This proxy for everything.
+    /// This proxy for every request.
     pub fn all(proxy: Proxy) -> Self {
         Self { https: Some(proxy.clone()), http: Some(proxy), direct: Vec::new() }
     }
@@ -111,12 +111,12 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy by its address, such as `http://user:password@proxy.example:3128`. The scheme is `http` (unless named),
-    /// `https`, `socks4`, `socks4a`, `socks5` or `socks5h`; the port its usual one unless named: 80, 443 or 1080.
+    /// A proxy from its address, such as `http://user:password@proxy.example:3128`. The scheme is `http` (the default),
+    /// `https`, `socks4`, `socks4a`, `socks5` or `socks5h`; the default port is its usual one: 80, 443 or 1080.
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::Config`], without the address, if it is none.
+    /// Of kind [`ErrorKind::Config`], without the address, if it is no address of a proxy.
     pub fn new(address: &str) -> Result<Self, Error> {
         Self::read(address).map_err(|why| Error::new(ErrorKind::Config, format!("the proxy's address {why}")))
     }

@@ -4,17 +4,17 @@ use crate::exchange::{Received, Request, error_under_success};
 use crate::machine::Repeat;
 use crate::{Client, Error, Exchange, Secret, ServerMetadata, Token};
 
-/// A request to revoke a token. Revoking a refresh token ends what was granted with it, and mostly
-/// its access tokens too; forget both (RFC 7009, section 2.1).
+/// A request to revoke a token. The revocation of a refresh token ends its grant, and mostly the grant's access tokens
+/// too; forget both (RFC 7009, section 2.1).
 #[derive(Debug)]
 pub struct Revocation(Request);
 
 impl Revocation {
-    /// Revokes the grant of this answer: the refresh token, or the access token where there is none.
+    /// Revokes the grant of this token: by its refresh token, or by the access token if there is none.
     ///
     /// # Errors
     ///
-    /// If the server is known without a `revocation_endpoint`, or if the token or the client is another server's.
+    /// If the server's metadata has no `revocation_endpoint`, or if the token or the client is another server's.
     pub fn of(server: &ServerMetadata, client: &Client, token: &Token) -> Result<Self, Error> {
         token.check_issuer(server.issuer())?;
         Ok(match token.refresh_token() {
@@ -27,7 +27,7 @@ impl Revocation {
     ///
     /// # Errors
     ///
-    /// If the server is known without a `revocation_endpoint`, or the client is registered at another.
+    /// If the server's metadata has no `revocation_endpoint`, or the client is registered at another server.
     pub fn new(server: &ServerMetadata, client: &Client, token: &Secret) -> Result<Self, Error> {
         client.check_issuer(server.issuer())?;
         let server = &*client.endpoints_of(server)?;
@@ -43,14 +43,14 @@ impl Revocation {
         }))
     }
 
-    /// Tells the server which kind the token is, to spare it a search: `access_token` or `refresh_token`
-    /// (RFC 7009, section 2.1).
+    /// Tells the server the kind of the token, to spare it a search: `access_token` or `refresh_token` (RFC 7009,
+    /// section 2.1).
     pub fn token_type_hint(self, hint: &str) -> Self {
         Self(self.0.param("token_type_hint", hint))
     }
 
-    /// The machine that revokes it. A token that the server does not know counts as revoked, also where
-    /// that is told as the error `invalid_token`, as Google does.
+    /// The machine that revokes the token. A token that the server does not know counts as revoked, also if the server
+    /// reports it as the error `invalid_token`, as Google does.
     pub fn exchange(self) -> Exchange<()> {
         let said = |received: Received<'_>| error_under_success(received.response.body()).map_or(Ok(()), Err);
         self.0.exchange(said).rescue(|error| match error.server() {

@@ -7,8 +7,8 @@ use zeroize::Zeroize;
 
 /// A text that must not leak: a client secret, a refresh token, a `code_verifier`.
 ///
-/// `Debug` shows only that there is one, there is no `Display`, and it has no `PartialEq`:
-/// [`matches`](Self::matches) compares in constant time. Its memory is wiped on drop.
+/// `Debug` shows only that there is a text, there is no `Display`, and there is no `PartialEq`:
+/// [`matches`](Self::matches) compares in constant time. The memory is wiped on drop.
 ///
 /// ```
 /// use grantflow::Secret;
@@ -22,17 +22,17 @@ use zeroize::Zeroize;
 pub struct Secret(Box<str>);
 
 impl Secret {
-    /// The text itself. The caller answers for where it goes.
+    /// The text itself. The caller must see to it that it does not leak.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether `other` is the same text; takes the same time wherever they differ.
+    /// Whether `other` is the same text. The comparison takes the same time wherever they differ.
     pub fn matches(&self, other: &str) -> bool {
         self.0.as_bytes().ct_eq(other.as_bytes()).into()
     }
 
-    /// Whether there is no text.
+    /// Whether the text is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

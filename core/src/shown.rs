@@ -49,7 +49,7 @@ const FIRST_TOKENS: [&str; 3] = ["1//", "AIza", "AQ."];
 /// The fewest bytes behind such a beginning that make a token of it.
 const TOKEN_REST: usize = 6;
 
-/// A text that a person gave, as it may be shown in errors, events and logs: what looks like the content of a file, a
+/// A text from a person, as it may be shown in errors, events and logs. A text that looks like the content of a file, a
 /// key or a token is not shown, since it may be a secret in the wrong place. An address is shown without user, password
 /// and query.
 ///
@@ -92,7 +92,7 @@ impl<'a> Shown<'a> {
         text.contains(['\n', '\r', '{']) || text.contains("-----")
     }
 
-    /// Whether it looks like a secret, and is not shown.
+    /// Whether the text looks like a secret, and is not shown.
     pub fn is_hidden(&self) -> bool {
         self.instead_of.is_some()
     }

@@ -1,4 +1,4 @@
-//! A hash table in which no step is long, however much it holds: [`Table`].
+//! A hash table in which no step is long, however many items it has: [`Table`].
 //!
 //! ```text
 //! parts   0 1 2 3 4 │ 5        one more part each time that many items were added:
@@ -13,8 +13,8 @@ use std::fmt;
 /// How many items a part has, on average.
 const PART: usize = 128;
 
-/// A hash table of items that know their keys. The hash is the caller's to compute, of a secret seed where
-/// others choose the keys.
+/// A hash table of items that know their keys. The caller computes the hash, with a secret seed if strangers choose the
+/// keys.
 ///
 /// ```
 /// use grantflow::table::Table;
@@ -46,12 +46,12 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
-    /// How many items it holds.
+    /// The number of items.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it holds none.
+    /// Whether the table is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -62,7 +62,7 @@ impl<T> Table<T> {
         part.places.get(part.find(hash, is)?)?.as_ref().map(|(_, item)| item)
     }
 
-    /// As [`get`](Self::get), to change it.
+    /// The item of this hash for which `is` holds, to be changed.
     pub fn get_mut(&mut self, hash: u64, is: impl Fn(&T) -> bool) -> Option<&mut T> {
         let parts = self.parts.len();
         let part = self.parts.get_mut(part_of(hash, parts))?;
@@ -92,8 +92,8 @@ impl<T> Table<T> {
         Some(item)
     }
 
-    /// Looks at the next few items, from call to call at all of them in turn, and takes out the one with the largest
-    /// rank, if any has one.
+    /// Looks at the next few items, and takes out the one with the largest rank, if any has one. From call to call all
+    /// items get their turn.
     pub fn take_worst<R: Ord>(&mut self, looks: usize, rank: impl Fn(&T) -> Option<R>) -> Option<T> {
         let (mut part, mut at) = self.hand;
         let mut left = looks.min(self.len);

@@ -1,5 +1,5 @@
-//! Moments: on the wall clock, and by both clocks. Core never reads a clock: every moment comes in through
-//! [`Cx`](crate::Cx) or out of a server's answer.
+//! Moments: on the wall clock, and by both clocks. Core never reads a clock: every moment comes from [`Cx`](crate::Cx)
+//! or from a server's answer.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// A moment on the wall clock: milliseconds since 1970-01-01T00:00:00Z, without leap seconds.
 ///
-/// Arithmetic saturates, so that no answer of a server, however odd, can make it overflow.
+/// Arithmetic saturates, so that no answer of a server can make it overflow.
 ///
 /// ```
 /// use grantflow::Timestamp;
@@ -89,9 +89,8 @@ impl Timestamp {
 
 /// Both clocks, read at one moment.
 ///
-/// A moment that others agreed on, such as the end of a lease, is one by both clocks too: it has come when
-/// either says so. So it comes although the wall clock is set back, and although a sleep of the machine stops the
-/// other.
+/// An agreed moment, such as the end of a lease, is one by both clocks too: it has come when either clock says so. So
+/// it comes although the wall clock is set back, and although a sleep of the machine stops the other clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
     /// The wall clock. Expiry is judged by it.

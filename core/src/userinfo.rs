@@ -17,7 +17,7 @@ use crate::{Client, Cx, Error, ErrorKind, Exchange, Machine, Reply, Secret, Serv
 const SIGNED: &str = "application/jwt";
 const DOING: &str = "asking about the user";
 
-/// A request for what a server tells of the user who signed in.
+/// A request for the server's information about the user who signed in.
 ///
 /// ```
 /// use grantflow::jose::Claims;
@@ -41,12 +41,12 @@ pub struct UserInfo {
 }
 
 impl UserInfo {
-    /// Asks with this access token. If an ID token came with it, the answer must be about the same user.
+    /// A request with this access token. If an ID token came with it, the answer must be about the same user.
     ///
     /// # Errors
     ///
-    /// If the server is known without a `userinfo_endpoint`, or the token is another server's, or neither for bearers nor bound to a key
-    /// of ours.
+    /// If the server's metadata has no `userinfo_endpoint`; if the token is another server's, or is neither a bearer
+    /// token nor bound to a key that is known here.
     pub fn new(server: &ServerMetadata, token: &Token) -> Result<Self, Error> {
         token.check_issuer(server.issuer())?;
         let request = Request::get(DOING, server.userinfo()?).token(token)?;
@@ -54,8 +54,8 @@ impl UserInfo {
         Ok(Self { request, server: server.clone(), subject, signed: None })
     }
 
-    /// Presents the certificate that the access token is bound to (RFC 8705, section 3), at the endpoint that the server
-    /// has for that (section 5).
+    /// Presents the certificate that the access token is bound to (RFC 8705, section 3), at the endpoint that the
+    /// server has for that (section 5).
     pub fn identity(mut self, identity: Identity) -> Self {
         let endpoint = self.server.with_mtls_endpoint_aliases().and_then(|server| server.userinfo().cloned());
         self.request = match endpoint {
@@ -65,8 +65,8 @@ impl UserInfo {
         self
     }
 
-    /// Says which user it must be about, where the ID token came some other way. It must be the same server's:
-    /// a `sub` means nothing at another (section 5.7).
+    /// Sets the user that the answer must be about, where the ID token came some other way. The ID token must be of the
+    /// same server: a `sub` means nothing at another (section 5.7).
     pub fn about(mut self, id_token: &IdToken) -> Self {
         let (own, server) = (id_token.issuer(), self.server.issuer());
         if own == server.as_str() || self.server.issuer_aliases().iter().any(|alias| alias == own) {
@@ -79,19 +79,20 @@ impl UserInfo {
         Self { request, ..self }
     }
 
-    /// Asks for a signed answer, and takes no other: for clients that are registered so
-    /// (`userinfo_signed_response_alg`). It must be signed by the server's keys, and for this client, if it says for whom.
+    /// Asks for a signed answer, and accepts no other: for clients that are registered for it
+    /// (`userinfo_signed_response_alg`). The answer must be signed by the server's keys, and be for this client, if it
+    /// names one.
     ///
     /// # Errors
     ///
-    /// If the server is known without a `jwks_uri`.
+    /// If the server's metadata has no `jwks_uri`.
     pub fn signed(mut self, client: &Client) -> Result<Self, Error> {
         self.signed = Some(Verifier::user_info(&self.server, client.id())?);
         self.request = self.request.header("accept", SIGNED);
         Ok(self)
     }
 
-    /// The machine that asks. An answer about another user is refused (section 5.3.2).
+    /// The machine that makes the request. An answer about another user is refused (section 5.3.2).
     pub fn exchange(self) -> AskUserInfo {
         let Self { request, subject, signed, .. } = self;
         let (wants_signed, expected) = (signed.is_some(), subject.clone());
@@ -115,7 +116,7 @@ enum Answer {
     Signed(Secret),
 }
 
-/// Asks who has signed in: see [`UserInfo::exchange`].
+/// The machine that asks who has signed in: see [`UserInfo::exchange`].
 pub struct AskUserInfo {
     subject: Option<String>,
     signed: Option<Verifier<SignedUserInfo>>,
@@ -129,7 +130,7 @@ enum Stage {
 }
 
 impl AskUserInfo {
-    /// The time that the request may take in all, pauses included; 30 s unless told.
+    /// Sets the total time of the request, pauses included; 30 s by default.
     pub fn total_time(mut self, time: Duration) -> Self {
         self.stage = match self.stage {
             Stage::Asking(exchange) => Stage::Asking(Box::new(exchange.total_time(time))),

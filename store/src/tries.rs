@@ -1,4 +1,4 @@
-//! What stores far away have in common: tries, and the owners and times of leases that end by themselves.
+//! What remote stores have in common: tries, and the owners and times of leases that end by themselves.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

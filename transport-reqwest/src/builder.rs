@@ -18,7 +18,7 @@ use crate::resolve::Global;
 use crate::tls::{self, Roots};
 use crate::transport::Watch;
 
-/// The time to connect, TLS included, unless told.
+/// The time to connect, TLS included, by default.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// A [`Transport`] to be adjusted.
@@ -113,7 +113,7 @@ impl Builder {
         self
     }
 
-    /// How long to wait for a connection, TLS included; 10 s unless told. It lies within the time of the call.
+    /// How long to wait for a connection, TLS included; 10 s by default. It lies within the time of the call.
     pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.connect_timeout = time;
         self
@@ -165,7 +165,7 @@ impl Builder {
         self
     }
 
-    /// The `User-Agent` of all requests; this crate's name and version unless told.
+    /// The `User-Agent` of all requests; this crate's name and version by default.
     pub fn user_agent(mut self, value: &str) -> Self {
         if reqwest::header::HeaderValue::from_str(value).is_err() {
             let why = "the user agent holds characters that no header can carry";

@@ -11,7 +11,7 @@ use rustls::ClientConfig;
 
 use crate::resolve::Global;
 
-/// How requests name their sender, unless told.
+/// How requests name their sender, by default.
 pub(crate) const USER_AGENT: &str = concat!("grantflow-reqwest/", env!("CARGO_PKG_VERSION"));
 
 /// The ways in which calls must be made: each has a client of its own.

@@ -113,7 +113,7 @@ impl Transport {
     }
 
     /// A builder of reqwest for clients of your own, with this transport's TLS, proxies, user agent and time to
-    /// connect, over HTTP/1.1. It follows no redirects unless told to.
+    /// connect, over HTTP/1.1. It follows no redirects by default.
     ///
     /// A builder from [`reqwest::Client::builder`] needs a provider of cryptography for TLS, which this crate leaves to
     /// the program: where there is none, `build` panics. This one has it.

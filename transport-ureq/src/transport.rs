@@ -225,7 +225,7 @@ impl Builder {
         self
     }
 
-    /// The time to find an address, and again to connect to it with TLS; 10 s each unless told.
+    /// The time to find an address, and again to connect to it with TLS; 10 s each by default.
     pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.connect_timeout = Some(time);
         self
@@ -275,7 +275,7 @@ impl Builder {
         self
     }
 
-    /// The `User-Agent` of requests; `grantflow-ureq/<version>` unless told.
+    /// The `User-Agent` of requests; `grantflow-ureq/<version>` by default.
     pub fn user_agent(mut self, name: &str) -> Self {
         self.user_agent = Some(name.to_owned());
         self

@@ -1,5 +1,5 @@
-//! What comes to a redirect URI: its parameters, and the answer to an authorization request (RFC 6749, sections 4.1.2
-//! and 4.1.2.1; RFC 9207).
+//! The redirect: its parameters, and the answer to an authorization request (RFC 6749, sections 4.1.2 and 4.1.2.1; RFC
+//! 9207).
 
 use std::fmt;
 
@@ -30,8 +30,8 @@ pub(super) enum Came {
 }
 
 impl Answer {
-    /// A parameter that is not of OAuth or OpenID Connect, such as Apple's `user`, which tells a name at the first
-    /// sign-in alone. Nothing vouches for it. A signed answer tells none.
+    /// A parameter that is not of OAuth or OpenID Connect, such as Apple's `user`, which holds the name at the first
+    /// sign-in alone. It is not authenticated. A signed answer has none.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.others.iter().find(|(known, _)| **known == *name).map(|(_, value)| value.expose())
     }

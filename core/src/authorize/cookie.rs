@@ -31,13 +31,13 @@ pub struct PendingCookie {
 }
 
 impl PendingAuthorization {
-    /// This in a cookie, encrypted: its name and its end are sealed with it. Only the server that has the key can
+    /// Seals this authorization in a cookie, with the cookie's name and end. Only a server that has the key can
     /// [open](Self::from_cookies) it, for the redirect that answers it, until its life is over.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Entropy`] if there is no randomness; [`ErrorKind::Config`] if this was built without a library for
-    /// encryption, or the cookie were larger than what browsers keep.
+    /// [`ErrorKind::Entropy`] if there is no randomness; [`ErrorKind::Config`] if this crate was built without a
+    /// library for encryption, or the cookie would be larger than browsers keep.
     pub fn to_cookie(&self, keys: &SealingKeys, cx: &mut Cx) -> Result<PendingCookie, Error> {
         let name = cookie_name(&self.redirect_uri, &self.name());
         let failed = |error| Error::new(ErrorKind::Config, "the sign-in cannot be kept in a cookie").with_source(error);
@@ -54,16 +54,16 @@ impl PendingAuthorization {
         Ok(cookie)
     }
 
-    /// The pending authorization that a redirect answers, from the cookies that came with it: the value of the header
-    /// `Cookie`. `now` is the wall clock's time.
+    /// Opens the pending authorization that a redirect answers. `cookies` is the value of the header `Cookie` that came
+    /// with the redirect; `now` is the wall clock's time.
     ///
-    /// A cookie stays good until its life is over: have the browser [forget](PendingCookie::forget) it with the answer.
-    /// That a code is of use once is up to the server.
+    /// A cookie stays good until its life is over: have the browser [forget](PendingCookie::forget) it with the answer
+    /// to the redirect. The authorization server sees to it that a code is used once.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidRedirect`] if no cookie of this browser belongs to the redirect, or it was not sealed by one of
-    /// these keys; [`ErrorKind::Expired`] if its life is over.
+    /// [`ErrorKind::InvalidRedirect`] if no cookie of this browser belongs to the redirect, or it was not sealed by one
+    /// of these keys; [`ErrorKind::Expired`] if its life is over.
     pub fn from_cookies(keys: &SealingKeys, redirect: &str, cookies: &str, now: Timestamp) -> Result<Self, Error> {
         let name = Self::name_in(redirect)?;
         // Each is sealed with its name, so that one does not pass for the other.
@@ -98,10 +98,10 @@ impl PendingAuthorization {
 }
 
 impl PendingCookie {
-    /// The value of a header `Set-Cookie` (RFC 6265, section 4.1) that keeps this out of reach of scripts and of other sites:
-    /// over https only, unless the redirect URI is in development on `http://localhost`. Where the answer is
-    /// [posted](crate::AuthorizationRequest::form_post) by the server's page, it is `SameSite=None`: no other cookie comes
-    /// along with a post of another site.
+    /// The value of a header `Set-Cookie` (RFC 6265, section 4.1). The cookie is out of reach of scripts and of other
+    /// sites, and goes over https only, unless the redirect URI is in development on `http://localhost`. If the
+    /// server's page [posts](crate::AuthorizationRequest::form_post) the answer, the cookie is `SameSite=None`: no
+    /// other one comes along with a post of another site.
     pub fn set(&self) -> String {
         let Self { name, value, max_age, form_post } = self;
         let rest = match (*form_post, name.starts_with(PREFIX)) {
@@ -112,28 +112,28 @@ impl PendingCookie {
         format!("{name}={value}; Path=/; Max-Age={}; HttpOnly; SameSite={rest}", max_age.as_secs())
     }
 
-    /// The value of a header `Set-Cookie` that ends the cookie of the sign-in that a redirect to this redirect URI answers.
+    /// The value of a header `Set-Cookie` that deletes the cookie of the sign-in that `redirect` answers.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidRedirect`] if it answers none.
+    /// [`ErrorKind::InvalidRedirect`] if the redirect answers none.
     pub fn forget(redirect_uri: &str, redirect: &str) -> Result<String, Error> {
         let name = cookie_name(redirect_uri, &PendingAuthorization::name_in(redirect)?);
         let secure = if name.starts_with(PREFIX) { "; Secure" } else { "" };
         Ok(format!("{name}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax{secure}"))
     }
 
-    /// Its name, for frameworks that make the header themselves.
+    /// The cookie's name, for frameworks that make the header themselves.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its value: base64url, encrypted.
+    /// The cookie's value: base64url, encrypted.
     pub fn value(&self) -> &str {
         &self.value
     }
 
-    /// How long the browser is to keep it.
+    /// How long the browser is to keep the cookie.
     pub fn max_age(&self) -> Duration {
         self.max_age
     }

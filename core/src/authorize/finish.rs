@@ -5,8 +5,8 @@
 //!   └─ it is not, or too late ─▶ Ended
 //! ```
 //!
-//! The exchange reads keys before the code is redeemed, where the signature of the ID token is asked for. They are read for
-//! an answer that is signed before anything in it counts.
+//! The exchange reads the server's keys before the code is redeemed, if the signature of the ID token is to be checked.
+//! For a signed answer they are read before anything in it counts.
 
 use std::time::Duration;
 use std::{fmt, mem};
@@ -24,21 +24,22 @@ use crate::{
 };
 
 impl PendingAuthorization {
-    /// The machine that reads the redirect and exchanges its code for a token, at the server where this began.
+    /// The machine that reads the redirect and exchanges its code for a token, at the server where the sign-in began.
     ///
-    /// `redirect` is the whole URL, its query, or the body of a form post (`response_mode=form_post`); `code#state`,
-    /// as some servers show it to be copied, is taken too. `client` is the one that began.
+    /// `redirect` is the whole URL, its query, or the body of a form post (`response_mode=form_post`); `code#state`, as
+    /// some servers show it to be copied, is taken too. `client` is the one that began the sign-in.
     ///
     /// # Errors
     ///
-    /// The machine's are those of [`receive`](Self::receive), [`ErrorKind::Config`](crate::ErrorKind::Config) for another client, and those of
-    /// the token request.
+    /// The machine ends with the errors of [`receive`](Self::receive), with
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for another client, and with those of the token request.
     pub fn finish(self, client: &Client, redirect: &str) -> FinishAuthorization {
         FinishAuthorization::new(self, client, Redirect::Text(redirect.into()))
     }
 
-    /// The machine that exchanges the code of an answer that this authorization [received](Self::receive). The answer
-    /// to another request is an error of kind [`ErrorKind::InvalidRedirect`](crate::ErrorKind::InvalidRedirect), and nothing is sent.
+    /// The machine that exchanges the code of an answer that this authorization [received](Self::receive). If the
+    /// answer belongs to another request, it ends with an error of kind
+    /// [`ErrorKind::InvalidRedirect`](crate::ErrorKind::InvalidRedirect), and nothing is sent.
     pub fn finish_with(self, client: &Client, answer: Answer) -> FinishAuthorization {
         FinishAuthorization::of_answer(self, client, Ok(answer))
     }
@@ -47,7 +48,7 @@ impl PendingAuthorization {
 /// The machine that finishes an authorization: it checks the redirect and exchanges the code for a
 /// token. It is made by [`PendingAuthorization::finish`] and [`finish_with`](PendingAuthorization::finish_with).
 ///
-/// A code is good for one use, and so is this: after an error the sign-in must be started again.
+/// A code is good for one use, and so is this machine: after an error the sign-in must be started again.
 pub struct FinishAuthorization {
     stage: Stage,
     total: Option<Duration>,
@@ -115,8 +116,8 @@ impl FinishAuthorization {
         self.change(|request| request.audience(audience))
     }
 
-    /// `resource` of the token request, in place of those of the authorization request: some of them, for a token that
-    /// is good for less (RFC 8707, section 2.2); may be called several times.
+    /// Sets the `resource` of the token request, in place of those of the authorization request: a part of them, for a
+    /// token that is good for less (RFC 8707, section 2.2); may be called several times.
     pub fn resource(mut self, resource: &str) -> Self {
         if let Stage::Begin(begin) = &mut self.stage {
             begin.resources.push(resource.into());
@@ -124,19 +125,19 @@ impl FinishAuthorization {
         self
     }
 
-    /// `authorization_details` of the token request: some of those that were granted (RFC 9396, section 6). Without it the token is
-    /// good for all.
+    /// Sets the `authorization_details` of the token request: a part of those that were granted (RFC 9396, section 6).
+    /// Without this the token is good for all.
     pub fn authorization_details(self, details: &serde_json::Value) -> Self {
         self.change(|request| request.authorization_details(details))
     }
 
-    /// Adds a parameter of the server's own to the token request. Those that the grant and client authentications set
+    /// Adds a parameter of the server's own to the token request. Parameters of the grant and of client authentication
     /// cannot be set by this.
     pub fn extra(self, name: &str, value: &str) -> Self {
         self.change(|request| request.extra(name, value))
     }
 
-    /// The time that the exchange of the code may take in all; 30 s unless told.
+    /// Sets the total time of the exchange of the code; 30 s by default.
     pub fn total_time(mut self, time: Duration) -> Self {
         self.total = Some(time);
         self

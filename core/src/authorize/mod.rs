@@ -44,9 +44,10 @@ pub use third_party::ThirdPartyLogin;
 /// The format of a pending authorization that this release writes, and the newest that it reads.
 const VERSION: u8 = 1;
 
-/// A URL for the user's browser and the memory that belongs to it.
+/// The URL for the user's browser, and what must be kept until the user is back.
 pub struct Authorization {
-    /// Where to send the user. It holds no secret, but says who is asked for what: it is not for logs.
+    /// The address to send the user to. It holds no secret, but tells who is asked for what: it does not belong in
+    /// logs.
     pub url: String,
     /// What the answer is checked against.
     pub pending: PendingAuthorization,

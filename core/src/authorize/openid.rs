@@ -9,19 +9,20 @@ use crate::jose::{IdToken, unverified_id_token};
 use crate::{Challenge, Error};
 
 impl AuthorizationRequest {
-    /// Checks the signature of the ID token by the server's keys, too (OpenID Connect Core 1.0, section 3.1.3.7, rule 6);
-    /// without this, TLS to the token endpoint stands for it. The keys are read before the code is redeemed: where they
-    /// cannot be read, the error says so while the code is still good, and the same redirect may be finished later.
+    /// Checks the signature of the ID token by the server's keys (OpenID Connect Core 1.0, section 3.1.3.7, rule 6).
+    /// Without this, TLS to the token endpoint stands for the signature. The keys are read before the code is redeemed:
+    /// if they cannot be read, the code is still good, and the same redirect may be finished later.
     ///
-    /// The server must be known with its `jwks_uri`. The algorithm is the one that the
-    /// [client is registered for](crate::Client::id_token_signed_response_alg).
+    /// The server's metadata must have a `jwks_uri`. The algorithm is the one that the [client is registered
+    /// for](crate::Client::id_token_signed_response_alg).
     pub fn verify_id_token_signature(mut self) -> Self {
         self.verifies = true;
         self
     }
 
-    /// `prompt`: what the server must show, such as `consent`, `select_account` or `login`. With `none` it shows nothing,
-    /// and where it had to, its error says what: see [`ServerError::interaction`](crate::ServerError::interaction).
+    /// `prompt`: what the server must show, such as `consent`, `select_account` or `login`. With `none` it shows
+    /// nothing, and if it would have to, its error says what: see
+    /// [`ServerError::interaction`](crate::ServerError::interaction).
     pub fn prompt(self, prompt: &str) -> Self {
         self.extra("prompt", prompt)
     }
@@ -59,11 +60,10 @@ impl AuthorizationRequest {
         self
     }
 
-    /// Asks for what a resource server wants of the sign-in that answered `insufficient_user_authentication` (RFC 9470,
-    /// section 4): its `acr_values`, `max_age` and `scope`, as far as it names them. A `max_age` that is no number is
-    /// passed over.
+    /// Asks for the sign-in that a resource server demands by `insufficient_user_authentication` (RFC 9470, section 4):
+    /// its `acr_values`, `max_age` and `scope`, as far as it names them. A `max_age` that is no number is ignored.
     ///
-    /// If the resource server asks for the same again with the token that comes of it, give up.
+    /// If the resource server demands the same of the new token again, give up.
     pub fn step_up(self, challenge: &Challenge) -> Self {
         if challenge.error() != Some("insufficient_user_authentication") {
             return self.fail("the challenge does not ask for another sign-in (RFC 9470, section 3)");
@@ -81,8 +81,8 @@ impl AuthorizationRequest {
     }
 
     /// `claims`: which claims the ID token and the userinfo endpoint are to have (OpenID Connect Core 1.0, section 5.5).
-    /// What is essential for the sign-in itself is checked: `acr` with its values, `auth_time`, and `sub` with its value,
-    /// of the ID token.
+    /// A claim that is essential for the sign-in itself is checked: `acr` with its values, `auth_time`, and `sub` with
+    /// its value, of the ID token.
     ///
     /// ```
     /// # use grantflow::{AuthorizationRequest, Client, Issuer, ServerMetadata};
@@ -147,13 +147,14 @@ impl AuthorizationRequest {
         self.extra("response_mode", if signed { "form_post.jwt" } else { "form_post" })
     }
 
-    /// `response_mode=jwt`: the server signs its answer, so that nobody has changed it, and it is this server's, for this
-    /// client, and of this moment (JWT Secured Authorization Response Mode for OAuth 2.0, JARM). The server must be known with its
-    /// `jwks_uri`: the keys are read before anything in the answer counts. An answer that is not signed is refused. The algorithm
-    /// is the one that the [client is registered for](crate::Client::authorization_signed_response_alg). With
-    /// [`form_post`](Self::form_post) it is `form_post.jwt`.
+    /// `response_mode=jwt`: has the server sign its answer (JWT Secured Authorization Response Mode for OAuth 2.0,
+    /// JARM). The signature shows that the answer is unchanged, is of this server, for this client, and of this moment.
+    /// An answer that is not signed is refused. The server's metadata must have a `jwks_uri`: the keys are read before
+    /// anything in the answer counts. The algorithm is the one that the [client is registered
+    /// for](crate::Client::authorization_signed_response_alg). With [`form_post`](Self::form_post) the mode is
+    /// `form_post.jwt`.
     ///
-    /// Answers that are encrypted besides cannot be read, and say so.
+    /// An answer that is encrypted besides cannot be read: it is an error that says so.
     pub fn signed_response(self) -> Self {
         let posted = self.get("response_mode").is_some_and(|mode| mode.starts_with("form_post"));
         self.extra("response_mode", if posted { "form_post.jwt" } else { "jwt" })

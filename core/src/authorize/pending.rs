@@ -1,4 +1,4 @@
-//! What to remember until the user is back, and the check of what the redirect brings.
+//! What must be kept until the user is back, and the check of the redirect.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::server::{Endpoint, Issuer};
 use crate::token::{Deviations, Rotation};
 use crate::{Client, DpopKey, Error, ErrorKind, Scopes, Secret, ServerMetadata, Shown, Timestamp, TokenRequest};
 
-/// An authorization under way: what was sent, and where its answer may go. It is made before the
-/// user leaves and checked against when they come back.
+/// An authorization under way: what was sent, and where its answer may go. It is made before the user leaves, and the
+/// answer is checked against it when they come back.
 ///
-/// It is opaque and can be serialized, for a session at the server or an encrypted cookie. It holds
-/// secrets: a reader can finish the sign-in, and a writer can choose the server.
-/// Keep it bound to the browser that began, use it once, then delete it. One that another release wrote in another
-/// format is refused when it is read.
+/// It is opaque and can be serialized, for a session at the server or an encrypted cookie. It holds secrets: a party
+/// that can read it can finish the sign-in, and one that can write it can choose the server.
+/// Keep it bound to the browser that began, use it once, then delete it. If another release wrote it in another format,
+/// it is refused when it is read.
 #[derive(Serialize, Deserialize)]
 pub struct PendingAuthorization {
     #[serde(deserialize_with = "known_version")]
@@ -93,14 +93,13 @@ pub(crate) enum Verdict {
 }
 
 impl PendingAuthorization {
-    /// Reads the redirect and checks it, without using this up: something that is no answer to this
-    /// request may come first. `now` is the wall clock's time. The signature of a signed answer is checked when the
-    /// authorization is finished.
+    /// Checks a redirect, without using this authorization up: requests that are no answer to it may come first. `now`
+    /// is the wall clock's time. The signature of a signed answer is checked when the authorization is finished.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidRedirect`] if it is not the answer to this request, [`ErrorKind::Expired`] if
-    /// it comes too late, [`ErrorKind::Authorization`] if it is the server's own error.
+    /// [`ErrorKind::InvalidRedirect`] if the redirect is not the answer to this request, [`ErrorKind::Expired`] if it
+    /// comes too late, [`ErrorKind::Authorization`] if it is the server's own error.
     pub fn receive(&self, redirect: &str, now: Timestamp) -> Result<Answer, Error> {
         match self.judge(redirect, now) {
             Verdict::Stray(error) | Verdict::Broken(error) => Err(error),
@@ -238,9 +237,9 @@ impl PendingAuthorization {
         Ok(if self.jwks_uri.is_some() { request.verify_id_token_signature() } else { request })
     }
 
-    /// A name of 64 hexadecimal digits for what keeps this until the user is back, such as a cookie or a row of a
-    /// table: each request has its own, so that two sign-ins in two tabs of one browser do not overwrite each other.
-    /// [`name_in`](Self::name_in) makes the same of the redirect. It is no secret.
+    /// A name for the place that keeps this until the user is back, such as a cookie or a row of a table: 64
+    /// hexadecimal digits. Each request has its own, so that two sign-ins in two tabs of one browser do not overwrite
+    /// each other. [`name_in`](Self::name_in) makes the same name of the redirect. It is no secret.
     pub fn name(&self) -> String {
         self.id().name()
     }
@@ -250,7 +249,7 @@ impl PendingAuthorization {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidRedirect`] if it has no `state`, or several.
+    /// [`ErrorKind::InvalidRedirect`] if the redirect has no `state`, or several.
     pub fn name_in(redirect: &str) -> Result<String, Error> {
         let found = Parameters::parse(redirect)?;
         let state = match &found.response {
@@ -260,18 +259,18 @@ impl PendingAuthorization {
         Ok(RequestId::of(&state.ok_or_else(|| not_the_answer("it has no state"))?).name())
     }
 
-    /// The redirect URI that was sent, with its real port.
+    /// The redirect URI of the request, with its real port.
     pub fn redirect_uri(&self) -> &str {
         &self.redirect_uri
     }
 
-    /// The server that was asked.
+    /// The server of the request.
     pub fn issuer(&self) -> &Issuer {
         &self.issuer
     }
 
     /// Until when the URL must be opened, if the request was [pushed](super::AuthorizationRequest::push) and the server
-    /// forgets it: afterwards, and where the user begins once more, start anew (RFC 9126, section 4).
+    /// forgets it. Afterwards, or if the user begins once more, start anew (RFC 9126, section 4).
     pub fn url_expires_at(&self) -> Option<Timestamp> {
         self.url_expires_at
     }

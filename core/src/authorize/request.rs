@@ -19,11 +19,11 @@ use crate::jose::{JwtSigner, SignInTerms};
 use crate::secret::wipe;
 use crate::{Client, Cx, Endpoint, Error, Scopes, Secret, ServerMetadata, Shown};
 
-/// How long an authorization may take unless told.
+/// How long an authorization may take by default.
 const LIFETIME: Duration = Duration::from_secs(600);
 
-/// What to ask of the user, on the way to a URL. PKCE with S256 and `state` are always there, a `nonce`
-/// whenever `openid` is asked.
+/// An authorization request, from which the URL for the user's browser is made. It always has PKCE with S256 and a
+/// `state`, and a `nonce` if the scope `openid` is asked for.
 ///
 /// ```
 /// use grantflow::{AuthorizationRequest, Client, Issuer, ServerMetadata};
@@ -82,9 +82,8 @@ impl fmt::Debug for AuthorizationRequest {
 }
 
 impl AuthorizationRequest {
-    /// Asks on behalf of `client`; the user comes back to `redirect_uri`, which must be registered at
-    /// the server: https, http on a loopback host, or a private scheme with a dot in it (RFC 8252,
-    /// section 7).
+    /// A request of `client`. The user comes back to `redirect_uri`, which must be registered at the server: https,
+    /// http on a loopback host, or a private scheme with a dot in it (RFC 8252, section 7).
     pub fn new(server: &ServerMetadata, client: &Client, redirect_uri: impl Into<Arc<str>>) -> Self {
         Self {
             server: server.clone(),
@@ -121,7 +120,7 @@ impl AuthorizationRequest {
         self.extra("access_type", access_type)
     }
 
-    /// `include_granted_scopes`: the token is to cover what was granted to Google web clients before.
+    /// `include_granted_scopes`: the token is to cover the scopes that were granted to Google web clients before.
     pub fn include_granted_scopes(self, include: bool) -> Self {
         self.extra("include_granted_scopes", if include { "true" } else { "false" })
     }
@@ -142,9 +141,10 @@ impl AuthorizationRequest {
         self
     }
 
-    /// `authorization_details`: what is asked for in detail, as an array of objects with a `type` each (RFC 9396, section 2); beside
-    /// scopes, or in their place. [`Token::authorization_details`](crate::Token::authorization_details) tells what was granted, which
-    /// may be less, or say more. [Push](Self::push) what is long.
+    /// `authorization_details`: what is asked for in detail, as an array of objects with a `type` each (RFC 9396,
+    /// section 2); beside scopes, or in their place.
+    /// [`Token::authorization_details`](crate::Token::authorization_details) tells what was granted, which may be less,
+    /// or more. [Push](Self::push) long ones.
     pub fn authorization_details(self, details: &Value) -> Self {
         self.details_text(&details.to_string())
     }
@@ -159,9 +159,9 @@ impl AuthorizationRequest {
         }
     }
 
-    /// Sets any other parameter; given twice, the later value holds, and an empty value removes it. Those that make
-    /// the flow safe cannot be set by this. `max_age`, `acr_values`, `claims`, `id_token_hint` and `resource` do what the
-    /// setters of these names do.
+    /// Sets any other parameter. Of two values the later one holds, and an empty value removes the parameter.
+    /// Parameters that make the flow safe cannot be set by this. `max_age`, `acr_values`, `claims`, `id_token_hint` and
+    /// `resource` do what the setters of these names do.
     pub fn extra(mut self, name: &str, value: &str) -> Self {
         match (name, value.parse()) {
             ("resource", _) if !value.is_empty() => return self.resource(value),
@@ -215,21 +215,21 @@ impl AuthorizationRequest {
         self
     }
 
-    /// Uses this `code_verifier` (RFC 7636, section 4.1: 43 to 128 letters, digits or `-._~`) instead of
-    /// a random one. It must be good for this one request only.
+    /// Sets the `code_verifier` (RFC 7636, section 4.1: 43 to 128 letters, digits or `-._~`), in place of a random one.
+    /// It must be good for this one request only.
     pub fn code_verifier(mut self, verifier: impl Into<Secret>) -> Self {
         self.code_verifier = Some(verifier.into());
         self
     }
 
-    /// Sends the verifier itself as the challenge (`plain`), which protects less. Only for servers that
-    /// cannot do S256.
+    /// Sends the verifier itself as the challenge (`plain`), which protects less. It is only for servers that cannot do
+    /// S256.
     pub fn plain_code_challenge(mut self) -> Self {
         self.plain = true;
         self
     }
 
-    /// How long the user may take; 10 minutes unless told.
+    /// Sets how long the user may take; 10 minutes by default.
     pub fn lifetime(mut self, time: Duration) -> Self {
         self.lifetime = time;
         self

@@ -1,7 +1,7 @@
 //! Answers that the server has signed (JWT Secured Authorization Response Mode for OAuth 2.0, JARM).
 //!
-//! The `state` in one that nothing vouches for yet tells which request it is about, and no more: what it says counts
-//! after its signature was checked.
+//! The `state` in an answer whose signature was not checked yet only tells which request the answer is for. All else in
+//! it counts after the check.
 
 use crate::crypto::Algorithm;
 use crate::jose::{Claims, JwkSet, Jws, LEEWAY, Verified};

@@ -19,9 +19,9 @@ use crate::{Cx, Error, Machine, Reply, Step};
 const DOING: &str = "making the authorization request";
 
 impl AuthorizationRequest {
-    /// Leaves the request at the server before the user is sent, so that the URL names it and holds nothing else: nobody
-    /// in between can read or change it (Pushed Authorization Requests, RFC 9126). The client authenticates as it does
-    /// for tokens. It is done unasked where the metadata says `require_pushed_authorization_requests`.
+    /// Leaves the request at the server before the user is sent, so that the URL only names it: nobody in between can
+    /// read or change it (Pushed Authorization Requests, RFC 9126). The client authenticates as it does for tokens. It
+    /// is done without this call if the metadata says `require_pushed_authorization_requests`.
     ///
     /// The URL is good for one visit within [`PendingAuthorization::url_expires_at`]; for another one, start anew.
     ///
@@ -38,9 +38,9 @@ impl AuthorizationRequest {
         self
     }
 
-    /// Signs the request, so that its server knows that nobody has changed it and who made it (JWT-Secured Authorization
-    /// Requests, RFC 9101). It goes into the URL as one object, or is [pushed](Self::push) as one. The server must have the
-    /// public key; the signer may be far away.
+    /// Signs the request, so that its server knows that nobody has changed it and who made it (JWT-Secured
+    /// Authorization Requests, RFC 9101). It goes into the URL as one object, or is [pushed](Self::push) as one. The
+    /// server must have the public key; the signer may be remote.
     ///
     /// The signed request is good for five minutes.
     pub fn sign(self, signer: impl Signer + 'static) -> Self {
@@ -52,9 +52,9 @@ impl AuthorizationRequest {
         self
     }
 
-    /// The machine that draws state, verifier and nonce, and makes the URL. Unless the request is [pushed](Self::push) or
-    /// [signed](Self::sign), it asks for no effect and is done at once: a caller without a driver resumes it once, with
-    /// [`Reply::Start`].
+    /// The machine that draws `state`, verifier and nonce, and makes the URL. Unless the request is
+    /// [pushed](Self::push) or [signed](Self::sign), the machine asks for no effect and is done at once: a caller
+    /// without a driver resumes it once, with [`Reply::Start`].
     pub fn start(self) -> StartAuthorization {
         StartAuthorization(Stage::Begin(self))
     }

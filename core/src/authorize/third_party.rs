@@ -11,9 +11,9 @@ use crate::{Error, ErrorKind, Issuer};
 /// The longest request to read.
 const MAX: usize = 16 * 1024;
 
-/// A request to the application's `initiate_login_uri`: a portal, or the server itself, sends the browser there to have a
-/// sign-in begin. Any site may, so that it says nothing about who is at the browser: it chooses among the servers that the
-/// application knows, and a sign-in begins as ever.
+/// A request to the application's `initiate_login_uri`: another site, such as a portal or the server itself, sends the
+/// browser there to begin a sign-in. Any site can do so, so that the request says nothing about the person at the
+/// browser. It only chooses among the servers that the application knows; the sign-in is the usual one.
 ///
 /// ```
 /// use grantflow::authorize::ThirdPartyLogin;
@@ -37,11 +37,11 @@ pub struct ThirdPartyLogin {
 }
 
 impl ThirdPartyLogin {
-    /// Reads the query of a GET, or the body of a POST.
+    /// Reads the parameters: the query of a GET, or the body of a POST.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidRedirect`] if it names no `iss`, or has a parameter twice.
+    /// [`ErrorKind::InvalidRedirect`] if they have no `iss`, or a parameter twice.
     pub fn read(parameters: &str) -> Result<Self, Error> {
         if parameters.len() > MAX {
             return Err(not_the_answer("it is longer than 16 KiB"));
@@ -62,7 +62,7 @@ impl ThirdPartyLogin {
         Ok(Self { iss, login_hint, target_link_uri })
     }
 
-    /// Whether it names this server, letter by letter.
+    /// Whether the request names this server, character by character.
     pub fn is_for(&self, issuer: &Issuer) -> bool {
         self.iss == issuer.as_str()
     }
@@ -79,8 +79,8 @@ impl ThirdPartyLogin {
 }
 
 impl AuthorizationRequest {
-    /// Begins the sign-in that another site asks for, with its `login_hint`. If it names another server, that is an error
-    /// of kind [`ErrorKind::Issuer`] when the request starts.
+    /// Begins the sign-in that another site asks for, with its `login_hint`. A request for another server is an error
+    /// of kind [`ErrorKind::Issuer`] when the authorization starts.
     pub fn initiated_by(self, login: &ThirdPartyLogin) -> Self {
         if !login.is_for(self.server.issuer()) {
             let why = format!("the sign-in was asked for at another server than {}", self.server.issuer());

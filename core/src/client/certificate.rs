@@ -1,4 +1,5 @@
-//! The name by which a token knows the certificate that it is bound to (RFC 8705, section 3.1).
+//! The thumbprint of a client certificate, which a token that is bound to the certificate names (RFC 8705, section
+//! 3.1).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -14,8 +15,8 @@ pub fn x5t_s256(certificate: &[u8]) -> String {
 }
 
 impl Identity {
-    /// The [thumbprint](x5t_s256) of the certificate, by which a token may be [bound](crate::Client::identity) to it. `None`
-    /// for one that only the driver has, and for one that cannot be read.
+    /// The [thumbprint](x5t_s256) of the certificate, to which a token may be [bound](crate::Client::identity). `None`
+    /// if only the driver has the certificate, or if it cannot be read.
     pub fn x5t_s256(&self) -> Option<String> {
         let (pem, _) = self.as_pem()?;
         let (_, rest) = pem.split_once("-----BEGIN CERTIFICATE-----")?;

@@ -21,8 +21,8 @@ impl Client {
     /// - what either side signs is signed by PS256, ES256 or EdDSA: assertions, proofs, request objects, ID tokens;
     /// - the server is reached over https alone, and the client is [registered at](Self::registered_at) no other.
     ///
-    /// Assertions live for two minutes, and signed requests for five. Call it when all else of the client is set: a
-    /// setter that takes back what the profile demands is an error wherever the client is used.
+    /// Assertions live for two minutes, and signed requests for five. Call this last: a later setter that takes back
+    /// what the profile demands is an error wherever the client is used.
     ///
     /// ```
     /// # use grantflow::machine::Identity;
@@ -41,8 +41,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming what the client has not set, or what the server's metadata
-    /// does not say. Where there is no authorization endpoint, what is demanded of it is not looked for.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming what the client has not set, or what the server's
+    /// metadata does not say. If the server has no authorization endpoint, the demands on it are not checked.
     pub fn fapi2_security_profile(mut self, server: &ServerMetadata) -> Result<Self, Error> {
         self.check_issuer(server.issuer())?;
         let inner = Arc::make_mut(&mut self.0);
@@ -56,14 +56,14 @@ impl Client {
         Ok(self)
     }
 
-    /// The same, and FAPI 2.0 Message Signing (sections 5.3 and 5.4) for authorization: each request must be
-    /// [signed](crate::AuthorizationRequest::sign), and its answer asked for as a
-    /// [signed one](crate::AuthorizationRequest::signed_response). Another request is an error, and nothing of it is sent.
+    /// Holds this client to the FAPI 2.0 Security Profile, and to FAPI 2.0 Message Signing (sections 5.3 and 5.4) for
+    /// authorization: each request must be [signed](crate::AuthorizationRequest::sign), and must ask for a [signed
+    /// answer](crate::AuthorizationRequest::signed_response). Any other request is an error, and nothing of it is sent.
     ///
     /// # Errors
     ///
-    /// Those of [`fapi2_security_profile`](Self::fapi2_security_profile), and if the server does not say that it signs its
-    /// answers.
+    /// Those of [`fapi2_security_profile`](Self::fapi2_security_profile); and an error if the server does not say that
+    /// it signs its answers.
     pub fn fapi2_message_signing(mut self, server: &ServerMetadata) -> Result<Self, Error> {
         Arc::make_mut(&mut self.0).message_signing = true;
         let client = self.fapi2_security_profile(server)?;

@@ -1,4 +1,4 @@
-//! What a client is registered for at an OpenID provider, which its ID tokens and signed answers keep to.
+//! What a client is registered for at an OpenID provider: the algorithms of its ID tokens and signed answers.
 
 use crate::crypto::{Algorithm, MacAlgorithm};
 

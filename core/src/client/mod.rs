@@ -1,4 +1,4 @@
-//! Who we are: the client's identifier, and how it proves it.
+//! The client: its identifier, and how it authenticates.
 
 mod assertion;
 mod certificate;
@@ -25,8 +25,8 @@ use crate::{Error, ErrorKind, Secret};
 /// What a server's metadata say that binds tokens to certificates (RFC 8705, section 3.3).
 pub(crate) const CERTIFICATE_BOUND: &str = "tls_client_certificate_bound_access_tokens";
 
-/// A client as registered at an authorization server: its identifier and how it authenticates
-/// (RFC 6749, section 2). Cheap to clone.
+/// A client as registered at an authorization server: its identifier, and how it authenticates (RFC 6749, section 2).
+/// Cheap to clone.
 ///
 /// ```
 /// use grantflow::{Client, ClientAuthentication};
@@ -57,8 +57,8 @@ struct Inner {
     message_signing: bool,
 }
 
-/// How a client proves to be itself at the endpoints it calls directly, by the names registered for
-/// `token_endpoint_auth_method` (RFC 7591, section 2).
+/// The method by which a client authenticates at the endpoints that it calls itself. The constructors have the names
+/// that are registered for `token_endpoint_auth_method` (RFC 7591, section 2).
 #[derive(Clone, Debug)]
 pub struct ClientAuthentication(Method);
 
@@ -122,7 +122,7 @@ impl ClientAuthentication {
     }
 
     /// `private_key_jwt`: an assertion that is signed anew for each try (RFC 7523, section 2.2), by a key that may be
-    /// [far away](Signer). It is good for the server's issuer alone (RFC 10070), so that no other server can use it.
+    /// [remote](Signer). Its audience is the server's issuer alone (RFC 10070), so that no other server can use it.
     ///
     /// ```
     /// use grantflow::crypto::Signer;
@@ -144,8 +144,9 @@ impl ClientAuthentication {
         Self(Method::PrivateKeyJwt(AssertionKey::legacy(Arc::new(signer), audience.into())))
     }
 
-    /// `private_key_jwt` by any of these keys: by the one whose algorithm is the best of those that the server's metadata names
-    /// (`token_endpoint_auth_signing_alg_values_supported`): PS256, ES256, EdDSA, others, and RS256 at last.
+    /// `private_key_jwt` with several keys. The client signs by the key whose algorithm is the best of those that the
+    /// server's metadata names (`token_endpoint_auth_signing_alg_values_supported`): PS256, ES256, EdDSA, others, and
+    /// RS256 last.
     ///
     /// ```
     /// use grantflow::crypto::SigningKey;
@@ -161,9 +162,10 @@ impl ClientAuthentication {
         Self(Method::PrivateKeyJwtOfAny(AssertionKeys::new(signers)))
     }
 
-    /// `client_secret_jwt`: an assertion by HS256 with the secret (RFC 7523, section 2.2; OpenID Connect Core 1.0, section 9),
-    /// which is not sent. It must have 32 bytes at the least (RFC 7518, section 3.2): a shorter one is an error where it is
-    /// used. As of [`private_key_jwt`](Self::private_key_jwt), its audience is the issuer alone.
+    /// `client_secret_jwt`: an assertion by HS256 with the secret (RFC 7523, section 2.2; OpenID Connect Core 1.0,
+    /// section 9). The secret itself is not sent. It must have at least 32 bytes (RFC 7518, section 3.2): a shorter one
+    /// is an error where it is used. The audience is the issuer alone, as with
+    /// [`private_key_jwt`](Self::private_key_jwt).
     pub fn client_secret_jwt(secret: impl Into<Secret>) -> Self {
         Self(Method::SecretJwt(AssertionSecret { secret: secret.into(), legacy: None }))
     }
@@ -174,10 +176,11 @@ impl ClientAuthentication {
         Self(Method::SecretJwt(AssertionSecret { secret: secret.into(), legacy: Some(audience.into()) }))
     }
 
-    /// Apple's client secret: a JWT by ES256 with the key that Apple gave the team of this id, sent as `client_secret` in the
-    /// body. Apple takes one for six months; this makes one for each try that lives two minutes, so that there is none to
-    /// renew or to lose. The key has a name, its `key_id`. It is shown to `https://appleid.apple.com` alone: at any other
-    /// server it is an error of kind [`ErrorKind::Issuer`], since that server could use it at Apple.
+    /// Apple's client secret: a JWT that is signed by ES256 with the key that Apple gave to the team `team_id`, and
+    /// sent as `client_secret` in the body. The key must have a name, its `key_id`. Each try makes a new secret that
+    /// lives for two minutes; Apple would take one for six months, which would have to be renewed, and could be lost.
+    /// The secret goes to `https://appleid.apple.com` alone: at any other server, which could use it at Apple, it is an
+    /// error of kind [`ErrorKind::Issuer`].
     ///
     /// ```
     /// use grantflow::crypto::{Algorithm, SigningKey};
@@ -192,11 +195,11 @@ impl ClientAuthentication {
         Self(Method::Apple(AppleKey { team_id: team_id.into(), signer: Arc::new(signer) }))
     }
 
-    /// `tls_client_auth`: a client certificate, which an authority has signed that the server trusts, and whose subject
-    /// is registered for the client (RFC 8705, section 2.1). It needs a driver that obeys
-    /// [`Rules::IDENTITY`](crate::machine::Rules::IDENTITY): another one sends nothing.
+    /// `tls_client_auth`: a client certificate that is signed by an authority which the server trusts, and whose
+    /// subject is registered for the client (RFC 8705, section 2.1). It needs a driver that obeys
+    /// [`Rules::IDENTITY`](crate::machine::Rules::IDENTITY): another driver sends nothing.
     ///
-    /// A server may have other endpoints for those who present a certificate; they are used where its metadata names
+    /// A server may have other endpoints for clients that present a certificate; they are used where its metadata names
     /// them (section 5). Access tokens may be good only together with the certificate (section 3).
     ///
     /// ```
@@ -212,8 +215,8 @@ impl ClientAuthentication {
         Self(Method::TlsClientAuth(identity))
     }
 
-    /// `self_signed_tls_client_auth`: as [`tls_client_auth`](Self::tls_client_auth), with a certificate that is registered
-    /// itself, in the client's JWK set, and that nobody else need have signed (RFC 8705, section 2.2).
+    /// `self_signed_tls_client_auth`: as [`tls_client_auth`](Self::tls_client_auth), with a certificate that is itself
+    /// registered, in the client's JWK set, and needs no authority (RFC 8705, section 2.2).
     pub fn self_signed_tls_client_auth(identity: Identity) -> Self {
         Self(Method::SelfSignedTlsClientAuth(identity))
     }
@@ -239,23 +242,23 @@ impl Client {
         }))
     }
 
-    /// Sets how it authenticates.
+    /// Sets how the client authenticates.
     pub fn authentication(mut self, authentication: ClientAuthentication) -> Self {
         Arc::make_mut(&mut self.0).method = authentication.0;
         self
     }
 
-    /// Presents this certificate at each endpoint that the client calls itself, though it authenticates in another way, or
-    /// not at all: so that its tokens are good only together with the certificate (RFC 8705, sections 3 and 4). A client
-    /// that [authenticates](ClientAuthentication::tls_client_auth) by a certificate presents that one.
+    /// Presents this certificate at each endpoint that the client calls itself, also if the client authenticates in
+    /// another way or not at all. Its tokens are then good only together with the certificate (RFC 8705, sections 3 and
+    /// 4). A client that [authenticates](ClientAuthentication::tls_client_auth) by a certificate presents that one.
     pub fn identity(mut self, identity: Identity) -> Self {
         Arc::make_mut(&mut self.0).identity = Some(identity);
         self
     }
 
-    /// Has its tokens bound to this key (RFC 9449): each of its token requests shows a proof, be it of a code, a device, a
-    /// refresh or the client itself; authorization codes are bound too (`dpop_jkt`, section 10), and so are the refresh
-    /// tokens of a public client. A server that hands out tokens for bearers all the same is refused.
+    /// Binds the client's tokens to this key (RFC 9449). Each token request of the client shows a proof, for a code, a
+    /// device, a refresh or the client itself. Authorization codes are bound too (`dpop_jkt`, section 10), and so are
+    /// the refresh tokens of a public client. A bearer token in the answer is refused.
     ///
     /// A grant that was given to one key is of no use with another: see [`DpopKey`].
     pub fn dpop(mut self, key: DpopKey) -> Self {
@@ -263,7 +266,7 @@ impl Client {
         self
     }
 
-    /// The key that its tokens are bound to.
+    /// The key that the client's tokens are bound to.
     pub fn dpop_key(&self) -> Option<&DpopKey> {
         self.proofs().map(Proofs::key)
     }
@@ -283,23 +286,24 @@ impl Client {
         Err(Error::config(format!("the server takes no DPoP proofs by {own} (dpop_signing_alg_values_supported)")))
     }
 
-    /// Binds it to the server it is registered at: used with any other, it is an error of kind
-    /// [`ErrorKind::Issuer`], and nothing is sent. Worth setting wherever metadata is discovered.
+    /// Binds the client to the server that it is registered at: at any other server it is an error of kind
+    /// [`ErrorKind::Issuer`], and nothing is sent. Set it wherever metadata is discovered.
     pub fn registered_at(mut self, issuer: Issuer) -> Self {
         Arc::make_mut(&mut self.0).issuer = Some(issuer);
         self
     }
 
     /// `id_token_signed_response_alg`: the algorithm that the client is registered for (OpenID Connect Dynamic Client
-    /// Registration 1.0, section 2). An ID token by any other is refused (Core 1.0, section 3.1.3.7, rule 7). Unless
-    /// told, all with a public key are taken.
+    /// Registration 1.0, section 2). An ID token by any other algorithm is refused (Core 1.0, section 3.1.3.7, rule 7).
+    /// By default every algorithm with a public key is taken.
     pub fn id_token_signed_response_alg(mut self, algorithm: Algorithm) -> Self {
         Arc::make_mut(&mut self.0).id_tokens.signed = Some(SignedBy::Key(algorithm));
         self
     }
 
-    /// `authorization_signed_response_alg`: the algorithm of signed authorization answers that the client is registered for
-    /// (JARM, section 3). One by any other is refused. Unless told, all with a public key are taken.
+    /// `authorization_signed_response_alg`: the algorithm of signed authorization answers that the client is registered
+    /// for (JARM, section 3). An answer by any other algorithm is refused. By default every algorithm with a public key
+    /// is taken.
     pub fn authorization_signed_response_alg(mut self, algorithm: Algorithm) -> Self {
         Arc::make_mut(&mut self.0).id_tokens.answers = Some(algorithm);
         self
@@ -310,18 +314,20 @@ impl Client {
         self.0.id_tokens.answers
     }
 
-    /// As [`id_token_signed_response_alg`](Self::id_token_signed_response_alg), for a client that is registered for ID
-    /// tokens by its own secret (`HS256`; rule 8). Their signatures are always checked, since no key must be read for it.
+    /// Says that the client is registered for ID tokens that are signed by its own secret (`HS256`; OpenID Connect Core
+    /// 1.0, section 3.1.3.7, rule 8). Their signatures are always checked, since no key must be read for it. See
+    /// [`id_token_signed_response_alg`](Self::id_token_signed_response_alg).
     ///
-    /// The client must [authenticate](Self::authentication) by a secret that is long enough for the algorithm
-    /// (RFC 7518, section 3.2): else it is an error of kind [`ErrorKind::Config`] where an ID token is asked for.
+    /// The client must [authenticate](Self::authentication) by a secret that is long enough for the algorithm (RFC
+    /// 7518, section 3.2). Otherwise it is an error of kind [`ErrorKind::Config`] where an ID token is asked for.
     pub fn id_token_signed_by_secret(mut self, algorithm: MacAlgorithm) -> Self {
         Arc::make_mut(&mut self.0).id_tokens.signed = Some(SignedBy::Secret(algorithm));
         self
     }
 
-    /// Takes ID tokens that are for this party too (`aud`), as long as they say that this client asked for them (`azp`;
-    /// rules 3 to 5): for servers that name a project or an API beside the client. Each further party is named by itself.
+    /// Accepts ID tokens that name this audience besides the client (`aud`), if they say that this client asked for
+    /// them (`azp`; rules 3 to 5): for servers that name a project or an API too. Call it once for each further
+    /// audience.
     pub fn trusted_audience(mut self, audience: &str) -> Self {
         Arc::make_mut(&mut self.0).id_tokens.audiences.push(audience.into());
         self

@@ -87,7 +87,7 @@ impl Curve {
 }
 
 impl Algorithm {
-    /// All of them.
+    /// All algorithms.
     pub const ALL: [Self; 10] = [
         Self::RS256,
         Self::RS384,
@@ -101,7 +101,7 @@ impl Algorithm {
         Self::EdDSA,
     ];
 
-    /// Its name, as in a header's `alg`.
+    /// The algorithm's name, as in a header's `alg`.
     pub fn name(self) -> &'static str {
         match self {
             Self::RS256 => "RS256",
@@ -117,8 +117,8 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of this name; case counts. `Ed25519` is another name of [`EdDSA`](Self::EdDSA). `None` for
-    /// any other, `none` and the algorithms with a shared secret among them.
+    /// The algorithm of this name; case counts. `Ed25519` is another name of [`EdDSA`](Self::EdDSA). `None` for any
+    /// other name, such as `none` and the algorithms with a shared secret.
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "Ed25519" => Some(Self::EdDSA),

@@ -31,7 +31,7 @@ pub(super) enum Verifier {
 }
 
 impl Algorithm {
-    /// Whether a library that this was built with has it.
+    /// Whether a library that this crate was built with has the algorithm.
     pub fn is_available(self) -> bool {
         #[cfg(feature = "aws-lc-rs")]
         if aws_lc_rs::has(self) {

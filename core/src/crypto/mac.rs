@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 
 use crate::Error;
 
-/// An algorithm of JOSE with a shared secret (RFC 7518, section 3.2). No value of this type is ever chosen by a
-/// token's header.
+/// An algorithm of JOSE with a shared secret (RFC 7518, section 3.2). A token's header never chooses a value of this
+/// type.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MacAlgorithm {
@@ -22,7 +22,7 @@ pub enum MacAlgorithm {
 }
 
 impl MacAlgorithm {
-    /// Its name, as in a header's `alg`.
+    /// The algorithm's name, as in a header's `alg`.
     pub fn name(self) -> &'static str {
         match self {
             Self::HS256 => "HS256",
@@ -31,7 +31,7 @@ impl MacAlgorithm {
         }
     }
 
-    /// The fewest bytes that its secret may have: as many as the hash has (RFC 7518, section 3.2).
+    /// The fewest bytes that a secret for this algorithm may have: as many as the hash has (RFC 7518, section 3.2).
     pub fn shortest_secret(self) -> usize {
         match self {
             Self::HS256 => 32,
@@ -41,7 +41,7 @@ impl MacAlgorithm {
     }
 }
 
-/// A secret that is shared with a server, for one algorithm. Wiped on drop; `Debug` shows the algorithm.
+/// A secret that is shared with a server, for one algorithm. It is wiped on drop; `Debug` shows the algorithm.
 ///
 /// ```
 /// use grantflow::crypto::{MacAlgorithm, MacKey};
@@ -58,12 +58,12 @@ pub struct MacKey {
 }
 
 impl MacKey {
-    /// The bytes of a secret, such as those of a `client_secret`.
+    /// A key of these bytes, such as those of a `client_secret`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it has fewer bytes than the algorithm demands, or is a key in
-    /// PEM or a JWK, which is no shared secret.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the secret has fewer bytes than the algorithm demands, or is
+    /// a key in PEM or a JWK, which is no shared secret.
     pub fn new(algorithm: MacAlgorithm, secret: &[u8]) -> Result<Self, Error> {
         let least = algorithm.shortest_secret();
         if secret.len() < least {
@@ -92,7 +92,7 @@ impl MacKey {
         }
     }
 
-    /// Whether this is the authentication code of the message; compared in constant time.
+    /// Whether this is the authentication code of the message; it is compared in constant time.
     pub fn verify(&self, message: &[u8], code: &[u8]) -> bool {
         Zeroizing::new(self.sign(message)).ct_eq(code).into()
     }

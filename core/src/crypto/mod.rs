@@ -1,4 +1,4 @@
-//! Signatures and encryption: [`Signer`], which may be a key of ours or one far away, [`SigningKey`], [`VerifyingKey`] and
+//! Signatures and encryption: [`Signer`], which may be a key here or a remote one, [`SigningKey`], [`VerifyingKey`] and
 //! [`MacKey`], by one of three libraries.
 //!
 //! | feature | library | algorithms | note |
@@ -10,8 +10,8 @@
 //! [`SealingKeys`] encrypt what is kept, by ChaCha20-Poly1305, which each of the libraries has (`rust-crypto` by
 //! [chacha20poly1305](https://docs.rs/chacha20poly1305)).
 //!
-//! Any of them may be on at the same time, as when two dependencies turn them on: for each algorithm the first of
-//! this order that has it is used. There is no provider to install, and nothing that is process-wide.
+//! Several libraries may be on at the same time, as when two dependencies turn them on: for each algorithm the first
+//! library in this order that has it is used. There is no provider to install, and nothing is process-wide.
 //!
 //! `aws-lc-rs` and `ring` draw the randomness of signatures and of new keys themselves; `rust-crypto` takes it from
 //! [`Cx`](crate::Cx), so that runs are replayable to the bit.

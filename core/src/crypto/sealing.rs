@@ -1,4 +1,4 @@
-//! Encryption of what is kept: [`SealingKeys`], [`SealingKey`].
+//! Encryption of stored texts and cookies: [`SealingKeys`], [`SealingKey`].
 //!
 //! What is sealed is, one after another: [`MAGIC`]; the key's id and its encrypted form, each behind its length; a
 //! salt; what proves the key; the encrypted bytes and their tag; a checksum of all this, which tells damage from a
@@ -24,7 +24,8 @@ const CHECKSUM: usize = 16;
 const MAX_ID: usize = 64;
 const MAX_WRAPPED: usize = 4096;
 
-/// A key to seal with, of 256 bits, and its id. Its clones share it; it is wiped with the last. `Debug` shows the id.
+/// A key to seal with, of 256 bits, and its id. Clones share the key, which is wiped with the last of them. `Debug`
+/// shows the id.
 #[derive(Clone)]
 pub struct SealingKey(Arc<Inner>);
 
@@ -36,22 +37,22 @@ struct Inner {
 }
 
 impl SealingKey {
-    /// A key of 32 random bytes, as from `openssl rand 32`. Its id is written in the clear beside all that it seals, and
-    /// is another than that of any key before; it has 64 bytes at the most.
+    /// A key of 32 random bytes, as from `openssl rand 32`. Its id is written in the clear beside all that the key
+    /// seals. The id has at most 64 bytes, and no earlier key may have had the same.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] if it has not 32 bytes, or all are the same, or the id does not fit.
+    /// [`ErrorKind::Config`] if there are not 32 bytes, or all are the same, or the id does not fit.
     pub fn new(id: &str, bytes: &[u8]) -> Result<Self, Error> {
         Self::wrapped(id, bytes, &[])
     }
 
-    /// A data key that a key service has encrypted, with the encrypted form, of 4096 bytes at the most, which is
-    /// written beside all that it seals: see [`Sealed::wrapped`].
+    /// A data key that a key service has encrypted. `wrapped` is its encrypted form, of at most 4096 bytes, which is
+    /// written beside all that the key seals: see [`Sealed::wrapped`].
     ///
     /// # Errors
     ///
-    /// As of [`new`](Self::new).
+    /// Those of [`new`](Self::new).
     pub fn wrapped(id: &str, bytes: &[u8], wrapped: &[u8]) -> Result<Self, Error> {
         let bytes: [u8; 32] = bytes.try_into().map_err(|_| Error::config("a key for sealing has 32 bytes"))?;
         let bytes = Zeroizing::new(bytes);
@@ -67,7 +68,7 @@ impl SealingKey {
         Ok(Self(Arc::new(Inner { id: id.into(), bytes, wrapped: wrapped.into() })))
     }
 
-    /// Its id.
+    /// The key's id.
     pub fn id(&self) -> &str {
         &self.0.id
     }
@@ -87,14 +88,14 @@ impl fmt::Debug for SealingKey {
     }
 }
 
-/// The keys for sealing: the newest seals, any of them opens.
+/// The keys for sealing: the newest one seals, and any of them opens.
 ///
 /// For each message a key and a nonce of its own are derived, by HKDF with SHA-256 from 32 random bytes, and used with
-/// ChaCha20-Poly1305, which every library has: after 2^64 messages under one key, the chance that two of them ever had the
-/// same is below 2^-128. No key wears out; rotate it when a person who knew it leaves.
+/// ChaCha20-Poly1305, which every library has. After 2^64 messages under one key, the chance that two of them ever had
+/// the same is below 2^-128. No key wears out; rotate it when a person who knew it leaves.
 ///
-/// To rotate keys while a service runs: give the new key to all processes as one that [opens](Self::and_open); then
-/// as the newest, with the old one behind it; then have everything sealed anew; then take the old one away.
+/// To rotate keys while a service runs: give the new key to all processes as one that [opens](Self::and_open); then as
+/// the newest, with the old one behind it; then have all records sealed anew; then take the old one away.
 ///
 /// ```
 /// use grantflow::crypto::{SealingKey, SealingKeys};
@@ -117,27 +118,28 @@ pub struct SealingKeys {
 }
 
 impl SealingKeys {
-    /// One key, which seals and opens.
+    /// Keys with this one alone, which seals and opens.
     pub fn new(newest: SealingKey) -> Self {
         Self { newest, others: Vec::new() }
     }
 
-    /// Another key, which opens what it sealed: an older one, or one that is to become the newest.
+    /// Adds a key that opens what it sealed: an older one, or one that is to become the newest.
     pub fn and_open(mut self, key: SealingKey) -> Self {
         self.others.push(key);
         self
     }
 
-    /// The key that seals.
+    /// The newest key, which seals.
     pub fn newest(&self) -> &SealingKey {
         &self.newest
     }
 
-    /// Encrypts a message for this purpose, such as the name of the place where it will lie: it opens for no other.
+    /// Encrypts a message for this purpose, such as the name of its place: it opens for no other purpose.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Entropy`] if the driver gave no seed, [`ErrorKind::Config`] if this was built without a library for it.
+    /// [`ErrorKind::Entropy`] if the driver gave no seed, [`ErrorKind::Config`] if this crate was built without a
+    /// library for encryption.
     pub fn seal(&self, purpose: &[u8], message: &[u8], cx: &mut Cx) -> Result<Vec<u8>, Error> {
         let key = &self.newest;
         let (id, wrapped) = (key.0.id.as_bytes(), &key.0.wrapped);
@@ -160,11 +162,11 @@ impl SealingKeys {
         Ok(sealed)
     }
 
-    /// Decrypts what [`seal`](Self::seal) made for this purpose, by the key that it names.
+    /// Decrypts a message that [`seal`](Self::seal) encrypted for this purpose, by the key that it names.
     ///
     /// # Errors
     ///
-    /// If it cannot be opened: [`CannotOpen`] says why.
+    /// If the message cannot be opened: [`CannotOpen`] says why.
     pub fn open(&self, purpose: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, CannotOpen> {
         let parts = Sealed::parse(sealed)?;
         let mut same = [&self.newest].into_iter().chain(&self.others).filter(|key| &*key.0.id == parts.key_id);
@@ -172,7 +174,7 @@ impl SealingKeys {
         parts.open(key, purpose)
     }
 
-    /// Whether the newest key has sealed this.
+    /// Whether the newest key has sealed this message.
     pub fn is_newest(&self, sealed: &[u8]) -> bool {
         Sealed::parse(sealed).is_ok_and(|parts| *parts.key_id == *self.newest.0.id)
     }
@@ -180,7 +182,7 @@ impl SealingKeys {
 
 const WITHOUT: &str = "this was built without encryption: turn on the feature ring, aws-lc-rs or rust-crypto";
 
-/// What was sealed, taken apart and not yet opened.
+/// A sealed message, taken apart and not yet opened.
 pub struct Sealed<'a> {
     key_id: &'a str,
     wrapped: &'a [u8],
@@ -191,11 +193,11 @@ pub struct Sealed<'a> {
 }
 
 impl<'a> Sealed<'a> {
-    /// Takes it apart.
+    /// Takes a sealed message apart.
     ///
     /// # Errors
     ///
-    /// If it is no such thing, or not what was written.
+    /// If the bytes are no sealed message, or are damaged.
     pub fn parse(sealed: &'a [u8]) -> Result<Self, CannotOpen> {
         if !sealed.starts_with(MAGIC) {
             let newer = sealed.starts_with(ANY_MAGIC);
@@ -217,21 +219,21 @@ impl<'a> Sealed<'a> {
         Some(Self { key_id: str::from_utf8(key_id).ok()?, wrapped, head, salt, proof, message })
     }
 
-    /// The id of the key that sealed it.
+    /// The id of the key that sealed the message.
     pub fn key_id(&self) -> &'a str {
         self.key_id
     }
 
-    /// The encrypted form of the key that sealed it, for the key service that made it; empty if there is none.
+    /// The encrypted form of the key that sealed the message, for the key service that made it; empty if there is none.
     pub fn wrapped(&self) -> &'a [u8] {
         self.wrapped
     }
 
-    /// Opens it by this key, whatever its id.
+    /// Opens the message by this key, whatever the key's id.
     ///
     /// # Errors
     ///
-    /// As of [`SealingKeys::open`].
+    /// Those of [`SealingKeys::open`].
     pub fn open(&self, key: &SealingKey, purpose: &[u8]) -> Result<Zeroizing<Vec<u8>>, CannotOpen> {
         let (one_time, proof) = key.derive(self.salt).ok_or(CannotOpen::NoLibrary)?;
         if !bool::from(proof.ct_eq(self.proof)) {
@@ -263,23 +265,23 @@ fn checksum(bytes: &[u8]) -> [u8; CHECKSUM] {
     digest.first_chunk().copied().unwrap_or_default()
 }
 
-/// Why something sealed cannot be opened.
+/// Why a sealed message cannot be opened.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq)]
 pub enum CannotOpen {
-    /// It was never sealed.
+    /// The bytes were never sealed.
     NotSealed,
-    /// A newer release sealed it.
+    /// A newer release sealed the message.
     Newer,
-    /// Its key is not among those that were given: its id.
+    /// The key, of this id, is not among those that were given.
     UnknownKey(String),
-    /// A key of its id is there, and is another one.
+    /// The key that was given under this id is another one.
     WrongKey(String),
-    /// It is not what was written: bytes were changed or cut off.
+    /// The message was damaged: bytes were changed or cut off.
     Damaged,
-    /// The key is right, and it was sealed for another purpose, or without the key.
+    /// The key is right, but the message was sealed for another purpose, or without the key.
     Forged,
-    /// This was built without a library for it.
+    /// This crate was built without a library for encryption.
     NoLibrary,
 }
 

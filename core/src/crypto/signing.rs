@@ -1,4 +1,4 @@
-//! Signing: by a key that is here, or by one that is far away.
+//! Signing, by a key that is here or by a remote one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,10 +10,11 @@ use super::verifying::VerifyingKey;
 use crate::machine::Machine;
 use crate::{Cx, Error, ErrorKind};
 
-/// What signs: a key that is here, or one in a key store, which may take a round trip.
+/// A signer: a key that is here, or one in a key store, which may take a round trip.
 ///
-/// A key store is asked by a machine of its own, which the machine that needs the signature hands on to the driver, within the
-/// time that it has itself. Its errors come as the source of one of kind [`ErrorKind::Signing`](crate::ErrorKind::Signing). Google's Cloud KMS, by a
+/// A signer with a remote key gives a machine that asks for the signature. The machine that needs it hands that on to
+/// its driver, within its own time. An error of the signer is the source of an error of kind
+/// [`ErrorKind::Signing`](crate::ErrorKind::Signing). Here Google's Cloud KMS signs, by a token for its API:
 /// token for its API:
 ///
 /// ```
@@ -75,16 +76,16 @@ use crate::{Cx, Error, ErrorKind};
 /// # Ok::<(), Error>(())
 /// ```
 pub trait Signer: Send + Sync {
-    /// The algorithm, by its name in JOSE (RFC 7518, section 3.1).
+    /// The algorithm of the signatures (RFC 7518, section 3.1).
     fn algorithm(&self) -> Algorithm;
 
-    /// The key's `kid`, for the header of what it signs.
+    /// The key's `kid`, for the header of signed texts.
     fn key_id(&self) -> Option<&str> {
         None
     }
 
-    /// The signer to be used at this moment, where keys are rotated while they are in use; it is asked once for each JWT,
-    /// and its own `current` is not asked. Nothing unless told: this signer itself.
+    /// The signer to use at this moment, where keys are rotated while they are in use. It is asked once for each JWT,
+    /// and its own `current` is not asked. `None`, the default, means this signer itself.
     ///
     /// ```
     /// use std::sync::{Arc, RwLock};
@@ -117,15 +118,15 @@ pub trait Signer: Send + Sync {
         None
     }
 
-    /// Signs the message, or gives the machine that has it signed.
+    /// Signs the message, or gives a machine that has it signed.
     fn sign(&self, message: &[u8], cx: &mut Cx) -> Signing;
 }
 
 /// The result of asking for a signature.
 pub enum Signing {
-    /// The signature, in the form that JWS wants (RFC 7518, section 3).
+    /// The signature, in the form of JWS (RFC 7518, section 3).
     Done(Result<Vec<u8>, Error>),
-    /// A machine that yields it.
+    /// A machine that yields the signature.
     Remote(Box<dyn Machine<Output = Vec<u8>> + Send>),
 }
 
@@ -138,8 +139,7 @@ impl fmt::Debug for Signing {
     }
 }
 
-/// A private key of ours, parsed once and shared by its clones, for one algorithm. `Debug` shows its algorithm and
-/// its `kid`.
+/// A private key for one algorithm, parsed once and shared by its clones. `Debug` shows its algorithm and its `kid`.
 #[derive(Clone)]
 pub struct SigningKey {
     key: Arc<Key>,
@@ -149,18 +149,20 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// A key from PEM, unencrypted: PKCS#8, PKCS#1 for RSA, SEC1 for elliptic curves. Line ends that some shell
-    /// turned into the two characters `\n` are understood.
+    /// A key from PEM, unencrypted: PKCS#8, PKCS#1 for RSA, SEC1 for elliptic curves. Line ends that a shell turned
+    /// into the two characters `\n` are understood.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] if it is no such key, or one of another kind than the algorithm is for, or an RSA key of
-    /// less than 2048 or more than 8192 bits; also if no library that this was built with has the algorithm.
+    /// [`ErrorKind::Config`] if the text holds no private key, one of another kind than the algorithm needs, or an RSA
+    /// key of less than 2048 or more than 8192 bits; also if no library that this crate was built with has the
+    /// algorithm.
     pub fn from_pem(algorithm: Algorithm, pem: &str) -> Result<Self, Error> {
         Self::of(algorithm, &PrivateKey::from_pem(pem)?)
     }
 
-    /// The key from such PEM for each algorithm that it is one for: RS256 and PS256 and so on for RSA, one for any other.
+    /// The key of a PEM text for each algorithm that fits it: RS256, PS256 and so on for RSA, one algorithm for any
+    /// other.
     ///
     /// # Errors
     ///
@@ -175,8 +177,8 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] for RSA, whose keys are made elsewhere, and if no library that this was built with has
-    /// the algorithm; [`ErrorKind::Entropy`] if there is no randomness.
+    /// [`ErrorKind::Config`] for RSA, whose keys are made elsewhere, and if no library that this crate was built with
+    /// has the algorithm; [`ErrorKind::Entropy`] if there is no randomness.
     pub fn generate(algorithm: Algorithm, cx: &mut Cx) -> Result<Self, Error> {
         Self::of(algorithm, &backend::generate(algorithm, cx)?)
     }
@@ -203,13 +205,13 @@ impl SigningKey {
         Ok(Self { key: Arc::new(key), algorithm, public, key_id: None })
     }
 
-    /// Sets its `kid`.
+    /// Sets the key's `kid`.
     pub fn with_key_id(mut self, key_id: impl Into<Arc<str>>) -> Self {
         self.key_id = Some(key_id.into());
         self
     }
 
-    /// The public key that belongs to it.
+    /// The public key of this private key.
     pub fn verifying_key(&self) -> &VerifyingKey {
         &self.public
     }

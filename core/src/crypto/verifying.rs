@@ -16,13 +16,14 @@ pub struct VerifyingKey {
 }
 
 impl VerifyingKey {
-    /// A key from PEM: a `PUBLIC KEY` (X.509's `SubjectPublicKeyInfo`), an `RSA PUBLIC KEY` (PKCS#1), or a `CERTIFICATE`,
-    /// of which its dates, its issuer and its signature are not looked at: it is trusted because the caller has it.
+    /// A key from PEM: a `PUBLIC KEY` (X.509's `SubjectPublicKeyInfo`), an `RSA PUBLIC KEY` (PKCS#1), or a
+    /// `CERTIFICATE`, whose dates, issuer and signature are not checked: it is trusted because the caller has it.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] if it is no such key, or one of another kind than the algorithm is for, or an RSA key of
-    /// less than 2048 or more than 8192 bits; also if no library that this was built with has the algorithm.
+    /// [`ErrorKind::Config`] if the text holds no public key, one of another kind than the algorithm needs, or an RSA
+    /// key of less than 2048 or more than 8192 bits; also if no library that this crate was built with has the
+    /// algorithm.
     pub fn from_pem(algorithm: Algorithm, pem: &str) -> Result<Self, Error> {
         Self::of(algorithm, PublicKey::from_pem(pem)?)
     }
@@ -36,7 +37,7 @@ impl VerifyingKey {
         Ok(Self { algorithm, key: Arc::new((public, verifier)) })
     }
 
-    /// The algorithm that this key verifies by, and no other.
+    /// The one algorithm that this key verifies by.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
@@ -51,7 +52,7 @@ impl VerifyingKey {
         self.key.0.fits(algorithm).then(|| Self { algorithm, key: self.key.clone() })
     }
 
-    /// Checks a signature in the form that JWS has it (RFC 7518, section 3).
+    /// Checks a signature, in the form of JWS (RFC 7518, section 3).
     ///
     /// # Errors
     ///

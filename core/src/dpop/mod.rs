@@ -1,8 +1,8 @@
 //! Proofs of possession (RFC 9449): each request shows a JWT, signed by a key that its token is bound to.
 //!
-//! A [`DpopKey`] is given to a [`Client`](crate::Client::dpop), and all else follows: its token requests carry proofs, its
-//! tokens are bound to the key, and [`Token::authorize`](crate::Token::authorize) makes the proof for a request to a
-//! resource. What servers give as nonces is kept in [`DpopNonces`].
+//! Give a [`DpopKey`] to a [`Client`](crate::Client::dpop): its token requests then carry proofs, its tokens are bound
+//! to the key, and [`Token::authorize`](crate::Token::authorize) makes the proof for a request to a resource.
+//! [`DpopNonces`] keeps the nonces of servers.
 
 mod nonces;
 
@@ -30,10 +30,10 @@ const DPOP_NONCE: &str = "dpop-nonce";
 /// The longest nonce to take from a server.
 const MAX_NONCE: usize = 1024;
 
-/// The key that proofs are signed by, with what does not change in them: encoded once, shared by its clones.
+/// The key that signs proofs, with the parts of a proof that do not change: encoded once, shared by its clones.
 ///
-/// One that is made anew at each start costs the grants that were bound to the last one. Keep it: `DpopKeyInStore` makes one
-/// for all processes that share a store.
+/// With a key that is made anew at each start, the grants that were bound to the last one are lost. Keep it:
+/// `DpopKeyInStore` makes one for all processes that share a store.
 ///
 /// ```
 /// use grantflow::crypto::{Algorithm, SigningKey};
@@ -56,7 +56,7 @@ struct Inner {
 }
 
 impl DpopKey {
-    /// A key that may be far away, with its public part.
+    /// A key that may be remote, with its public part.
     ///
     /// # Errors
     ///
@@ -83,7 +83,7 @@ impl DpopKey {
         &self.0.thumbprint
     }
 
-    /// The algorithm of its proofs.
+    /// The algorithm of the proofs.
     pub fn algorithm(&self) -> Algorithm {
         self.0.algorithm
     }
@@ -206,7 +206,7 @@ fn push_htu(json: &mut String, uri: &Uri) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes the proof for one request: see [`Token::prove`](crate::Token::prove).
+/// The machine that makes the proof for one request: see [`Token::prove`](crate::Token::prove).
 ///
 /// ```text
 /// Begin ─▶ (the signer's own machine, if it has one) ─▶ done

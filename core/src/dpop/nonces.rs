@@ -10,8 +10,8 @@ use crate::Challenge;
 /// Of how many origins the nonces are kept.
 const MAX_ORIGINS: usize = 256;
 
-/// The nonces that resource servers gave for proofs, each for its own origin alone (RFC 9449, sections 8.2 and 9): for those who
-/// send requests with [bound](crate::Token::dpop_key) tokens.
+/// The nonces that resource servers gave for proofs, each for its own origin alone (RFC 9449, sections 8.2 and 9): for
+/// programs that send requests with [bound](crate::Token::dpop_key) tokens themselves.
 ///
 /// ```
 /// # use grantflow::dpop::DpopNonces;
@@ -39,8 +39,8 @@ impl DpopNonces {
         self.0.iter().find(|(known, _)| **known == *origin).map(|(_, nonce)| &**nonce)
     }
 
-    /// Keeps the nonce that an answer from this address brings, whatever its status, and says whether it asks for the request
-    /// once more with it: by status 401 and the error `use_dpop_nonce`. Do so once for each request.
+    /// Keeps the nonce of an answer from this address, whatever its status. Returns whether the answer asks for the
+    /// same request with that nonce: by status 401 and the error `use_dpop_nonce`. Repeat a request once for this.
     pub fn learn(&mut self, uri: &Uri, status: StatusCode, headers: &HeaderMap) -> bool {
         let (Some(nonce), Some(origin)) = (nonce_in(headers), origin(uri)) else { return false };
         match self.0.iter_mut().find(|(known, _)| **known == *origin) {

@@ -4,7 +4,7 @@
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// What the caller gave cannot be used: an address, a parameter, a client file.
+    /// A value that the caller gave cannot be used: an address, a parameter, a client file.
     Config,
     /// A machine was driven wrongly: a reply that does not fit, or a call after the end.
     Misuse,
@@ -14,15 +14,15 @@ pub enum ErrorKind {
     Entropy,
     /// The server could not be reached, or not securely, or the connection broke.
     Transport,
-    /// It took longer than allowed.
+    /// The operation took longer than allowed.
     Timeout,
-    /// The caller cancelled it.
+    /// The caller cancelled the operation.
     Cancelled,
     /// The server answered with an OAuth error: see [`Error::server`](super::Error::server).
     Server,
     /// The server answered with an HTTP status that is an error, without an OAuth error in it.
     Http,
-    /// The server's answer breaks the standard, or is no such answer at all.
+    /// The server's answer breaks the standard, or is no answer of this kind at all.
     InvalidResponse,
     /// The authorization endpoint sent the user back with an error: see [`Error::server`](super::Error::server).
     Authorization,
@@ -43,22 +43,21 @@ pub enum ErrorKind {
     /// A signed token is malformed, its signature is wrong or by an algorithm that is not allowed, or there is no key to
     /// check it with.
     Signature,
-    /// A refresh token may have been replaced in an answer that never arrived, and trying once more did not
-    /// help.
+    /// A refresh token may have been replaced in an answer that never arrived, and another try did not help.
     GrantLost,
-    /// What a request is signed with could not be made: see the source for what the signer says. Nothing was sent.
+    /// The signature of a request could not be made: see the source for the signer's own error. Nothing was sent.
     Signing,
     /// A token cannot be used in this way, such as in a header for bearer tokens.
     TokenType,
-    /// A store of grants cannot be read or written, or what lies in it is not what it should be.
+    /// A store of grants cannot be read or written, or holds damaged records.
     Store,
-    /// Nobody has signed in yet.
+    /// No person has signed in yet.
     NotSignedIn,
     /// A file is missing or cannot be read.
     File,
     /// A program could not be run, failed, or printed no token.
     Program,
-    /// No connection of a browser could be received: see the source.
+    /// No connection from a browser could be received: see the source.
     Loopback,
 }
 

@@ -19,10 +19,10 @@ pub(crate) use strike::struck_out;
 use crate::failure::{Failure, FailureKind};
 use crate::shown::without_query;
 
-/// Why something did not succeed. Cheap to clone: one failure reaches all who wait for it.
+/// The error of every operation of this crate. Cheap to clone: one failure reaches all callers that wait for it.
 ///
-/// It holds no secret, nor does anything it prints. [`kind`](Self::kind) is for programs,
-/// [`advice`](Self::advice) and `Display` are for people.
+/// It holds no secret, and prints none. [`kind`](Self::kind) is for programs, [`advice`](Self::advice) and `Display`
+/// are for people.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -97,26 +97,26 @@ impl Error {
         self.0.status
     }
 
-    /// How long to wait before the next try: as the server asked (`Retry-After`, RFC 9110, section 10.2.3), or as is
-    /// known of the grant.
+    /// How long to wait before the next try: as the server asked (`Retry-After`, RFC 9110, section 10.2.3), or as the
+    /// grant demands.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// Whether the same may succeed later without anything being changed.
+    /// Whether the same operation may succeed later without any change.
     pub fn is_transient(&self) -> bool {
         self.0.transient
     }
 
-    /// Whether a request that must not reach the server twice may have been carried out although this
-    /// error came of it: its refresh token or code may be used up.
+    /// Whether a request that must not reach the server twice may have been carried out in spite of this error: its
+    /// refresh token or code may be used up.
     pub fn is_uncertain(&self) -> bool {
         matches!(self.0.outcome, Use::Unclear | Use::Used)
     }
 
-    /// Whether the grant has ended, so that a person must sign in anew: the server has refused the refresh token in
-    /// the answer to its use, or has surely used it up in an answer that can no longer be read. No other answer
-    /// says so, whatever words it has; the [advice](Self::advice) to sign in again may come with other errors too.
+    /// Whether the grant has ended, so that a person must sign in anew: the server has refused the refresh token in the
+    /// answer to its use, or has surely used it up in an answer that can no longer be read. No other error says so,
+    /// whatever its words; the [advice](Self::advice) to sign in again may come with other errors too.
     pub fn ends_grant(&self) -> bool {
         self.0.outcome == Use::Refused || self.0.kind == ErrorKind::GrantLost
     }
@@ -131,8 +131,8 @@ impl Error {
         self.0.outcome == Use::Used
     }
 
-    /// What to do about it. There is none where the caller cancelled, and for a server's error code that no standard
-    /// explains.
+    /// What to do about the error. There is no advice if the caller cancelled, nor for a server's error code that no
+    /// standard explains.
     pub fn advice(&self) -> Option<Advice> {
         self.0.advice
     }
@@ -263,7 +263,7 @@ impl Error {
         Arc::make_mut(&mut self.0)
     }
 
-    /// Adds what led to it, which must hold no secret either: `Display` shows it too. Meant for adapters.
+    /// Adds the cause of the error, which must hold no secret either: `Display` shows it too. Meant for adapters.
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.edit().source = Some(Arc::new(source));
         self
@@ -340,7 +340,8 @@ impl Error {
         self
     }
 
-    /// Says in which file, with which credential or at which other place it happened. What names that must be no secret.
+    /// Adds where the error happened: in which file, with which credential, or at which other place. The text must hold
+    /// no secret.
     pub fn within(mut self, place: impl fmt::Display) -> Self {
         let inner = self.edit();
         inner.message = clean(format!("{place}: {}", inner.message).into());

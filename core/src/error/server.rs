@@ -6,8 +6,8 @@ use super::Advice;
 
 /// An error in the words of the server (RFC 6749, sections 4.1.2.1 and 5.2).
 ///
-/// The texts are the server's: control characters are removed, long ones cut, and whatever secret
-/// the request had held is struck out, but they are still hostile until shown to be otherwise.
+/// The texts come from the server. Control characters are removed, long texts are cut, and the secrets of the request
+/// are struck out; treat the rest as hostile input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerError {
     pub(crate) error: String,
@@ -26,7 +26,7 @@ pub enum Interaction {
     AccountSelection,
     /// To agree: `consent_required`.
     Consent,
-    /// Something: `interaction_required`.
+    /// To do something else: `interaction_required`.
     Other,
 }
 

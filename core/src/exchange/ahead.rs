@@ -5,16 +5,16 @@ use std::fmt;
 use super::Exchange;
 use crate::{Cx, Error, Machine, Reply, Step};
 
-/// Makes what the first try of an [`Exchange`] is signed with, and yields the exchange: for a caller that must write
+/// The machine that signs for the first try of an [`Exchange`], and yields the exchange: for a caller that must write
 /// something down between the two, such as that a refresh token is about to be used.
 ///
 /// ```text
 /// ahead ─signatures─▶ (write it down) ─▶ the exchange sends
 /// ```
 ///
-/// It takes no longer than the exchange's total time, and begins no request of a signer's after the moment
-/// that the exchange must begin before. The exchange's own time begins as it starts. What has become too old by then is
-/// made anew. Without anything to sign it ends at once, with no effect.
+/// It takes no longer than the exchange's total time, and begins no request of a signer after the moment that the
+/// exchange must begin before. The exchange's own time begins as it starts. A signature that has become too old by then
+/// is made anew. Without anything to sign the machine ends at once, with no effect.
 pub struct Ahead<T>(Option<Exchange<T>>);
 
 impl<T> Ahead<T> {

@@ -17,8 +17,8 @@ use crate::{Client, Error};
 const CLIENT_ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 impl Request {
-    /// Adds what tells this server which client this is (RFC 6749, section 2.3). A client that is
-    /// [registered](Client::registered_at) at another is an error.
+    /// Adds the client's authentication for this server (RFC 6749, section 2.3). A client that is
+    /// [registered](Client::registered_at) at another server is an error.
     pub fn authenticate(mut self, client: &Client, server: &Issuer) -> Self {
         use crate::client::Method::{
             Apple, Basic, None, Post, PrivateKeyJwt, PrivateKeyJwtOfAny, SecretJwt, SelfSignedTlsClientAuth,

@@ -1,4 +1,4 @@
-//! Content codings that came though none was asked for (RFC 9110, section 8.4).
+//! Content codings of answers, though the request asked for none (RFC 9110, section 8.4).
 //!
 //! Adapters ask for `identity`. Caches and firewalls on the way compress all the same, and some take the header off
 //! that says so. What such an answer holds, a new refresh token perhaps, must not be lost: gzip (RFC 1952) and deflate

@@ -10,8 +10,8 @@
 //!                 └─ no signature ─▶ Ended
 //! ```
 //!
-//! What is signed is made anew at each try. A server that asks for a nonce in a proof has not begun: the request
-//! is made once more with it, also where it must not be repeated, and that counts as no try.
+//! Signatures are made anew at each try. A server that asks for a nonce in a proof has not processed the request: it is
+//! made once more with the nonce, also where it must not be repeated, and that counts as no try.
 
 mod ahead;
 mod answer;
@@ -151,7 +151,7 @@ impl<T> Machine for Exchange<T> {
 }
 
 impl<T> Exchange<T> {
-    /// The time it may take in all, pauses included; 30 s unless told.
+    /// The time it may take in all, pauses included; 30 s by default.
     pub fn total_time(mut self, time: Duration) -> Self {
         self.total = time;
         self

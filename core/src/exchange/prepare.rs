@@ -1,5 +1,5 @@
-//! What a request is given anew at each try: a client's assertion, a proof of possession, made of the time, randomness and
-//! a signature by a key that may be far away.
+//! The parts of a request that are made anew at each try: a client's assertion, a proof of possession. They need the
+//! time, randomness and a signature by a key that may be remote.
 //!
 //! ```text
 //! Begin ─▶ (the signer's own machine) ─▶ the next part ─▶ ... ─▶ all are made

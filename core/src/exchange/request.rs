@@ -1,4 +1,4 @@
-//! Requests as values: of grants and endpoints of the standards, and of a caller's own.
+//! Requests as values: those of the grants and endpoints of the standards, and those of a caller's own.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -32,13 +32,13 @@ pub(crate) enum Refusable {
     Password,
 }
 
-/// A request as a value: a form to post, JSON, or an address to get; ready to become, with a parse function,
-/// an [`Exchange`], or an [`http::Request`] for those who send it themselves.
+/// A request as a value: a form to post, JSON, or an address to get. With a parse function it becomes an [`Exchange`];
+/// a caller that sends it itself makes an [`http::Request`] of it.
 ///
-/// Parameters without a value are left out (RFC 6749, section 3.1), a repeated one is an error.
-/// Such an error is kept and comes out where the request is made.
+/// Parameters without a value are left out (RFC 6749, section 3.1), and a repeated one is an error. Such an error is
+/// kept and reported where the request is made.
 ///
-/// Sources and signers of one's own make their requests by it:
+/// Sources and signers of your own make their requests by it:
 ///
 /// ```
 /// use grantflow::exchange::Request;
@@ -95,8 +95,8 @@ enum Kind {
 }
 
 impl Request {
-    /// A form or JSON to post. `doing` names the purpose in errors, as in "refreshing a token".
-    /// It may reach the server twice only if [`repeat`](Self::repeat) says so.
+    /// A form or JSON to post. `doing` names the purpose in errors, as in "refreshing a token". The request may reach
+    /// the server twice only if [`repeat`](Self::repeat) says so.
     pub fn post(doing: &'static str, endpoint: &Endpoint) -> Self {
         Self::made(doing, Method::POST, Kind::Form, Repeat::OnlyIfUnsent, endpoint)
     }
@@ -123,23 +123,23 @@ impl Request {
         }))
     }
 
-    /// An address to get, any number of times. It has no parameters but those in the address.
+    /// An address to get. The request may be repeated, and has no parameters but those in the address.
     pub fn get(doing: &'static str, endpoint: &Endpoint) -> Self {
         Self::made(doing, Method::GET, Kind::Nothing, Repeat::Freely, endpoint)
     }
 
-    /// A request of any method, without a body unless it gets one.
+    /// A request of any method, without a body unless one is added.
     pub fn new(doing: &'static str, method: Method, endpoint: &Endpoint) -> Self {
         Self::made(doing, method, Kind::Nothing, Repeat::OnlyIfUnsent, endpoint)
     }
 
-    /// Whether the request may reach the server twice.
+    /// Sets whether the request may reach the server twice.
     pub fn repeat(mut self, repeat: Repeat) -> Self {
         self.0.repeat = repeat;
         self
     }
 
-    /// The most bytes to take from the answer's body; 1 MiB unless told.
+    /// Sets the most bytes to take from the answer's body; 1 MiB by default.
     pub fn max_body(mut self, max: usize) -> Self {
         self.0.max_body = max;
         self
@@ -158,7 +158,7 @@ impl Request {
     }
 
     /// Presents this certificate to the server (RFC 8446, section 4.4.2; RFC 8705, section 2). It needs https and a
-    /// driver that obeys [`Rules::IDENTITY`](crate::machine::Rules::IDENTITY): another one sends nothing.
+    /// driver that obeys [`Rules::IDENTITY`](crate::machine::Rules::IDENTITY): another driver sends nothing.
     ///
     /// ```
     /// use grantflow::Endpoint;
@@ -218,8 +218,8 @@ impl Request {
         self
     }
 
-    /// Adds a form parameter that is a secret, to be struck from whatever the server says. It must be of
-    /// printable ASCII (RFC 6749, appendix A).
+    /// Adds a form parameter that is a secret, which is struck out of the server's errors. It must be of printable
+    /// ASCII (RFC 6749, appendix A).
     pub fn secret(self, name: &'static str, value: &Secret) -> Self {
         match vschar(name, value.expose()) {
             Ok(()) => self.unicode_secret(name, value),
@@ -233,8 +233,7 @@ impl Request {
         self.param(name, value.expose())
     }
 
-    /// Adds a parameter of the caller's own, which cannot be one that a grant or a client
-    /// authentication sets.
+    /// Adds a parameter of the caller's own. Parameters of grants and of client authentication cannot be set by this.
     pub fn extra(self, name: &str, value: &str) -> Self {
         if RESERVED.contains(&name) {
             return self
@@ -243,7 +242,7 @@ impl Request {
         self.param(name, value)
     }
 
-    /// Sends this value as JSON. Secrets in it are struck from what the server says only if they are
+    /// Sends this value as JSON. Secrets in it are struck out of the server's errors only if they are
     /// [named](Self::keeps_secret).
     pub fn json(mut self, value: &impl Serialize) -> Self {
         if self.0.kind == Kind::Json || !self.0.body.is_empty() {
@@ -263,13 +262,13 @@ impl Request {
         self
     }
 
-    /// Adds a header that is no secret. Those that the HTTP client sets, and those that are there already, are errors;
+    /// Adds a header that is no secret. A header that the HTTP client sets, and one that is there already, is an error;
     /// `content-type` and `accept` may be set where `application/json` will not do.
     pub fn header(self, name: &str, value: &str) -> Self {
         self.named_header(name, value, false)
     }
 
-    /// Adds a header that is a secret, to be struck from whatever the server says.
+    /// Adds a header that is a secret, which is struck out of the server's errors.
     pub fn secret_header(mut self, name: &str, value: &Secret) -> Self {
         self.keep_secret(value.expose());
         // As in "Bearer abc": what is secret stands behind the scheme.
@@ -279,17 +278,17 @@ impl Request {
         self.named_header(name, value.expose(), true)
     }
 
-    /// Names a secret that is sent within JSON, to be struck from whatever the server says.
+    /// Names a secret that is sent within JSON, to be struck out of the server's errors.
     pub fn keeps_secret(mut self, secret: &Secret) -> Self {
         self.keep_secret(secret.expose());
         self
     }
 
-    /// Shows a bearer token (RFC 6750, section 2.1).
+    /// Adds a bearer token (RFC 6750, section 2.1).
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::TokenType`](crate::ErrorKind::TokenType) if it cannot be sent so.
+    /// Of kind [`ErrorKind::TokenType`](crate::ErrorKind::TokenType) if the token is no bearer token.
     pub fn bearer(mut self, token: &crate::Token) -> Result<Self, Error> {
         if self.has_header(&AUTHORIZATION) {
             return Ok(self.fail(twice(&AUTHORIZATION)));
@@ -299,12 +298,12 @@ impl Request {
         Ok(self)
     }
 
-    /// Shows an access token: one for bearers (RFC 6750, section 2.1), or one that is bound to a key, with a proof of it that is
-    /// made anew at each try (RFC 9449, section 7.1).
+    /// Adds an access token: a bearer token (RFC 6750, section 2.1), or one that is bound to a key, with a proof that
+    /// is made anew at each try (RFC 9449, section 7.1).
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::TokenType`](crate::ErrorKind::TokenType) if it is of another kind.
+    /// Of kind [`ErrorKind::TokenType`](crate::ErrorKind::TokenType) if the token is of another kind.
     pub fn token(mut self, token: &crate::Token) -> Result<Self, Error> {
         let Some((header, proofs)) = token.bound() else { return self.bearer(token) };
         if self.has_header(&AUTHORIZATION) {
@@ -385,15 +384,15 @@ impl Request {
         write_pair(&mut self.0.body, name, value);
     }
 
-    /// The request for a caller that sends it itself. Follow no redirect with it, and hand the answer to
-    /// the parse function of its kind.
+    /// The request for a caller that sends it itself. Follow no redirect with it, and hand the answer to the parse
+    /// function of its kind.
     ///
-    /// What it is signed with is made at this moment, so make one for each try.
+    /// Signatures are made at this moment: call this once for each try.
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::Config`](crate::ErrorKind::Config) if something in the request cannot be sent, or it is
-    /// signed by a key that is far away: only an [`Exchange`] can ask for its signature.
+    /// Of kind [`ErrorKind::Config`](crate::ErrorKind::Config) if something in the request cannot be sent, or if a
+    /// remote key signs it: only an [`Exchange`] can ask for that signature.
     pub fn to_http(&self, cx: &mut Cx) -> Result<http::Request<Vec<u8>>, Error> {
         self.check()?;
         self.build(&self.parts_made_here(cx)?)
@@ -451,7 +450,7 @@ impl Request {
         body.into_bytes()
     }
 
-    /// A machine that makes this request and parses its answer.
+    /// The machine that makes this request and parses its answer.
     pub fn exchange<T>(self, parse: impl FnMut(Received<'_>) -> Result<T, Error> + Send + 'static) -> Exchange<T> {
         Exchange {
             request: self,

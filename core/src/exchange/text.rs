@@ -1,4 +1,4 @@
-//! What may stand in a request: names that are taken, characters that are legal, and how pairs are written.
+//! The texts of a request: names that are taken, legal characters, and how pairs are written.
 
 use url::form_urlencoded;
 use zeroize::Zeroizing;

@@ -7,7 +7,7 @@ use super::{DEFAULT_UNIVERSE, check_quota_project, quota_header};
 use crate::source::{Again, Credential, GrantState, Mint, Refusal, TokenSource, Want, cannot};
 use crate::{Client, ClientAuthentication, Error, Scopes, Secret, ServerMetadata, Timestamp, Token};
 
-/// A user's refresh token, with the client it was granted to.
+/// A user's refresh token, with the client that it was granted to.
 ///
 /// A `token_uri` in the file is not followed: the refresh token goes to Google, as with Google's own
 /// libraries for Python and Node.
@@ -32,12 +32,12 @@ impl AuthorizedUser {
         Self::parse_json(json.as_ref(), Trust::Nothing)
     }
 
-    /// Reads the same, and follows its `token_uri` wherever it leads: only for a file that you trust.
+    /// Reads such a file, and follows its `token_uri` to any server: only for a file that you trust.
     pub fn from_json_with_any_server(json: impl AsRef<[u8]>) -> Result<Self, Error> {
         Self::parse_json(json.as_ref(), Trust::Server)
     }
 
-    /// A machine that reads the file at this path, by the rules of [`from_json`](Self::from_json).
+    /// The machine that reads the file at this path, by the rules of [`from_json`](Self::from_json).
     pub fn read(path: impl Into<std::path::PathBuf>) -> ReadFile<Self> {
         ReadFile::new(path, Self::parse_json)
     }
@@ -50,7 +50,7 @@ impl AuthorizedUser {
     ///
     /// # Errors
     ///
-    /// If the token came without a refresh token, or from another server than Google's.
+    /// If the token has no refresh token, or is of another server than Google's.
     pub fn signed_in(client: &Client, token: &Token) -> Result<Self, Error> {
         Ok(Self {
             credential: Credential::signed_in(ServerMetadata::google(), client, token)?.with_scopes_named(false),
@@ -101,9 +101,9 @@ impl AuthorizedUser {
         self
     }
 
-    /// Names the wanted scopes at each refresh, for a token that is good for less than was granted. Without this none
-    /// are named, as Google's own libraries do: Google refuses a scope that was not granted, and a token without
-    /// names is good for all that was.
+    /// Names the wanted scopes at each refresh, for a token that is good for less than was granted. By default none are
+    /// named, as Google's own libraries do: Google refuses a scope that was not granted, and a refresh without scopes
+    /// gives all that were.
     pub fn scopes_at_refresh(mut self) -> Self {
         self.credential = self.credential.with_scopes_named(true);
         self
@@ -119,19 +119,19 @@ impl AuthorizedUser {
         self.account.as_deref()
     }
 
-    /// The access token that was saved along, if there was one; it may have expired.
+    /// The access token that the file holds, if there is one; it may have expired.
     pub fn token(&self) -> Option<&Token> {
         self.token.as_ref()
     }
 
-    /// What was granted, if the file says so.
+    /// The granted scopes, if the file names them.
     pub fn scopes(&self) -> &Scopes {
         &self.scopes
     }
 
-    /// The `token.json` that Google's Python library reads (`Credentials.from_authorized_user_file`), with
-    /// the newest refresh token and the newest access token. Any of Google's libraries also takes it in the
-    /// place of gcloud's `application_default_credentials.json`. Write it where nobody else can read it.
+    /// The `token.json` that Google's Python library reads (`Credentials.from_authorized_user_file`), with the newest
+    /// refresh token and the newest access token. Any of Google's libraries also takes it in place of gcloud's
+    /// `application_default_credentials.json`. Write it where no other user can read it.
     pub fn to_json(&self, state: &GrantState, token: Option<&Token>) -> Secret {
         let mut members = serde_json::Map::new();
         let mut put = |name: &str, value: Option<serde_json::Value>| {

@@ -7,7 +7,7 @@ use super::hosts::Trust;
 use crate::server::Issuer;
 use crate::{Client, ClientAuthentication, Error, ServerMetadata};
 
-/// What a client file says: who the client is, and which server it belongs to.
+/// The content of a client file: the client, and the server that it is registered at.
 ///
 /// ```
 /// use grantflow::google::ClientSecrets;
@@ -31,7 +31,7 @@ pub struct ClientSecrets {
     project_id: Option<String>,
 }
 
-/// For which kind of application a client is registered.
+/// The kind of application that a client is registered for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientKind {
     /// `installed`: a desktop application, which may use any loopback port.
@@ -51,13 +51,13 @@ impl ClientSecrets {
         Self::parse(json.as_ref(), Trust::Nothing)
     }
 
-    /// Reads a file's content, whatever server it names. Only for files that you wrote yourself: such
-    /// a server is sent the client's secret and the user's codes.
+    /// Reads a file's content, and accepts any server in it. Only for files that you wrote yourself: such a server is
+    /// sent the client's secret and the user's codes.
     pub fn from_json_with_any_server(json: impl AsRef<[u8]>) -> Result<Self, Error> {
         Self::parse(json.as_ref(), Trust::Server)
     }
 
-    /// A machine that reads the file at this path, by the rules of [`from_json`](Self::from_json).
+    /// The machine that reads the file at this path, by the rules of [`from_json`](Self::from_json).
     pub fn read(path: impl Into<PathBuf>) -> ReadFile<Self> {
         ReadFile::new(path, Self::parse)
     }
@@ -94,7 +94,7 @@ impl ClientSecrets {
         })
     }
 
-    /// For which kind of application the client is.
+    /// The kind of application that the client is registered for.
     pub fn kind(&self) -> ClientKind {
         self.kind
     }
@@ -104,7 +104,7 @@ impl ClientSecrets {
         &self.client
     }
 
-    /// The server it is registered at.
+    /// The server that the client is registered at.
     pub fn server(&self) -> &ServerMetadata {
         &self.server
     }
@@ -114,7 +114,7 @@ impl ClientSecrets {
         &self.redirect_uris
     }
 
-    /// The Google Cloud project it belongs to.
+    /// The Google Cloud project that the client belongs to.
     pub fn project_id(&self) -> Option<&str> {
         self.project_id.as_deref()
     }

@@ -1,5 +1,5 @@
-//! A credential of Google's, by a file of any type; and the files of type `impersonated_service_account`, which hold
-//! another.
+//! A Google credential from a file of any type; and the files of type `impersonated_service_account`, which hold
+//! another credential.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use super::{
 use crate::Error;
 use crate::source::{Again, GrantState, Mint, TokenSource, Want};
 
-/// A credential of Google's, of any kind.
+/// A Google credential of any kind.
 #[non_exhaustive]
 #[allow(clippy::large_enum_variant, reason = "a program has one or two of them")]
 #[derive(Clone, Debug)]
@@ -45,8 +45,8 @@ const KINDS: [&str; 6] = [
 ];
 
 impl GoogleCredential {
-    /// Reads a credential file of whatever type it says it is. The author of the file chooses what happens:
-    /// where it comes from elsewhere, demand its type with [`ServiceAccount::from_json`] or
+    /// Reads a credential file of the type that it names itself. The author of the file thus chooses what happens: if
+    /// the file comes from elsewhere, demand its type with [`ServiceAccount::from_json`] or
     /// [`AuthorizedUser::from_json`]. An external account's `credential_source` is obeyed only by
     /// [`ReadFile::with_any_source`] and [`ExternalAccount::from_json_with_any_source`].
     ///
@@ -57,7 +57,7 @@ impl GoogleCredential {
         Self::parse_json(json.as_ref(), Trust::Nothing)
     }
 
-    /// A machine that reads the file at this path, by the rules of
+    /// The machine that reads the file at this path, by the rules of
     /// [`from_json_of_any_type`](Self::from_json_of_any_type).
     pub fn read(path: impl Into<PathBuf>) -> ReadFile<Self> {
         ReadFile::new(path, Self::parse_json)
@@ -80,7 +80,7 @@ impl GoogleCredential {
         }
     }
 
-    /// What kind it is, in the words of its file.
+    /// The type of the credential, in the words of its file.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::ServiceAccount(_) => "service_account",
@@ -105,7 +105,7 @@ impl GoogleCredential {
         }
     }
 
-    /// Sets the project that requests are counted and paid for by (`x-goog-user-project`), in the place of the file's.
+    /// Sets the project that requests are counted and paid for by (`x-goog-user-project`), in place of the file's.
     pub fn quota_project(self, project: &str) -> Self {
         match self {
             Self::ServiceAccount(source) => Self::ServiceAccount(source.quota_project(project)),
@@ -118,12 +118,12 @@ impl GoogleCredential {
         }
     }
 
-    /// The same with the project that the variable `GOOGLE_CLOUD_QUOTA_PROJECT` names, if it is set; `env` reads a
+    /// Sets the quota project that the variable `GOOGLE_CLOUD_QUOTA_PROJECT` names, if it is set; `env` reads a
     /// variable, as `std::env::var_os` does: `|name| std::env::var_os(name)`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it names no project.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the variable names no project.
     pub fn quota_project_from_env(self, env: impl FnOnce(&str) -> Option<OsString>) -> Result<Self, Error> {
         const NAME: &str = "GOOGLE_CLOUD_QUOTA_PROJECT";
         let Some(value) = env(NAME) else { return Ok(self) };
@@ -158,7 +158,7 @@ impl TokenSource for GoogleCredential {
 }
 
 impl Impersonated {
-    /// Reads a file of type `impersonated_service_account`, whose source credentials may be of any type that names
+    /// Reads a file of type `impersonated_service_account`. Its source credentials may be of any type that names
     /// nothing but Google: see [`ExternalAccount::from_json`](super::ExternalAccount::from_json).
     ///
     /// # Errors
@@ -168,18 +168,18 @@ impl Impersonated {
         Self::parse_json(json.as_ref(), Trust::Nothing)
     }
 
-    /// Reads the same, and obeys whatever `credential_source` its source credentials have: only for a file that you
-    /// trust.
+    /// Reads such a file, and obeys any `credential_source` of its source credentials: only for a file that you trust.
     pub fn from_json_with_any_source(json: impl AsRef<[u8]>) -> Result<Self, Error> {
         Self::parse_json(json.as_ref(), Trust::Source)
     }
 
-    /// Reads the same, and sends tokens to whatever server it names: only for a file that you trust with them.
+    /// Reads such a file, and sends tokens to any server that it names: only for a file that you trust with them.
     pub fn from_json_with_any_server(json: impl AsRef<[u8]>) -> Result<Self, Error> {
         Self::parse_json(json.as_ref(), Trust::Server)
     }
 
-    /// A machine that reads the file at this path, by the rules of [`from_json`](Self::from_json) unless it is told more.
+    /// The machine that reads the file at this path, by the rules of [`from_json`](Self::from_json) or those that are
+    /// set.
     pub fn read(path: impl Into<PathBuf>) -> ReadFile<Self> {
         ReadFile::new(path, Self::parse_json)
     }

@@ -12,21 +12,21 @@ use crate::machine::{Effect, Os, Platform, ask};
 use crate::shown::{Shown, slip};
 use crate::{Cx, Error, Exchange, Machine, Reply, Step};
 
-/// What the search found.
+/// The result of the search.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// The credential.
     pub credential: GoogleCredential,
     /// The project to work in, if anything names one.
     pub project_id: Option<String>,
-    /// Every place that was looked at, in order, the last one being where it was.
+    /// Every place that was looked at, in order. The credential was at the last one.
     pub looked: Vec<Looked>,
 }
 
 /// One place that was looked at.
 #[derive(Clone, Debug)]
 pub struct Looked {
-    /// Which place.
+    /// The place.
     pub place: String,
     /// What was there, or why it was passed over.
     pub result: String,
@@ -49,12 +49,12 @@ const VARIABLES: [&str; 6] = [
     "GOOGLE_CLOUD_QUOTA_PROJECT",
 ];
 
-/// Searches for application default credentials, in Google's order: the file that
-/// `GOOGLE_APPLICATION_CREDENTIALS` names, the file that `gcloud auth application-default login` writes,
-/// the metadata server.
+/// The machine that searches for application default credentials, in Google's order: the file that
+/// `GOOGLE_APPLICATION_CREDENTIALS` names, the file that `gcloud auth application-default login` writes, the metadata
+/// server.
 ///
-/// A place that is named, or there, and wrong ends the search with an error: nobody should work with other
-/// credentials than they think. If there are none, the error lists every place and why it was passed over.
+/// A place that is named or present, but wrong, ends the search with an error: a program must not work with other
+/// credentials than its user thinks. If there are none, the error lists every place and why it was passed over.
 ///
 /// ```text
 /// Variables ─▶ File ─▶ Detect ─▶ Project ─▶ done
@@ -85,7 +85,7 @@ enum Stage {
 }
 
 impl DefaultCredentials {
-    /// Searches on this kind of system.
+    /// A search on this kind of system.
     pub fn new(platform: Platform) -> Self {
         Self {
             platform,
@@ -98,7 +98,7 @@ impl DefaultCredentials {
         }
     }
 
-    /// Follows whatever token endpoint a file names: only where nobody else can write those files.
+    /// Follows any token endpoint that a file names: only where no other user can write those files.
     pub fn with_any_server(mut self) -> Self {
         self.trust = Trust::Server;
         self

@@ -1,4 +1,4 @@
-//! Whether this machine is one of Google Cloud's: by what its environment says, by its firmware, and by asking.
+//! Whether this machine is one of Google Cloud's: by its environment, by its firmware, and by a request.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

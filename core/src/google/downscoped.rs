@@ -1,4 +1,4 @@
-//! Tokens that are good for less than the credential they come from (Credential Access Boundary, server side).
+//! Tokens that are good for less than the credential that they come from (Credential Access Boundary, server side).
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,8 +15,7 @@ use crate::{Cx, Error, Machine, Reply, Secret, ServerMetadata, Step, Token, Toke
 /// What a boundary may hold at the most.
 const MAX_RULES: usize = 10;
 
-/// One thing that a downscoped token is good for: permissions of a role, on one resource. Cloud Storage alone knows
-/// boundaries.
+/// One rule of a boundary: permissions of a role, on one resource. Only Cloud Storage knows boundaries.
 ///
 /// ```
 /// use grantflow::google::AccessBoundaryRule;
@@ -45,7 +44,8 @@ struct Condition {
 }
 
 impl AccessBoundaryRule {
-    /// These permissions, each of the form `inRole:roles/storage.objectViewer`, on the resource of this full name.
+    /// A rule with these permissions, each of the form `inRole:roles/storage.objectViewer`, on the resource of this
+    /// full name.
     pub fn new<S: Into<String>>(resource: &str, permissions: impl IntoIterator<Item = S>) -> Self {
         Self {
             available_permissions: permissions.into_iter().map(Into::into).collect(),
@@ -54,7 +54,7 @@ impl AccessBoundaryRule {
         }
     }
 
-    /// Only where this expression in the Common Expression Language is true.
+    /// Limits the rule to where this expression in the Common Expression Language is true.
     pub fn condition(self, expression: &str) -> Self {
         self.conditioned(|condition| condition.expression = expression.to_owned())
     }
@@ -92,8 +92,8 @@ impl AccessBoundaryRule {
     }
 }
 
-/// Tokens of a credential that are good for what their rules name alone, to be handed to a program that is trusted
-/// with no more.
+/// A source of tokens that are good only for what their rules name, to be handed to a program that is trusted with no
+/// more.
 ///
 /// ```
 /// use grantflow::google::{AccessBoundaryRule, Downscoped, MetadataServer};
@@ -105,8 +105,8 @@ impl AccessBoundaryRule {
 /// # Ok::<(), grantflow::Error>(())
 /// ```
 ///
-/// All wants are alike, unless the rules are [of the want](Self::by_want): what a token is good for is what the rules
-/// say. The base's token is kept for as long as it is good.
+/// All wants get the same token, unless the rules are made [by the want](Self::by_want): the rules alone say what a
+/// token is good for. The base's token is kept for as long as it is good.
 #[derive(Clone)]
 pub struct Downscoped {
     base: Base,
@@ -138,11 +138,11 @@ struct Boundary<'a> {
 }
 
 impl Downscoped {
-    /// Tokens of `base` within these rules, of which there are 1 to 10.
+    /// A source of tokens of `base` within these rules, of which there are 1 to 10.
     ///
     /// # Errors
     ///
-    /// If there are none or too many, or if one of them says nothing.
+    /// If there are no rules or too many, or if a rule is empty.
     pub fn new(base: impl Into<Base>, rules: impl IntoIterator<Item = AccessBoundaryRule>) -> Result<Self, Error> {
         let rules = Rules::Fixed(options(&rules.into_iter().collect::<Vec<_>>())?);
         Ok(Self {
@@ -153,8 +153,8 @@ impl Downscoped {
         })
     }
 
-    /// Tokens of `base` within rules that this function makes of each want, such as one bucket for each tenant. One token
-    /// of the base does for all of them. A want names its tenant by [`audience`](Want::audience) or
+    /// A source of tokens of `base` within rules that this function makes of each want, such as one bucket for each
+    /// tenant. One token of the base serves all of them. A want names its tenant by [`audience`](Want::audience) or
     /// [`resource`](Want::resource), which are not sent.
     ///
     /// ```
@@ -174,7 +174,7 @@ impl Downscoped {
     ///
     /// # Errors
     ///
-    /// None of the rules': those that say nothing are an error of their want.
+    /// None for the rules: an empty rule is an error of its want.
     pub fn by_want(
         base: impl Into<Base>,
         rules: impl Fn(&Want) -> Result<Vec<AccessBoundaryRule>, Error> + Send + Sync + 'static,
@@ -188,7 +188,7 @@ impl Downscoped {
         })
     }
 
-    /// What is wanted of the base; an access token with the scope of all of Google Cloud unless told.
+    /// Sets what is wanted of the base; by default an access token with the scope of all of Google Cloud.
     pub fn base_want(mut self, want: Want) -> Self {
         self.base_want = want;
         self
@@ -198,7 +198,7 @@ impl Downscoped {
     ///
     /// # Errors
     ///
-    /// If that is no domain.
+    /// If the text is no domain.
     pub fn with_universe_domain(mut self, domain: &str) -> Result<Self, Error> {
         self.server = server(domain)?;
         Ok(self)

@@ -11,11 +11,11 @@ use crate::{Client, ClientAuthentication, Error, Rotation, ServerMetadata, Shown
 
 /// A user of a workforce pool, by a refresh token of Google's STS (`external_account_authorized_user`).
 ///
-/// A file may hold a token and nothing to refresh it with: that serves until it ends.
+/// A file may hold a token and nothing to refresh it with: that token serves until it expires.
 ///
-/// STS may replace the refresh token at each use. The file is not written from here: where the newest one must
-/// outlive the program, keep the grant in a store. The first token is minted and saved; from then on the store's grant is the
-/// source of tokens, for as many programs as share it:
+/// STS may replace the refresh token at each use, and this type does not write the file. If the newest refresh token
+/// must outlive the program, keep the grant in a store: the first token is minted and saved, and from then on the
+/// store's grant is the source of tokens, for all programs that share it:
 ///
 /// ```
 /// use grantflow::google::ExternalUser;
@@ -52,12 +52,12 @@ impl ExternalUser {
         Self::parse_json(json.as_ref(), Trust::Nothing)
     }
 
-    /// Reads the same, whatever server it names: only for a file that you trust with the refresh token.
+    /// Reads such a file, and accepts any server in it: only for a file that you trust with the refresh token.
     pub fn from_json_with_any_server(json: impl AsRef<[u8]>) -> Result<Self, Error> {
         Self::parse_json(json.as_ref(), Trust::Server)
     }
 
-    /// A machine that reads the file at this path, by the rules of [`from_json`](Self::from_json).
+    /// The machine that reads the file at this path, by the rules of [`from_json`](Self::from_json).
     pub fn read(path: impl Into<std::path::PathBuf>) -> ReadFile<Self> {
         ReadFile::new(path, Self::parse_json)
     }
@@ -114,7 +114,7 @@ impl ExternalUser {
         self.client.as_ref()
     }
 
-    /// Where the grant is kept in a store, under a label of the program's choice.
+    /// The key under which a store keeps the grant, with a label of the program's choice.
     ///
     /// # Errors
     ///
@@ -123,11 +123,11 @@ impl ExternalUser {
         Ok(RecordKey::new(self.server.issuer(), self.need_client()?, label))
     }
 
-    /// The grant that is kept there, as a source of tokens for as many programs as share the store.
+    /// The grant that a store keeps under this key, as a source of tokens for all programs that share the store.
     ///
     /// # Errors
     ///
-    /// As [`record_key`](Self::record_key).
+    /// Those of [`record_key`](Self::record_key).
     pub fn kept(&self, key: RecordKey) -> Result<SharedGrant, Error> {
         Ok(SharedGrant::new(key, self.server.clone(), self.need_client()?).no_scopes_at_refresh())
     }
@@ -136,12 +136,12 @@ impl ExternalUser {
         self.client().ok_or_else(|| Error::config("the user's file has a token alone, and nothing to refresh it with"))
     }
 
-    /// Google's STS, as the file describes it: to revoke the refresh token, for example.
+    /// Google's STS, as the file describes it: for example, to revoke the refresh token.
     pub fn server(&self) -> &ServerMetadata {
         &self.server
     }
 
-    /// Where the user's tokens can be looked up (`token_info_url`), if the file says so.
+    /// The endpoint that tells about the user's tokens (`token_info_url`), if the file names it.
     pub fn token_info_endpoint(&self) -> Option<&Endpoint> {
         self.token_info.as_ref()
     }

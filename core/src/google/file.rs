@@ -26,7 +26,7 @@ const GOOGLE_TOKEN: [&str; 4] = [
     "https://accounts.google.com/o/oauth2/token",
 ];
 
-/// A machine that reads one of Google's files: a client file, a key, a user's credentials.
+/// The machine that reads one of Google's files: a client file, a key, a user's credentials.
 ///
 /// ```text
 /// Ready ─Start─▶ Asked ─File─▶ Ended (parsed)
@@ -50,14 +50,14 @@ impl<T> ReadFile<T> {
     }
 
     /// Obeys the `credential_source` of an external account, which names a file to read, an address to ask or a program
-    /// to run. Only for files that nobody else can write.
+    /// to run. Only for files that no other user can write.
     pub fn with_any_source(mut self) -> Self {
         self.trust = self.trust.max(Trust::Source);
         self
     }
 
-    /// Takes whatever server the file names, and any source besides. Only for files that nobody else can write: such a
-    /// server is sent secrets.
+    /// Accepts any server that the file names, and any source besides. Only for files that no other user can write:
+    /// such a server is sent secrets.
     pub fn with_any_server(mut self) -> Self {
         self.trust = Trust::Server;
         self

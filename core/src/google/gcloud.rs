@@ -1,4 +1,4 @@
-//! Tokens that gcloud has: of its program, and of the file that it may be told to use.
+//! Tokens of gcloud: from its program, and from the file that it may be told to use.
 //!
 //! ```text
 //! Begin ─▶ Variable (unless a path was given) ─▶ File ─▶ done: the token
@@ -20,11 +20,11 @@ const READ_AGAIN: Duration = Duration::from_secs(300);
 /// The most bytes of the file.
 const MAX: usize = 64 * 1024;
 
-/// A source of the tokens of the account that gcloud is signed in to, by `gcloud config config-helper`, which also tells
-/// when they end. The driver must allow programs: see `allow_programs` at the builder of its transport.
+/// A source of the tokens of the account that gcloud is signed in to, by `gcloud config config-helper`, which also says
+/// when they expire. The driver must allow programs: see `allow_programs` at the builder of its transport.
 ///
-/// gcloud's own account is another than that of `gcloud auth application-default login`, which the search for default
-/// credentials finds: this is for a person's own machine.
+/// gcloud's own account is another one than that of `gcloud auth application-default login`, which the search for
+/// default credentials finds. This is for a person's own machine.
 ///
 /// ```
 /// use grantflow::google::gcloud;
@@ -39,10 +39,10 @@ pub fn gcloud(platform: &Platform) -> ProgramToken {
     ProgramToken::new(Program::new(name).args(["config", "config-helper", "--format=json"]))
 }
 
-/// The access token that a file holds, which something else writes anew before the token ends.
+/// A source of the access token in a file, which another program writes anew before the token expires.
 ///
-/// It is read again every 5 minutes, since nothing tells when its token ends, and once a server has refused it. It serves
-/// whatever scopes are wanted; a want that names anything else is refused.
+/// The file is read again every 5 minutes, since nothing says when its token expires, and once a server has refused the
+/// token. It serves any scopes; a want that names anything else is refused.
 #[derive(Clone, Default)]
 pub struct AccessTokenFile {
     path: Option<PathBuf>,
@@ -54,7 +54,7 @@ impl AccessTokenFile {
         Self { path: Some(path.into()) }
     }
 
-    /// The token of the file that gcloud uses in the place of its own account: `CLOUDSDK_AUTH_ACCESS_TOKEN_FILE` names it.
+    /// The token of the file that gcloud uses in place of its own account: `CLOUDSDK_AUTH_ACCESS_TOKEN_FILE` names it.
     pub fn of_gcloud() -> Self {
         Self::default()
     }

@@ -26,8 +26,8 @@ const BACKDATED: Duration = Duration::from_secs(10);
 
 /// A service account of Google Distributed Cloud (`gdch_service_account`).
 ///
-/// Its wants name an [audience](Want::audience), the API, and nothing else. The cloud's server has a certificate of its
-/// own authority ([`ca_cert_path`](Self::ca_cert_path)): give that to the builder of the transport as a root.
+/// Its wants name an [audience](Want::audience), the API, and nothing else. The cloud's server has a certificate of the
+/// cloud's own authority ([`ca_cert_path`](Self::ca_cert_path)): give that to the builder of the transport as a root.
 #[derive(Clone)]
 pub struct GdchServiceAccount(Arc<Inner>);
 
@@ -43,8 +43,8 @@ struct Inner {
 }
 
 impl GdchServiceAccount {
-    /// Reads a key file, whose server is none of Google's public ones: only for a file that you trust. It gets signed
-    /// assertions, which are good for that server alone.
+    /// Reads a key file, whose server is none of Google's public ones: only for a file that you trust. The server gets
+    /// signed assertions, which are good for it alone.
     ///
     /// # Errors
     ///
@@ -53,8 +53,7 @@ impl GdchServiceAccount {
         Self::parse_json(json.as_ref(), Trust::Server)
     }
 
-    /// A machine that reads the file at this path; it is to be told
-    /// [`with_any_server`](ReadFile::with_any_server).
+    /// The machine that reads the file at this path. It needs [`with_any_server`](ReadFile::with_any_server).
     pub fn read(path: impl Into<PathBuf>) -> ReadFile<Self> {
         ReadFile::new(path, Self::parse_json)
     }
@@ -94,12 +93,12 @@ impl GdchServiceAccount {
         self
     }
 
-    /// The project it belongs to.
+    /// The project that the account belongs to.
     pub fn project(&self) -> &str {
         &self.0.project
     }
 
-    /// Where the certificate of the authority lies that the cloud's server has its own from.
+    /// The path of the certificate of the authority that signed the certificate of the cloud's server.
     pub fn ca_cert_path(&self) -> Option<&Path> {
         self.0.ca_cert_path.as_deref()
     }

@@ -1,4 +1,4 @@
-//! Which servers a credential file may name without being trusted: Google's Security Token Service and IAM
+//! The servers that a credential file may name without being trusted: Google's Security Token Service and IAM
 //! Credentials, at their addresses for regions and private connections, and at no other path than theirs.
 
 use url::Url;

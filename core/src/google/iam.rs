@@ -16,14 +16,14 @@ use crate::machine::{Repeat, ask};
 use crate::source::{Mint, TokenSource, Want};
 use crate::{Cx, Error, ErrorKind, Exchange, Machine, Reply, Step, Token};
 
-/// A machine that has bytes signed with the key that Google keeps for a service account (RSASSA-PKCS1-v1_5 with
+/// The machine that has bytes signed with the key that Google keeps for a service account (RSASSA-PKCS1-v1_5 with
 /// SHA-256), such as those of a V4 URL of Cloud Storage. `token` is of a credential that has the role
-/// `roles/iam.serviceAccountTokenCreator` on the account, be it the account itself. For an account of another universe, or by
-/// delegates: [`IamSigner::sign_with`].
+/// `roles/iam.serviceAccountTokenCreator` on the account; it may be the account itself. For an account of another
+/// universe, or by delegates: [`IamSigner::sign_with`].
 ///
 /// # Errors
 ///
-/// If that is no address of a service account, or the token none that requests show.
+/// If the text is no address of a service account, or requests cannot carry the token.
 pub fn sign_blob(service_account: &str, token: &Token, bytes: &[u8]) -> Result<Exchange<Vec<u8>>, Error> {
     Key::of(service_account)?.sign(token, bytes)
 }
@@ -69,7 +69,7 @@ impl Key {
     }
 }
 
-/// A [`Signer`] whose key Google keeps: each signature asks the source for a token, and IAM for the signature.
+/// A [`Signer`] whose key Google keeps: for each signature it asks the source for a token, and IAM for the signature.
 ///
 /// With it a [`ServiceAccount`](super::ServiceAccount) works without a key file, also on behalf of users:
 ///
@@ -82,7 +82,7 @@ impl Key {
 /// # Ok::<(), grantflow::Error>(())
 /// ```
 ///
-/// To sign much, take a token of a manager and [`sign_with`](Self::sign_with), or [`sign_blob`].
+/// For many signatures, take a token of a manager and [`sign_with`](Self::sign_with), or [`sign_blob`].
 #[derive(Clone)]
 pub struct IamSigner {
     source: Arc<dyn TokenSource>,
@@ -90,13 +90,13 @@ pub struct IamSigner {
 }
 
 impl IamSigner {
-    /// The key of this service account, by a source whose tokens may have it sign. The source must be one that nothing
-    /// is kept of, such as a key, the metadata server or an external account: a refresh token that is replaced at each
-    /// use would be lost.
+    /// The key of this service account, by a source whose tokens may have it sign. The source must keep
+    /// nothing between mints, as a key, the metadata server or an external account: a refresh token that is replaced at
+    /// each use would be lost.
     ///
     /// # Errors
     ///
-    /// If that is no address of a service account, or the source one of which something is kept.
+    /// If the text is no address of a service account, or the source keeps something between mints.
     pub fn new(source: impl TokenSource + 'static, service_account: &str) -> Result<Self, Error> {
         let key = Key::of(service_account)?;
         if source.first_state().keeps_successor() {
@@ -111,7 +111,7 @@ impl IamSigner {
     ///
     /// # Errors
     ///
-    /// If that is no domain.
+    /// If the text is no domain.
     pub fn with_universe_domain(mut self, domain: &str) -> Result<Self, Error> {
         if !hosts::is_domain(domain) {
             return Err(Error::config("the universe is no domain"));
@@ -120,21 +120,21 @@ impl IamSigner {
         Ok(self)
     }
 
-    /// The accounts between, as [`Impersonated::delegates`](super::Impersonated::delegates).
+    /// Sets the accounts between, as [`Impersonated::delegates`](super::Impersonated::delegates) does.
     ///
     /// # Errors
     ///
-    /// If one of them is no address of a service account.
+    /// If one of the texts is no address of a service account.
     pub fn delegates<S: AsRef<str>>(mut self, delegates: impl IntoIterator<Item = S>) -> Result<Self, Error> {
         self.key.delegates = delegate_names(delegates)?;
         Ok(self)
     }
 
-    /// A machine that has bytes signed by this token, and asks the source for none: as [`sign_blob`].
+    /// The machine that has bytes signed by this token, without asking the source for one: as [`sign_blob`].
     ///
     /// # Errors
     ///
-    /// If the token is none that requests show.
+    /// If requests cannot carry the token.
     pub fn sign_with(&self, token: &Token, bytes: &[u8]) -> Result<Exchange<Vec<u8>>, Error> {
         self.key.sign(token, bytes)
     }

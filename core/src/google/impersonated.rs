@@ -26,7 +26,7 @@ use crate::{
 };
 
 const DOING: &str = "impersonating a service account";
-/// How long a token is good for unless told; longer than an hour needs a policy of the organization.
+/// How long a token is good for by default; longer than an hour needs a policy of the organization.
 const LIFETIME: Duration = Duration::from_secs(3600);
 const LIFETIMES: std::ops::RangeInclusive<u64> = 600..=43_200;
 /// How long an assertion on behalf of a user is good for.
@@ -42,8 +42,8 @@ const BACKDATED: Duration = Duration::from_secs(10);
 /// | the same with a [subject](Want::subject) | on behalf of that user: `signJwt`, and an exchange (domain-wide delegation without a key) |
 /// | [`Want::id_token`] | `generateIdToken`, with the account's address |
 ///
-/// The base's token, which needs the scope `https://www.googleapis.com/auth/cloud-platform` or that of IAM, is kept
-/// for all wants.
+/// The base's token needs the scope `https://www.googleapis.com/auth/cloud-platform` or that of IAM. It is kept for all
+/// wants.
 ///
 /// ```
 /// use grantflow::google::{Impersonated, MetadataServer, scopes};
@@ -79,7 +79,7 @@ impl Impersonated {
     ///
     /// # Errors
     ///
-    /// If that is no address of a service account.
+    /// If the text is no address of a service account.
     pub fn new(base: impl Into<Base>, service_account: &str) -> Result<Self, Error> {
         let endpoint = hosts::iam(DEFAULT_UNIVERSE, service_account, "generateAccessToken")?;
         Self::at(base, &endpoint, DEFAULT_UNIVERSE)
@@ -97,23 +97,23 @@ impl Impersonated {
         Ok(Self { base: base.into(), base_want, target: Arc::new(target), quota_project: None })
     }
 
-    /// The accounts between, from the one that the base may impersonate to the one that may impersonate this account.
-    /// Each of them needs the role `roles/iam.serviceAccountTokenCreator` on the next.
+    /// Sets the accounts between, from the one that the base may impersonate to the one that may impersonate this
+    /// account. Each of them needs the role `roles/iam.serviceAccountTokenCreator` on the next.
     ///
     /// # Errors
     ///
-    /// If one of them is no address of a service account.
+    /// If one of the texts is no address of a service account.
     pub fn delegates<S: AsRef<str>>(mut self, delegates: impl IntoIterator<Item = S>) -> Result<Self, Error> {
         Arc::make_mut(&mut self.target).delegates = delegate_names(delegates)?;
         Ok(self)
     }
 
-    /// How long access tokens are to be good for: 10 minutes to 12 hours, and an hour unless told. More than an hour
+    /// Sets how long access tokens are to be good for: 10 minutes to 12 hours; an hour by default. More than an hour
     /// needs the policy `iam.allowServiceAccountCredentialLifetimeExtension`.
     ///
     /// # Errors
     ///
-    /// If it is shorter or longer.
+    /// If the time is shorter or longer.
     pub fn lifetime(mut self, time: Duration) -> Result<Self, Error> {
         if !LIFETIMES.contains(&time.as_secs()) {
             return Err(Error::config("an impersonated token lives from 600 to 43200 seconds"));
@@ -126,7 +126,7 @@ impl Impersonated {
     ///
     /// # Errors
     ///
-    /// If that is no domain.
+    /// If the text is no domain.
     pub fn with_universe_domain(mut self, domain: &str) -> Result<Self, Error> {
         if !hosts::is_domain(domain) {
             return Err(Error::config("the universe is no domain"));
@@ -137,7 +137,7 @@ impl Impersonated {
         Ok(self)
     }
 
-    /// What is wanted of the base; an access token with the scope of all of Google Cloud unless told.
+    /// Sets what is wanted of the base; by default an access token with the scope of all of Google Cloud.
     pub fn base_want(mut self, want: Want) -> Self {
         self.base_want = want;
         self
@@ -154,7 +154,7 @@ impl Impersonated {
         &self.target.email
     }
 
-    /// The universe it belongs to: `googleapis.com`, but for sovereign clouds.
+    /// The universe that the account belongs to: `googleapis.com`, but for sovereign clouds.
     pub fn universe_domain(&self) -> &str {
         &self.target.universe_domain
     }

@@ -24,8 +24,8 @@ const MAX_BODY: usize = 64 * 1024;
 /// The service account that a machine on Google Cloud runs as: Compute Engine, Kubernetes Engine, Cloud Run,
 /// Functions, App Engine.
 ///
-/// Scopes are what the machine was given; Cloud Run and Kubernetes Engine heed those of the want.
-/// [`Want::account`] names another account attached to it.
+/// The machine determines the scopes; Cloud Run and Kubernetes Engine heed those of the want. [`Want::account`] names
+/// another account that is attached to the machine.
 #[derive(Clone)]
 pub struct MetadataServer {
     host: Arc<str>,
@@ -44,8 +44,8 @@ impl MetadataServer {
         Self::default()
     }
 
-    /// One at another host, with a port or without (`GCE_METADATA_HOST`). It is spoken to in cleartext: name
-    /// only a host that is this machine's own.
+    /// The metadata server at another host, with a port or without one (`GCE_METADATA_HOST`). Requests to it are in
+    /// cleartext: name only a host that is this machine's own.
     pub fn host(mut self, host: &str) -> Result<Self, Error> {
         if host.contains('/') {
             return Err(Error::config("the metadata server's host is no host, with a port or without"));
@@ -61,24 +61,25 @@ impl MetadataServer {
         self
     }
 
-    /// The address of the default account.
+    /// The machine that reads the address of the default account.
     pub fn email(&self) -> Result<Exchange<String>, Error> {
         self.text("instance/service-accounts/default/email")
     }
 
-    /// The scopes that the machine was given.
+    /// The machine that reads the scopes of the default account.
     pub fn scopes(&self) -> Result<Exchange<crate::Scopes>, Error> {
         Ok(self
             .get("instance/service-accounts/default/scopes", &[])?
             .exchange(|received| Ok(text(received)?.lines().collect())))
     }
 
-    /// The project that the machine belongs to.
+    /// The machine that reads the project that this machine belongs to.
     pub fn project_id(&self) -> Result<Exchange<String>, Error> {
         self.text("project/project-id")
     }
 
-    /// The universe that the machine belongs to; `googleapis.com` where the server knows of no other.
+    /// The machine that reads the universe that this machine belongs to; `googleapis.com` if the server knows of no
+    /// other.
     pub fn universe_domain(&self) -> Result<Exchange<String>, Error> {
         let request = self.get("universe/universe-domain", &[])?;
         let exchange = request.exchange(|received| {

@@ -1,5 +1,5 @@
-//! What is Google's own: its client and credential files, service accounts, the metadata server, the search
-//! for default credentials.
+//! Google's own parts: its client and credential files, service accounts, the metadata server, the search for default
+//! credentials.
 
 mod authorized_user;
 mod client_secrets;

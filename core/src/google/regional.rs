@@ -1,4 +1,5 @@
-//! Regional access boundaries: in which places a credential's requests may be served, by a header beside its tokens.
+//! Regional access boundaries: the places in which a credential's requests may be served, as a header beside its
+//! tokens.
 //!
 //! ```text
 //! Mint (of the credential) ─▶ Lookup ─▶ done: the token, with the header if there is one
@@ -24,10 +25,10 @@ const HEADER: HeaderName = HeaderName::from_static("x-allowed-locations");
 const ANYWHERE: &str = "0x0";
 
 /// A credential whose access tokens carry its regional access boundary: the header `x-allowed-locations`, by which
-/// Google's APIs refuse what would leave the allowed locations.
+/// Google's APIs refuse requests that would leave the allowed locations.
 ///
-/// Each new token is followed by a lookup with that token. A lookup that fails or takes longer than 3 seconds costs nothing
-/// but the header, as with Google's own libraries. Other universes than `googleapis.com` know no such boundary.
+/// After each new token the boundary is looked up with that token. If that fails or takes longer than 3 seconds, only
+/// the header is missing, as with Google's own libraries. Other universes than `googleapis.com` have no such boundary.
 ///
 /// ```
 /// use grantflow::google::{MetadataServer, RegionalAccess};
@@ -44,11 +45,12 @@ pub struct RegionalAccess {
 }
 
 impl RegionalAccess {
-    /// The boundary of this service account, whose tokens the source mints: its key, an impersonation, the metadata server.
+    /// The boundary of this service account, whose tokens the source mints: its key, an impersonation, the metadata
+    /// server.
     ///
     /// # Errors
     ///
-    /// If that is no address of a service account.
+    /// If the text is no address of a service account.
     pub fn of_service_account(source: impl TokenSource + 'static, email: &str) -> Result<Self, Error> {
         if !hosts::is_email(email) {
             return Err(Error::config("the service account of a regional access boundary has no address that is one"));
@@ -57,11 +59,11 @@ impl RegionalAccess {
     }
 
     /// The boundary of the pool of this audience, whose tokens the source mints: an external account that impersonates
-    /// nobody, or a user of a workforce.
+    /// no service account, or a user of a workforce.
     ///
     /// # Errors
     ///
-    /// If the audience is none of a provider of a workload or a workforce pool.
+    /// If the audience is not that of a provider of a workload pool or of a workforce pool.
     pub fn of_pool(source: impl TokenSource + 'static, audience: &str) -> Result<Self, Error> {
         let pool = pool_of(audience);
         let pool = pool.ok_or_else(|| Error::config("the audience names no provider of a pool"))?;

@@ -1,5 +1,4 @@
-//! Google's scopes by name. There are hundreds; these are the ones that signing in and this crate's examples
-//! need.
+//! Google's scopes by name. There are hundreds; these are the ones that signing in and this crate's examples need.
 
 /// Who the user is, as an ID token (OpenID Connect).
 pub const OPENID: &str = "openid";
@@ -14,25 +13,25 @@ pub const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform
 pub const GENERATIVE_LANGUAGE: &str = "https://www.googleapis.com/auth/generative-language";
 /// Tuned models of the Gemini API.
 pub const GENERATIVE_LANGUAGE_TUNING: &str = "https://www.googleapis.com/auth/generative-language.tuning";
-/// Tuned models of the Gemini API, to look at.
+/// Tuned models of the Gemini API, read-only.
 pub const GENERATIVE_LANGUAGE_TUNING_READONLY: &str =
     "https://www.googleapis.com/auth/generative-language.tuning.readonly";
 /// Corpora of the Gemini API; enough to generate content.
 pub const GENERATIVE_LANGUAGE_RETRIEVER: &str = "https://www.googleapis.com/auth/generative-language.retriever";
-/// Corpora of the Gemini API, to look at.
+/// Corpora of the Gemini API, read-only.
 pub const GENERATIVE_LANGUAGE_RETRIEVER_READONLY: &str =
     "https://www.googleapis.com/auth/generative-language.retriever.readonly";
 /// IAM: impersonating service accounts.
 pub const IAM: &str = "https://www.googleapis.com/auth/iam";
-/// Cloud Storage, to read.
+/// Cloud Storage, read-only.
 pub const DEVSTORAGE_READ_ONLY: &str = "https://www.googleapis.com/auth/devstorage.read_only";
 /// Gmail, all of it.
 pub const GMAIL: &str = "https://mail.google.com/";
 /// Cloud SQL: signing in to databases.
 pub const SQLSERVICE_LOGIN: &str = "https://www.googleapis.com/auth/sqlservice.login";
 
-/// The scope of a short name, as ExLLM's `Gemini.Auth` has them; any other text is taken for a scope itself.
-/// `retrieval`, which is no scope of Google's, means `retriever`.
+/// The scope of a short name, as ExLLM's `Gemini.Auth` has them; any other text counts as a scope itself. `retrieval`,
+/// which is no scope of Google's, means `retriever`.
 ///
 /// ```
 /// use grantflow::google::scopes;

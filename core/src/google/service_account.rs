@@ -17,14 +17,14 @@ use crate::{
     Cx, Error, ErrorKind, Exchange, Machine, Now, Reply, Secret, ServerMetadata, Step, Timestamp, Token, TokenRequest,
 };
 
-/// How long a signer that is far away may take.
+/// How long a remote signer may take.
 const SIGNING: Duration = Duration::from_secs(30);
 /// How long an assertion and what is signed for oneself is good for; Google takes no longer.
 const LIFE: Duration = Duration::from_secs(3600);
 /// Google refuses an assertion from the future: ours are made a little in the past.
 const BACKDATED: Duration = Duration::from_secs(10);
 
-/// A service account, by its key file.
+/// A service account, from its key file.
 ///
 /// | want | what happens |
 /// |---|---|
@@ -58,13 +58,13 @@ impl ServiceAccount {
         Self::parse_json(json.as_ref(), Trust::Nothing)
     }
 
-    /// Reads a key file, whatever token endpoint it names: only for a file that you trust. It gets signed
-    /// assertions, which are good for that server alone.
+    /// Reads a key file, and accepts any token endpoint in it: only for a file that you trust. That server gets signed
+    /// assertions, which are good for it alone.
     pub fn from_json_with_any_server(json: impl AsRef<[u8]>) -> Result<Self, Error> {
         Self::parse_json(json.as_ref(), Trust::Server)
     }
 
-    /// A machine that reads the file at this path, by the rules of [`from_json`](Self::from_json).
+    /// The machine that reads the file at this path, by the rules of [`from_json`](Self::from_json).
     pub fn read(path: impl Into<std::path::PathBuf>) -> ReadFile<Self> {
         ReadFile::new(path, Self::parse_json)
     }
@@ -73,7 +73,7 @@ impl ServiceAccount {
         Self::parse(&File::parse("the key file", json)?, trust)
     }
 
-    /// An account whose key is somewhere else: `signer` signs for `email`.
+    /// An account whose key is elsewhere: `signer` signs for `email`.
     pub fn with_signer(email: &str, signer: impl Signer + 'static) -> Self {
         Self(Arc::new(Inner {
             email: email.to_owned(),
@@ -114,12 +114,12 @@ impl ServiceAccount {
         self
     }
 
-    /// Belongs to another universe than `googleapis.com`, as an account [with a signer](Self::with_signer) may; a key file
-    /// says so itself.
+    /// Puts the account into another universe than `googleapis.com`, for an account [with a signer](Self::with_signer);
+    /// a key file names its universe itself.
     ///
     /// # Errors
     ///
-    /// If that is no domain.
+    /// If the text is no domain.
     pub fn with_universe_domain(mut self, domain: &str) -> Result<Self, Error> {
         if !hosts::is_domain(domain) {
             return Err(Error::config("the universe is no domain"));
@@ -133,17 +133,17 @@ impl ServiceAccount {
         &self.0.email
     }
 
-    /// The project it belongs to.
+    /// The project that the account belongs to.
     pub fn project_id(&self) -> Option<&str> {
         self.0.project_id.as_deref()
     }
 
-    /// The universe it belongs to: `googleapis.com`, but for sovereign clouds.
+    /// The universe that the account belongs to: `googleapis.com`, but for sovereign clouds.
     pub fn universe_domain(&self) -> &str {
         &self.0.universe_domain
     }
 
-    /// A machine that signs the assertion for a want (RFC 7523, section 3), made at this moment.
+    /// The machine that signs the assertion for a want (RFC 7523, section 3), made at this moment.
     pub fn assertion(
         &self,
         want: &Want,
@@ -152,8 +152,8 @@ impl ServiceAccount {
         self.0.sign(want, Use::Exchanged, now)
     }
 
-    /// A machine that signs bytes with the account's key, or has its [signer](Self::with_signer) sign them (RSASSA-PKCS1-v1_5
-    /// with SHA-256): those of a V4 URL of Cloud Storage, for example.
+    /// The machine that signs bytes with the account's key, or has its [signer](Self::with_signer) sign them
+    /// (RSASSA-PKCS1-v1_5 with SHA-256): for example those of a V4 URL of Cloud Storage.
     pub fn sign_blob(&self, bytes: &[u8]) -> impl Machine<Output = Vec<u8>> + Send + use<> {
         self.0.jwt.sign_bytes(bytes)
     }

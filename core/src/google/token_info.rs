@@ -1,4 +1,4 @@
-//! What Google says of a token (`tokeninfo`). For debugging: Google may throttle it.
+//! Google's information about a token (`tokeninfo`). For debugging: Google may throttle it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{Error, ErrorKind, Exchange, Scopes, Secret, ServerError, Timestamp};
 
 const ENDPOINT: &str = "https://oauth2.googleapis.com/tokeninfo";
 
-/// What Google says of an access token or an ID token that is good.
+/// Google's information about an access token or an ID token that is good.
 #[derive(Clone, Debug)]
 pub struct TokenInfo {
     claims: Claims,
@@ -18,18 +18,18 @@ pub struct TokenInfo {
 }
 
 impl TokenInfo {
-    /// A machine that asks about an access token. One that is not good gives an error of kind
+    /// The machine that asks about an access token. If the token is not good, it ends with an error of kind
     /// [`ErrorKind::Server`] with the code `invalid_token`.
     pub fn of_access_token(token: &Secret) -> Result<Exchange<Self>, Error> {
         Self::of("access_token", token, ENDPOINT)
     }
 
-    /// A machine that asks about an ID token of Google's.
+    /// The machine that asks about an ID token of Google's.
     pub fn of_id_token(token: &Secret) -> Result<Exchange<Self>, Error> {
         Self::of("id_token", token, ENDPOINT)
     }
 
-    /// As the other two, at another address: `kind` is `access_token` or `id_token`.
+    /// The machine that asks at another address: `kind` is `access_token` or `id_token`.
     pub fn at(endpoint: &str, kind: &'static str, token: &Secret) -> Result<Exchange<Self>, Error> {
         Self::of(kind, token, endpoint)
     }
@@ -58,22 +58,22 @@ impl TokenInfo {
         }))
     }
 
-    /// All that was said. Numbers and truth values are texts here.
+    /// All members of the answer. Numbers and truth values are texts here.
     pub fn claims(&self) -> &Claims {
         &self.claims
     }
 
-    /// For which client the token is (`aud`).
+    /// The client that the token is for (`aud`).
     pub fn audience(&self) -> Option<&str> {
         self.claims.str("aud").or_else(|| self.claims.str("audience"))
     }
 
-    /// What it is good for.
+    /// The scopes of the token.
     pub fn scopes(&self) -> Scopes {
         self.claims.str("scope").map(Scopes::from).unwrap_or_default()
     }
 
-    /// When it ends.
+    /// When the token expires.
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at
     }

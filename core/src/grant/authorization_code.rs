@@ -1,5 +1,5 @@
-//! The authorization code grant's token request (RFC 6749, section 4.1.3; RFC 7636, section 4.5). What comes before it
-//! is in [`authorize`](crate::authorize).
+//! The authorization code grant's token request (RFC 6749, section 4.1.3; RFC 7636, section 4.5). The steps before it
+//! are in [`authorize`](crate::authorize).
 
 use super::TokenRequest;
 use crate::jose::{Expected, Occasion, SignIn};

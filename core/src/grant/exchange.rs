@@ -1,7 +1,7 @@
 //! The one request of a grant, under way: [`TokenExchange`].
 //!
-//! It is an [`Exchange`] that tells two things at its end: a token or an error, and whether the refresh token that it
-//! used has a successor. Where the signature of the ID token is checked, keys are read before and, if need be, after it.
+//! It is an [`Exchange`] with two results: a token or an error, and whether the refresh token that it used has a
+//! successor. If the signature of the ID token is to be checked, keys are read before it and, if need be, after it.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::source::{Change, Minting};
 use crate::token::Answered;
 use crate::{Cx, Effect, Exchange, Machine, Now, Reply, Step, Token};
 
-/// Sends a [`TokenRequest`](crate::TokenRequest) and reads the token.
+/// The machine that sends a [`TokenRequest`](crate::TokenRequest) and reads the token.
 ///
-/// An answer to a refresh may bring another refresh token and, beside it, something that makes an error of the
-/// answer, such as an ID token of another user. After the end, [`take_change`](Minting::take_change) has that refresh
-/// token, whatever the end was: the one that was used may be of no use any more.
+/// The answer to a refresh may bring a new refresh token and still be an error, such as one with an ID token of another
+/// user. After the end, [`take_change`](Minting::take_change) has that refresh token in any case: the one that was used
+/// may be of no use any more.
 pub struct TokenExchange {
     exchange: Exchange<Answered>,
     /// When, on the monotonic clock, the request was sent last.
@@ -37,21 +37,20 @@ impl TokenExchange {
         self.begun
     }
 
-    /// The time it may take in all, pauses included; 30 s unless told.
+    /// Sets the total time of the request, pauses included; 30 s by default.
     pub fn total_time(mut self, time: Duration) -> Self {
         self.exchange = self.exchange.total_time(time);
         self
     }
 
-    /// Never begins to send once this moment has come, by either clock: it ends with an error of kind
-    /// [`Timeout`](crate::ErrorKind::Timeout) instead.
+    /// Never begins to send once this moment has come, by either clock: the machine then ends with an error of kind
+    /// [`Timeout`](crate::ErrorKind::Timeout).
     pub fn start_before(mut self, moment: Now) -> Self {
         self.exchange = self.exchange.start_before(moment);
         self
     }
 
-    /// A machine that makes what the first try is signed with, and yields this one: see
-    /// [`Exchange::ahead`].
+    /// The machine that signs for the first try, and yields this one: see [`Exchange::ahead`].
     pub fn ahead(self) -> impl Machine<Output = Self> + Send + use<> {
         Ahead(self.exchange.ahead(), self.signature)
     }

@@ -5,8 +5,8 @@ use crate::machine::Repeat;
 use crate::{Client, Error, Scopes, Secret, ServerMetadata};
 
 impl TokenRequest {
-    /// A token for what a signed assertion says (RFC 7523, section 2.1). The client need not say who it is.
-    /// `asked` is what the assertion asks for, if it does so itself, as Google's do.
+    /// A token for a signed assertion (RFC 7523, section 2.1). The client need not authenticate. `asked` holds the
+    /// scopes that the assertion asks for, if it does so itself, as Google's do.
     pub fn jwt_bearer(
         server: &ServerMetadata,
         client: Option<&Client>,

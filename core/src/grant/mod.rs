@@ -1,4 +1,4 @@
-//! The ways to a token (RFC 6749, section 4), one file each, all of which make a [`TokenRequest`].
+//! The grants (RFC 6749, section 4), one file each, all of which make a [`TokenRequest`].
 
 mod authorization_code;
 pub(crate) mod ciba;
@@ -85,7 +85,7 @@ impl TokenRequest {
         self.with(|request| request.secret(name, value))
     }
 
-    /// Asks for these scopes (RFC 6749, section 3.3). At a refresh it can only be fewer than were granted.
+    /// Asks for these scopes (RFC 6749, section 3.3). A refresh can only ask for fewer than were granted.
     pub fn scopes(mut self, scopes: impl Into<Scopes>) -> Self {
         self.asked.scopes = scopes.into();
         let scopes = self.asked.scopes.clone();
@@ -95,7 +95,7 @@ impl TokenRequest {
         })
     }
 
-    /// Names what the token is for, by its address; may be called several times (RFC 8707, section 2.2).
+    /// Adds a resource that the token is for, by its address; may be called several times (RFC 8707, section 2.2).
     pub fn resource(self, resource: &str) -> Self {
         self.with(|request| match check_resource(resource) {
             Ok(()) => request.param("resource", resource),
@@ -103,7 +103,7 @@ impl TokenRequest {
         })
     }
 
-    /// Names what the token is for, by the name that the server gives it; may be called several times.
+    /// Adds what the token is for, by the name that the server gives it; may be called several times.
     pub fn audience(self, audience: &str) -> Self {
         self.with(|request| request.param("audience", audience))
     }
@@ -135,8 +135,7 @@ impl TokenRequest {
         want.wanted_resources().fold(request, Self::resource)
     }
 
-    /// Adds a parameter of the server's own. Those that grants and client authentications set cannot
-    /// be set by this.
+    /// Adds a parameter of the server's own. Parameters of grants and of client authentication cannot be set by this.
     pub fn extra(self, name: &str, value: &str) -> Self {
         self.with(|request| request.extra(name, value))
     }
@@ -146,20 +145,20 @@ impl TokenRequest {
         self.with(|request| request.identity(identity))
     }
 
-    /// Checks the signature of the ID token that comes with a [`refresh`](Self::refresh) by the server's keys, too, as
-    /// [`AuthorizationRequest::verify_id_token_signature`](crate::AuthorizationRequest::verify_id_token_signature) does at
-    /// the sign-in. The keys are read before the refresh token is used. An error of kind
-    /// [`ErrorKind::Signature`](crate::ErrorKind::Signature) comes after that: the refresh token to use from then on is in
-    /// the exchange's [`take_change`](crate::source::Minting::take_change).
+    /// Checks the signature of the ID token that comes with a [`refresh`](Self::refresh) by the server's keys, as
+    /// [`AuthorizationRequest::verify_id_token_signature`](crate::AuthorizationRequest::verify_id_token_signature) does
+    /// at the sign-in. The keys are read before the refresh token is used, but an error of kind
+    /// [`ErrorKind::Signature`](crate::ErrorKind::Signature) comes after that: the refresh token to use from then on is
+    /// in the exchange's [`take_change`](crate::source::Minting::take_change).
     ///
-    /// The server must be known with its `jwks_uri`. A refresh that brings no ID token, or for which none is expected, is no
+    /// The server's metadata must have a `jwks_uri`. A refresh that brings no ID token, or that expects none, is no
     /// error.
     pub fn verify_id_token_signature(mut self) -> Self {
         self.verifies = true;
         self
     }
 
-    /// The machine that sends this and reads the token.
+    /// The machine that sends the request and reads the token.
     pub fn exchange(self) -> TokenExchange {
         let Self { mut request, asked, verifies } = self;
         let mut signature = None;
@@ -183,11 +182,12 @@ impl TokenRequest {
         TokenExchange::new(exchange, signature)
     }
 
-    /// The request and the parse function by themselves, for a caller that sends requests in its own way.
-    /// The parse function takes answers with status 2xx. A token has the refresh token to use from then on. Beside an
-    /// error stands the refresh token that takes the place of the one that was used, if one came all the same: it is
-    /// to be kept whatever the error is. [Signatures](Self::verify_id_token_signature) of ID tokens are not checked by it:
-    /// that is an error of the request.
+    /// The request and its parse function, for a caller that sends requests in its own way.
+    ///
+    /// The function takes answers with status 2xx. A token holds the refresh token to use from then on. With an error
+    /// comes the successor of the refresh token that was used, if the answer had one: keep it whatever the error is.
+    /// The function checks no [signatures](Self::verify_id_token_signature) of ID tokens: a request that demands one is
+    /// an error.
     pub fn into_parts(self) -> (Request, impl Fn(Received<'_>) -> (Result<Token, Error>, Change) + Send + 'static) {
         let Self { mut request, asked, verifies } = self;
         if verifies {

@@ -7,8 +7,8 @@ use crate::machine::Repeat;
 use crate::{Client, Error, Secret, ServerMetadata};
 
 impl TokenRequest {
-    /// A token for a user whose password is known (RFC 6749, section 4.3). Use it only where a server
-    /// offers nothing else: RFC 9700, section 2.4, forbids it.
+    /// A token for a user whose password is known (RFC 6749, section 4.3). Use this only where a server offers nothing
+    /// else: RFC 9700, section 2.4, forbids it.
     pub fn password(
         server: &ServerMetadata,
         client: &Client,

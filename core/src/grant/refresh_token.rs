@@ -7,15 +7,15 @@ use crate::machine::Repeat;
 use crate::{Client, Error, Rotation, Scopes, Secret, ServerMetadata, Token};
 
 impl TokenRequest {
-    /// A new token by the refresh token that came with `token`. What is known of `token` holds on: its
-    /// scopes, the habit of its server, and the sign-in, of which another ID token must be if one comes (OpenID Connect Core
-    /// 1.0, section 12.2): of the same issuer, user and audience, with the same `auth_time` and no other `nonce`.
+    /// A new token by the refresh token that came with `token`. The scopes of `token` and its server's rotation stay
+    /// known. If an ID token comes, it must be of the same sign-in (OpenID Connect Core 1.0, section 12.2): of the same
+    /// issuer, user and audience, with the same `auth_time` and no other `nonce`.
     ///
-    /// The new token has the refresh token to use from then on, be it a new one or the old.
+    /// The new token holds the refresh token to use from then on, a new one or the old one.
     ///
     /// # Errors
     ///
-    /// If `token` came without a refresh token, or from another server, or if the client is registered at another.
+    /// If `token` has no refresh token, or is of another server, or if the client is registered at another server.
     pub fn refresh(server: &ServerMetadata, client: &Client, token: &Token) -> Result<Self, Error> {
         token.check_issuer(server.issuer())?;
         let mut request =
@@ -30,7 +30,7 @@ impl TokenRequest {
         })
     }
 
-    /// A new token by a refresh token that was kept.
+    /// A new token by a refresh token that the program has kept.
     pub fn refresh_token(server: &ServerMetadata, client: &Client, refresh_token: &Secret) -> Result<Self, Error> {
         if refresh_token.is_empty() {
             return Err(Error::config("the refresh token is empty"));
@@ -43,14 +43,14 @@ impl TokenRequest {
         Ok(request.rotation(server.rotation()))
     }
 
-    /// What was granted: the scopes of the new token, if the server does not say otherwise.
+    /// Sets the granted scopes: those of the new token, if the server does not name others.
     pub fn granted(mut self, scopes: Scopes) -> Self {
         self.asked.scopes = scopes;
         self
     }
 
-    /// What is known of the server's habit with refresh tokens. Only if it never replaces them is the
-    /// request sent again when it may have arrived.
+    /// Sets whether the server replaces refresh tokens, as far as that is known. Only if it never replaces them is a
+    /// request that may have arrived sent again.
     pub fn rotation(mut self, rotation: Rotation) -> Self {
         self.asked.rotation = rotation;
         self.repeat(match rotation {

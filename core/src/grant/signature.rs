@@ -1,4 +1,4 @@
-//! The signature of the ID token that comes with a token (OpenID Connect Core 1.0, section 3.1.3.7, rule 6).
+//! The signature of the ID token that comes with an access token (OpenID Connect Core 1.0, section 3.1.3.7, rule 6).
 //!
 //! ```text
 //! Reading ─keys─▶ Ready ─token─▶ judged
@@ -6,7 +6,8 @@
 //!                            └────▶ Newer ─keys─▶ judged
 //! ```
 //!
-//! The keys are read before the request is sent, so that a host of keys that is down costs no code and no refresh token.
+//! The keys are read before the request is sent, so that a host of keys that is down costs no code and no refresh
+//! token.
 
 use std::mem;
 

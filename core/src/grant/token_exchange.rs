@@ -1,4 +1,5 @@
-//! Token exchange (RFC 8693): a token for another, as of another kind, for another audience, or on behalf of another.
+//! Token exchange (RFC 8693): one token for another, such as one of another kind, for another audience, or on behalf of
+//! another user.
 
 use super::TokenRequest;
 use crate::exchange::Request;
@@ -7,9 +8,9 @@ use crate::{Client, Error, Secret, ServerMetadata};
 
 /// Identifiers of kinds of tokens (RFC 8693, section 3).
 pub mod token_type {
-    /// An access token of the server that is asked.
+    /// An access token of the server that exchanges it.
     pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
-    /// A refresh token of the server that is asked.
+    /// A refresh token of the server that exchanges it.
     pub const REFRESH_TOKEN: &str = "urn:ietf:params:oauth:token-type:refresh_token";
     /// An ID token (OpenID Connect Core 1.0, section 2).
     pub const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
@@ -17,20 +18,20 @@ pub mod token_type {
     pub const SAML1: &str = "urn:ietf:params:oauth:token-type:saml1";
     /// A SAML 2.0 assertion in base64url.
     pub const SAML2: &str = "urn:ietf:params:oauth:token-type:saml2";
-    /// An assertion of who a user is, for the server of another domain
-    /// (draft-ietf-oauth-identity-assertion-authz-grant, section 3).
+    /// An assertion about a user, for the server of another domain (draft-ietf-oauth-identity-assertion-authz-grant,
+    /// section 3).
     pub const ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
-    /// A JWT of whatever kind.
+    /// A JWT of any kind.
     pub const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 }
 
 impl TokenRequest {
     /// Another token for `subject_token`, which is of the kind `subject_token_type` (RFC 8693, section 2.1): see
-    /// [`token_type`]. What the new one is for is said by [`audience`](Self::audience), [`resource`](Self::resource) and
-    /// [`scopes`](Self::scopes).
+    /// [`token_type`]. [`audience`](Self::audience), [`resource`](Self::resource) and [`scopes`](Self::scopes) say what
+    /// the new token is for.
     ///
-    /// The answer says what it is: [`Token::issued_token_type`](crate::Token::issued_token_type). What is no access token
-    /// comes with the type [`TokenType::NotApplicable`](crate::TokenType::NotApplicable), and no header takes it for one.
+    /// [`Token::issued_token_type`](crate::Token::issued_token_type) is the type of the new token. One that is no
+    /// access token has the type [`TokenType::NotApplicable`](crate::TokenType::NotApplicable), and no header takes it.
     ///
     /// ```
     /// use grantflow::{Client, ClientAuthentication, Issuer, Secret, ServerMetadata, TokenRequest, token_type};
@@ -82,8 +83,8 @@ impl TokenRequest {
         Ok(request)
     }
 
-    /// Says who acts for the subject of a [`token_exchange`](Self::token_exchange), by a token of theirs and its kind (RFC
-    /// 8693, section 2.1).
+    /// Sets who acts for the subject of a [`token_exchange`](Self::token_exchange), by a token of that party and its
+    /// kind (RFC 8693, section 2.1).
     pub fn actor_token(self, actor_token: &Secret, actor_token_type: &str) -> Self {
         if actor_token.is_empty() || actor_token_type.is_empty() {
             return self
@@ -93,8 +94,8 @@ impl TokenRequest {
             .of_token_exchange(|request| request.param("actor_token_type", actor_token_type))
     }
 
-    /// Says of which kind the token of a [`token_exchange`](Self::token_exchange) is to be: see [`token_type`]. Unless
-    /// told, the server chooses.
+    /// Sets the kind of token that a [`token_exchange`](Self::token_exchange) asks for: see [`token_type`]. By default
+    /// the server chooses.
     pub fn requested_token_type(self, kind: &str) -> Self {
         self.of_token_exchange(|request| request.param("requested_token_type", kind))
     }

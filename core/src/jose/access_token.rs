@@ -1,4 +1,4 @@
-//! Access tokens as a resource server sees them: JWTs (RFC 9068), and what introspection says of one (RFC 7662).
+//! Access tokens at a resource server: JWTs (RFC 9068), and answers of introspection (RFC 7662).
 
 use std::fmt;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use super::verifier::sealed::{Kind, Presented};
 use crate::server::Issuer;
 use crate::{Error, ErrorKind, Scopes, ServerMetadata, Timestamp};
 
-/// An access token that was presented to a resource server and is good: what it says. It does not hold the token
-/// itself. Cheap to look into; `Debug` shows the names of its claims.
+/// The content of an access token that was presented to a resource server and has been verified. It does not hold the
+/// token itself. It is cheap to read; `Debug` shows the names of its claims.
 #[derive(Clone)]
 pub struct AccessToken {
     claims: Claims,
@@ -33,27 +33,27 @@ impl AccessToken {
         &self.claims
     }
 
-    /// `scope`: what it is good for (RFC 8693, section 4.2).
+    /// `scope`: the scopes of the token (RFC 8693, section 4.2).
     pub fn scopes(&self) -> &Scopes {
         &self.scopes
     }
 
-    /// `sub`: whose it is. Where no user takes part, the client itself (RFC 9068, section 2.2).
+    /// `sub`: the user; if no user takes part, the client itself (RFC 9068, section 2.2).
     pub fn subject(&self) -> Option<&str> {
         self.claims.str("sub")
     }
 
-    /// `client_id`: which client it was issued to (RFC 8693, section 4.3).
+    /// `client_id`: the client that the token was issued to (RFC 8693, section 4.3).
     pub fn client_id(&self) -> Option<&str> {
         self.claims.str("client_id")
     }
 
-    /// `iss`: who issued it.
+    /// `iss`: the issuer of the token.
     pub fn issuer(&self) -> Option<&str> {
         self.claims.str("iss")
     }
 
-    /// `exp`: when it ends.
+    /// `exp`: when the token expires.
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.claims.time("exp")
     }
@@ -75,7 +75,7 @@ impl fmt::Debug for AccessToken {
     }
 }
 
-/// What an access token must hold.
+/// The rules for an access token: see [`Verifier`].
 #[derive(Clone, Debug)]
 pub struct AccessTokenRules {
     issuer: Issuer,
@@ -84,30 +84,30 @@ pub struct AccessTokenRules {
 }
 
 impl Verifier<AccessToken> {
-    /// Access tokens that are JWTs (RFC 9068) of this issuer for this resource (`aud`), by the keys that the issuer's
-    /// metadata names.
+    /// Verifies access tokens that are JWTs (RFC 9068), of this issuer for this resource (`aud`), by the keys that the
+    /// issuer's metadata names.
     pub fn access_tokens(issuer: &Issuer, resource: &str) -> Self {
         let keys = KeySource::Issuer { issuer: issuer.clone(), stranger: false };
         Self::new(AccessTokenRules::new(issuer, resource), keys)
     }
 
-    /// Access tokens of a server that is known.
+    /// Verifies access tokens of a server whose metadata is known.
     ///
     /// # Errors
     ///
-    /// If the server is known without a `jwks_uri`.
+    /// If the server's metadata has no `jwks_uri`.
     pub fn access_tokens_of(server: &ServerMetadata, resource: &str) -> Result<Self, Error> {
         Self::of_server(AccessTokenRules::new(server.issuer(), resource), server)
     }
 
-    /// Takes tokens for another name of this resource, too.
+    /// Accepts tokens for another name of this resource, too.
     pub fn audience(mut self, resource: &str) -> Self {
         self.edit().audiences.push(resource.into());
         self
     }
 
-    /// Takes JWTs that do not follow RFC 9068, as those of Keycloak and Entra: without `typ: at+jwt`, `sub`, `client_id`,
-    /// `jti` and `iat`. An ID token that is made for the same name would pass for an access token then (RFC 9068,
+    /// Accepts JWTs that do not follow RFC 9068, as those of Keycloak and Entra: without `typ: at+jwt`, `sub`,
+    /// `client_id`, `jti` and `iat`. An ID token for the same name would then pass for an access token (RFC 9068,
     /// section 5): the resource must have a name that no client has.
     pub fn without_profile(mut self) -> Self {
         self.edit().profile = false;

@@ -11,7 +11,7 @@ use serde_json::{Map, Number, Value};
 use super::index::Members;
 use crate::Timestamp;
 
-/// The claims of a token that was checked (RFC 7519, section 4). `Debug` shows their names.
+/// The claims of a token that has been checked (RFC 7519, section 4). `Debug` shows their names.
 #[derive(Clone, Default)]
 pub struct Claims {
     json: String,
@@ -20,22 +20,22 @@ pub struct Claims {
     values: OnceLock<Map<String, Value>>,
 }
 
-/// Where a claim is that another party makes: see [`Claims::source`]. `Debug` shows the kind.
+/// The place of a claim that another party makes: see [`Claims::source`]. `Debug` shows the kind.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum ClaimSource<'a> {
-    /// In a JWT that came along, signed by the party that makes the claim: verify it by that party's keys, such as with
+    /// In a JWT beside it, signed by the party that makes the claim: verify the JWT by that party's keys, such as with
     /// [`Jws`](super::Jws).
     Aggregated {
         /// The JWT.
         jwt: &'a str,
     },
-    /// At an address, which answers with such a JWT. The address is the server's word: a request to it goes where
-    /// the server wants.
+    /// At an address, which answers with such a JWT. The address comes from the server: a request to it goes where the
+    /// server wants.
     Distributed {
-        /// Where.
+        /// The address.
         endpoint: &'a str,
-        /// A bearer token to ask with, if there is one.
+        /// A bearer token for the request, if there is one.
         access_token: Option<&'a str>,
     },
 }
@@ -122,8 +122,8 @@ impl Claims {
         }
     }
 
-    /// A claim that is a text or a list of texts, as `aud`: all of them. `None` if it is missing, empty
-    /// or holds anything else.
+    /// A claim that is a text or a list of texts, as `aud`: all of them. `None` if the claim is missing, empty or holds
+    /// anything else.
     pub fn list(&self, name: &str) -> Option<Vec<&str>> {
         if let Some(text) = self.str(name) {
             return Some(vec![text]);
@@ -134,8 +134,8 @@ impl Claims {
         }
     }
 
-    /// Where a claim is that another party makes (OpenID Connect Core 1.0, section 5.6.2): as data, which nothing vouches
-    /// for and nobody has fetched.
+    /// The place of a claim that another party makes (OpenID Connect Core 1.0, section 5.6.2). This is data: it is
+    /// neither verified nor fetched.
     pub fn source(&self, name: &str) -> Option<ClaimSource<'_>> {
         let source = self.get("_claim_names")?.get(name)?.as_str()?;
         let source = self.get("_claim_sources")?.get(source)?;
@@ -147,7 +147,7 @@ impl Claims {
         }
     }
 
-    /// All names and values, by name.
+    /// All claims, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.values().iter().map(|(name, value)| (name.as_str(), value))
     }

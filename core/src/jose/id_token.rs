@@ -24,7 +24,7 @@ const SKEW: Duration = Duration::from_secs(60);
 /// How old a token may be that was made for this very sign-in.
 const MAX_AGE: Duration = Duration::from_secs(600);
 
-/// An ID token whose claims were checked: there is no way to one without.
+/// An ID token whose claims have been checked: no other way leads to a value of this type.
 #[derive(Clone)]
 pub struct IdToken {
     text: Secret,
@@ -134,7 +134,7 @@ impl Expected {
     ///
     /// # Errors
     ///
-    /// If the server is known without a `jwks_uri`.
+    /// If the server's metadata has no `jwks_uri`.
     pub(crate) fn keys(&self) -> Result<Option<Endpoint>, Error> {
         let none = "the signature of the ID token is to be checked, and the server is known without a jwks_uri";
         match &self.signed {
@@ -216,7 +216,7 @@ impl IdToken {
         Self { text: text.into(), claims, origin: None }
     }
 
-    /// The token itself, for servers that take one as a proof.
+    /// The token itself, for servers that take an ID token as a proof.
     pub fn as_secret(&self) -> &Secret {
         &self.text
     }
@@ -226,18 +226,17 @@ impl IdToken {
         &self.claims
     }
 
-    /// `iss`: who vouches. Users are told apart by this and [`subject`](Self::subject) together, never by
-    /// an e-mail address.
+    /// `iss`: the issuer. Tell users apart by this and [`subject`](Self::subject) together, never by an e-mail address.
     pub fn issuer(&self) -> &str {
         self.claims.str("iss").unwrap_or_default()
     }
 
-    /// `sub`: the user, unique and never given again at this issuer.
+    /// `sub`: the user, unique at this issuer, which never gives it to another user.
     pub fn subject(&self) -> &str {
         self.claims.str("sub").unwrap_or_default()
     }
 
-    /// `acr`: how the user signed in, by a name that the server gives it (section 2).
+    /// `acr`: how the user signed in, by a name of the server's own (section 2).
     pub fn acr(&self) -> Option<&str> {
         self.claims.str("acr")
     }
@@ -262,7 +261,7 @@ impl IdToken {
         self.claims.str("email").filter(|_| self.claims.bool("email_verified") == Some(true))
     }
 
-    /// `exp`: when it ends.
+    /// `exp`: when the ID token expires.
     pub fn expires_at(&self) -> Timestamp {
         self.claims.time("exp").unwrap_or_default()
     }

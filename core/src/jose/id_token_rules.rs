@@ -18,7 +18,7 @@ use crate::{Advice, Client, Endpoint, Error, ErrorKind, Secret, ServerMetadata};
 const ENTRA_KEYS: &str = "https://login.microsoftonline.com/common/discovery/v2.0/keys";
 const ENTRA: (&str, &str, &str) = ("https://login.microsoftonline.com/", "tid", "/v2.0");
 
-/// What an ID token must hold.
+/// The rules for an ID token: see [`Verifier`].
 #[derive(Clone, Debug)]
 pub struct IdTokenRules {
     issuer: Issuers,
@@ -56,25 +56,25 @@ impl IdTokenRules {
 }
 
 impl Verifier<IdToken> {
-    /// ID tokens that this issuer gave this client, by the keys that its metadata names.
+    /// Verifies ID tokens that this issuer gave this client, by the keys that its metadata names.
     pub fn id_tokens(issuer: &Issuer, client_id: &str) -> Self {
         let rules = IdTokenRules::new(Issuers::Named(texts([issuer.as_str()])), texts([client_id]));
         Self::new(rules, KeySource::Issuer { issuer: issuer.clone(), stranger: false })
     }
 
-    /// ID tokens of a server that is known, with the other names of its issuer.
+    /// Verifies ID tokens of a server whose metadata is known, with the other names of its issuer.
     ///
     /// # Errors
     ///
-    /// If the server is known without a `jwks_uri`.
+    /// If the server's metadata has no `jwks_uri`.
     pub fn id_tokens_of(server: &ServerMetadata, client: &Client) -> Result<Self, Error> {
         let aliases = server.issuer_aliases();
         let names = [server.issuer().as_str()].into_iter().chain(aliases.iter().map(String::as_str));
         Self::of_server(IdTokenRules::new(Issuers::Named(texts(names)), texts([client.id()])), server)
     }
 
-    /// Google's ID tokens for these clients, by either name of its issuer, signed by RS256. Name all clients of one
-    /// product: that of the server, which the token is for (`aud`), and those of the applications on Android or iOS
+    /// Verifies Google's ID tokens for these clients, by either name of its issuer, signed by RS256. Name all clients
+    /// of one product: the server's, which the token is for (`aud`), and those of the applications on Android or iOS
     /// that asked for it (`azp`).
     ///
     /// ```
@@ -88,8 +88,8 @@ impl Verifier<IdToken> {
         Self::new(rules, KeySource::At(Endpoint::known(GOOGLE_KEYS))).algorithms([Algorithm::RS256])
     }
 
-    /// ID tokens of Microsoft Entra for a client that is registered for many tenants: `iss` must be the issuer of the
-    /// tenant that `tid` names. [`tenants`](Self::tenants) says which ones; without it each one is taken.
+    /// Verifies ID tokens of Microsoft Entra for a client that is registered for many tenants: `iss` must be the issuer
+    /// of the tenant that `tid` names. [`tenants`](Self::tenants) sets which ones; by default every tenant is accepted.
     ///
     /// ```
     /// use grantflow::Verifier;
@@ -104,12 +104,12 @@ impl Verifier<IdToken> {
         Self::new(rules, KeySource::At(Endpoint::known(ENTRA_KEYS))).algorithms([Algorithm::RS256])
     }
 
-    /// ID tokens of many tenants that share their keys. The name of a claim in braces stands for its value in the
-    /// issuer's name, as in `https://login.microsoftonline.com/{tid}/v2.0`.
+    /// Verifies ID tokens of many tenants that share their keys. The name of a claim in braces stands for its value in
+    /// the issuer's name, as in `https://login.microsoftonline.com/{tid}/v2.0`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] if there is not one claim in braces, or the address of the keys cannot be used.
+    /// [`ErrorKind::Config`] if `issuers` has no claim in braces or several, or the address of the keys cannot be used.
     pub fn id_tokens_of_tenants(issuers: &str, jwks_uri: &str, client_id: &str) -> Result<Self, Error> {
         let issuers = Issuers::template(issuers).ok_or_else(|| {
             Error::config("the issuers' name needs one claim in braces, as in https://login.example/{tid}")
@@ -118,7 +118,7 @@ impl Verifier<IdToken> {
         Ok(Self::new(rules, KeySource::At(Endpoint::new(jwks_uri)?)))
     }
 
-    /// Takes tokens of these tenants alone. It has no effect on those of a single issuer.
+    /// Accepts tokens of these tenants alone. It has no effect on a verifier for a single issuer.
     pub fn tenants<S: Into<String>>(mut self, ids: impl IntoIterator<Item = S>) -> Self {
         if let Issuers::Tenants { allowed, .. } = &mut self.edit().issuer {
             allowed.extend(texts(ids));
@@ -126,8 +126,8 @@ impl Verifier<IdToken> {
         self
     }
 
-    /// Takes tokens by the client's secret, with HMAC (`HS256` and the like; rule 8), for clients that are registered
-    /// so. No key of the issuer's is taken then.
+    /// Accepts tokens that are signed by the client's secret, with HMAC (`HS256` and the like; rule 8), for a client
+    /// that is registered for them. No key of the issuer is then accepted.
     ///
     /// # Errors
     ///
@@ -138,13 +138,13 @@ impl Verifier<IdToken> {
         Ok(self)
     }
 
-    /// Takes tokens for another client of ours, too.
+    /// Accepts tokens for another client of yours, too.
     pub fn client_id(mut self, client_id: &str) -> Self {
         self.edit().client_ids.extend(texts([client_id]));
         self
     }
 
-    /// Takes tokens for a client of ours that this party asked for (`azp`), which is none of our clients: such as a
+    /// Accepts tokens for your client that this party asked for (`azp`), which is none of your clients: such as a
     /// service account of Google's that calls a service.
     pub fn authorized_party(mut self, azp: &str) -> Self {
         if let Parties::Named(parties) = &mut self.edit().parties {
@@ -153,38 +153,38 @@ impl Verifier<IdToken> {
         self
     }
 
-    /// Takes tokens for a client of ours whichever client asked for them (`azp`).
+    /// Accepts tokens for your client whichever party asked for them (`azp`).
     pub fn any_authorized_party(mut self) -> Self {
         self.edit().parties = Parties::Any;
         self
     }
 
-    /// Takes Google's tokens for members of this Workspace domain alone (`hd`). Several may be named.
+    /// Accepts Google's tokens for members of this Workspace domain alone (`hd`). Several may be named.
     pub fn hosted_domain(mut self, domain: &str) -> Self {
         self.edit().hosted_domains.extend(texts([domain]));
         self
     }
 
-    /// Takes tokens whose user signed in no longer ago than this (`auth_time`; rule 13).
+    /// Accepts tokens whose user signed in no longer ago than this (`auth_time`; rule 13).
     pub fn max_age(mut self, age: Duration) -> Self {
         self.edit().max_age = Some(age);
         self
     }
 
-    /// Takes tokens with whatever `nonce`, which the caller then looks at: unless told, a token that has one is refused
+    /// Accepts tokens with any `nonce`, which the caller must then check. By default a token that has one is refused
     /// where none is [expected](Self::verify_with_nonce), since the caller expects it elsewhere (rule 11).
     pub fn any_nonce(mut self) -> Self {
         self.edit().nonce = Nonce::Any;
         self
     }
 
-    /// As [`verify`](Self::verify), for a token that was made for this `nonce`. The nonce must be one that was handed
-    /// out for one sign-in, and is used up by it.
+    /// Verifies a token as [`verify`](Self::verify) does, and that it was made for this `nonce`. The nonce must have
+    /// been handed out for one sign-in, which uses it up.
     pub fn verify_with_nonce(&self, token: &str, nonce: &Secret) -> Verify<IdToken> {
         self.verify(token).with_nonce(nonce)
     }
 
-    /// As [`verify_with`](Self::verify_with), for a token that was made for this `nonce`.
+    /// Verifies a token as [`verify_with`](Self::verify_with) does, and that it was made for this `nonce`.
     pub fn verify_nonce_with(
         &self,
         token: &str,

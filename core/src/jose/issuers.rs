@@ -1,4 +1,4 @@
-//! Whose ID tokens are taken: an issuer's by its names, or those of each tenant of a server.
+//! The issuers whose ID tokens are accepted: one by its names, or each tenant of a server.
 
 use super::claims::Claims;
 use super::jwk::Jwk;

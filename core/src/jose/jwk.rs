@@ -1,4 +1,4 @@
-//! JSON Web Keys (RFC 7517): public keys as servers publish them, and private ones as programs are given them.
+//! JSON Web Keys (RFC 7517): public keys as servers publish them, and private ones as programs hold them.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ const MAX_KEYS: usize = 100;
 /// Members that only private and secret keys have.
 const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
-/// A public key with what its owner says of it (RFC 7517, section 4).
+/// A public key with its owner's information about it (RFC 7517, section 4).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Jwk {
     key: PublicKey,
@@ -36,8 +36,8 @@ impl Jwk {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] if it is anything else: a member twice, a number written in a longer form than need be,
-    /// a private key, one that is not for signatures.
+    /// [`ErrorKind::Config`] if the text is anything else: it has a member twice, a number in a longer form than need
+    /// be, a private key, or a key that is not for signatures.
     pub fn from_json(json: &[u8]) -> Result<Self, Error> {
         let members: Claims = serde_json::from_slice(json)
             .map_err(|_| Error::config("the JWK is no JSON object, or has a member twice"))?;
@@ -82,25 +82,25 @@ impl Jwk {
         Ok(Self { key, algorithm, key_id, issuer, verifying })
     }
 
-    /// `kid`, if its owner gave it one.
+    /// `kid`, the key's name, if its owner gave it one.
     pub fn key_id(&self) -> Option<&str> {
         self.key_id.as_deref()
     }
 
-    /// `issuer`, if its owner says whose tokens it signs, as Microsoft Entra does of keys that its tenants share: the name
-    /// of an issuer, or with a part in braces for the tenant. It counts where a
-    /// [verifier](super::Verifier::id_tokens_of_tenants) takes the tokens of many tenants.
+    /// `issuer`, if the owner says whose tokens the key signs, as Microsoft Entra does of keys that its tenants share:
+    /// the name of an issuer, or one with a part in braces for the tenant. It counts where a
+    /// [verifier](super::Verifier::id_tokens_of_tenants) accepts the tokens of many tenants.
     pub fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
     }
 
-    /// `alg`, if its owner says that it is for this algorithm alone.
+    /// `alg`, if the owner says that the key is for this algorithm alone.
     pub fn algorithm(&self) -> Option<Algorithm> {
         self.algorithm
     }
 
-    /// The key, to verify by this algorithm. `None` if it is not for that algorithm, or if no library that this was
-    /// built with has the algorithm.
+    /// The key, to verify by this algorithm. `None` if the key is not for that algorithm, or if no library that this
+    /// crate was built with has the algorithm.
     pub fn verifying_key(&self, algorithm: Algorithm) -> Option<VerifyingKey> {
         self.ready(algorithm)?.by(algorithm)
     }
@@ -111,7 +111,8 @@ impl Jwk {
         self.verifying.as_ref().filter(|_| meant)
     }
 
-    /// Its SHA-256 thumbprint in base64url (RFC 7638): the same for the same key, whatever is said of it.
+    /// The key's SHA-256 thumbprint in base64url (RFC 7638). It depends on the key alone, and not on what is said of
+    /// it.
     pub fn thumbprint(&self) -> String {
         URL_SAFE_NO_PAD.encode(Sha256::digest(self.required()))
     }
@@ -129,7 +130,7 @@ impl Jwk {
         }
     }
 
-    /// Its thumbprint as a URI (RFC 9278).
+    /// The key's thumbprint as a URI (RFC 9278).
     pub fn thumbprint_uri(&self) -> String {
         format!("urn:ietf:params:oauth:jwk-thumbprint:sha-256:{}", self.thumbprint())
     }
@@ -185,8 +186,7 @@ impl fmt::Debug for Jwk {
     }
 }
 
-/// The keys of a server (RFC 7517, section 5), as far as they are public keys for signatures that can be read: one
-/// that cannot be does not spoil the others.
+/// The keys of a server (RFC 7517, section 5): all that are readable public keys for signatures.
 #[derive(Clone, Debug, Default)]
 pub struct JwkSet {
     keys: Vec<Jwk>,
@@ -194,12 +194,12 @@ pub struct JwkSet {
 }
 
 impl JwkSet {
-    /// Reads a set of at most 512 KiB, and of it the first 100 keys. Those of another kind or for another use, private
+    /// Reads a set of at most 512 KiB, and of it the first 100 keys. Keys of another kind or for another use, private
     /// and secret ones, and those that are wrong in any way are left out: one bad key does not spoil the others.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidResponse`] if it is no object with an array `keys`.
+    /// [`ErrorKind::InvalidResponse`] if the text is no object with an array `keys`.
     pub fn from_json(json: &[u8]) -> Result<Self, Error> {
         let wrong = |why: &'static str| Error::new(ErrorKind::InvalidResponse, why);
         if json.len() > MAX_SET {
@@ -246,8 +246,8 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] if it is no private key for this algorithm, if its public part belongs to another key,
-    /// or if its `alg` is another one.
+    /// [`ErrorKind::Config`] if the text is no private key for this algorithm, if its public part belongs to another
+    /// key, or if its `alg` is another one.
     pub fn from_jwk(algorithm: Algorithm, jwk: &Secret) -> Result<Self, Error> {
         let wrong = |why: &str| Error::config(format!("the private JWK {why}"));
         let json = serde_json::from_str(jwk.expose());

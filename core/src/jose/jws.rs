@@ -30,11 +30,11 @@ pub(crate) enum Verified {
     NoKey,
 }
 
-/// A JWS in compact form, taken apart and not verified: what it says is only handed out together with the
-/// verification. `Debug` shows its header's `alg`.
+/// A JWS in compact form, taken apart and not verified: its payload is handed out only by the verification. `Debug`
+/// shows its header's `alg`.
 ///
-/// Keys come from the caller alone. `jwk`, `jku`, `x5c` and `x5u` of the header are never looked at, `kid` is no more
-/// than the name to look a key up by, and `alg` must be one that the caller allows (RFC 8725, section 3.1).
+/// Keys come from the caller alone. `jwk`, `jku`, `x5c` and `x5u` of the header are ignored, `kid` is only the name to
+/// look a key up by, and `alg` must be one that the caller allows (RFC 8725, section 3.1).
 ///
 /// ```
 /// use grantflow::crypto::Algorithm;
@@ -62,9 +62,9 @@ impl<'a> Jws<'a> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Signature`] if it is no such token: one that has not three parts, a JWE, a header that is no JSON
-    /// object or has a member twice, one without `alg`, one with `crit`, `b64` or `zip`, since no extension is known
-    /// here, or a `kid` that is no text of at most 512 bytes.
+    /// [`ErrorKind::Signature`] if the text is no such token: it has not three parts, is a JWE, its header is no JSON
+    /// object or has a member twice, has no `alg`, has `crit`, `b64` or `zip`, since no extension is known here, or has
+    /// a `kid` that is no text of at most 512 bytes.
     pub fn read(token: &'a str) -> Result<Self, Error> {
         if token.len() > MAX {
             return Err(invalid("the token is longer than 64 KiB"));
@@ -123,15 +123,15 @@ impl<'a> Jws<'a> {
         }
     }
 
-    /// Checks the signature by the keys of a set, and hands out the payload.
+    /// Checks the signature by the keys of a set, and returns the payload.
     ///
-    /// The key is the one that `kid` names, or if several have that name, any of them. Without `kid`, each key that
-    /// `alg` may be of is tried, of at most 8. A key that is for another `alg`, `use` or operation is never used.
+    /// The key is the one that `kid` names; if several have that name, any of them. Without `kid`, each key that fits
+    /// `alg` is tried, at most 8 of them. A key that is for another `alg`, `use` or operation is never used.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Signature`] if `alg` is none of `allowed`, if no key of the set fits, or if none that fits vouches
-    /// for it; [`ErrorKind::Config`] if no library that this was built with has the algorithm.
+    /// [`ErrorKind::Signature`] if `alg` is none of `allowed`, if no key of the set fits, or if the signature is by
+    /// none that fits; [`ErrorKind::Config`] if no library that this crate was built with has the algorithm.
     pub fn verify(&self, keys: &JwkSet, allowed: &[Algorithm]) -> Result<Vec<u8>, Error> {
         match self.verify_by(keys, self.allowed(allowed)?, |_| true) {
             Verified::Yes => self.payload(),
@@ -140,7 +140,7 @@ impl<'a> Jws<'a> {
         }
     }
 
-    /// Checks the authentication code by a shared secret, and hands out the payload.
+    /// Checks the authentication code by a shared secret, and returns the payload.
     ///
     /// # Errors
     ///

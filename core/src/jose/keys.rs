@@ -46,12 +46,12 @@ pub(super) enum KeySource {
     Here(KeySet),
 }
 
-/// The public keys of a server as they were read at one moment. Cheap to clone, and never changed: a driver keeps the
-/// newest, and reads it without a lock.
+/// The public keys of a server, as they were read at one moment. It is cheap to clone, and never changes: a driver
+/// keeps the newest one, and reads it without a lock.
 ///
-/// They are good for as long as the server says (`Cache-Control`, within 5 minutes and 24 hours; an hour, if it says
-/// nothing). Where newer ones cannot be read they are used for up to 24 hours. For a signature by a key that is not
-/// among them they are asked for anew, once in 30 seconds.
+/// The keys are good for as long as the server says (`Cache-Control`, within 5 minutes and 24 hours; an hour by
+/// default). If newer ones cannot be read, they are used for up to 24 hours. For a signature by a key that is not among
+/// them, newer keys are read, at most once in 30 seconds.
 #[derive(Clone)]
 pub struct KeySet(Arc<Inner>);
 
@@ -78,22 +78,22 @@ impl KeySet {
         &self.0.keys
     }
 
-    /// The time since they were read, by whichever clock says more.
+    /// The time since the keys were read, by the clock that says more.
     pub fn age(&self, now: Now) -> Duration {
         self.0.read.map_or(Duration::ZERO, |read| since(read, now))
     }
 
-    /// Why newer ones could not be read, if that was tried and failed.
+    /// Why newer keys could not be read, if the last try failed.
     pub fn failure(&self) -> Option<&Error> {
         self.0.failure.as_ref()
     }
 
-    /// Whether it is time to read newer ones, while these are still good.
+    /// Whether it is time to read newer keys, while these are still good.
     pub fn is_due(&self, now: Now) -> bool {
         self.age(now) > self.0.life && self.may_ask(now).is_ok()
     }
 
-    /// Whether they may still be used: for 24 hours after they were read.
+    /// Whether the keys may still be used: for 24 hours after they were read.
     pub fn is_usable(&self, now: Now) -> bool {
         self.age(now) <= LONGEST
     }
@@ -133,11 +133,10 @@ fn since(earlier: Now, now: Now) -> Duration {
     now.mono.saturating_sub(earlier.mono).max(now.wall.since(earlier.wall))
 }
 
-/// Reads the keys of a verifier's issuer: see [`Verifier::read_keys`](super::Verifier::read_keys).
+/// The machine that reads the keys of a verifier's issuer: see [`Verifier::read_keys`](super::Verifier::read_keys).
 ///
-/// Both the metadata that names their address and the keys themselves are
-/// [documents that may be old](crate::Call::may_be_old), so that all verifiers of one issuer on a transport read them
-/// together.
+/// Both the metadata that names their address and the keys themselves are [documents that may be
+/// old](crate::Call::may_be_old), so that all verifiers of one issuer on a transport read them together.
 #[derive(Debug)]
 pub struct ReadKeys {
     issuer: Option<Issuer>,

@@ -20,8 +20,8 @@ use crate::{Client, Error, ErrorKind, ServerMetadata, Timestamp};
 /// How old a logout token may be: servers send it when a session ends.
 const MAX_AGE: Duration = Duration::from_secs(600);
 
-/// A logout token that was verified: the user of [`subject`](Self::subject) has signed out, of the one session of
-/// [`session`](Self::session), or if it names none, of all. `Debug` shows the names of its claims.
+/// A logout token that has been verified: the user of [`subject`](Self::subject) has signed out of the session
+/// [`session`](Self::session), or, if it names none, of all sessions. `Debug` shows the names of its claims.
 #[derive(Clone)]
 pub struct LogoutToken {
     claims: Claims,
@@ -33,12 +33,12 @@ impl LogoutToken {
         &self.claims
     }
 
-    /// `iss`: the server.
+    /// `iss`: the server that issued the token.
     pub fn issuer(&self) -> &str {
         self.claims.str("iss").unwrap_or_default()
     }
 
-    /// `sub`: the user. There is this, or [`session`](Self::session), or both.
+    /// `sub`: the user. A token has this, or [`session`](Self::session), or both.
     pub fn subject(&self) -> Option<&str> {
         self.claims.str("sub")
     }
@@ -48,20 +48,20 @@ impl LogoutToken {
         self.claims.str("sid")
     }
 
-    /// `jti`: the name of this token, which no other of the server has. A token that was seen before is a replay: see
+    /// `jti`: the name of this token, which is unique at the server. A token that was seen before is a replay: see
     /// [`LogoutReplays`](crate::LogoutReplays).
     pub fn id(&self) -> &str {
         self.claims.str("jti").unwrap_or_default()
     }
 
-    /// When it is refused at the latest: how long its [`id`](Self::id) must be remembered.
+    /// The moment from which on the token is refused: its [`id`](Self::id) must be remembered until then.
     pub fn usable_until(&self, leeway: Duration) -> Timestamp {
         let issued = self.claims.time("iat").unwrap_or_default() + MAX_AGE;
         issued.min(self.claims.time("exp").unwrap_or_default()) + leeway
     }
 
-    /// Whether the sign-in of this ID token is one of those that have ended: at the same server, in the same session, or if
-    /// the logout token names no session, by the same user.
+    /// Whether the token ends the sign-in of this ID token: at the same server, in the same session, or, if the token
+    /// names no session, of the same user.
     pub fn ends(&self, id_token: &IdToken) -> bool {
         let same_user = self.subject().is_none_or(|sub| sub == id_token.subject());
         let same_session = self.session().is_none_or(|sid| Some(sid) == id_token.session());
@@ -75,7 +75,7 @@ impl fmt::Debug for LogoutToken {
     }
 }
 
-/// What a logout token must hold.
+/// The rules for a logout token: see [`Verifier`].
 #[derive(Clone, Debug)]
 pub struct LogoutTokenRules {
     issuer: Box<str>,
@@ -83,12 +83,12 @@ pub struct LogoutTokenRules {
 }
 
 impl Verifier<LogoutToken> {
-    /// Logout tokens of this server for this client, by the server's keys; or by the client's secret, if the client is
-    /// [registered so](Client::id_token_signed_by_secret): they are signed as ID tokens are.
+    /// Verifies logout tokens of this server for this client, by the server's keys; or by the client's secret, if the
+    /// client is [registered so](Client::id_token_signed_by_secret): they are signed as ID tokens are.
     ///
     /// # Errors
     ///
-    /// If the server is known without a `jwks_uri`, or the client's secret is too short for its algorithm.
+    /// If the server's metadata has no `jwks_uri`, or the client's secret is too short for its algorithm.
     pub fn logout_tokens_of(server: &ServerMetadata, client: &Client) -> Result<Self, Error> {
         let rules = LogoutTokenRules { issuer: server.issuer().as_str().into(), client_id: client.id().into() };
         match client.id_tokens().signed {

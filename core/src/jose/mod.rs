@@ -1,4 +1,4 @@
-//! JSON Web Keys, signed tokens, the ID tokens of OpenID Connect, and tokens of others, verified by the keys of their
+//! JSON Web Keys, signed tokens, the ID tokens of OpenID Connect, and the verification of tokens by the keys of their
 //! issuers.
 
 pub(crate) mod access_token;

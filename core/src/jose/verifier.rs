@@ -18,14 +18,14 @@ use crate::crypto::{Algorithm, MacKey};
 use crate::machine::ask;
 use crate::{Cx, Endpoint, Error, ErrorKind, Machine, Now, Reply, Secret, ServerMetadata, Step};
 
-/// How far clocks may be off, unless told.
+/// How far clocks may be off, by default.
 pub(crate) const LEEWAY: Duration = Duration::from_secs(60);
 /// How far they may be said to be off at the most.
 const MOST_LEEWAY: Duration = Duration::from_secs(300);
 
-/// Verifies tokens of one kind by their signatures: [ID tokens](super::IdToken) that came from elsewhere than the token
-/// endpoint, such as a mobile application, and [access tokens](super::AccessToken) that were presented to a resource
-/// server.
+/// A verifier of tokens of one kind, by their signatures: of [ID tokens](super::IdToken) from elsewhere than the token
+/// endpoint, such as a mobile application, of [access tokens](super::AccessToken) that were presented to a resource
+/// server, or of [logout tokens](super::LogoutToken).
 ///
 /// It is a value: the rules, and where the keys are. Cheap to clone. An adapter's `TokenVerifier` keeps the keys, and
 /// verifies with them without a lock; [`verify`](Self::verify) is a machine for any driver.
@@ -90,14 +90,13 @@ pub(super) mod sealed {
     }
 }
 
-/// What became of a token.
+/// The result of verifying a token by the keys at hand.
 #[must_use]
 #[derive(Debug)]
 pub enum Verdict<T> {
-    /// It is verified, or refused for good.
+    /// The token is verified, or refused for good.
     Done(Result<T, Error>),
-    /// No key here is for it: it may be one by [newer](Verifier::read_keys) keys. This is the error where none can be
-    /// read.
+    /// No key at hand fits: [newer](Verifier::read_keys) keys may. If none can be read, this is the error.
     Ask(Error),
 }
 
@@ -116,24 +115,24 @@ impl<T: Verifiable> Verifier<T> {
         Arc::make_mut(&mut self.rules)
     }
 
-    /// Takes the keys from this address, in place of the one that the issuer's metadata names.
+    /// Takes the keys from this address, and not from the one that the issuer's metadata names.
     pub fn jwks_uri(mut self, address: &str) -> Result<Self, Error> {
         self.keys = Keys::Public(KeySource::At(Endpoint::new(address)?));
         Ok(self)
     }
 
-    /// Takes these keys, and reads none.
+    /// Uses these keys, and reads none.
     pub fn with_keys(mut self, keys: super::JwkSet) -> Self {
         self.keys = Keys::Public(KeySource::Here(KeySet::fixed(keys)));
         self
     }
 
-    /// The issuer is one that nobody who configured the program has chosen: its metadata and its keys are read from
-    /// global addresses alone. See [`Discovery::of_stranger`](crate::Discovery::of_stranger).
+    /// Treats the issuer as a stranger, which the program's configuration has not chosen: its metadata and its keys are
+    /// read from global addresses alone. See [`Discovery::of_stranger`](crate::Discovery::of_stranger).
     ///
     /// # Errors
     ///
-    /// If its keys are at an address that is known not to be global.
+    /// If the address of its keys is known not to be global.
     pub fn of_stranger(mut self) -> Result<Self, Error> {
         match &mut self.keys {
             Keys::Public(KeySource::Issuer { stranger, .. }) => *stranger = true,
@@ -143,32 +142,32 @@ impl<T: Verifiable> Verifier<T> {
         Ok(self)
     }
 
-    /// Takes signatures by these algorithms alone (RFC 8725, section 3.1). Unless told, all that have a public key are
-    /// taken, and a key that names its algorithm is used for that one.
+    /// Accepts signatures by these algorithms alone (RFC 8725, section 3.1). By default all that have a public key are
+    /// accepted, and a key that names its algorithm is used for that one.
     pub fn algorithms(mut self, algorithms: impl IntoIterator<Item = Algorithm>) -> Self {
         self.algorithms = algorithms.into_iter().collect();
         self
     }
 
-    /// How far clocks may be off: a minute unless told, and 5 minutes at the most (RFC 7519, section 4.1.4).
+    /// Sets how far clocks may be off: a minute by default, and 5 minutes at the most (RFC 7519, section 4.1.4).
     pub fn leeway(mut self, leeway: Duration) -> Self {
         self.leeway = leeway.min(MOST_LEEWAY);
         self
     }
 
-    /// A machine that verifies a token. Each reads the keys, which costs a request only where the driver has no
+    /// The machine that verifies a token. Each one reads the keys, which costs a request only where the driver has no
     /// [`Documents`](crate::documents::Documents) or they are old.
     ///
     /// # Errors
     ///
-    /// Its errors are of kind [`ErrorKind::Signature`], of the kind for what it verifies
-    /// ([`ErrorKind::IdToken`], [`ErrorKind::AccessToken`]), or those of a request for keys. One that is
-    /// [transient](Error::is_transient) says nothing about the token.
+    /// The machine ends with an error of kind [`ErrorKind::Signature`], of the kind for what it verifies
+    /// ([`ErrorKind::IdToken`], [`ErrorKind::AccessToken`]), or with one of the request for keys. A
+    /// [transient](Error::is_transient) error says nothing about the token.
     pub fn verify(&self, token: &str) -> Verify<T> {
         Verify { verifier: self.clone(), token: token.into(), nonce: None, stage: Stage::Begin }
     }
 
-    /// Verifies a token with the keys at hand. Pure.
+    /// Verifies a token by the keys at hand. It makes no request.
     pub fn verify_with(&self, token: &str, keys: &KeySet, now: Now) -> Verdict<T> {
         self.judge(token, None, keys, now)
     }
@@ -224,12 +223,12 @@ impl<T: Verifiable> Verifier<T> {
         }
     }
 
-    /// Whether it verifies by keys that are read from a server.
+    /// Whether the verifier reads its keys from a server.
     pub fn reads_keys(&self) -> bool {
         matches!(&self.keys, Keys::Public(KeySource::Issuer { .. } | KeySource::At(_)))
     }
 
-    /// The keys, if they are not read from a server.
+    /// The verifier's own keys, if it does not read them from a server.
     pub fn own_keys(&self) -> Option<KeySet> {
         match &self.keys {
             Keys::Public(KeySource::Here(keys)) => Some(keys.clone()),
@@ -238,9 +237,8 @@ impl<T: Verifiable> Verifier<T> {
         }
     }
 
-    /// A machine that reads the keys: the first ones, or newer ones in place of these. If newer ones cannot be read it
-    /// yields the old ones, which then know that they were asked for; and an error once those were read more than 24
-    /// hours ago.
+    /// The machine that reads the keys: the first ones, or newer ones in place of `old`. If newer ones cannot be read,
+    /// it yields the old ones, which note the failure, or an error if those were read more than 24 hours ago.
     pub fn read_keys(&self, old: Option<&KeySet>, now: Now) -> ReadKeys {
         match &self.keys {
             Keys::Public(source) => ReadKeys::new(source, old, Some(now)),
@@ -271,7 +269,7 @@ impl<T: Verifiable> fmt::Debug for Verifier<T> {
     }
 }
 
-/// Verifies one token: see [`Verifier::verify`].
+/// The machine that verifies one token: see [`Verifier::verify`].
 ///
 /// ```text
 /// Begin ─▶ Keys ─▶ judged ─▶ Done

@@ -1,4 +1,4 @@
-//! What an installed application wants of its sign-in, before a port is known.
+//! The settings of an installed application's sign-in, before a port is known.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,12 +17,11 @@ use crate::source::Want;
 use crate::store::RecordKey;
 use crate::{Client, DeviceCode, Error, Scopes, ServerMetadata};
 
-/// How a person signs in to an application on their own machine, with the system's browser
-/// (RFC 8252), or by a code that they enter elsewhere (RFC 8628): plain data, which an adapter's `sign_in` carries
-/// out.
+/// The sign-in of a person to an application on their own machine: with the system's browser (RFC 8252), or by a code
+/// that they enter on another device (RFC 8628). It is plain data, which an adapter's `sign_in` carries out.
 ///
-/// What a setter cannot take is an error of kind [`ErrorKind::Config`](crate::ErrorKind::Config) when
-/// the sign-in starts.
+/// A value that a setter cannot take is an error of kind [`ErrorKind::Config`](crate::ErrorKind::Config) when the
+/// sign-in starts.
 ///
 /// ```
 /// use grantflow::google::ClientSecrets;
@@ -72,7 +71,7 @@ pub struct InstalledApp {
 type Show<T> = Arc<dyn Fn(&T) + Send + Sync>;
 
 impl InstalledApp {
-    /// Signs in at this server, as this client.
+    /// A sign-in at this server, as this client.
     pub fn new(server: &ServerMetadata, client: &Client) -> Self {
         Self {
             server: server.clone(),
@@ -104,7 +103,7 @@ impl InstalledApp {
         }
     }
 
-    /// Signs in at Google with a client file, and asks for a refresh token (`access_type=offline`).
+    /// A sign-in at Google with a client file, which asks for a refresh token (`access_type=offline`).
     ///
     /// A client of the kind `web` gets its redirect URI from the file: the first one on a loopback
     /// host. If there is none, [`port`](Self::port) must name a registered one.
@@ -142,7 +141,8 @@ impl InstalledApp {
         self
     }
 
-    /// For adapters: as it asks after a grant for the same resource was kept that does not do: for what was asked for then too.
+    /// For adapters: this sign-in with the scopes of `earlier` besides: those that were asked for with a kept grant for
+    /// the same resource that does not suffice.
     #[must_use]
     pub fn beside(&self, earlier: &Scopes) -> Self {
         let mut app = self.clone();
@@ -153,9 +153,9 @@ impl InstalledApp {
         app
     }
 
-    /// Takes host, port and path from a redirect URI as it is registered, for clients whose redirect
-    /// URIs are compared character by character: http, on a loopback host. One without a port gets any free one, as
-    /// servers must allow (RFC 8252, section 7.3); port 80 is named as `:80`.
+    /// Takes host, port and path from a redirect URI as it is registered, for servers that compare redirect URIs
+    /// character by character: http, on a loopback host. A URI without a port gets any free one, as servers must allow
+    /// (RFC 8252, section 7.3); port 80 is named as `:80`.
     pub fn redirect_uri(mut self, uri: &str) -> Self {
         let url = Url::parse(uri).ok().filter(|url| openable(uri).is_ok() && url.scheme() == "http");
         let host = url.as_ref().and_then(Url::host_str).and_then(Host::parse);
@@ -177,27 +177,27 @@ impl InstalledApp {
         Ok(self.redirect.uri(if own == 0 { port } else { own })?.0)
     }
 
-    /// The server that the person signs in at.
+    /// The server where the person signs in.
     pub fn server(&self) -> &ServerMetadata {
         &self.server
     }
 
-    /// The client that asks.
+    /// The client of the application.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Where what the person grants is kept in a store, by the server, the client, and the [resources](Self::resource) if
-    /// there are some; `label` tells one person's grants apart. One label is one set
-    /// of scopes: of two programs, or two parts of one, that share a label and ask for different scopes, each replaces
-    /// the other's grant, and the person is asked time and again.
+    /// The key under which a store keeps the person's grant: it names the server, the client, and the
+    /// [resources](Self::resource) if there are some; `label` tells one person's grants apart. Use one label for one
+    /// set of scopes: programs, or parts of one, that share a label and ask for different scopes replace each other's
+    /// grant, and the person is asked time and again.
     pub fn record_key(&self, label: &str) -> RecordKey {
         let key = RecordKey::new(self.server.issuer(), &self.client, label);
         self.resources.iter().fold(key, |key, resource| key.for_resource(resource))
     }
 
-    /// The host in the redirect URI: `127.0.0.1` unless told, another loopback address such as `[::1]`,
-    /// or `localhost`, which some servers want, but which may lead elsewhere (RFC 8252, section 8.3).
+    /// Sets the host in the redirect URI: `127.0.0.1` by default, another loopback address such as `[::1]`, or
+    /// `localhost`, which some servers want, but which may lead elsewhere (RFC 8252, section 8.3).
     pub fn host(mut self, host: &str) -> Self {
         match Host::parse(host) {
             Some(host) => {
@@ -210,21 +210,22 @@ impl InstalledApp {
         }
     }
 
-    /// The port in the redirect URI; 0, the default, for any free one.
+    /// Sets the port in the redirect URI; 0, the default, takes any free one.
     pub fn port(mut self, port: u16) -> Self {
         self.redirect.port = port;
         self.redirect.registered = None;
         self
     }
 
-    /// The path of the redirect URI, such as `/oauth2callback`; `/` unless told. The slash in front may be left out.
+    /// Sets the path of the redirect URI, such as `/oauth2callback`; `/` by default. The slash in front may be left
+    /// out.
     pub fn path(mut self, path: &str) -> Self {
         self.redirect.path = format!("/{}", path.strip_prefix('/').unwrap_or(path));
         self.redirect.registered = None;
         self
     }
 
-    /// Whether the redirect URI keeps the slash at its end: `http://127.0.0.1:50123/`, the default, or
+    /// Sets whether the redirect URI keeps the slash at its end: `http://127.0.0.1:50123/`, the default, or
     /// `http://127.0.0.1:50123`.
     pub fn trailing_slash(mut self, slash: bool) -> Self {
         self.redirect.trailing_slash = slash;
@@ -240,80 +241,80 @@ impl InstalledApp {
         self
     }
 
-    /// What to print for the user on the standard error, with `{url}` in it, and `{code}` if they sign in by
-    /// [`device`](Self::device); `None` prints nothing. Where no browser is opened, one without `{url}` is refused.
+    /// Sets the text that is printed for the user on the standard error, with `{url}` in it, and with `{code}` if they
+    /// sign in by [`device`](Self::device); `None` prints nothing. Where no browser is opened, a text without `{url}`
+    /// is refused.
     pub fn prompt_message(mut self, message: Option<&str>) -> Self {
         self.prompt_message = Some(message.unwrap_or_default().to_owned());
         self
     }
 
-    /// Gives the URL to this function instead of printing it.
+    /// Gives the URL to this function, and does not print it.
     pub fn show(mut self, show: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.show = Some(Arc::new(show));
         self
     }
 
-    /// Signs in by a code instead of a browser on this machine (RFC 8628), for machines without one: the person opens
-    /// an address on any other device and enters the code there. What concerns redirects and browsers means
-    /// nothing then.
+    /// Signs in by a code and without a browser on this machine (RFC 8628): the person opens an address on any other
+    /// device, and enters the code there. The settings of redirects and browsers then have no effect.
     pub fn device(mut self) -> Self {
         self.device = true;
         self
     }
 
-    /// As [`device`](Self::device), and gives the code to this function instead of printing it, to show it as it
-    /// likes, with a QR code perhaps. It is called once, before the server is asked for the token.
+    /// As [`device`](Self::device), with a function that shows the code in its own way, perhaps as a QR code, so that
+    /// nothing is printed. It is called once, before the server is asked for the token.
     pub fn show_code(mut self, show: impl Fn(&DeviceCode) + Send + Sync + 'static) -> Self {
         self.show_code = Some(Arc::new(show));
         self.device()
     }
 
-    /// The heading of the page shown at success; "Sign-in received" unless told. It is text, not HTML.
+    /// Sets the heading of the page shown at success; "Sign-in received" by default. It is text, not HTML.
     pub fn success_heading(mut self, heading: &str) -> Self {
         heading.clone_into(&mut self.success_heading);
         self
     }
 
-    /// The text of the page shown at success. It is text, not HTML.
+    /// Sets the text of the page shown at success. It is text, not HTML.
     pub fn success_message(mut self, message: &str) -> Self {
         message.clone_into(&mut self.success_message);
         self
     }
 
-    /// Whether to open the user's browser; true unless told.
+    /// Sets whether to open the user's browser; true by default.
     pub fn open_browser(mut self, open: bool) -> Self {
         self.open_browser = open;
         self
     }
 
-    /// Which browser to open, such as `firefox`; the system's default unless told.
+    /// Sets which browser to open, such as `firefox`; by default the system's.
     pub fn browser(mut self, name: &str) -> Self {
         self.browser = Some(name.to_owned());
         self
     }
 
-    /// Whether the redirect's address may also be pasted in on the terminal, for a browser on another
-    /// machine; false unless told.
+    /// Sets whether the redirect's address may also be pasted in on the terminal, for a browser on another machine;
+    /// false by default.
     pub fn paste(mut self, paste: bool) -> Self {
         self.paste = paste;
         self
     }
 
-    /// How long the user may take; 10 minutes unless told. A device's code may end sooner.
+    /// Sets how long the user may take; 10 minutes by default. A device's code may expire sooner.
     pub fn timeout(mut self, time: Duration) -> Self {
         self.timeout = time;
         self
     }
 
-    /// `resource`: the address of the protected resource that the token is for; may be called several times (RFC 8707).
-    /// It is named wherever a token is asked for: in the authorization request, with the code, at each refresh.
+    /// Adds a `resource`: the address of the protected resource that the token is for; may be called several times (RFC
+    /// 8707). Every request for a token names it: the authorization request, the one with the code, and each refresh.
     pub fn resource(mut self, resource: &str) -> Self {
         self.resources.push(resource.to_owned());
         self
     }
 
     /// Adds a parameter of the server's own to the request that exchanges the code, or a device's code, for the token.
-    /// Those that the grant and client authentications set cannot be set by this.
+    /// Parameters of the grant and of client authentication cannot be set by this.
     pub fn token_extra(mut self, name: &str, value: &str) -> Self {
         if is_reserved(name) {
             let name = crate::Shown::name(name);
@@ -324,28 +325,28 @@ impl InstalledApp {
         self
     }
 
-    /// Takes what a person grants of the scopes, if they may choose, as their answer: nobody is asked again because of
-    /// the rest as long as the application asks for nothing new. Without this the next
-    /// `load_or_sign_in` asks again. Look at [`Token::scopes`](crate::Token::scopes) for what there is.
+    /// Accepts the scopes that a person grants, where they may choose among them. They are not asked again for the rest
+    /// as long as the application asks for nothing new; without this, the next `load_or_sign_in` asks again.
+    /// [`Token::scopes`](crate::Token::scopes) says which scopes were granted.
     ///
-    /// It is also for servers whose names for what they grant cannot be recognised
+    /// It is also for servers whose names for the granted scopes cannot be recognised
     /// ([`is_covered_by`](Self::is_covered_by)).
     pub fn accept_partial_consent(mut self) -> Self {
         self.accepts_partial_consent = true;
         self
     }
 
-    /// Names at each refresh of a kept grant the scopes that were granted, and `offline_access` if that was asked for:
-    /// for servers that refuse a refresh without, as Microsoft Entra does where an application asks for tokens for
-    /// itself. Without this none are named, which means all that were granted (RFC 6749, section 6).
+    /// Names the granted scopes at each refresh of a kept grant, and `offline_access` if that was asked for: for
+    /// servers that refuse a refresh without scopes, as Microsoft Entra does where an application asks for tokens for
+    /// itself. By default no scopes are named, which means all that were granted (RFC 6749, section 6).
     pub fn scopes_at_refresh(mut self) -> Self {
         self.scopes_at_refresh = true;
         self
     }
 
     /// Checks the signature of the ID token by the server's keys: see
-    /// [`AuthorizationRequest::verify_id_token_signature`](crate::AuthorizationRequest::verify_id_token_signature). It is
-    /// for sign-ins in a browser: by a device's code none can be begun so.
+    /// [`AuthorizationRequest::verify_id_token_signature`](crate::AuthorizationRequest::verify_id_token_signature). It
+    /// is for sign-ins in a browser: one by a device's code is then refused.
     pub fn verify_id_token_signature(mut self) -> Self {
         self.verifies = true;
         self
@@ -368,12 +369,13 @@ impl InstalledApp {
         self.extra("response_mode", "jwt")
     }
 
-    /// `authorization_details`: what is asked for in detail (RFC 9396); tokens of the grant are asked for with the same.
+    /// Sets `authorization_details`: what is asked for in detail (RFC 9396). Tokens of the grant are asked for with the
+    /// same.
     pub fn authorization_details(self, details: &Value) -> Self {
         self.extra("authorization_details", &details.to_string())
     }
 
-    /// What to ask a token manager of the grant for: tokens for the same [audience](Self::token_audience),
+    /// The want for a token manager of the grant: tokens for the same [audience](Self::token_audience),
     /// [resources](Self::resource) and [details](Self::authorization_details).
     pub fn want(&self) -> Want {
         let want = self.token_audience.iter().fold(Want::default(), |want, audience| want.audience(audience));
@@ -399,8 +401,8 @@ impl InstalledApp {
         self.extra("login_hint", hint)
     }
 
-    /// Sets any other parameter of the authorization request, or of the request for a device's code; given twice,
-    /// the later value holds. Those that make the flow safe cannot be set by this.
+    /// Sets any other parameter of the authorization request, or of the request for a device's code; of two values the
+    /// later one holds. Parameters that make the flow safe cannot be set by this.
     pub fn extra(mut self, name: &str, value: &str) -> Self {
         self.extras.retain(|(known, _)| known != name);
         self.extras.push((name.to_owned(), value.to_owned()));

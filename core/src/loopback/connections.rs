@@ -20,9 +20,9 @@ const MAX_DRAINED: usize = 64 * 1024;
 /// What to do with a socket, without waiting: see [`Connections::serve`].
 #[derive(Debug)]
 pub enum Io<'a> {
-    /// Read into this; 0 bytes mean the end.
+    /// Read into this buffer; 0 bytes mean the end.
     Read(&'a mut [u8]),
-    /// Write some of this.
+    /// Write some of these bytes.
     Write(&'a [u8]),
     /// Shut down the writing side. The number returned does not matter.
     Close,
@@ -81,9 +81,9 @@ impl<S> Connections<S> {
         Self(Vec::with_capacity(MAX_OPEN))
     }
 
-    /// Takes a connection in. If there are too many, gives back one to be closed: one that has its reply,
-    /// else the one that has been still for longest. [Serve](Self::serve) after each: a connection of a
-    /// flood must not take the place of one that was not read yet.
+    /// Takes a connection in. If there are too many, returns one to be closed: one that has its reply, or else the one
+    /// that has been idle for longest. [Serve](Self::serve) after each: a connection of a flood must not take the place
+    /// of one that was not read yet.
     pub fn add(&mut self, socket: S, now: Now) -> Option<S> {
         let idle = |(_, connection): &(usize, &Connection<S>)| (connection.reply.is_none(), connection.active);
         let evicted = if self.0.len() < MAX_OPEN {
@@ -110,7 +110,7 @@ impl<S> Connections<S> {
         evicted
     }
 
-    /// Moves every connection on as far as it goes now, and closes by dropping those that are over.
+    /// Serves every connection as far as it goes now, and drops those that are over.
     ///
     /// `io` must not wait: where it would, it returns [`ErrorKind::WouldBlock`] (and, if asynchronous,
     /// wakes its task later). Returns true once the receiver has its answer, and the page about it and all others

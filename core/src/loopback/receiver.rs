@@ -1,4 +1,4 @@
-//! What comes to the redirect URI: which request is the answer, and what each one is told.
+//! Requests to the redirect URI: which one is the answer, and what each one is told.
 
 use std::fmt;
 
@@ -16,8 +16,8 @@ pub(super) const MAX_REQUEST: usize = 64 * 1024;
 /// The most header fields of a request; browsers send about twenty.
 const MAX_FIELDS: usize = 100;
 
-/// Waits for the one answer to an authorization request, among whatever else a browser, or anyone,
-/// sends to the port.
+/// The receiver of the one answer to an authorization request, among all that a browser, or any program, sends to the
+/// port.
 pub struct Receiver {
     url: String,
     pending: PendingAuthorization,
@@ -30,12 +30,12 @@ pub struct Receiver {
     refused: Option<Error>,
 }
 
-/// What to do with a connection.
+/// What to do with a connection: the answer of [`Receiver::hear`].
 #[derive(Debug)]
 pub enum Heard {
     /// Read more.
     More,
-    /// Write this, which may be nothing, close the connection, and go on waiting for the answer.
+    /// Write this, which may be empty, close the connection, and go on waiting for the answer.
     Reply(Vec<u8>),
     /// Write this, close the connection, then [`finish`](Receiver::finish).
     Answered(Vec<u8>),
@@ -101,7 +101,7 @@ impl Receiver {
         }
     }
 
-    /// Where to send the user. Good for this one sign-in, and not for logs.
+    /// The address to send the user to. It is good for this one sign-in, and does not belong in logs.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -111,12 +111,12 @@ impl Receiver {
         self.pending.redirect_uri()
     }
 
-    /// Whether the answer is in.
+    /// Whether the answer has come.
     pub fn is_answered(&self) -> bool {
         self.answer.is_some()
     }
 
-    /// Judges all that came so far on one connection.
+    /// Judges the bytes that came so far on one connection.
     pub fn hear(&mut self, so_far: &[u8], now: Timestamp) -> Heard {
         // A TLS ClientHello: no words of ours would be understood (RFC 8446, section 5.1).
         if so_far.first() == Some(&0x16) {
@@ -271,12 +271,12 @@ impl Receiver {
         page.render()
     }
 
-    /// Takes the redirect's address, or its query, that the user copied out of a browser.
+    /// Takes the redirect's address, or its query, as the user copied it from a browser.
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::InvalidRedirect`] if it is not the answer, or the answer is in already:
-    /// ask again. An error that the server sent counts as an answer, and is [`finish`](Self::finish)'s.
+    /// Of kind [`ErrorKind::InvalidRedirect`] if it is not the answer, or the answer has come already: ask again. An
+    /// error from the server counts as an answer, which [`finish`](Self::finish) reports.
     pub fn paste(&mut self, line: &str, now: Timestamp) -> Result<(), Error> {
         if self.is_answered() {
             return Err(Error::new(ErrorKind::InvalidRedirect, "the sign-in was answered already"));
@@ -288,7 +288,7 @@ impl Receiver {
         }
     }
 
-    /// For adapters: what to tell the person about a pasted line that is not the answer, and why it is not.
+    /// For adapters: the text that tells the person that a pasted line is not the answer, and why.
     pub fn paste_again(line: &str, error: &Error) -> String {
         // Terminals pass on this much of a line at the most (POSIX's MAX_CANON: 1024 on macOS, 4096 on Linux).
         if [1023, 1024, 4095, 4096].contains(&line.len()) {
@@ -306,9 +306,10 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// The machine's: of kind [`ErrorKind::Authorization`] if the server sent the user back with an error,
-    /// [`ErrorKind::Expired`] if the answer came too late, [`ErrorKind::InvalidRedirect`] if it cannot be believed or
-    /// read, [`ErrorKind::Timeout`] if there is none; its text then says why the last request was not the answer.
+    /// The machine ends with an error of kind [`ErrorKind::Authorization`] if the server sent the user back with an
+    /// error, [`ErrorKind::Expired`] if the answer came too late, [`ErrorKind::InvalidRedirect`] if it cannot be
+    /// believed or read, and [`ErrorKind::Timeout`] if there is none; its text then says why the last request was not
+    /// the answer.
     pub fn finish(self) -> FinishAuthorization {
         let late =
             |why: &str| Error::new(ErrorKind::Timeout, format!("nobody signed in within the time allowed: {why}"));

@@ -9,17 +9,17 @@ use crate::machine::ask;
 use crate::{Cx, Error, Machine, Reply, StartAuthorization, Step};
 
 impl InstalledApp {
-    /// The machine that makes the request's URL, with the port that is bound by now, and a receiver for its answer.
+    /// The machine that makes the request's URL, with the port that is bound, and the receiver of its answer.
     ///
     /// # Errors
     ///
-    /// The machine's: whatever a setter or the authorization request could not take.
+    /// The machine ends with an error if a setter or the authorization request could not take a value.
     pub fn start(&self, port: u16) -> StartSignIn {
         StartSignIn::new(self, port)
     }
 }
 
-/// Makes the [`Receiver`] of a sign-in: see [`InstalledApp::start`].
+/// The machine that makes the [`Receiver`] of a sign-in: see [`InstalledApp::start`].
 #[derive(Debug)]
 pub struct StartSignIn {
     app: InstalledApp,

@@ -1,5 +1,4 @@
-//! What an adapter does for an installed application, step by step: where to listen, what to show, what to ask, what
-//! to keep.
+//! The steps of an adapter for an installed application: where to listen, what to show, what to ask, what to keep.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -24,9 +23,9 @@ impl InstalledApp {
         self.redirect.uri(self.redirect.port).map(drop)
     }
 
-    /// Where to listen. The first address must be bound; if its port is 0, the others are bound to the
-    /// port it got. Of those, one that this machine does not have may be passed over, but not one
-    /// that another program holds: that program would be sent the answer.
+    /// The addresses to listen on. The first must be bound; if its port is 0, the others are bound to the port that it
+    /// got. An address that this machine does not have may be passed over, but not one whose port another program
+    /// holds: that program would get the answer.
     pub fn addresses(&self) -> Result<Vec<SocketAddr>, Error> {
         self.check()?;
         let ips: &[IpAddr] = match (self.bind, self.redirect.host) {
@@ -47,7 +46,7 @@ impl InstalledApp {
         self.extras.iter().fold(request, |request, (name, value)| request.extra(name, value))
     }
 
-    /// For adapters: gives the URL to the hook of [`show`](Self::show), or returns what to print.
+    /// For adapters: gives the URL to the function of [`show`](Self::show), or returns the text to print.
     pub fn announce(&self, url: &str) -> Option<String> {
         match &self.show {
             Some(show) => {
@@ -68,11 +67,11 @@ impl InstalledApp {
         self.show.is_none() && !self.prompt_or("{url}").contains("{url}")
     }
 
-    /// For adapters: what gets a code to show, if the person signs in by [`device`](Self::device).
+    /// For adapters: the machine that gets a code to show, if the person signs in by [`device`](Self::device).
     ///
     /// # Errors
     ///
-    /// Whatever a setter could not take; if nobody would be shown the code, or the server takes no devices.
+    /// If a setter could not take a value, if nothing would show the code, or if the server takes no devices.
     pub fn device_authorization(&self) -> Result<Option<DeviceAuthorization>, Error> {
         if !self.device {
             return Ok(None);
@@ -98,7 +97,7 @@ impl InstalledApp {
         Ok(Some(request))
     }
 
-    /// For adapters: gives the code to the hook of [`show_code`](Self::show_code), or returns what to print.
+    /// For adapters: gives the code to the function of [`show_code`](Self::show_code), or returns the text to print.
     pub fn announce_code(&self, code: &DeviceCode) -> Option<String> {
         match &self.show_code {
             Some(show) => {
@@ -113,11 +112,11 @@ impl InstalledApp {
         }
     }
 
-    /// For adapters: what asks for the token once the code is shown.
+    /// For adapters: the machine that asks for the token once the code is shown.
     ///
     /// # Errors
     ///
-    /// If the server is known without a `token_endpoint`.
+    /// If the server's metadata has no `token_endpoint`.
     pub fn poll(&self, code: DeviceCode) -> Result<DevicePolling, Error> {
         let polling = code.poll(&self.server, &self.client)?;
         let polling = self.token_audience.iter().fold(polling, |polling, audience| polling.audience(audience));
@@ -145,43 +144,43 @@ impl InstalledApp {
         self.timeout
     }
 
-    /// For adapters: keeps what the person granted, with what they were asked for.
+    /// For adapters: the machine that keeps the person's grant, with the scopes that were asked for.
     pub fn keep(&self, key: RecordKey, token: &Token) -> SaveGrant {
         SaveGrant::new(key, self.want(), token).asked(self.scopes.clone())
     }
 
-    /// For adapters: the grant that is kept under this key, as a source of tokens.
+    /// For adapters: the kept grant under this key, as a source of tokens.
     pub fn kept(&self, key: RecordKey) -> SharedGrant {
         let grant = SharedGrant::new(key, &self.server, &self.client);
         if self.scopes_at_refresh { grant.scopes_at_refresh() } else { grant }
     }
 
-    /// For adapters: as [`kept`](Self::kept), of a sign-in that could not be saved.
+    /// For adapters: as [`kept`](Self::kept), for a sign-in that could not be saved.
     ///
     /// # Errors
     ///
-    /// If the token holds nothing to keep.
+    /// If the token has nothing to keep.
     pub fn signed_in(&self, key: RecordKey, token: &Token, error: Error) -> Result<SharedGrant, Error> {
         let grant = SharedGrant::signed_in(key, &self.server, &self.client, &self.want(), token, error)?;
         let grant = grant.asked(self.scopes.clone());
         Ok(if self.scopes_at_refresh { grant.scopes_at_refresh() } else { grant })
     }
 
-    /// For adapters: whether a grant that was kept does, so that nobody need be asked: it
-    /// [covers](Self::is_covered_by) what is wanted, and there is a refresh token, or else a token that has not ended.
+    /// For adapters: whether a kept grant suffices, so that no person need be asked: it [covers](Self::is_covered_by)
+    /// the scopes, and has a refresh token or a token that has not expired.
     pub fn can_use(&self, saved: &SavedGrant) -> bool {
         self.is_covered_by(&saved.scopes, &saved.asked) && (saved.refresh_token.is_some() || saved.token.is_some())
     }
 
-    /// For adapters: whether the person is asked after the grant that was kept led to this error. So it is where the
-    /// server refuses the grant, and where it refuses the refresh in words that this crate does not know: with each
-    /// start it would do so again. What must be configured, or passes, is no reason, and no page of a proxy.
+    /// For adapters: whether to ask the person after the kept grant led to this error. That is so if the server refused
+    /// the grant, and if it refused the refresh in words that this crate does not know, since it would do so again at
+    /// each start. It is not so for errors of configuration, for transient ones, and for a page of a proxy.
     pub fn asks_after(&self, error: &Error) -> bool {
         error.is_unknown_refusal() || error.advice() == Some(Advice::SignInAgain)
     }
 
-    /// For adapters: after which pause the grant that was kept is tried once more, since the server may have refused it only
-    /// because it took the last access token for valid. So nobody is asked too early, and no program ends for that.
+    /// For adapters: the pause after which the kept grant is tried once more, since the server may have refused it only
+    /// because it took the last access token for valid. Otherwise the person would be asked too early.
     pub fn tries_again_after(&self, error: &Error) -> Option<Duration> {
         error.retry_after().filter(|wait| error.is_early_refusal() && *wait <= LATE)
     }
@@ -199,9 +198,9 @@ impl InstalledApp {
     ///
     /// - within one that holds them: `user` for `user:email` (GitHub);
     /// - under names of the server's own: if it grants something that nobody asked for, as Entra does for `.default`.
-    ///   Google, whose names are known, is not believed that; nor are the scopes of OpenID Connect such names.
+    /// Google's names are known, so that this does not hold for Google, nor for the scopes of OpenID Connect.
     ///
-    /// With [`accept_partial_consent`](Self::accept_partial_consent) whatever was asked for counts as answered.
+    /// With [`accept_partial_consent`](Self::accept_partial_consent) all scopes that were asked for count as answered.
     pub fn is_covered_by(&self, granted: &Scopes, asked: &Scopes) -> bool {
         let needed = self.needed.as_ref().unwrap_or(&self.scopes);
         self.lacking(needed, granted, asked).next().is_none() || {
@@ -218,7 +217,7 @@ impl InstalledApp {
         })
     }
 
-    /// For adapters: what to tell on the standard error after a sign-in that granted less than was asked for.
+    /// For adapters: the text for the standard error after a sign-in that granted less than was asked for.
     pub fn short_grant(&self, token: &Token) -> Option<String> {
         let lacking: Scopes = self.lacking(&self.scopes, token.scopes(), &self.scopes).collect();
         if lacking.is_empty() || self.prompt_message.as_deref() == Some("") {

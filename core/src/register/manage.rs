@@ -4,8 +4,8 @@
 //! Begin ─▶ Asked ─▶ Ended (the client as it is registered then)
 //! ```
 //!
-//! Each answer may bring another token for the registration, which takes the place of the one that was used, whatever else the
-//! answer is.
+//! Each answer may bring another token for the registration. It replaces the one that was used, even if the answer is
+//! an error.
 
 use std::fmt;
 
@@ -20,22 +20,23 @@ use crate::machine::{Reach, Repeat, ask};
 use crate::{Cx, Error, Exchange, Machine, Reply, Secret, Step};
 
 impl RegisteredClient {
-    /// The machine that reads the registration (RFC 7592, section 2.1): the secret may be another one then.
+    /// The machine that reads the registration (RFC 7592, section 2.1). The answer may bring another secret.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the server gave no token or address for that.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the server gave no token or address to manage the
+    /// registration.
     pub fn read(&self) -> Result<ManageRegistration, Error> {
         let request = self.managing("reading the client's registration", Method::GET)?.repeat(Repeat::Freely);
         Ok(ManageRegistration::new(self, request, self.asked().clone()))
     }
 
-    /// The machine that puts this in the place of what was registered (RFC 7592, section 2.2): what is not told is registered no
-    /// longer. It is sent once, unless it surely did not arrive.
+    /// The machine that replaces the registered metadata (RFC 7592, section 2.2): a member that `metadata` lacks is
+    /// then not registered any more. The request is sent once, unless it surely did not arrive.
     ///
     /// # Errors
     ///
-    /// As of [`read`](Self::read) and of [`Registration::new`](super::Registration::new).
+    /// Those of [`read`](Self::read) and of [`Registration::new`](super::Registration::new).
     pub fn update(&self, metadata: ClientMetadata) -> Result<ManageRegistration, Error> {
         metadata.check()?;
         let request = self.managing("changing the client's registration", Method::PUT)?;
@@ -47,12 +48,12 @@ impl RegisteredClient {
         Ok(ManageRegistration::new(self, request, metadata))
     }
 
-    /// The machine that deletes the registration (RFC 7592, section 2.3). The client, its grants and this value are of no use
-    /// afterwards.
+    /// The machine that deletes the registration (RFC 7592, section 2.3). The client, its grants and this value are
+    /// then of no use any more.
     ///
     /// # Errors
     ///
-    /// As of [`read`](Self::read).
+    /// Those of [`read`](Self::read).
     pub fn delete(&self) -> Result<Exchange<()>, Error> {
         Ok(self.managing("deleting the client's registration", Method::DELETE)?.exchange(|_| Ok(())))
     }
@@ -64,8 +65,9 @@ impl RegisteredClient {
     }
 }
 
-/// The machine that reads or changes a registration: see [`RegisteredClient::read`] and [`RegisteredClient::update`]. It yields
-/// the client as it is registered then. After an error too, [`newest`](Self::newest) has the token to use from then on.
+/// The machine that reads or changes a registration: see [`RegisteredClient::read`] and [`RegisteredClient::update`].
+/// It yields the client as it is then registered. After an error too, [`newest`](Self::newest) has the token to use
+/// from then on.
 pub struct ManageRegistration {
     known: RegisteredClient,
     stage: Stage,

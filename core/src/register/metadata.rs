@@ -1,5 +1,5 @@
-//! What a client tells of itself when it is registered (RFC 7591, section 2; OpenID Connect Dynamic Client Registration
-//! 1.0, section 2, and the standards that add to them).
+//! The metadata of a client, for its registration (RFC 7591, section 2; OpenID Connect Dynamic Client Registration 1.0,
+//! section 2, and the standards that add to them).
 
 use std::fmt;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(super) const OF_THE_SERVER: [&str; 6] = [
     "registration_client_uri",
 ];
 
-/// What a client tells of itself: each member by its name in the standards, any other by [`member`](Self::member).
+/// The metadata of a client: each member by its name in the standards, any other by [`member`](Self::member).
 ///
 /// ```
 /// use grantflow::register::ClientMetadata;
@@ -75,13 +75,13 @@ macro_rules! members {
 members! {
     /// Where users come back to. Needed for the grant `authorization_code`, which is the default.
     redirect_uris: texts;
-    /// How the client authenticates: `none` for a public one; `client_secret_basic` unless told.
+    /// How the client authenticates: `none` for a public one; `client_secret_basic` by default.
     token_endpoint_auth_method: text;
     /// The algorithm of its assertions.
     token_endpoint_auth_signing_alg: algorithm;
-    /// The grants that it uses; `authorization_code` unless told.
+    /// The grants that it uses; `authorization_code` by default.
     grant_types: texts;
-    /// The response types that it uses; `code` unless told.
+    /// The response types that it uses; `code` by default.
     response_types: texts;
     /// Its name for people.
     client_name: text;
@@ -110,7 +110,7 @@ members! {
     subject_type: text;
     /// Where the redirect URIs are listed of clients that share their `pairwise` subjects.
     sector_identifier_uri: text;
-    /// The algorithm of its ID tokens; RS256 unless told.
+    /// The algorithm of its ID tokens; RS256 by default.
     id_token_signed_response_alg: algorithm;
     /// The algorithm of signed answers of the userinfo endpoint.
     userinfo_signed_response_alg: algorithm;
@@ -169,18 +169,18 @@ members! {
 }
 
 impl ClientMetadata {
-    /// Nothing yet: what is not told is as the standards say.
+    /// Metadata without members: a missing member has the meaning that the standards give it.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// `scope`: what it may ask for.
+    /// `scope`: the scopes that the client may ask for.
     pub fn scope(self, scopes: impl Into<Scopes>) -> Self {
         let scopes = scopes.into();
         self.member("scope", scopes.as_str().into())
     }
 
-    /// `jwks`: its public keys, by value. Not together with [`jwks_uri`](Self::jwks_uri).
+    /// `jwks`: the client's public keys, by value. Not together with [`jwks_uri`](Self::jwks_uri).
     ///
     /// ```
     /// # use grantflow::crypto::SigningKey;
@@ -207,8 +207,8 @@ impl ClientMetadata {
         self.member(&format!("client_name#{language}"), name.into())
     }
 
-    /// Sets any member; with `null`, removes it. What the server gives, such as `client_id`, cannot be set: that is an error
-    /// where it is registered.
+    /// Sets any member; `null` removes it. A member that the server gives, such as `client_id`, cannot be set: that is
+    /// an error where the client is registered.
     pub fn member(mut self, name: &str, value: Value) -> Self {
         match value {
             Value::Null => drop(self.0.remove(name)),
@@ -217,17 +217,17 @@ impl ClientMetadata {
         self
     }
 
-    /// A member, as it is.
+    /// A member by its name.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
     }
 
-    /// A member that is a text, and not an empty one.
+    /// A member that is a text and not empty.
     pub fn str(&self, name: &str) -> Option<&str> {
         self.get(name)?.as_str().filter(|text| !text.is_empty())
     }
 
-    /// A member that is a list: the texts in it.
+    /// The texts of a member that is a list.
     pub fn list(&self, name: &str) -> Option<Vec<&str>> {
         Some(self.get(name)?.as_array()?.iter().filter_map(Value::as_str).collect())
     }

@@ -1,5 +1,5 @@
-//! Clients that register themselves (RFC 7591; OpenID Connect Dynamic Client Registration 1.0), and what becomes of their
-//! registrations afterwards (RFC 7592).
+//! The registration of clients by themselves (RFC 7591; OpenID Connect Dynamic Client Registration 1.0), and the
+//! management of registrations (RFC 7592).
 //!
 //! ```text
 //! ClientMetadata ─▶ Registration ─exchange─▶ RegisteredClient ─client, server─▶ all other machines

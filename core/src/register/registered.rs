@@ -15,9 +15,9 @@ use crate::secret::stored;
 use crate::server::is_loopback_address;
 use crate::{Client, Endpoint, Error, ErrorKind, Issuer, Secret, ServerMetadata, Shown, Timestamp};
 
-/// A client as its server has registered it: its name, its secret, what was registered, and the access to its registration.
+/// A client as its server has registered it: its name, its secret, its metadata, and the access to its registration.
 ///
-/// It can be serialized, and holds secrets then. It is of one server, and refused at any other.
+/// It can be serialized, and then holds secrets. It belongs to one server, and is refused at any other.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct RegisteredClient {
     issuer: Issuer,
@@ -39,14 +39,14 @@ pub struct RegisteredClient {
     pub(super) save_error: Option<Error>,
 }
 
-/// A member that the server has registered otherwise than it was asked to.
+/// A member that the server has registered in another way than the client asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Change<'a> {
-    /// Its name.
+    /// The name of the member.
     pub name: &'a str,
-    /// What was asked for.
+    /// The value that the client asked for.
     pub asked: &'a Value,
-    /// What was registered; `None` if the answer does not say.
+    /// The value that was registered; `None` if the answer has none.
     pub registered: Option<&'a Value>,
 }
 
@@ -140,7 +140,7 @@ impl RegisteredClient {
         self
     }
 
-    /// The server that it is registered at.
+    /// The server that the client is registered at.
     pub fn issuer(&self) -> &Issuer {
         &self.issuer
     }
@@ -155,17 +155,17 @@ impl RegisteredClient {
         self.client_secret.as_ref()
     }
 
-    /// When it was registered, if the server says so.
+    /// When the client was registered, if the server says so.
     pub fn client_id_issued_at(&self) -> Option<Timestamp> {
         self.client_id_issued_at
     }
 
-    /// When the secret ends. `None` if it does not, or there is none.
+    /// When the secret expires. `None` if it does not, or there is none.
     pub fn client_secret_expires_at(&self) -> Option<Timestamp> {
         self.client_secret_expires_at
     }
 
-    /// Whether the secret has ended at this moment, so that the client must register anew.
+    /// Whether the secret has expired at this moment, so that the client must register anew.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.client_secret_expires_at.is_some_and(|end| now >= end)
     }
@@ -179,23 +179,24 @@ impl RegisteredClient {
         Some((self.registration_client_uri.as_ref()?, self.registration_access_token.as_ref()?))
     }
 
-    /// What was registered, as far as the server says so.
+    /// The registered metadata, as far as the server names it.
     pub fn metadata(&self) -> &ClientMetadata {
         &self.registered
     }
 
-    /// What was asked for.
+    /// The metadata that the client asked for.
     pub fn asked(&self) -> &ClientMetadata {
         &self.asked
     }
 
-    /// Why the store does not have it, where it should: see [`RegistrationInStore`](crate::store::RegistrationInStore).
+    /// Why the store does not have the registration, if it should: see
+    /// [`RegistrationInStore`](crate::store::RegistrationInStore).
     pub fn save_error(&self) -> Option<&Error> {
         self.save_error.as_ref()
     }
 
-    /// What the server has registered otherwise than it was asked to, or does not say that it has registered (RFC 7591,
-    /// section 3.2.1): look at it before the client is used.
+    /// The members that the server has registered in another way than the client asked for, or does not name in its
+    /// answer (RFC 7591, section 3.2.1): look at them before the client is used.
     pub fn changes(&self) -> impl Iterator<Item = Change<'_>> {
         self.asked.iter().filter_map(|(name, asked)| {
             let registered = self.registered.get(name);
@@ -213,18 +214,19 @@ impl RegisteredClient {
         self.member(name)?.as_str().filter(|text| !text.is_empty())
     }
 
-    /// The method by which it must authenticate: the registered one.
+    /// The registered method of the client's authentication.
     pub fn token_endpoint_auth_method(&self) -> &str {
         let unless_told = if self.client_secret.is_some() { "client_secret_basic" } else { "none" };
         self.text("token_endpoint_auth_method").unwrap_or(unless_told)
     }
 
-    /// The client, bound to its server, where it authenticates by the secret that the server gave or not at all.
+    /// The client, bound to its server, if it authenticates by the secret that the server gave, or not at all.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] if it authenticates by a key or a certificate: see [`client_with`](Self::client_with). If the server
-    /// gave no secret, though it registered a method that needs one.
+    /// [`ErrorKind::Config`] if the client authenticates by a key or a certificate: see
+    /// [`client_with`](Self::client_with). Also if the server gave no secret, though it registered a method that needs
+    /// one.
     pub fn client(&self) -> Result<Client, Error> {
         let secret = || {
             let why = "the server has registered a client with a secret, and gave none";
@@ -248,7 +250,8 @@ impl RegisteredClient {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] if it is of another method; if ID tokens are signed by an algorithm that is not known.
+    /// [`ErrorKind::Config`] if the authentication is of another method; if ID tokens are signed by an algorithm that
+    /// is not known.
     pub fn client_with(&self, authentication: ClientAuthentication) -> Result<Client, Error> {
         let method = self.token_endpoint_auth_method();
         if authentication.name() != method {
@@ -273,11 +276,12 @@ impl RegisteredClient {
         }
     }
 
-    /// The server as it is for this client: what the registration demands of the client's requests, its metadata demand then.
+    /// The server's metadata as it is for this client: the demands of the registration on the client's requests are
+    /// added.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Issuer`] if it is another server.
+    /// [`ErrorKind::Issuer`] if the metadata is of another server.
     pub fn server(&self, server: &ServerMetadata) -> Result<ServerMetadata, Error> {
         self.check_issuer(server.issuer())?;
         let demanded = ["require_pushed_authorization_requests", "require_signed_request_object"].into_iter();

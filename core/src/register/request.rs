@@ -12,7 +12,7 @@ use crate::{Endpoint, Error, Exchange, Issuer, Secret, ServerMetadata};
 /// The most bytes of an answer.
 pub(super) const MAX_ANSWER: usize = 256 * 1024;
 
-/// Registers a client at a server.
+/// A request to register a client at a server.
 ///
 /// ```
 /// use grantflow::register::{ClientMetadata, Registration};
@@ -40,25 +40,25 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Registers a client that tells this of itself.
+    /// A request to register a client with this metadata.
     ///
     /// # Errors
     ///
-    /// If the server is known without a `registration_endpoint`; if what is told cannot be registered anywhere: both `jwks` and
-    /// `jwks_uri`, a private key, a redirect URI that no client may have or none where one is needed.
+    /// If the server's metadata has no `registration_endpoint`; if no server can register the client's metadata: it has
+    /// both `jwks` and `jwks_uri`, a private key, a redirect URI that no client may have, or none where one is needed.
     pub fn new(server: &ServerMetadata, metadata: ClientMetadata) -> Result<Self, Error> {
         metadata.check()?;
         let endpoint = server.registration()?.clone();
         Ok(Self { server: server.clone(), endpoint, metadata, initial_access_token: None })
     }
 
-    /// Shows an access token, for servers that do not let everybody register (RFC 7591, section 3).
+    /// Sets the access token of the request, for servers that do not let every client register (RFC 7591, section 3).
     pub fn initial_access_token(mut self, token: impl Into<Secret>) -> Self {
         self.initial_access_token = Some(token.into());
         self
     }
 
-    /// The server that it is for.
+    /// The server that the request is for.
     pub fn issuer(&self) -> &Issuer {
         self.server.issuer()
     }
@@ -71,8 +71,8 @@ impl Registration {
         &self.metadata
     }
 
-    /// The machine that registers the client. It sends the request once, unless that surely did not arrive: twice, it would make
-    /// two clients.
+    /// The machine that registers the client. It sends the request once, unless that surely did not arrive: two
+    /// requests would register two clients.
     pub fn exchange(self) -> Exchange<RegisteredClient> {
         let Self { server, endpoint, metadata, initial_access_token } = self;
         let request = Request::post(DOING, &endpoint).repeat(Repeat::OnlyIfUnsent).max_body(MAX_ANSWER);

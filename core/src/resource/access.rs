@@ -1,4 +1,5 @@
-//! Access to a resource that was found: who signs in where, or what gets tokens of no person.
+//! Access to a resource, once it is found: the server and the client of a sign-in, or a source of tokens without a
+//! person.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use super::{Demand, ProtectedResource, ResourceMetadata, Way};
 use crate::source::{AssertedToken, Base, Credential, Server, TokenSource, Want};
 use crate::{Client, Error, InstalledApp, Issuer, Scopes, ServerMetadata};
 
-/// What access to a protected resource takes, as [`FindAccess`](super::FindAccess) found it.
+/// The access to a protected resource, as [`FindAccess`](super::FindAccess) found it.
 #[derive(Clone)]
 pub struct Access {
     resource: ProtectedResource,
@@ -43,7 +44,7 @@ impl Access {
         Some((client, self.redirect_uri.clone()))
     }
 
-    /// What the resource says of itself.
+    /// The metadata of the resource.
     pub fn metadata(&self) -> &ResourceMetadata {
         &self.metadata
     }
@@ -53,11 +54,11 @@ impl Access {
         &self.server
     }
 
-    /// The client there.
+    /// The client at that server.
     ///
     /// # Errors
     ///
-    /// If none is known, which only a [source](ProtectedResource::source) can do without.
+    /// If no client is known, which is permitted only with a [source](ProtectedResource::source).
     pub fn client(&self) -> Result<&Client, Error> {
         let issuer = self.server.issuer();
         let none = || Error::config(format!("no client is known at {issuer}: give one (ProtectedResource::client)"));
@@ -69,7 +70,7 @@ impl Access {
         &self.scopes
     }
 
-    /// Asks for these scopes too: those that were asked for before, at the same server.
+    /// Adds scopes to ask for: those that were asked for before, at the same server.
     #[must_use]
     pub fn and_scopes(mut self, scopes: &Scopes) -> Self {
         let new: Vec<_> = scopes.iter().filter(|scope| !self.scopes.contains(scope)).collect();
@@ -77,12 +78,12 @@ impl Access {
         self
     }
 
-    /// What to ask a token manager for: a token for the resource, with the [scopes](Self::scopes).
+    /// The want for a token manager: a token for the resource, with the [scopes](Self::scopes).
     pub fn want(&self) -> Want {
         Want::access_token(self.scopes.clone()).resource(self.metadata.resource())
     }
 
-    /// How a person signs in. Its grant is kept by server, client and resource.
+    /// The sign-in of a person. A store keeps its grant by server, client and resource.
     ///
     /// # Errors
     ///
@@ -97,11 +98,11 @@ impl Access {
         Ok(demand.max_age().into_iter().fold(app, |app, seconds| app.extra("max_age", &seconds.to_string())))
     }
 
-    /// For adapters: what gets tokens of no person, if the resource was given [a source](ProtectedResource::source).
+    /// For adapters: the source of tokens without a person, if the resource was given [one](ProtectedResource::source).
     ///
     /// # Errors
     ///
-    /// Those of the source's maker.
+    /// Those of the function that makes the source.
     pub fn source(&self) -> Result<Option<Arc<dyn TokenSource>>, Error> {
         match &self.resource.way {
             Way::Person(_) => Ok(None),
@@ -109,7 +110,7 @@ impl Access {
         }
     }
 
-    /// The client's own credentials (RFC 6749, section 4.4), by a secret or a signed assertion.
+    /// A source by the client's own credentials (RFC 6749, section 4.4): a secret or a signed assertion.
     ///
     /// # Errors
     ///
@@ -118,13 +119,14 @@ impl Access {
         Ok(Credential::client_credentials(&self.server, self.client()?))
     }
 
-    /// Tokens for the assertions that `base` gives, such as a platform's tokens: see [`AssertedToken`].
+    /// A source of tokens for the assertions of `base`, such as a platform's tokens: see [`AssertedToken`].
     pub fn assertion(&self, base: impl Into<Base>) -> AssertedToken {
         let source = AssertedToken::new(base, &self.server);
         self.client.iter().fold(source, |source, client| source.client(client))
     }
 
-    /// Tokens for what a company's identity provider says of a user: see [`AssertedToken::identity_assertion`].
+    /// A source of tokens for what a company's identity provider says of a user: see
+    /// [`AssertedToken::identity_assertion`].
     pub fn identity_assertion(
         &self,
         base: impl Into<Base>,

@@ -1,5 +1,5 @@
-//! Client ID metadata documents (draft-ietf-oauth-client-id-metadata-document-01): a client whose `client_id` is the address of
-//! the document that describes it, so that it is registered nowhere.
+//! Client ID metadata documents (draft-ietf-oauth-client-id-metadata-document-01): the `client_id` is the address of a
+//! document that describes the client, which is registered nowhere.
 
 use std::fmt;
 
@@ -10,11 +10,11 @@ use crate::authorize::check_redirect_uri;
 use crate::json;
 use crate::{Error, ErrorKind, Shown};
 
-/// The most bytes of such a document that servers must read (section 6.6).
+/// The size in bytes that servers must read of such a document (section 6.6).
 pub const MAX_CLIENT_DOCUMENT: usize = 5 * 1024;
 
-/// The document that describes a client at the address that is its `client_id`. It is served as `application/json`, with status
-/// 200 and without a redirect, as the example `axum_api` of `grantflow-reqwest` does.
+/// The document that describes a client, at the address that is its `client_id`. Serve it as `application/json`, with
+/// status 200 and without a redirect, as the example `axum_api` of `grantflow-reqwest` does.
 ///
 /// ```
 /// use grantflow::resource::ClientDocument;
@@ -26,8 +26,8 @@ pub const MAX_CLIENT_DOCUMENT: usize = 5 * 1024;
 /// # Ok::<(), grantflow::Error>(())
 /// ```
 ///
-/// Servers must take any port of a loopback redirect URI (RFC 8252, section 7.3). Some compare it letter by letter: for these
-/// list one with a port, and sign in on that port.
+/// Servers must accept any port of a loopback redirect URI (RFC 8252, section 7.3). Some compare it character by
+/// character: for these, list one with a port, and sign in on that port.
 #[derive(Clone, PartialEq)]
 pub struct ClientDocument(Map<String, Value>);
 
@@ -39,13 +39,13 @@ impl fmt::Debug for ClientDocument {
 }
 
 impl ClientDocument {
-    /// Describes the public client at this address, by this name for people, with the grants `authorization_code` and
-    /// `refresh_token`.
+    /// A document of the public client at this address, with this name for people and the grants `authorization_code`
+    /// and `refresh_token`.
     ///
     /// # Errors
     ///
-    /// If no client can have this address for its `client_id` (section 3): https, with a path, without dot segments, fragment,
-    /// user name and query.
+    /// If no client can have this address for its `client_id` (section 3): it must be https, with a path, without dot
+    /// segments, fragment, user name and query.
     pub fn new(address: &str, client_name: &str) -> Result<Self, Error> {
         check_address(address)?;
         let members = serde_json::json!({
@@ -58,7 +58,7 @@ impl ClientDocument {
         Ok(Self(members.as_object().cloned().unwrap_or_default()))
     }
 
-    /// Where users come back to: one at the least.
+    /// Sets the redirect URIs: at least one.
     pub fn redirect_uris<S: AsRef<str>>(self, uris: impl IntoIterator<Item = S>) -> Self {
         let uris: Vec<_> = uris.into_iter().map(|uri| Value::from(uri.as_ref())).collect();
         self.member("redirect_uris", uris.into())
@@ -88,7 +88,7 @@ impl ClientDocument {
         self.text("client_id").unwrap_or_default()
     }
 
-    /// The document to serve.
+    /// The document as JSON, to be served.
     ///
     /// # Errors
     ///
@@ -106,8 +106,9 @@ impl ClientDocument {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidResponse`] if it is none: larger than 5 KiB, with another `client_id` than the address, with a
-    /// secret or a method that needs one, without redirect URIs, or with one that no client may have.
+    /// [`ErrorKind::InvalidResponse`] if the text is no such document: it is larger than 5 KiB, has another `client_id`
+    /// than the address, has a secret or a method that needs one, has no redirect URIs, or has one that no client may
+    /// have.
     pub fn from_json(json: &[u8], address: &str) -> Result<Self, Error> {
         let invalid = |why: &str| Error::new(ErrorKind::InvalidResponse, format!("the client's document: {why}"));
         check_address(address)?;

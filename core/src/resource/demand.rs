@@ -1,4 +1,4 @@
-//! What a resource wants when it refuses a request, and how often that is met.
+//! The demands of a resource that refuses a request, and how often they are met.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ const TRIES: u32 = 2;
 /// The most operations to count for.
 const OPERATIONS: usize = 256;
 
-/// What a protected resource wants before it serves a request, as its answer says.
+/// The demand of a protected resource before it serves a request, as its answer says.
 ///
 /// | status | `error` | kind |
 /// |---|---|---|
@@ -39,11 +39,11 @@ pub struct Demand {
     max_age: Option<u64>,
 }
 
-/// What kind of demand.
+/// The kind of a demand.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DemandKind {
-    /// A token, or another one than that which was shown.
+    /// A token, or another one than the request carried.
     Token,
     /// More scopes than the token has.
     Scope,
@@ -52,9 +52,9 @@ pub enum DemandKind {
 }
 
 impl Demand {
-    /// Reads the answer to a request; nothing if it demands nothing that a sign-in can give.
+    /// Reads the answer to a request; `None` if it demands nothing that a sign-in can give.
     ///
-    /// A `max_age` that is no whole number makes the challenge count for nothing, and so does a want of a nonce.
+    /// A challenge whose `max_age` is no whole number counts as none, and so does one that asks for a nonce.
     pub fn read(status: StatusCode, headers: &HeaderMap) -> Option<Self> {
         if !matches!(status.as_u16(), 401 | 403) {
             return None;
@@ -80,22 +80,22 @@ impl Demand {
         })
     }
 
-    /// What kind of demand it is.
+    /// The kind of the demand.
     pub fn kind(&self) -> DemandKind {
         self.kind
     }
 
-    /// The scopes that the request needs; none if the challenge does not say.
+    /// The scopes that the request needs; empty if the challenge names none.
     pub fn scopes(&self) -> &Scopes {
         &self.scopes
     }
 
-    /// How the user must have signed in (RFC 9470, section 3).
+    /// The ways of signing in that the resource demands (RFC 9470, section 3).
     pub fn acr_values(&self) -> Option<&str> {
         self.acr_values.as_deref()
     }
 
-    /// How many seconds ago the user may have signed in (RFC 9470, section 3).
+    /// How many seconds ago the user may have signed in at most (RFC 9470, section 3).
     pub fn max_age(&self) -> Option<u64> {
         self.max_age
     }
@@ -119,11 +119,12 @@ impl fmt::Debug for Demand {
     }
 }
 
-/// Counts what was done for the demands of one resource, so that one that is never content does not lead to endless sign-ins:
-/// for one operation a demand is met twice at the most, until a request for it succeeds; not if the token has what is
-/// demanded; and how a user signs in only once in the same way. What was [not met](Self::not_met) does not count.
+/// The count of what was done for the demands of one resource, so that a resource that is never content does not cause
+/// endless sign-ins. For one operation a demand is met at most twice, until a request for it succeeds. It is not met if
+/// the token has what is demanded, and a demand on the way of signing in is met only once in the same way. Demands that
+/// were [not met](Self::not_met) do not count.
 ///
-/// An operation is whatever the caller tells apart: a method and a path, or the name of a procedure.
+/// The caller says what one operation is: a method and a path, or the name of a procedure.
 #[derive(Clone, Default)]
 pub struct Demands(BTreeMap<Box<str>, Tried>);
 
@@ -141,13 +142,13 @@ struct Tried {
 }
 
 impl Demands {
-    /// None yet.
+    /// An empty count.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What is to be met after this answer to a request for `operation`, which showed `token`. Nothing, if the answer
-    /// demands nothing, or is to be taken as it is.
+    /// The demand to meet after this answer to a request for `operation`, which carried `token`. `None` if the answer
+    /// demands nothing, or is to be handed on as it is.
     pub fn judge(
         &mut self,
         operation: &str,
@@ -177,8 +178,8 @@ impl Demands {
         Some(demand)
     }
 
-    /// The last demand for `operation` does not count: nothing was done for it, since the program has declined, or a server
-    /// that is needed for it did not answer.
+    /// Takes the last demand for `operation` out of the count: nothing was done for it, since the program has declined,
+    /// or a server that is needed for it did not answer.
     pub fn not_met(&mut self, operation: &str) {
         if let Some(tried) = self.0.get_mut(operation) {
             tried.times = tried.times.saturating_sub(1);

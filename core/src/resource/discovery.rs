@@ -1,4 +1,4 @@
-//! Getting the metadata of a protected resource (RFC 9728, section 3).
+//! Reading the metadata of a protected resource (RFC 9728, section 3).
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use crate::{Cx, Endpoint, Error, ErrorKind, Exchange, Machine, Reply, Step};
 const LIFE: Duration = Duration::from_secs(3600);
 const ON_FAILURE: Duration = Duration::from_secs(24 * 3600);
 
-/// Reads the metadata of a protected resource.
+/// The machine that reads the metadata of a protected resource.
 ///
 /// ```text
 /// the address in the challenge ──────────────────▶ done
 /// the address's path ─there is none─▶ the root ─▶ done
 /// ```
 ///
-/// What is no metadata, as a page or another document, counts as none. A server that fails is an error, and so is a document of
-/// another resource: neither is a reason to look elsewhere.
+/// An answer that is no metadata, such as a page or another document, counts as none. A server that fails is an error,
+/// and so is a document of another resource: neither is a reason to look elsewhere.
 #[derive(Debug)]
 pub struct ResourceDiscovery {
     resource: ProtectedResource,
@@ -63,7 +63,7 @@ impl ResourceDiscovery {
 }
 
 impl ProtectedResource {
-    /// Reads the resource's metadata, and does no more.
+    /// The machine that reads the resource's metadata, and does no more.
     pub fn discover(&self) -> ResourceDiscovery {
         ResourceDiscovery::new(self, None)
     }

@@ -16,7 +16,7 @@ use crate::{
 /// The most authorization servers to try.
 const SERVERS: usize = 4;
 
-/// Finds what access to a resource takes: its metadata, one of its authorization servers, and a client there.
+/// The machine that finds access to a resource: its metadata, one of its authorization servers, and a client there.
 ///
 /// ```text
 /// Resource ─▶ Server ─▶ (Register, where no client is known and there may be one) ─▶ done
@@ -24,9 +24,9 @@ const SERVERS: usize = 4;
 ///               └──┘
 /// ```
 ///
-/// A server is used only if its metadata is its own, and, where a person signs in, says that it takes PKCE with S256
-/// (`code_challenge_methods_supported`). A registration is kept in the store that the run is bound to, for all clients of the
-/// same server; without a store it is made anew.
+/// A server is used only if its metadata is its own and, where a person signs in, says that it accepts PKCE with S256
+/// (`code_challenge_methods_supported`). The store that the run is bound to keeps a registration, for all clients of
+/// the same server; without a store the registration is made anew.
 #[derive(Debug)]
 pub struct FindAccess {
     resource: ProtectedResource,

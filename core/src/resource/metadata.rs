@@ -1,4 +1,4 @@
-//! What a protected resource says of itself (RFC 9728, section 2), and whether it is the one that was asked.
+//! The metadata of a protected resource (RFC 9728, section 2), and the check that it is of the right resource.
 
 use std::fmt;
 
@@ -39,17 +39,18 @@ impl fmt::Debug for ResourceMetadata {
 }
 
 impl ResourceMetadata {
-    /// Reads a document and checks that it is of the resource at this address: `resource` must be the address, letter by
-    /// letter (RFC 9728, section 3.3).
+    /// Reads a document, and checks that it is of the resource at this address: `resource` must be the address,
+    /// character by character (RFC 9728, section 3.3).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidResponse`] if it is no such document, [`ErrorKind::Issuer`] if it is of another resource.
+    /// [`ErrorKind::InvalidResponse`] if the text is no such document, [`ErrorKind::Issuer`] if it is of another
+    /// resource.
     pub fn from_json(json: &[u8], address: &str) -> Result<Self, Error> {
         Self::from_json_tolerating(json, address, Deviations::TOLERATED)
     }
 
-    /// As [`from_json`](Self::from_json), where the document may stray from the standard in these ways: with
+    /// Reads a document as [`from_json`](Self::from_json) does, and tolerates these deviations from the standard: with
     /// [`Deviation::ResourceAbove`] `resource` may also be above the address.
     pub fn from_json_tolerating(json: &[u8], address: &str, tolerated: Deviations) -> Result<Self, Error> {
         let invalid = |why: &str| Error::new(ErrorKind::InvalidResponse, format!("the resource's metadata: {why}"));
@@ -89,12 +90,12 @@ impl ResourceMetadata {
         Self { resource: address.into(), servers, wrong: None, scopes: None, found, members }
     }
 
-    /// `resource`: the resource by the name that tokens for it are asked by (RFC 8707), as the document writes it.
+    /// `resource`: the name by which tokens for the resource are asked for (RFC 8707), as the document writes it.
     pub fn resource(&self) -> &str {
         &self.resource
     }
 
-    /// `authorization_servers`: those whose tokens the resource takes, in its order.
+    /// `authorization_servers`: the servers whose tokens the resource accepts, in its order.
     pub fn authorization_servers(&self) -> &[Issuer] {
         &self.servers
     }
@@ -109,17 +110,18 @@ impl ResourceMetadata {
         self.wrong.iter().fold(error, |error, wrong| error.with_source(wrong.clone()))
     }
 
-    /// `scopes_supported`: scopes that requests to the resource may need, if it says so.
+    /// `scopes_supported`: scopes that requests to the resource may need, if the document names them.
     pub fn scopes_supported(&self) -> Option<&Scopes> {
         self.scopes.as_ref()
     }
 
-    /// `dpop_bound_access_tokens_required`: whether it takes tokens alone that are bound to a key (RFC 9449).
+    /// `dpop_bound_access_tokens_required`: whether the resource accepts only tokens that are bound to a key (RFC
+    /// 9449).
     pub fn dpop_bound_access_tokens_required(&self) -> bool {
         self.get("dpop_bound_access_tokens_required") == Some(&Value::Bool(true))
     }
 
-    /// What was tolerated to read the document.
+    /// The deviations that were tolerated in the document.
     pub fn deviations(&self) -> Deviations {
         self.found
     }

@@ -1,5 +1,5 @@
-//! Protected resources (RFC 9728): from an address, or from a refusal, to a sign-in at a server whose tokens the resource
-//! takes. It is the whole of the Model Context Protocol's authorization.
+//! Protected resources (RFC 9728): from an address, or from a refusal, to a sign-in at a server whose tokens the
+//! resource accepts. It is the whole of the Model Context Protocol's authorization.
 //!
 //! ```text
 //!  address ─┐   FindAccess                                              Access
@@ -7,9 +7,10 @@
 //!  Demand ──┘                                              there        source() ─▶ a token of no person
 //! ```
 //!
-//! What a resource's documents name was chosen by nobody who configured the program. Requests to it go to global addresses
-//! alone ([`Reach::Global`](crate::machine::Reach::Global)), but for the resource's own origin, for servers that the program
-//! [names](ProtectedResource::authorization_server) or is registered at, and for this machine where the resource is on it.
+//! The program's configuration has not chosen what a resource's documents name. Requests to it go to global addresses
+//! alone ([`Reach::Global`](crate::machine::Reach::Global)), except to the resource's own origin, to servers that the
+//! program [names](ProtectedResource::authorization_server) or is registered at, and to this machine if the resource is
+//! on it.
 
 mod access;
 mod client_document;
@@ -34,12 +35,12 @@ use crate::register::ClientMetadata;
 use crate::source::TokenSource;
 use crate::{Client, Deviation, Deviations, DpopKey, Endpoint, Error, Hosts, InstalledApp, Issuer, Scopes};
 
-/// A protected resource by its address, and who asks for access to it: plain data, which an adapter's `load_or_sign_in_to`
-/// and its client for resources carry out.
+/// A protected resource by its address, and the client that asks for access to it: plain data, which an adapter's
+/// `load_or_sign_in_to` and its client for resources carry out.
 ///
-/// A client is found in this order: one that was [registered](Self::client) at the server before; one that a
-/// [document](Self::client_document) describes, where the server reads such documents; one that [registers
-/// itself](Self::register), where the server takes registrations; else the error says what to give.
+/// The client is found in this order: one that was [registered](Self::client) at the server before; one that a
+/// [document](Self::client_document) describes, if the server reads such documents; one that [registers
+/// itself](Self::register), if the server accepts registrations. Otherwise the error says what to give.
 ///
 /// ```
 /// use grantflow::resource::ProtectedResource;
@@ -50,7 +51,8 @@ use crate::{Client, Deviation, Deviations, DpopKey, Endpoint, Error, Hosts, Inst
 /// # Ok::<(), grantflow::Error>(())
 /// ```
 ///
-/// What a setter cannot take is an error of kind [`ErrorKind::Config`](crate::ErrorKind::Config) where access is looked for.
+/// A value that a setter cannot take is an error of kind [`ErrorKind::Config`](crate::ErrorKind::Config) where access
+/// is looked for.
 #[derive(Clone)]
 pub struct ProtectedResource {
     /// As it was given.
@@ -84,7 +86,7 @@ impl ProtectedResource {
     ///
     /// # Errors
     ///
-    /// If it is no such address.
+    /// If the address is none of these.
     pub fn new(address: &str) -> Result<Self, Error> {
         Ok(Self {
             address: address.into(),
@@ -101,25 +103,25 @@ impl ProtectedResource {
         })
     }
 
-    /// A server of the Model Context Protocol at this address: its document may be that of a resource
+    /// A server of the Model Context Protocol at this address. Its document may be that of a resource
     /// [above](Deviation::ResourceAbove) it, as such servers write it.
     ///
     /// # Errors
     ///
-    /// If it is no such address.
+    /// Those of [`new`](Self::new).
     pub fn mcp(address: &str) -> Result<Self, Error> {
         Ok(Self::new(address)?.tolerate(Deviations::TOLERATED.with(Deviation::ResourceAbove)))
     }
 
-    /// In which ways the resource's documents and its servers' answers may stray from the standards;
-    /// [`Deviations::TOLERATED`] unless told.
+    /// Sets which deviations from the standards to tolerate in the resource's documents and its servers' answers;
+    /// [`Deviations::TOLERATED`] by default.
     pub fn tolerate(mut self, deviations: Deviations) -> Self {
         self.tolerated = deviations;
         self
     }
 
-    /// A client that was registered before; may be called several times, for several servers. It must be
-    /// [bound](Client::registered_at) to its server, since nobody but the resource says which server is asked: that server
+    /// Adds a client that was registered before; may be called several times, for several servers. The client must be
+    /// [bound](Client::registered_at) to its server, since the resource alone says which server is asked. That server
     /// counts as [chosen](Self::authorization_server).
     pub fn client(mut self, client: Client) -> Self {
         if client.issuer().is_none() {
@@ -130,8 +132,8 @@ impl ProtectedResource {
         self
     }
 
-    /// The client that the document at this address describes, whose `client_id` the address is: see [`ClientDocument`]. It is
-    /// used at servers that read such documents (`client_id_metadata_document_supported`).
+    /// Sets the client by the document that describes it, whose address is the `client_id`: see [`ClientDocument`]. It
+    /// is used at servers that read such documents (`client_id_metadata_document_supported`).
     pub fn client_document(mut self, address: &str) -> Self {
         if let Err(error) = client_document::check_address(address) {
             self.error.get_or_insert(error);
@@ -140,9 +142,9 @@ impl ProtectedResource {
         self
     }
 
-    /// Registers a client (RFC 7591) at servers where none is known and that take registrations. What the sign-in determines is
-    /// told besides: the redirect URI, the grants, the kind `native`, and how the client authenticates, unless `metadata` says
-    /// that. A registration is kept in the store, for all programs that tell the same of themselves.
+    /// Registers a client (RFC 7591) at servers where none is known and that accept registrations. The sign-in adds its
+    /// own members: the redirect URI, the grants, the kind `native`, and how the client authenticates, unless
+    /// `metadata` says that. The store keeps a registration for all programs that have the same metadata.
     ///
     /// ```
     /// use grantflow::register::ClientMetadata;
@@ -154,37 +156,37 @@ impl ProtectedResource {
     /// # Ok::<(), grantflow::Error>(())
     /// ```
     ///
-    /// Since some servers compare redirect URIs letter by letter, the port is a fixed one for each server, unless
-    /// [`app`](Self::app) says which.
+    /// Since some servers compare redirect URIs character by character, each server has one fixed port, unless
+    /// [`app`](Self::app) sets it.
     pub fn register(mut self, metadata: ClientMetadata) -> Self {
         self.registration = Some(metadata);
         self
     }
 
-    /// A server that the program has chosen: it may be in a private network. Where the resource takes tokens of several
-    /// servers, those that were chosen come first, in this order.
+    /// Adds a server that the program has chosen, which may be in a private network. If the resource accepts tokens of
+    /// several servers, the chosen ones come first, in this order.
     pub fn authorization_server(mut self, issuer: Issuer) -> Self {
         self.chosen.push(issuer);
         self
     }
 
-    /// Asks for these scopes, and for those that a challenge names besides. Unless told, for those that the challenge names;
-    /// without one, for all that the resource's document lists (`scopes_supported`), or for none. `offline_access` is asked
-    /// for where the server lists it, and only there.
+    /// Asks for these scopes, and for those that a challenge names. By default it asks for those that the challenge
+    /// names; without a challenge, for all that the resource's document lists (`scopes_supported`), or for none.
+    /// `offline_access` is asked for where the server lists it, and only there.
     pub fn scopes(mut self, scopes: impl Into<Scopes>) -> Self {
         self.scopes = Some(scopes.into());
         self
     }
 
-    /// Has the tokens bound to this key (RFC 9449), where the server takes proofs or the resource demands them. A grant in a
-    /// store is of no use without it: see [`DpopKeyInStore`](crate::store::DpopKeyInStore).
+    /// Binds the tokens to this key (RFC 9449), if the server accepts proofs or the resource demands them. A grant in a
+    /// store is of no use without the key: see [`DpopKeyInStore`](crate::store::DpopKeyInStore).
     pub fn dpop(mut self, key: DpopKey) -> Self {
         self.dpop = Some(key);
         self
     }
 
-    /// Adjusts how a person signs in: by a device's code, with a pasted address, in which browser, on which port. What the
-    /// resource determines, such as scopes and `resource`, is set afterwards.
+    /// Adjusts the sign-in of a person: by a device's code, with a pasted address, in which browser, on which port. The
+    /// values that the resource determines, such as scopes and `resource`, are set afterwards.
     ///
     /// ```
     /// use grantflow::resource::ProtectedResource;
@@ -198,7 +200,7 @@ impl ProtectedResource {
         self
     }
 
-    /// Gets tokens of no person: from the source that this makes for the access that was found. See
+    /// Gets tokens without a person: from the source that this function makes for the access that was found. See
     /// [`Access::client_credentials`], [`Access::assertion`] and [`Access::identity_assertion`].
     ///
     /// ```
@@ -222,13 +224,13 @@ impl ProtectedResource {
         self
     }
 
-    /// The address, as it was given.
+    /// The address of the resource, as it was given.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Whether an address lies within the resource, so that requests to it may carry the resource's tokens: the same origin,
-    /// and its path begins with the resource's.
+    /// Whether an address lies within the resource, so that requests to it may carry the resource's tokens: it has the
+    /// same origin, and its path begins with the resource's.
     pub fn holds(&self, address: &str) -> bool {
         metadata::is_above(self.endpoint.as_str(), address)
     }
@@ -239,7 +241,7 @@ impl ProtectedResource {
         Hosts::from(origin.unwrap_or_default())
     }
 
-    /// For adapters: whether a request to this address may be made with the resource's tokens.
+    /// For adapters: checks that requests to this address may carry the resource's tokens.
     ///
     /// # Errors
     ///
@@ -257,14 +259,14 @@ impl ProtectedResource {
         FindAccess::new(self, None, None)
     }
 
-    /// The same, after the resource has refused a request with this demand. Its metadata is read anew, since a refusal may mean
-    /// that it has changed (RFC 9728, section 5.2).
+    /// The machine that finds access after the resource has refused a request with this demand. The metadata is read
+    /// anew, since a refusal may mean that it has changed (RFC 9728, section 5.2).
     pub fn find_for(&self, demand: &Demand) -> FindAccess {
         FindAccess::new(self, Some(demand), None)
     }
 
-    /// As [`find_for`](Self::find_for), after access was found and has led to this demand: at the same server it is for the same
-    /// client, and for the scopes that were asked for before too.
+    /// The machine that finds access after the access `before` has led to this demand: at the same server it is for the
+    /// same client, and for the scopes that were asked for before too.
     pub fn find_again(&self, demand: &Demand, before: &Access) -> FindAccess {
         FindAccess::new(self, Some(demand), Some(before))
     }

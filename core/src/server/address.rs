@@ -1,4 +1,4 @@
-//! Issuers and endpoints: addresses that were looked at before anything is sent to them.
+//! Issuers and endpoints: addresses that are checked before anything is sent to them.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -21,14 +21,14 @@ pub(crate) fn tenant_parts(name: &str) -> Option<(&str, &str, &str)> {
 
 /// The identifier of an authorization server, such as `https://accounts.google.com`.
 ///
-/// Two issuers are the same only if their texts are, character by character: no case is folded,
-/// no slash trimmed, no default port removed (RFC 8414, section 3.3; RFC 9207, section 2.4).
+/// Two issuers are equal only if their texts are, character by character: no case is folded, no slash trimmed, no
+/// default port removed (RFC 8414, section 3.3; RFC 9207, section 2.4).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Issuer(Arc<Box<str>>);
 
 impl Issuer {
-    /// Takes an https address (http for a loopback one) without user, query and fragment.
+    /// An issuer from its text: an https address, or an http one of a loopback host, without user, query and fragment.
     pub fn new(text: impl Into<Box<str>>) -> Result<Self, Error> {
         let text = text.into();
         let url = checked_url("the issuer", &text)?;
@@ -48,7 +48,7 @@ impl Issuer {
         Ok(Self(Arc::new(text)))
     }
 
-    /// The text, as given.
+    /// The issuer's text, as it was given.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -107,8 +107,8 @@ impl fmt::Debug for Issuer {
 /// An address that requests may be sent to: https, or http on a loopback host; without user
 /// information and fragment. A query is kept (RFC 6749, sections 3.1 and 3.2).
 ///
-/// It knows how far its requests may go ([`Reach`]), also after it was serialized. That is
-/// [inherited](Self::of_stranger) from the document that names it.
+/// An endpoint has a [`Reach`], which is serialized with it. It is [inherited](Self::of_stranger) from the document
+/// that names the endpoint.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Endpoint {
@@ -131,15 +131,15 @@ pub(crate) enum Namer {
 const STRANGER: &str = "global ";
 
 impl Endpoint {
-    /// Checks and takes an address.
+    /// An endpoint from its address.
     pub fn new(address: &str) -> Result<Self, Error> {
         let url = checked_url("the endpoint", address)?;
         let reach = if is_loopback(&url) { Reach::Local } else { Reach::Public };
         Ok(Self { address: url.as_str().into(), reach })
     }
 
-    /// As [`new`](Self::new), for an address that nobody who configured the program has chosen, such as one in a
-    /// challenge of a resource server (RFC 9728, section 5.1): its requests go to global addresses alone
+    /// An endpoint whose address comes from a stranger: not from the program's configuration, but for example from a
+    /// challenge of a resource server (RFC 9728, section 5.1). Its requests go to global addresses alone
     /// ([`Reach::Global`]), so that a stranger cannot have requests sent into the program's own network.
     ///
     /// ```
@@ -152,7 +152,8 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// Also if its host is known not to be on the Internet: see [`Reach::permits_host`].
+    /// Those of [`new`](Self::new); and an error if the host is known not to be on the Internet: see
+    /// [`Reach::permits_host`].
     pub fn of_stranger(address: &str) -> Result<Self, Error> {
         Self::new(address)?.into_global()
     }
@@ -195,7 +196,7 @@ impl Endpoint {
         Ok(Self { address: url.as_str().into(), reach: Reach::Local })
     }
 
-    /// The address, in its normal form.
+    /// The endpoint's address, in its normal form.
     pub fn as_str(&self) -> &str {
         &self.address
     }
@@ -205,7 +206,7 @@ impl Endpoint {
         self.reach == Reach::Local
     }
 
-    /// How far its requests may go.
+    /// The addresses that requests to this endpoint may go to.
     pub fn reach(&self) -> Reach {
         self.reach
     }

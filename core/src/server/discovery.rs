@@ -1,4 +1,4 @@
-//! Getting the metadata of a server.
+//! Discovery: reading the metadata of a server.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const LIFE: Duration = Duration::from_secs(24 * 3600);
 /// How long it does where it cannot be read anew.
 const ON_FAILURE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Gets a server's metadata from the addresses that its issuer determines.
+/// The machine that reads a server's metadata, from the addresses that its issuer determines.
 ///
 /// ```text
 /// OpenID ─no metadata of this issuer─▶ OAuth ─▶ done
@@ -21,9 +21,9 @@ const ON_FAILURE: Duration = Duration::from_secs(30 * 24 * 3600);
 ///    └── once, if an answer was old ◀────┘
 /// ```
 ///
-/// Metadata is a [document that may be old](crate::Call::may_be_old): a day, and a month where it cannot be read
-/// anew. An address where there was none is not asked again as long as the other one has some; one that failed, as by
-/// an error 500, delays nobody then.
+/// Metadata may come from the transport's memory of documents (see [`Call::may_be_old`](crate::Call::may_be_old)): it
+/// may be a day old, and a month where it cannot be read anew. An address that had no metadata is not asked again as
+/// long as the other address has some; one that failed, as with status 500, then causes no delay.
 #[derive(Debug)]
 pub struct Discovery {
     issuer: Issuer,
@@ -61,32 +61,32 @@ enum Where {
 }
 
 impl Discovery {
-    /// From `/.well-known/openid-configuration`, and where that is no metadata of this issuer, from
-    /// `/.well-known/oauth-authorization-server`. The error tells of both.
+    /// Reads from `/.well-known/openid-configuration`, and if that has no metadata of this issuer, from
+    /// `/.well-known/oauth-authorization-server`. An error tells of both addresses.
     pub fn new(issuer: &Issuer) -> Self {
         Self::at(issuer, &[Where::OpenId, Where::OAuth])
     }
 
-    /// Only from `/.well-known/openid-configuration` (OpenID Connect Discovery 1.0, section 4).
+    /// Reads only from `/.well-known/openid-configuration` (OpenID Connect Discovery 1.0, section 4).
     pub fn openid(issuer: &Issuer) -> Self {
         Self::at(issuer, &[Where::OpenId])
     }
 
-    /// Only from `/.well-known/oauth-authorization-server` (RFC 8414, section 3).
+    /// Reads only from `/.well-known/oauth-authorization-server` (RFC 8414, section 3).
     pub fn oauth(issuer: &Issuer) -> Self {
         Self::at(issuer, &[Where::OAuth])
     }
 
-    /// In the order that the Model Context Protocol demands (Authorization, "Authorization Server Metadata Discovery"):
-    /// `oauth-authorization-server` and `openid-configuration` in front of the issuer's path (RFC 8414, sections 3.1 and 5),
-    /// then `openid-configuration` behind it.
+    /// Reads in the order that the Model Context Protocol demands (Authorization, "Authorization Server Metadata
+    /// Discovery"): `oauth-authorization-server` and `openid-configuration` in front of the issuer's path (RFC 8414,
+    /// sections 3.1 and 5), then `openid-configuration` behind it.
     pub fn mcp(issuer: &Issuer) -> Self {
         Self::at(issuer, &[Where::OAuth, Where::OpenIdInserted, Where::OpenId])
     }
 
-    /// As [`new`](Self::new), of an issuer that nobody who configured the program has chosen, such as one that a
-    /// resource server's document names (RFC 9728, section 2): its metadata and all that this names is read from, and
-    /// sent to, global addresses alone. See [`ServerMetadata::of_stranger`].
+    /// Reads the metadata of an issuer that a stranger named, and not the program's configuration, such as one in a
+    /// resource server's document (RFC 9728, section 2). Requests for the metadata, and to all that it names, go to
+    /// global addresses alone. See [`ServerMetadata::of_stranger`].
     pub fn of_stranger(issuer: &Issuer) -> Self {
         Self::new(issuer).named_by(Namer::Stranger)
     }
@@ -96,16 +96,17 @@ impl Discovery {
         Self { namer, ..self }
     }
 
-    /// Says which deviations from the standard to tolerate from this server, in its metadata and in its other
-    /// answers; [`Deviations::TOLERATED`] unless told.
+    /// Sets which deviations from the standard to tolerate from this server, in its metadata and in its other answers;
+    /// [`Deviations::TOLERATED`] by default.
     pub fn tolerate(mut self, deviations: Deviations) -> Self {
         self.tolerated = deviations;
         self
     }
 
-    /// Takes a document that is of many tenants and names no single issuer, as that of Entra's `common`: its `issuer` must be
-    /// this, with the claim that names the tenant in braces, whatever the document writes there. ID tokens must then be of
-    /// the issuer of their own tenant; which tenants may sign in is the application's to say, by that claim.
+    /// Accepts a document of many tenants, which names no single issuer, such as that of Entra's `common`. `issuers` is
+    /// the issuer with the claim that names the tenant in braces, as in `https://login.microsoftonline.com/{tid}/v2.0`.
+    /// The document must name this issuer; the word in its own braces may be another. An ID token must then be of the
+    /// issuer of its own tenant. The application decides which tenants may sign in, by that claim.
     ///
     /// ```
     /// use grantflow::{Discovery, Issuer};

@@ -123,7 +123,7 @@ macro_rules! endpoints {
                 ///
                 /// # Errors
                 ///
-                /// If the server has none, or one that cannot be used.
+                /// If the metadata names no such endpoint, or one that cannot be used.
                 pub fn $get(&self) -> Result<&Endpoint, Error> {
                     self.need(stringify!($name))
                 }

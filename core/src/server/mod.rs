@@ -1,5 +1,4 @@
-//! Who we talk to: an authorization server's issuer, endpoints and metadata, and their discovery
-//! (RFC 8414, OpenID Connect Discovery 1.0).
+//! Authorization servers: issuer, endpoints, metadata, and their discovery (RFC 8414, OpenID Connect Discovery 1.0).
 
 mod address;
 mod discovery;
@@ -27,8 +26,8 @@ pub(crate) const GOOGLE_KEYS: &str = "https://www.googleapis.com/oauth2/v3/certs
 /// The most bytes of a metadata document.
 const MAX_METADATA: usize = 256 * 1024;
 
-/// What is known of an authorization server (RFC 8414, section 2; OpenID Connect Discovery 1.0,
-/// section 3): written by hand, read from JSON, or [discovered](Discovery). Cheap to clone.
+/// The metadata of an authorization server (RFC 8414, section 2; OpenID Connect Discovery 1.0, section 3): set by hand,
+/// read from JSON, or [discovered](Discovery). Cheap to clone.
 ///
 /// ```
 /// use grantflow::{Issuer, ServerMetadata};
@@ -154,21 +153,21 @@ impl ServerMetadata {
         }))
     }
 
-    /// Reads a metadata document and checks that it is `issuer`'s own.
+    /// Reads a metadata document, and checks that it is the document of `issuer`.
     ///
     /// A member that cannot be read is left out, and [`deviations`](Self::deviations) says so.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidResponse`] if it is no such document, or names an endpoint on this machine for an
-    /// issuer that is elsewhere. [`ErrorKind::Issuer`] if it names another issuer: it is refused whole
-    /// (RFC 8414, section 3.3).
+    /// [`ErrorKind::InvalidResponse`] if the text is no metadata document, or names an endpoint on this machine for an
+    /// issuer that is elsewhere. [`ErrorKind::Issuer`] if the document names another issuer: it is refused whole (RFC
+    /// 8414, section 3.3).
     pub fn from_json(json: &[u8], issuer: &Issuer) -> Result<Self, Error> {
         Self::from_json_tolerating(json, issuer, Deviations::TOLERATED)
     }
 
-    /// As [`from_json`](Self::from_json), where the server may stray from the standard in these ways; the same
-    /// hold for its other answers, as with [`tolerate`](Self::tolerate).
+    /// Reads a metadata document as [`from_json`](Self::from_json) does, and tolerates these deviations from the
+    /// standard, in the server's other answers too (see [`tolerate`](Self::tolerate)).
     pub fn from_json_tolerating(json: &[u8], issuer: &Issuer, tolerated: Deviations) -> Result<Self, Error> {
         Self::read(json, issuer, tolerated, None)
     }
@@ -208,8 +207,8 @@ impl ServerMetadata {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// The document, to be kept and [read](Self::from_json) again without asking the server. What no document
-    /// says is not in it: aliases, rotation, what to tolerate, whether it is [a stranger's](Self::of_stranger).
+    /// The document as JSON, to be kept and [read](Self::from_json) again without a request. It lacks what no document
+    /// says: aliases, rotation, tolerated deviations, and whether the server is [a stranger](Self::of_stranger).
     ///
     /// ```
     /// use grantflow::{Issuer, ServerMetadata};
@@ -248,8 +247,8 @@ impl ServerMetadata {
         Arc::make_mut(&mut self.0)
     }
 
-    /// Sets any member, such as `authorization_response_iss_parameter_supported`. An endpoint that cannot be used is
-    /// an error where it is needed.
+    /// Sets any member of the document, such as `authorization_response_iss_parameter_supported`. An endpoint that
+    /// cannot be used is an error where it is needed.
     pub fn member(mut self, name: &str, value: Value) -> Self {
         let inner = self.edit();
         inner.endpoints.write(name, &value, inner.namer);
@@ -258,28 +257,28 @@ impl ServerMetadata {
         self
     }
 
-    /// Accepts another spelling of the issuer in ID tokens. In redirects the issuer itself stays the only one.
+    /// Accepts another spelling of the issuer in ID tokens. In redirects only the issuer itself is accepted.
     pub fn issuer_alias(mut self, alias: impl Into<String>) -> Self {
         let aliases = &mut self.edit().aliases;
         *aliases = aliases.iter().cloned().chain([alias.into()]).collect();
         self
     }
 
-    /// Says what the server does with refresh tokens, where that is known.
+    /// Sets whether the server replaces refresh tokens, where that is known.
     pub fn refresh_token_rotation(mut self, rotation: Rotation) -> Self {
         self.edit().rotation = rotation;
         self
     }
 
-    /// Says which deviations from the standard to tolerate from this server;
-    /// [`Deviations::TOLERATED`] unless told.
+    /// Sets which deviations from the standard to tolerate from this server; [`Deviations::TOLERATED`] by default.
     pub fn tolerate(mut self, deviations: Deviations) -> Self {
         self.edit().tolerated = deviations;
         self
     }
 
-    /// The same server, as one that nobody who configured the program has chosen: requests to its endpoints, those
-    /// that are set later included, go to global addresses alone ([`Reach::Global`](crate::machine::Reach::Global)).
+    /// The same server as a stranger: one that the program's configuration has not chosen. Requests to its endpoints,
+    /// those that are set later included, go to global addresses alone
+    /// ([`Reach::Global`](crate::machine::Reach::Global)).
     ///
     /// # Errors
     ///
@@ -321,18 +320,18 @@ impl ServerMetadata {
         self.0.tolerated
     }
 
-    /// What was tolerated to read the document.
+    /// The deviations that were tolerated in the document.
     pub fn deviations(&self) -> Deviations {
         self.0.found
     }
 
-    /// The same server with the endpoints that it has for clients that show a certificate
-    /// (`mtls_endpoint_aliases`, RFC 8705, section 5); where it has none, with those that it has for all. It is for
-    /// requests of your own: a [`Client`](crate::Client) that presents a certificate goes there by itself.
+    /// The same server with the endpoints that it has for clients that present a certificate (`mtls_endpoint_aliases`,
+    /// RFC 8705, section 5); where it has none, with the usual ones. This is for requests of your own: a
+    /// [`Client`](crate::Client) that presents a certificate uses these endpoints by itself.
     ///
     /// # Errors
     ///
-    /// If one leads to this machine, and the issuer does not.
+    /// If such an endpoint leads to this machine, and the issuer does not.
     pub fn with_mtls_endpoint_aliases(&self) -> Result<Self, Error> {
         let Some(Value::Object(aliases)) = self.get("mtls_endpoint_aliases") else { return Ok(self.clone()) };
         let mut server = self.clone();

@@ -1,4 +1,4 @@
-//! What comes after a failure to mint: [`Again`].
+//! When to try again after a failed mint: [`Again`].
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use std::time::Duration;
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Again {
-    /// As the error says. What passes by itself is tried again after a pause that grows; what must be mended waits
-    /// for a caller; the refusal of a refresh token ends the grant.
+    /// As the error says: a transient failure is tried again after a pause that grows, one that must be mended waits
+    /// for a caller, and the refusal of a refresh token ends the grant.
     #[default]
     Usual,
     /// Not before this time has passed.
     After(Duration),
-    /// Not until the credential is another one: what it consists of was refused.
+    /// Not until the credential is replaced: the server refused the credential itself.
     Never,
 }

@@ -5,9 +5,9 @@ use super::exchanged::Exchanging;
 use super::{Base, ExchangedToken, GrantState, Mint, Refusal, Server, TokenSource, Want, WantKind, cannot};
 use crate::{Client, Error, Issuer, Scopes, Secret, ServerMetadata, Token, TokenExchange, TokenRequest, token_type};
 
-/// A source whose base gives assertions, and whose server gives tokens for them (`jwt-bearer`): a platform's token
-/// ([`PlatformToken`](super::PlatformToken)), or an [identity assertion](Self::identity_assertion). Each assertion is used as long
-/// as it is good, and one that the server refuses is replaced once, if the base has another.
+/// A source that shows the assertions of its base to a server, and gets tokens for them (`jwt-bearer`). The base is a
+/// platform's token ([`PlatformToken`](super::PlatformToken)) or an [identity assertion](Self::identity_assertion). An
+/// assertion is used as long as it is good; one that the server refuses is replaced once, if the base has another.
 ///
 /// ```
 /// use grantflow::source::{AssertedToken, PlatformToken, TokenSource, Want};
@@ -28,26 +28,27 @@ pub struct AssertedToken {
 }
 
 impl AssertedToken {
-    /// The tokens that this server gives for the assertions of `base`.
+    /// A source of the tokens that this server gives for the assertions of `base`.
     pub fn new(base: impl Into<Base>, server: impl Into<Server>) -> Self {
         Self { base: base.into(), base_want: Want::default(), server: server.into(), client: None }
     }
 
-    /// The client that shows them, where the server wants to know it (RFC 7523, section 3.1).
+    /// Sets the client that shows the assertions, where the server wants to know it (RFC 7523, section 3.1).
     pub fn client(mut self, client: &Client) -> Self {
         self.client = Some(client.clone());
         self
     }
 
-    /// What is wanted of the base; an access token with what the base has by itself unless told.
+    /// Sets what is wanted of the base; by default an access token with the scopes that the base has by itself.
     pub fn base_want(mut self, want: Want) -> Self {
         self.base_want = want;
         self
     }
 
-    /// The tokens of this server for what a company's identity provider says of a user (draft-ietf-oauth-identity-assertion-authz-grant):
-    /// a token of the user's sign-in there, of the kind `subject_token_type`, is exchanged for an assertion that is good for
-    /// `server` and `resource` alone ([`token_type::ID_JAG`]), and that for a token. Nobody is asked.
+    /// A source of this server's tokens for what a company's identity provider says of a user
+    /// (draft-ietf-oauth-identity-assertion-authz-grant). A token of the user's sign-in at the provider, of the kind
+    /// `subject_token_type`, is exchanged for an assertion that is good for `server` and `resource` alone
+    /// ([`token_type::ID_JAG`]), and the assertion for a token. The user is not asked.
     ///
     /// `base` gives ID tokens or refresh tokens of the sign-in at the provider, where `idp_client` is registered.
     ///
@@ -84,7 +85,7 @@ impl AssertedToken {
         Self::new(assertions, server).base_want(want)
     }
 
-    /// The server.
+    /// The issuer of the tokens.
     pub fn issuer(&self) -> &Issuer {
         self.server.issuer()
     }

@@ -6,9 +6,9 @@
 //!            └──── once, if its token is refused, for another ◀─────┘
 //! ```
 //!
-//! Mints of a chain run side by side as long as the base's token does. Whatever mint finds that it does not, ends and
-//! asks for a turn of its own ([`Minting::must_wait`]): such turns follow one another, and the first of them mints the
-//! one token for all.
+//! Mints of a chain run side by side as long as the base's token is valid. A mint that finds it invalid ends, and asks
+//! for a turn of its own ([`Minting::must_wait`]): such turns follow one another, and the first of them mints one token
+//! of the base for all.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,15 +20,15 @@ use crate::cell::Issued;
 use crate::machine::{Machine, ask};
 use crate::{Cx, Error, ErrorKind, Now, Reply, Step, Token};
 
-/// Where a chain gets the token that it works with.
+/// The base of a chain: where the chain gets the token that it works with.
 ///
-/// A source owns its base and nothing in it can be set later, so that no chain leads back to itself. A chain of chains
-/// is a source like any other.
+/// A chain owns its base, and the base cannot be set later, so that no chain leads back to itself. A chain of chains is
+/// a source like any other.
 #[non_exhaustive]
 #[derive(Clone)]
 pub enum Base {
-    /// From this source, whose state and newest token the chain keeps: it must not be in use elsewhere, unless it lies in
-    /// a store, where processes and credentials share it.
+    /// This source, whose state and newest token the chain keeps. It must not be in use elsewhere, unless its grant
+    /// lies in a store, where processes and credentials share it.
     Own(Arc<dyn TokenSource>),
 }
 

@@ -1,4 +1,4 @@
-//! What a mint changes of its grant: [`Change`], and how it becomes a part of the grant's state.
+//! The change that a mint makes to the state of its grant: [`Change`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,26 +10,26 @@ use crate::machine::Machine;
 use crate::store::Remembered;
 use crate::{Error, Exchange, Now, Rotation, Secret, Timestamp, Token};
 
-/// A machine that mints one token, and tells what that changed.
+/// A machine that mints one token, and reports the change that this makes to the grant.
 ///
-/// What changed is told beside the token and not with it: an answer may bring another refresh token and something
-/// that makes an error of it, and a run may be given up after the answer came.
+/// The change is reported beside the token and not with it: an answer may bring another refresh token and still be an
+/// error, and a run may be abandoned after the answer came.
 pub trait Minting: Machine<Output = Token> {
-    /// What changed until now and was not taken yet. The driver takes it at its end, however that
-    /// comes about: after a token, after an error, and when the run is given up in the middle.
+    /// Takes the change that was made until now and not taken yet. The driver takes it at the end of the run: after a
+    /// token, after an error, and when the run is abandoned.
     fn take_change(&mut self) -> Change {
         Change::default()
     }
 
-    /// Whether it has ended, with an error, only because it may go on in no turn beside others. The driver takes
-    /// its change over, and begins another mint for the same want: that gets a turn of its own. Not more than three
-    /// times: to tell the error is right too, since a later mint succeeds.
+    /// Whether the machine has ended, with an error, only because it may not go on beside others. The driver takes over
+    /// its change, and begins another mint for the same want, which gets a turn of its own: at most three times. A
+    /// driver may also report the error, since a later mint succeeds.
     fn must_wait(&self) -> bool {
         false
     }
 
-    /// What it waits for now that another process does. A driver that tells people why there is no token yet asks after
-    /// each step.
+    /// What the machine waits for that another process does. A driver that shows people why there is no token yet asks
+    /// after each step.
     fn waiting(&self) -> Option<Waiting> {
         None
     }
@@ -41,10 +41,10 @@ pub trait Minting: Machine<Output = Token> {
 pub enum Waiting {
     /// Another process holds the lease of the stored grant: it refreshes it, or saves it.
     Lease,
-    /// Another process began to use the refresh token, and may have died since. What it sent may reach the server until
-    /// this moment, 30 s after the beginning at the latest.
+    /// Another process began to use the refresh token, and may have died since. Its request may reach the server until
+    /// this moment, at most 30 s after the use began.
     Use {
-        /// When that is over, by the wall clock.
+        /// The end of the wait, by the wall clock.
         until: Timestamp,
     },
 }
@@ -92,9 +92,9 @@ impl<M: Minting + ?Sized> Minting for &mut M {
 /// A request after which nothing is another.
 impl Minting for Exchange<Token> {}
 
-/// What a mint changed, whatever became of the mint itself: see [`Minting::take_change`].
+/// The change that a mint made, whether or not it brought a token: see [`Minting::take_change`].
 ///
-/// It becomes a part of the state by [`Grant::finish`](super::Grant::finish), or by [`GrantState::merge`].
+/// [`Grant::finish`](super::Grant::finish) or [`GrantState::merge`] applies it to the state.
 #[derive(Clone, Default)]
 pub struct Change(Option<Box<Parts>>);
 
@@ -119,9 +119,9 @@ struct Successor {
 
 impl Change {
     /// The server answered the use of the refresh token `used` with another one, `new`. A source of another kind
-    /// says so of whatever text of its own is replaced when it is used.
+    /// reports in the same way any text of its own that is replaced by use.
     ///
-    /// `new` goes over `used` and over nothing else. Of two that came for the same, that of the later request holds.
+    /// `new` replaces `used` and no other refresh token. Of two successors of `used`, that of the later request holds.
     pub fn successor(used: &Secret, new: impl Into<Secret>) -> Self {
         let new = new.into();
         if new.matches(used.expose()) {
@@ -139,12 +139,12 @@ impl Change {
         self
     }
 
-    /// The refresh token to use from now on, if another one came.
+    /// The refresh token to use from now on, if the server sent another one.
     pub fn refresh_token(&self) -> Option<&Secret> {
         Some(&self.0.as_ref()?.successor.as_ref()?.new)
     }
 
-    /// Whether nothing changed.
+    /// Whether the change is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
@@ -241,8 +241,8 @@ impl Order {
 }
 
 impl GrantState {
-    /// Takes over what a mint changed that began from this state. A holder of a [`Grant`](super::Grant) leaves
-    /// that to it.
+    /// Applies the change of a mint that began from this state. [`Grant::finish`](super::Grant::finish) does so by
+    /// itself.
     pub fn merge(&mut self, change: Change) {
         let turn = self.lineage.as_ref().map_or(0, |lineage| lineage.order.turn);
         self.merge_own(change, turn);

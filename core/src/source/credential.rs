@@ -7,13 +7,13 @@ use crate::{
     TokenExchange, TokenRequest,
 };
 
-/// A server by what is known of it, or by its issuer alone: its metadata is then [discovered](Discovery), once a day
-/// for all who run on the same transport.
+/// An authorization server, by its metadata or by its issuer alone. From the issuer, the metadata is
+/// [discovered](Discovery), once a day for all users of the same transport.
 #[derive(Clone, Debug)]
 pub enum Server {
-    /// All is known.
+    /// The server's metadata.
     Known(ServerMetadata),
-    /// To be discovered.
+    /// The issuer; the metadata is to be discovered.
     Issuer(Issuer),
 }
 
@@ -42,7 +42,7 @@ impl From<Issuer> for Server {
 }
 
 impl Server {
-    /// Which one it is.
+    /// The server's issuer.
     pub fn issuer(&self) -> &Issuer {
         match self {
             Self::Known(metadata) => metadata.issuer(),
@@ -59,7 +59,7 @@ impl Server {
     }
 }
 
-/// A credential of one of the standard grants.
+/// A credential of one of the standard grants, as a source of tokens.
 ///
 /// ```
 /// use grantflow::source::{Credential, TokenSource, Want};
@@ -127,7 +127,7 @@ impl Credential {
         Self(Kind::Server { server: server.into(), client: client.clone(), by, first: None })
     }
 
-    /// A refresh token (RFC 6749, section 6), of which nothing else is known.
+    /// A refresh token (RFC 6749, section 6) of which nothing else is known.
     pub fn refresh_token(server: impl Into<Server>, client: &Client, refresh_token: impl Into<Secret>) -> Self {
         let refresh_token = refresh_token.into();
         let by = By::RefreshToken {
@@ -140,12 +140,12 @@ impl Credential {
         Self(Kind::Server { server: server.into(), client: client.clone(), by, first: None })
     }
 
-    /// The refresh token that came with `token` as a user signed in. Token managers begin with `token` itself, and use
-    /// the refresh token when that comes due.
+    /// The refresh token that came with `token` when a user signed in. Token managers begin with `token` itself, and
+    /// use the refresh token when `token` comes due.
     ///
     /// # Errors
     ///
-    /// If it came with none, or from another server.
+    /// If `token` has no refresh token, or is of another server.
     pub fn signed_in(server: impl Into<Server>, client: &Client, token: &Token) -> Result<Self, Error> {
         let server = server.into();
         token.check_issuer(server.issuer())?;
@@ -177,8 +177,8 @@ impl Credential {
         self
     }
 
-    /// A token that is there already and cannot be renewed. It serves whatever scopes are wanted, since what it is
-    /// good for is between it and its servers; a want that names anything else is refused.
+    /// A token that cannot be renewed. It serves any scopes, since only its servers know what it is good for; a want
+    /// that names anything else is refused.
     pub fn fixed(token: Token) -> Self {
         Self(Kind::Fixed(token))
     }

@@ -8,7 +8,7 @@ use crate::{
     token_type,
 };
 
-/// A source whose tokens a server exchanges for those of another source (RFC 8693).
+/// A source that has a server exchange the tokens of another source, its base, for its own (RFC 8693).
 ///
 /// One token of the base serves all wants. It is kept with their grant, minted anew when it comes due, and replaced
 /// once if the server refuses it.
@@ -38,7 +38,7 @@ pub struct ExchangedToken {
 }
 
 impl ExchangedToken {
-    /// The tokens that this server gives this client for those of `base`.
+    /// A source of the tokens that this server gives this client for those of `base`.
     pub fn new(base: impl Into<Base>, server: impl Into<Server>, client: &Client) -> Self {
         Self {
             base: base.into(),
@@ -51,26 +51,26 @@ impl ExchangedToken {
         }
     }
 
-    /// What is wanted of the base; an access token with what the base has by itself unless told.
+    /// Sets what is wanted of the base; by default an access token with the scopes that the base has by itself.
     pub fn base_want(mut self, want: Want) -> Self {
         self.base_want = want;
         self
     }
 
-    /// Of which kind the base's tokens are, as the server knows them: see [`token_type`].
-    /// [`ACCESS_TOKEN`](token_type::ACCESS_TOKEN) unless told.
+    /// Sets the type of the base's tokens, as the server knows it: see [`token_type`];
+    /// [`ACCESS_TOKEN`](token_type::ACCESS_TOKEN) by default.
     pub fn subject_token_type(mut self, kind: &str) -> Self {
         self.subject_token_type = kind.into();
         self
     }
 
-    /// Who acts for the subject: see [`TokenRequest::actor_token`].
+    /// Sets who acts for the subject: see [`TokenRequest::actor_token`].
     pub fn actor_token(mut self, actor_token: impl Into<Secret>, actor_token_type: &str) -> Self {
         self.actor = Some((actor_token.into(), actor_token_type.into()));
         self
     }
 
-    /// Of which kind the tokens are to be: see [`TokenRequest::requested_token_type`].
+    /// Sets the type of token to ask for: see [`TokenRequest::requested_token_type`].
     pub fn requested_token_type(mut self, kind: &str) -> Self {
         self.requested = Some(kind.into());
         self

@@ -9,23 +9,22 @@ use super::{Again, Change, GrantState, GrantStatus, Held, Mint, Minting, TokenSo
 use crate::store::Saving;
 use crate::{Cx, Effect, Error, ErrorKind, Machine, Now, Reply, Step, Token};
 
-/// A credential with its state, and the queue of those who want to mint with it. Passive, without lock;
-/// `J` is whatever its holder needs to go on with a job.
+/// A credential in use: its state, and the queue of the jobs that want to mint with it. It is passive and has no lock.
+/// `J` is what the holder needs to go on with a job.
 ///
 /// ```text
 /// begin ─▶ Some(turn) ─▶ mint ─▶ run it ─▶ finish ─▶ the next turn, if one waits
 ///    └───▶ None: queued
 /// ```
 ///
-/// What a mint changed is merged into the state when its turn ends, whatever the turn was: of this credential, of
-/// one that was replaced meanwhile, or beside others. A refresh token goes over the one that it came for, and over
-/// no other.
+/// When a turn ends, the change of its mint is merged into the state, also if other mints ran beside it or the
+/// credential was replaced meanwhile. A new refresh token replaces the one that was used for it, and no other.
 ///
-/// What is known decides. A grant ends when its server refuses the refresh token, or has surely replaced it in an
-/// answer that cannot be read. After a use of which nobody knows the outcome the refresh token is used once more: at
-/// once while the server's grace window may be open, else only when there is no valid token left and a caller asks,
-/// after pauses that grow from 30 s to 15 min. A refresh token that was refused is not sent again, unless there was
-/// a valid access token: some servers refuse refreshes as long as there is.
+/// A grant ends when its server refuses the refresh token, or has surely replaced it in an answer that cannot be read.
+/// After a use of unknown outcome the refresh token is used once more: at once while the server's grace window may be
+/// open, otherwise only when no valid token is left and a caller asks, after pauses that grow from 30 s to 15 min. A
+/// refused refresh token is not sent again, unless there was a valid access token: some servers refuse refreshes as
+/// long as there is one.
 pub struct Grant<J> {
     source: Arc<dyn TokenSource>,
     state: GrantState,
@@ -49,11 +48,11 @@ pub struct Grant<J> {
     waiting: Option<Waiting>,
 }
 
-/// The right to mint.
+/// The right to mint with a grant.
 #[must_use = "a turn that is not finished keeps all others waiting"]
 #[derive(Debug)]
 pub struct Turn<J> {
-    /// What its holder gave.
+    /// The holder's job.
     pub job: J,
     exclusive: bool,
     /// Of a mint that has begun.
@@ -63,28 +62,28 @@ pub struct Turn<J> {
 }
 
 impl<J> Turn<J> {
-    /// Whether others wait for its end.
+    /// Whether other turns wait for the end of this one.
     pub fn is_exclusive(&self) -> bool {
         self.exclusive
     }
 
-    /// The turn without its job, which goes its own way.
+    /// Parts the turn from its job.
     pub fn split(self) -> (J, Turn<()>) {
         let Self { job, exclusive, begun, epoch, number } = self;
         (job, Turn { job: (), exclusive, begun, epoch, number })
     }
 }
 
-/// How a turn went.
+/// The outcome of a turn.
 #[derive(Debug)]
 pub enum Outcome<'a> {
-    /// It minted.
+    /// The mint brought a token.
     Minted(&'a mut Token),
-    /// It failed. What is known of the grant may change what there is to tell.
+    /// The mint failed. What is known of the grant may change the error.
     Failed(&'a mut Error),
-    /// It was given up in the middle.
+    /// The mint was abandoned.
     Abandoned,
-    /// It was no mint, but [saved](Grant::save) what was not saved, or tried to.
+    /// The turn was no mint: it [saved](Grant::save) what was not saved, or tried to.
     Saved,
 }
 
@@ -98,7 +97,7 @@ impl<'a> From<&'a mut Result<Token, Error>> for Outcome<'a> {
 }
 
 impl<J> Grant<J> {
-    /// A credential that was not used yet.
+    /// A grant of a credential that was not used yet.
     pub fn new(source: Arc<dyn TokenSource>) -> Self {
         Self {
             state: source.first_state(),
@@ -116,7 +115,7 @@ impl<J> Grant<J> {
         }
     }
 
-    /// Gives the job its turn, if it may run now; else it is queued, and [`finish`](Self::finish) gives it
+    /// Gives the job its turn, if it may run now. Otherwise the job is queued, and [`finish`](Self::finish) gives it
     /// its turn later.
     pub fn begin(&mut self, job: J) -> Option<Turn<J>> {
         let exclusive = self.source.may_change(&self.state);
@@ -132,7 +131,7 @@ impl<J> Grant<J> {
         Some(Turn { job, exclusive, begun: None, epoch: self.epoch, number: self.turns })
     }
 
-    /// The machine for the holder of a turn. `held` is what its want holds now:
+    /// The machine that mints, for the holder of a turn. `held` is what its want holds now:
     /// [`TokenCell::holds`](crate::cell::TokenCell::holds).
     ///
     /// # Errors
@@ -160,8 +159,8 @@ impl<J> Grant<J> {
         })
     }
 
-    /// The next of those who wait, if it need not wait any more: many may run beside one another when the one is done
-    /// that they have waited for. To be called until there is none, after [`finish`](Self::finish).
+    /// The next waiting turn, if it may run now: several turns may run side by side once the turn that they waited for
+    /// is done. Call it after [`finish`](Self::finish) until it returns `None`.
     pub fn next_turn(&mut self) -> Option<Turn<J>> {
         if self.busy && self.source.may_change(&self.state) {
             return None;
@@ -170,8 +169,8 @@ impl<J> Grant<J> {
         self.begin(job)
     }
 
-    /// Ends a turn, takes over what its mint changed ([`Minting::take_change`]), whatever the outcome, and gives the
-    /// next one its turn.
+    /// Ends a turn, takes over the change of its mint ([`Minting::take_change`]) whatever the outcome, and returns the
+    /// next turn.
     pub fn finish(&mut self, turn: Turn<()>, now: Now, change: Change, outcome: Outcome<'_>) -> Option<Turn<J>> {
         self.waiting = None;
         let (late, known) = (&mut self.overtaken, turn.number);
@@ -188,10 +187,10 @@ impl<J> Grant<J> {
         self.next_turn()
     }
 
-    /// Ends the turn that all others wait for, as one of unknown outcome, and gives the next one its turn: for a holder
-    /// whose turns run where nobody may drive them any more. To be called only when nothing of that turn can reach the
-    /// server any more, or where that does no harm. Its end, if it comes yet, is that of a former turn: what it changed
-    /// is merged by its lineage.
+    /// Ends the turn that all others wait for, with an unknown outcome, and returns the next turn: for a holder whose
+    /// turns run in a place where they may never be driven again. Call it only when no request of that turn can reach
+    /// the server any more, or where such a request does no harm. If the turn ends after all, its change is merged by
+    /// its lineage.
     pub fn overtake(&mut self, now: Now) -> Option<Turn<J>> {
         let number = self.holder;
         let turn =
@@ -244,11 +243,11 @@ impl<J> Grant<J> {
         }
     }
 
-    /// A turn to save what a stored grant brought and the store did not take, be it this one or the base of this chain,
-    /// with the machine that does it; `None` if all is saved, or a mint is under way, which does it itself. However the machine ends, its
-    /// [change](Saving::take_change) goes to [`finish`](Self::finish) with [`Outcome::Saved`].
+    /// A turn that saves what the store did not take, of this stored grant or of the base of this chain, and the
+    /// machine that does it. `None` if all is saved, or if a mint is under way, which saves it. However the machine
+    /// ends, its [change](Saving::take_change) goes to [`finish`](Self::finish) with [`Outcome::Saved`].
     ///
-    /// Its holder does so when it is [due](Self::save_due), and once more before it ends.
+    /// Save when it is [due](Self::save_due), and once more before the program ends.
     pub fn save(&mut self) -> Option<(Turn<()>, Saving)> {
         if self.busy {
             return None;
@@ -259,13 +258,14 @@ impl<J> Grant<J> {
         Some((Turn { job: (), exclusive: true, begun: None, epoch: self.epoch, number: self.turns }, saving))
     }
 
-    /// How long until it is time to [save](Self::save); `None` if there is nothing to save, or a mint is under way.
+    /// How long until the grant is to be [saved](Self::save); `None` if there is nothing to save, or a mint is under
+    /// way.
     pub fn save_due(&self, now: Now) -> Option<Duration> {
         self.state.save_due(now).filter(|_| !self.busy)
     }
 
-    /// Puts another credential in this one's place, as after a new sign-in. A mint under way still finishes
-    /// its turn, and what it learns is not this one's. Nobody waits for it.
+    /// Replaces the credential, as after a new sign-in. A mint under way still ends its turn, but what it learns does
+    /// not touch the new credential. No turn waits for it.
     pub fn replace(&mut self, source: Arc<dyn TokenSource>) {
         self.epoch = self.epoch.saturating_add(1);
         self.busy = false;
@@ -278,8 +278,8 @@ impl<J> Grant<J> {
         self.source = source;
     }
 
-    /// The token that the credential [came with](TokenSource::first_token), for a want without scopes or with just the
-    /// scopes that it has. It is handed out once; all other wants mint.
+    /// The token that the credential [came with](TokenSource::first_token), for a want without scopes or with exactly
+    /// its scopes. It is handed out once; all other wants mint.
     pub fn take_first(&mut self, want: &Want, now: Now) -> Option<Token> {
         let wanted = |token: &Token| *want == Want::default() || *want == Want::access_token(token.scopes().clone());
         let mut token = *self.first.take_if(|token| wanted(token))?;
@@ -289,22 +289,23 @@ impl<J> Grant<J> {
         Some(token).filter(|token| !token.is_expired(now.wall))
     }
 
-    /// What changes as it is used. A program that keeps refresh tokens keeps this one's.
+    /// The state of the grant: what changes as the credential is used. A program that keeps refresh tokens itself keeps
+    /// the one in this state.
     pub fn state(&self) -> &GrantState {
         &self.state
     }
 
-    /// How it stands with the grant.
+    /// The status of the grant.
     pub fn status(&self) -> GrantStatus {
         self.state.status()
     }
 
-    /// Takes note of what the mint under way [waits for](Minting::waiting), until its turn ends.
+    /// Notes what the mint under way [waits for](Minting::waiting), until its turn ends.
     pub fn wait_for(&mut self, waiting: Option<Waiting>) {
         self.waiting = waiting;
     }
 
-    /// What the mint under way waits for that another process does, as its holder has [noted](Self::wait_for).
+    /// What the mint under way waits for that another process does, as it was [noted](Self::wait_for).
     pub fn waiting(&self) -> Option<Waiting> {
         self.waiting
     }
@@ -314,7 +315,7 @@ impl<J> Grant<J> {
         self.busy
     }
 
-    /// Whether a mint is under way that could lose a refresh token if it were torn off.
+    /// Whether a mint is under way that could lose a refresh token if it were abandoned.
     pub fn is_delicate(&self) -> bool {
         self.busy && self.state.could_be_lost()
     }

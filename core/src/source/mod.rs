@@ -1,5 +1,5 @@
-//! What mints tokens again and again: [`TokenSource`], what to ask of it ([`Want`]), and what changes as it
-//! is used ([`GrantState`]).
+//! Sources of tokens: [`TokenSource`] mints them, [`Want`] says which token, and [`GrantState`] is what changes as a
+//! source is used.
 
 mod again;
 mod asserted;
@@ -146,29 +146,29 @@ pub trait TokenSource: Send + Sync {
     /// A machine that mints a token for `want`, beginning from `state`.
     fn mint(&self, want: &Want, state: &GrantState) -> Mint;
 
-    /// The state to begin with.
+    /// The state that the first mint begins from.
     fn first_state(&self) -> GrantState {
         GrantState::default()
     }
 
-    /// The token that is there already, as of a user who has just signed in: a holder begins with it, and mints
-    /// when it comes due. See [`Grant::take_first`].
+    /// A token that the source has before its first mint, as of a user who has just signed in. A holder begins with it,
+    /// and mints when it comes due. See [`Grant::take_first`].
     fn first_token(&self) -> Option<Token> {
         None
     }
 
-    /// When to try again after this failure of a mint of its own. Only the source knows what is final.
+    /// When to try again after a mint of this source has failed. Only the source knows which failures are final.
     fn again(&self, _error: &Error) -> Again {
         Again::Usual
     }
 
-    /// Headers that requests with its tokens need besides, such as `x-goog-user-project`.
+    /// Further headers for requests with its tokens, such as `x-goog-user-project`.
     fn request_headers(&self) -> http::HeaderMap {
         http::HeaderMap::new()
     }
 
-    /// Whether a mint that begins from `state` may change it. Such mints run one after another, whatever
-    /// their wants; others run side by side.
+    /// Whether a mint that begins from `state` may change it. Such mints run one after another, for all wants; others
+    /// run side by side.
     fn may_change(&self, _state: &GrantState) -> bool {
         false
     }

@@ -30,9 +30,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(300);
 /// of a build server) or at an address (GitHub Actions, metadata servers). A program that prints one is a
 /// [`ProgramToken`](super::ProgramToken); Google's metadata server has [a source of its own](crate::google::MetadataServer).
 ///
-/// It is the base of an [`AssertedToken`](super::AssertedToken) or an [`ExchangedToken`](super::ExchangedToken). A JWT is used until
-/// its `exp`; whatever else it is, it is looked for again after 5 minutes. What is wanted of it makes no difference, since the
-/// platform does not learn of it.
+/// It is the base of an [`AssertedToken`](super::AssertedToken) or an [`ExchangedToken`](super::ExchangedToken). A JWT
+/// is used until its `exp`; any other token is read again after 5 minutes. All wants get the same token, since the
+/// platform does not learn of them.
 ///
 /// ```
 /// use grantflow::source::PlatformToken;
@@ -59,17 +59,17 @@ enum Place {
 }
 
 impl PlatformToken {
-    /// The token in this file, which is read anew each time one is wanted.
+    /// A source that reads the token from this file, anew each time that one is wanted.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self { place: Place::File(path.into()), member: None }
     }
 
-    /// The token in this environment variable.
+    /// A source that reads the token from this environment variable.
     pub fn env(name: &'static str) -> Self {
         Self { place: Place::Env(name), member: None }
     }
 
-    /// The token that this address gives.
+    /// A source that gets the token from this address.
     pub fn at(endpoint: &Endpoint) -> Self {
         Self { place: Place::Http { endpoint: endpoint.clone(), headers: Vec::new() }, member: None }
     }
@@ -82,7 +82,7 @@ impl PlatformToken {
         self
     }
 
-    /// The token lies in this member of a JSON object.
+    /// Takes the token from this member of a JSON object.
     pub fn member(mut self, name: &str) -> Self {
         self.member = Some(name.into());
         self

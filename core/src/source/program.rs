@@ -32,7 +32,7 @@ const AROUND: [&str; 2] = ["credential", "status"];
 /// A source whose token a program prints, such as `gcloud auth print-access-token`. The driver must allow programs: see
 /// `allow_programs` at the builder of its transport.
 ///
-/// What it prints to standard output is the token itself, or a JSON object:
+/// The program prints to standard output the token itself, or a JSON object:
 ///
 /// | | read from |
 /// |---|---|
@@ -40,9 +40,9 @@ const AROUND: [&str; 2] = ["credential", "status"];
 /// | its end | `expires_in` (seconds), or a moment (RFC 3339 or seconds since 1970): `expires_at`, `expires_on`, `expiry`, `token_expiry`, `expiration_time`, `expirationTimestamp`, `expiration` |
 /// | either, in an object inside | `credential` (`gcloud config config-helper --format=json`), `status` (an `ExecCredential` of Kubernetes) |
 ///
-/// A token whose end is not known is asked for again after 5 minutes, and used until another comes or a server refuses
-/// it. It serves whatever scopes are wanted, since the program does not learn of them; a want that names anything
-/// else is refused.
+/// A token whose end is not known is asked for again after 5 minutes, and used until another one comes or a server
+/// refuses it. It serves any scopes, since the program does not learn of them; a want that names anything else is
+/// refused.
 ///
 /// ```
 /// use grantflow::machine::Program;
@@ -59,12 +59,12 @@ pub struct ProgramToken {
 }
 
 impl ProgramToken {
-    /// The token that this program prints.
+    /// A source that runs this program.
     pub fn new(program: Program) -> Self {
         Self { program, lifetime: None }
     }
 
-    /// How long a token is good for, counted from the program's start, where the program does not say.
+    /// Sets how long a token is good for, counted from the program's start, where the program does not say.
     pub fn lifetime(mut self, time: Duration) -> Self {
         self.lifetime = Some(time);
         self

@@ -34,38 +34,38 @@ pub(crate) fn learned(rotation: Rotation, staying: u8) -> Rotation {
     }
 }
 
-/// How it stands with a grant, as far as is known.
+/// The status of a grant, as far as it is known.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GrantStatus {
-    /// Nothing is known against it.
+    /// Nothing is known against the grant.
     #[default]
     Settled,
-    /// Its refresh token was used, and nobody knows whether the server has replaced it. It is tried again when a
-    /// caller needs a token, after a pause.
+    /// The refresh token was used with an unknown outcome: the server may have replaced it. It is tried again, after a
+    /// pause, when a caller needs a token.
     Unclear {
-        /// Since when.
+        /// The moment since which this is so.
         since: Timestamp,
-        /// How often it was used without a known end.
+        /// How often the refresh token was used with an unknown outcome.
         tries: u32,
         /// Whether the server has surely used it up: where refresh tokens are replaced, the grant is lost soon.
         used: bool,
     },
     /// The server has refused the refresh token.
     Refused {
-        /// Whether there was a valid access token: it is asked once more when that has ended.
+        /// Whether there was a valid access token: the server is then asked once more when that token has expired.
         early: bool,
     },
 }
 
-/// What a want holds when it asks for a mint: [`TokenCell::holds`](crate::cell::TokenCell::holds).
+/// The token that a want holds when it asks for a mint: [`TokenCell::holds`](crate::cell::TokenCell::holds).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
-    /// No token: nothing of what was minted before has reached it, or that was forgotten.
+    /// No token: none that was minted has reached the want, or the want has forgotten it.
     Nothing,
     /// A token that a server refused.
     Rejected,
-    /// A token that no server has refused, and that ends, or has ended, at this moment.
+    /// A token that no server has refused, and the moment at which it expires or has expired.
     Until(Now),
 }
 

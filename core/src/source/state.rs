@@ -1,4 +1,4 @@
-//! What changes as a credential is used: [`GrantState`].
+//! The state of a grant: [`GrantState`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::standing::{Begun, GrantStatus, Held, Open, Standing, is_hopeless, lea
 use crate::store::Remembered;
 use crate::{Advice, Error, Now, Rotation, Scopes, Secret};
 
-/// What changes as a credential is used, and belongs to it as a whole and not to one want.
+/// The state of a grant: what changes as its credential is used. It is one for all wants of the credential.
 #[derive(Clone, Default)]
 pub struct GrantState {
     /// The refresh token to use next.
@@ -30,8 +30,8 @@ pub struct GrantState {
 }
 
 impl GrantState {
-    /// The state that a source begins with whose `refresh_token`, or other text of its own, is replaced when it is
-    /// used: see [`Change::successor`](super::Change::successor).
+    /// The first state of a source whose `refresh_token`, or another text of its own, is replaced when it is used: see
+    /// [`Change::successor`](super::Change::successor).
     pub fn new(refresh_token: impl Into<Secret>) -> Self {
         Self { refresh_token: Some(refresh_token.into()), ..Self::default() }
     }
@@ -41,12 +41,12 @@ impl GrantState {
         self.refresh_token.as_ref()
     }
 
-    /// What was granted.
+    /// The granted scopes.
     pub fn scopes(&self) -> &Scopes {
         &self.scopes
     }
 
-    /// What is known of the server's habit with refresh tokens.
+    /// Whether the server replaces refresh tokens, as far as that is known.
     pub fn rotation(&self) -> Rotation {
         learned(self.rotation, self.staying)
     }
@@ -56,7 +56,7 @@ impl GrantState {
         self.rotation() != Rotation::Never || !matches!(self.standing, Standing::Settled)
     }
 
-    /// How it stands with the grant.
+    /// The status of the grant.
     pub fn status(&self) -> GrantStatus {
         match &self.standing {
             Standing::Settled => self.base().map_or_else(|| self.remembered.status(), Self::status),
@@ -67,8 +67,7 @@ impl GrantState {
         }
     }
 
-    /// Why what was got last could not be saved in the store, if so. It is in use, and it is tried again to
-    /// save it.
+    /// Why the store did not take the newest state, if so. The state is in use, and saving is tried again.
     pub fn save_error(&self) -> Option<&Error> {
         self.remembered.error().or_else(|| self.base()?.save_error())
     }
@@ -78,7 +77,7 @@ impl GrantState {
         self.remembered.save_due(now).or_else(|| self.base()?.save_due(now))
     }
 
-    /// Of a chain: the state of its base, whose refresh token is the one to keep.
+    /// The state of the base, for a chain: its refresh token is the one to keep.
     pub fn base(&self) -> Option<&Self> {
         self.link.as_deref().map(Link::state)
     }

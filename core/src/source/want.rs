@@ -1,4 +1,4 @@
-//! Everything that shapes a token.
+//! Which token to mint: [`Want`].
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::Scopes;
 
-/// What a token is to be good for: every input that shapes it. Two tokens are interchangeable only if
-/// they are of one credential and of equal wants.
+/// Which token to mint: all that shapes it. Two tokens are interchangeable only if they are of one credential and of
+/// equal wants.
 ///
 /// ```
 /// use grantflow::source::Want;
@@ -24,7 +24,7 @@ pub struct Want {
     names: Option<Box<[Option<Box<str>>; 5]>>,
 }
 
-/// What kind of token.
+/// The kind of token.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum WantKind {
@@ -49,7 +49,7 @@ impl WantKind {
 }
 
 impl Want {
-    /// An access token with these scopes; with none, what the credential has by itself.
+    /// An access token with these scopes; without any, with the scopes that the credential has by itself.
     pub fn access_token(scopes: impl Into<Scopes>) -> Self {
         let scopes = scopes.into();
         let mut sorted: Vec<&str> = scopes.iter().collect();
@@ -68,23 +68,23 @@ impl Want {
         self
     }
 
-    /// Which of the credential's accounts to use.
+    /// Sets which of the credential's accounts to use.
     pub fn account(self, account: &str) -> Self {
         self.name(0, account)
     }
 
-    /// On whose behalf (`sub`).
+    /// Sets on whose behalf the token is used (`sub`).
     pub fn subject(self, subject: &str) -> Self {
         self.name(1, subject)
     }
 
-    /// For whom the token is meant, by name (`audience`).
+    /// Sets for whom the token is meant, by name (`audience`).
     pub fn audience(self, audience: &str) -> Self {
         self.name(2, audience)
     }
 
-    /// For what the token is meant, by address; may be called several times, in any order (RFC 8707). An empty one
-    /// removes those that were named.
+    /// Adds a resource that the token is meant for, by its address (RFC 8707); may be called several times, in any
+    /// order. An empty address removes those that were named.
     pub fn resource(self, resource: &str) -> Self {
         if resource.is_empty() {
             return self.name(3, resource);
@@ -97,8 +97,9 @@ impl Want {
         self.name(3, &all)
     }
 
-    /// `authorization_details`: what the token is to be good for, in detail (RFC 9396, section 6): some of what was granted. `null`
-    /// removes them. What is no array of objects with a `type` is an error where the token is asked for.
+    /// Sets `authorization_details`: what the token is to be good for in detail, as a part of what was granted (RFC
+    /// 9396, section 6). `null` removes them. A value that is no array of objects with a `type` is an error where the
+    /// token is asked for.
     pub fn authorization_details(self, details: &Value) -> Self {
         // Members are written in their order, so that equal details are equal texts.
         let text = if details.is_null() { String::new() } else { details.to_string() };
@@ -119,27 +120,27 @@ impl Want {
         &self.scopes
     }
 
-    /// See [`account`](Self::account).
+    /// The account: see [`account`](Self::account).
     pub fn wanted_account(&self) -> Option<&str> {
         self.named(0)
     }
 
-    /// See [`subject`](Self::subject).
+    /// The subject: see [`subject`](Self::subject).
     pub fn wanted_subject(&self) -> Option<&str> {
         self.named(1)
     }
 
-    /// See [`audience`](Self::audience).
+    /// The audience: see [`audience`](Self::audience).
     pub fn wanted_audience(&self) -> Option<&str> {
         self.named(2)
     }
 
-    /// See [`resource`](Self::resource).
+    /// The resources: see [`resource`](Self::resource).
     pub fn wanted_resources(&self) -> impl Iterator<Item = &str> {
         self.resources_text().unwrap_or_default().split(' ').filter(|resource| !resource.is_empty())
     }
 
-    /// See [`authorization_details`](Self::authorization_details): as a text in JSON.
+    /// The authorization details, as a text in JSON: see [`authorization_details`](Self::authorization_details).
     pub fn wanted_authorization_details(&self) -> Option<&str> {
         self.named(4)
     }

@@ -8,8 +8,9 @@ use crate::{Client, Cx, DpopKey, Error, ErrorKind, Issuer, Machine, Reply, Secre
 /// How often to look again after others were faster, or took the key away.
 const ROUNDS: u32 = 8;
 
-/// Loads the DPoP key of a client at a server from the store, or makes it and keeps it there: all processes and machines
-/// that share the store get the same key, whichever of them makes it, and grants that are bound to it outlive each of them.
+/// The machine that loads the DPoP key of a client at a server from the store, or makes the key and keeps it there. All
+/// processes and machines that share the store get the same key, whichever of them makes it, and grants that are bound
+/// to it outlive each of them.
 ///
 /// ```no_run
 /// use grantflow::store::DpopKeyInStore;
@@ -24,8 +25,8 @@ const ROUNDS: u32 = 8;
 /// # Ok(()) }
 /// ```
 ///
-/// A reader of the store can use its grants, since the key lies beside them: seal what is kept there where that matters.
-/// Without the key under [`RecordKey::of_dpop_key`] the grants that are bound to it are of no use.
+/// A reader of the store can use its grants, since the key lies beside them: seal the store's records where that
+/// matters. Without the key under [`RecordKey::of_dpop_key`] the grants that are bound to it are of no use.
 ///
 /// ```text
 /// Begin ─▶ Load ─▶ (there: done) ─▶ Save, if nothing lies there ─▶ done
@@ -55,7 +56,7 @@ impl DpopKeyInStore {
         Self { key, algorithm: Algorithm::ES256, stage: Stage::Begin, rounds: 0 }
     }
 
-    /// Makes a key for this algorithm, if none is there: one that the server names in
+    /// Sets the algorithm of the key, if the store has none yet: one that the server names in
     /// `dpop_signing_alg_values_supported`. Keys for RSA are made elsewhere.
     pub fn algorithm(mut self, algorithm: Algorithm) -> Self {
         self.algorithm = algorithm;

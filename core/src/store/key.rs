@@ -1,4 +1,4 @@
-//! Under which name a grant lies in a store.
+//! The name under which a store keeps a grant.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ const DPOP_KEY: &str = "\n(DPoP key)";
 /// What begins the label of a registration.
 const REGISTRATION: &str = "\n(registration)";
 
-/// Where a grant lies: its issuer, its client, and the caller's label for the account.
+/// The key of a grant in a store: its issuer, its client, and the caller's label for the account.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RecordKey {
     issuer: Issuer,
@@ -27,17 +27,17 @@ pub struct RecordKey {
 }
 
 impl RecordKey {
-    /// The grant of this client at this server, for the account that the caller calls `label`.
+    /// The key of the grant of this client at this server, for the account that the caller calls `label`.
     pub fn new(issuer: &Issuer, client: &Client, label: &str) -> Self {
         Self { issuer: issuer.clone(), client_id: client.id().to_owned(), label: label.to_owned() }
     }
 
-    /// The server that the grant is of.
+    /// The server of the grant.
     pub fn issuer(&self) -> &Issuer {
         &self.issuer
     }
 
-    /// The client that the grant is of, by its `client_id`.
+    /// The `client_id` of the grant's client.
     pub fn client_id(&self) -> &str {
         &self.client_id
     }
@@ -77,7 +77,7 @@ impl RecordKey {
         Self { label: format!("{}{SIGN_IN}", self.label), ..self.clone() }
     }
 
-    /// The grant of the same account for this protected resource (RFC 8707).
+    /// The key of the grant of the same account for this protected resource (RFC 8707).
     #[must_use]
     pub fn for_resource(&self, resource: &str) -> Self {
         Self { label: format!("{}{RESOURCE}{resource}", self.label), ..self.clone() }
@@ -88,14 +88,15 @@ impl RecordKey {
         self.label.split(RESOURCE).next().unwrap_or_default()
     }
 
-    /// Where the DPoP key of this client at this server lies, which all its grants are bound to: see
+    /// The key of the DPoP key of this client at this server, which all its grants are bound to: see
     /// [`DpopKeyInStore`](super::DpopKeyInStore).
     pub fn of_dpop_key(issuer: &Issuer, client: &Client) -> Self {
         Self::new(issuer, client, DPOP_KEY)
     }
 
-    /// Where the registration of a client at this server lies, which the caller calls `label`: see
-    /// [`RegistrationInStore`](super::RegistrationInStore). It has no `client_id`, since that comes with the registration.
+    /// The key of a client's registration at this server, which the caller calls `label`: see
+    /// [`RegistrationInStore`](super::RegistrationInStore). It has no `client_id`, since that comes with the
+    /// registration.
     pub fn of_registration(issuer: &Issuer, label: &str) -> Self {
         Self { issuer: issuer.clone(), client_id: String::new(), label: format!("{REGISTRATION}{label}") }
     }

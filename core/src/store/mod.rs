@@ -1,9 +1,9 @@
-//! Grants kept in a store, which several processes and machines may share: the effects of a store
-//! ([`StoreOp`]), what lies in it ([`Stored`]), and the machines that work on it.
+//! Grants in a store, which several processes and machines may share: the effects of a store ([`StoreOp`]), its records
+//! ([`Stored`]), and the machines that work on them.
 //!
-//! A store is five calls on one key: load, save by compare-and-set on the version, delete by the same, lease,
-//! release; and, where it can, two on all keys: list and count. A lease keeps others away while a refresh token is used; the version keeps a late holder of a
-//! lease from overwriting what is newer.
+//! A store has five operations on one key: load, save by compare-and-set on the version, delete by the same, lease,
+//! release; and, if it can, two on all keys: list and count. A lease keeps other processes away while a refresh token
+//! is used; the version keeps a late holder of a lease from overwriting a newer record.
 
 mod dpop_key;
 mod key;
@@ -35,106 +35,107 @@ pub use saving::Saving;
 pub use shared::SharedGrant;
 pub use which::{Page, Tags, Which};
 
-/// The most bytes of a record.
+/// The greatest size of a record in bytes.
 pub const MAX_RECORD: usize = 256 * 1024;
 
-/// What a machine asks of a store.
+/// An operation that a machine asks of a store.
 #[non_exhaustive]
 #[derive(Debug)]
 pub enum StoreOp {
-    /// Read what lies under the key. Reply: [`StoreReply::Loaded`].
+    /// Read the record under the key. Reply: [`StoreReply::Loaded`].
     Load {
-        /// Where.
+        /// The key.
         key: RecordKey,
     },
-    /// Write under the key, if what lies there still has this version; `None`: if nothing lies there. What is
-    /// written must be durable before the reply. Reply: [`StoreReply::Saved`] or [`StoreReply::Conflict`].
+    /// Write a record under the key, if the one there still has this version, or, with `None`, if there is none. It
+    /// must be durable before the reply. Reply: [`StoreReply::Saved`] or [`StoreReply::Conflict`].
     Save {
-        /// Where.
+        /// The key.
         key: RecordKey,
-        /// The version that must lie there.
+        /// The version that the record there must have.
         expected: Option<u64>,
-        /// What to write.
+        /// The record to write.
         stored: Stored,
     },
-    /// Delete what lies under the key, if it has this version. Reply: [`StoreReply::Saved`] or
+    /// Delete the record under the key, if it has this version. Reply: [`StoreReply::Saved`] or
     /// [`StoreReply::Conflict`].
     Delete {
-        /// Where.
+        /// The key.
         key: RecordKey,
-        /// The version that must lie there.
+        /// The version that the record there must have.
         expected: u64,
     },
-    /// Try, without waiting, to be the only one who works on the key. The driver holds the lease until
-    /// [`Release`](Self::Release) or the end of the run, however that comes. Reply: [`StoreReply::Leased`]
-    /// or [`StoreReply::Busy`].
+    /// Try, without waiting, to be the only process that works on the key. The driver holds the lease until
+    /// [`Release`](Self::Release) or the end of the run, however it ends. Reply: [`StoreReply::Leased`] or
+    /// [`StoreReply::Busy`].
     Lease {
-        /// Where.
+        /// The key.
         key: RecordKey,
         /// How long the lease must hold at least, where leases end by themselves.
         time: Duration,
     },
     /// Give the lease back. Reply: [`StoreReply::Released`].
     Release {
-        /// Where.
+        /// The key.
         key: RecordKey,
     },
     /// List some of these grants, in an order of the store's own. Not every store can. Reply: [`StoreReply::Listed`].
     List {
-        /// Which.
+        /// The grants to list.
         which: Which,
-        /// The last one of the page before, if there was one.
+        /// The last key of the page before, if there was one.
         after: Option<RecordKey>,
-        /// The most of them at a time.
+        /// The greatest number of keys in the page.
         most: usize,
     },
     /// Count these grants. Not every store can. Reply: [`StoreReply::Counted`].
     Count {
-        /// Which.
+        /// The grants to count.
         which: Which,
     },
 }
 
-/// What a store says.
+/// The reply of a store.
 #[non_exhaustive]
 #[derive(Debug)]
 pub enum StoreReply {
-    /// What lies there, if anything does.
+    /// The record under the key, if there is one.
     Loaded(Option<Stored>),
-    /// It was written, or deleted.
+    /// The record was written or deleted.
     Saved,
-    /// Another version lies there; nothing was changed.
+    /// The record has another version; nothing was changed.
     Conflict,
-    /// The lease is ours, until this moment if it ends by itself.
+    /// This process has the lease, until this moment if it expires by itself.
     Leased(Option<Timestamp>),
     /// Another process has the lease.
     Busy,
     /// The lease is given back.
     Released,
-    /// Some of them.
+    /// A page of the grants.
     Listed(Page),
-    /// How many there are.
+    /// The number of the grants.
     Counted(u64),
 }
 
-/// What lies under a key: some bytes, and a version that grows with each write.
+/// A record of a store: some bytes, and a version that grows with each write.
 #[derive(Clone)]
 pub struct Stored {
-    /// The version: higher than that of everything written before under this key.
+    /// The version: higher than that of every record written before under this key.
     pub version: u64,
     /// The bytes. They hold secrets.
     pub value: Zeroizing<Vec<u8>>,
-    /// By what a store that lists grants finds this one. Others drop it.
+    /// The names by which a store that lists grants finds this record. Other stores drop them.
     pub tags: Tags,
 }
 
 impl Stored {
-    /// These bytes, without tags.
+    /// A record of these bytes, without tags.
     pub fn new(version: u64, value: impl Into<Vec<u8>>) -> Self {
         Self { version, value: Zeroizing::new(value.into()), tags: Tags::default() }
     }
 
-    /// Version and bytes as one text, for stores that have room for one only, such as files. A checksum is in it.
+    /// The version and the bytes as one text with a checksum, for stores that have room for one value only, such as
+    /// files.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let version = self.version.to_string();
         let head = format!("{HEAD}{version} {}\n", checksum(&version, &self.value));
@@ -144,11 +145,11 @@ impl Stored {
         bytes
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) made.
+    /// Reads a text that [`to_bytes`](Self::to_bytes) made.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Store`] if it is anything else: cut or changed, of a later format, or not ours.
+    /// [`ErrorKind::Store`] if the text is anything else: cut or changed, of a later format, or of another program.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         let wrong = |why| Error::new(ErrorKind::Store, format!("{why}; look at it, and delete it to sign in anew"));
         if bytes.len() > MAX_RECORD {

@@ -1,6 +1,6 @@
 //! The grants of many people: listing and counting them, ending them all, and writing them all anew.
 //!
-//! A store may not be able to: then the error says so.
+//! Not every store can do this: the error then says so.
 
 use std::mem;
 
@@ -12,7 +12,8 @@ use crate::{Client, Cx, Error, Machine, Reply, ServerMetadata, Step};
 /// How many grants are looked up at a time.
 const PAGE: usize = 100;
 
-/// Lists grants, a page at a time. DPoP keys and registrations, which lie in the store too, are left out.
+/// The machine that lists grants, a page at a time. It leaves out DPoP keys and registrations, which lie in the store
+/// too.
 ///
 /// ```
 /// use grantflow::store::{ListGrants, Which};
@@ -30,13 +31,13 @@ pub struct ListGrants {
 }
 
 impl ListGrants {
-    /// The first of these grants, at most so many.
+    /// The first page of these grants, with at most this many.
     pub fn new(which: Which, most: usize) -> Self {
         let asking = Asking::new(StoreOp::List { which: which.clone(), after: None, most });
         Self { which, most, asking, all: false }
     }
 
-    /// Those after this one, which was the last of the page before.
+    /// Sets the last key of the page before, to get the next page.
     pub fn after(mut self, key: &RecordKey) -> Self {
         if let Some(StoreOp::List { after, .. }) = &mut self.asking.op {
             *after = Some(key.clone());
@@ -70,8 +71,8 @@ impl Machine for ListGrants {
     }
 }
 
-/// Counts grants. The [DPoP keys](super::DpopKeyInStore) and [registrations](super::RegistrationInStore) that lie in the store
-/// too are none.
+/// The machine that counts grants. It leaves out [DPoP keys](super::DpopKeyInStore) and
+/// [registrations](super::RegistrationInStore), which lie in the store too.
 ///
 /// ```text
 /// Count all ─▶ (count what is no grant among them, if there may be any) ─▶ done
@@ -86,7 +87,7 @@ pub struct CountGrants {
 }
 
 impl CountGrants {
-    /// How many of these there are.
+    /// Counts these grants.
     pub fn new(which: Which) -> Self {
         let others = match &which {
             Which::Label(prefix) if NO_GRANT.starts_with(&**prefix) => Some(NO_GRANT.to_owned()),
@@ -150,36 +151,36 @@ impl Asking {
     }
 }
 
-/// What became of many grants.
+/// The result of an operation on many grants.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// How many there were, but for those that failed.
+    /// The number of grants for which it succeeded.
     pub done: u64,
-    /// Those that failed, and why.
+    /// The grants for which it failed, and why.
     pub failed: Vec<(RecordKey, Error)>,
 }
 
-/// Ends all grants of a person, of a session, or of a prefix of labels, one after another. A grant that cannot be
-/// ended is told, and the others are ended all the same.
+/// The machine that ends all grants of a person, of a session, or of a prefix of labels, one after another. A grant
+/// that cannot be ended is reported, and the others are ended all the same.
 ///
 /// A grant that is kept while this runs may be missed: keep people from signing in first.
 #[derive(Debug)]
 pub struct EndGrants(Each);
 
 impl EndGrants {
-    /// Deletes them from the store. At the server they go on.
+    /// Deletes the grants from the store. At the server they go on.
     pub fn delete(which: Which) -> Self {
         Self(Each::new(which, Work::Delete))
     }
 
-    /// Revokes each where the server does so, and deletes it: see [`SignOut`]. Those of other servers and clients are
-    /// told as failed.
+    /// Revokes each grant, if the server can, and deletes it: see [`SignOut`]. Grants of other servers and clients are
+    /// reported as failed.
     pub fn sign_out(which: Which, server: &ServerMetadata, client: &Client) -> Self {
         Self(Each::new(which, Work::SignOut { server: Box::new(server.clone()), client: client.clone() }))
     }
 
-    /// Tells the key of each grant as it ends, for what else holds that grant: such as the memory of this process, whose
-    /// tokens are good until they end by themselves.
+    /// Calls this function with the key of each grant as it ends, for other holders of that grant: such as the memory
+    /// of this process, whose tokens are good until they expire.
     pub fn told(mut self, tell: impl FnMut(&RecordKey) + Send + 'static) -> Self {
         self.0.tell = Tell(Some(Box::new(tell)));
         self
@@ -193,12 +194,12 @@ impl Machine for EndGrants {
     }
 }
 
-/// Writes all these grants once more, one after another, while they are used: see [`RewriteGrant`].
+/// The machine that writes all these grants once more, one after another, while they are in use: see [`RewriteGrant`].
 #[derive(Debug)]
 pub struct RewriteGrants(Each);
 
 impl RewriteGrants {
-    /// Writes these.
+    /// Writes these grants.
     pub fn new(which: Which) -> Self {
         Self(Each::new(which, Work::Rewrite))
     }

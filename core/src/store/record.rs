@@ -1,4 +1,4 @@
-//! What a stored grant holds.
+//! The content of a stored grant.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -22,11 +22,11 @@ const SAVES: u32 = 5;
 /// The form of what is kept that this release reads.
 const READER: u32 = 1;
 
-/// Finds the registration of a client at its server in the store, or registers the client and keeps that: all processes
-/// and machines that share the store are one client, and grants of it outlive each of them.
+/// The machine that finds the registration of a client at its server in the store, or registers the client and keeps
+/// the registration. All processes and machines that share the store are one client, whose grants outlive each of them.
 ///
-/// The client is registered anew, or its registration changed where the server allows that, when its secret has ended or it is
-/// to tell something else of itself than it did.
+/// If the secret has expired, or the client's metadata is to change, the client is registered anew, or its registration
+/// is changed where the server allows that.
 ///
 /// ```no_run
 /// use grantflow::register::{ClientMetadata, Registration};
@@ -40,9 +40,9 @@ const READER: u32 = 1;
 /// }
 /// ```
 ///
-/// It lies under [`RecordKey::of_registration`], so that nothing of one server is ever shown to another, and is worked on under a
-/// lease: the token for a registration may change with each use. What the store does not take is
-/// handed out all the same, and [says so](RegisteredClient::save_error); [`keep`](Self::keep) tries again.
+/// The record lies under [`RecordKey::of_registration`], so that nothing of one server is ever shown to another. Work
+/// on it takes a lease, since the token for a registration may change with each use. A registration that the store does
+/// not take is handed out all the same, and [says so](RegisteredClient::save_error); [`keep`](Self::keep) tries again.
 ///
 /// ```text
 /// Begin ─▶ Load ─▶ (there, and as it should be: done)
@@ -98,33 +98,34 @@ struct Kept {
 }
 
 impl RegistrationInStore {
-    /// The registration at this server, made by this request if it is not there.
+    /// The registration at this server, made by this request if the store has none.
     pub fn new(registration: Registration) -> Self {
         Self::of(registration.issuer().clone(), Work::Ensure(Box::new(registration)))
     }
 
-    /// Reads the registration anew from its server (RFC 7592, section 2.1). Nothing in the store is an error.
+    /// Reads the registration anew from its server (RFC 7592, section 2.1). It is an error if the store has none.
     pub fn read(issuer: &Issuer) -> Self {
         Self::of(issuer.clone(), Work::Read)
     }
 
-    /// Puts this in the place of what was registered (RFC 7592, section 2.2). Nothing in the store is an error.
+    /// Replaces the registered metadata (RFC 7592, section 2.2). It is an error if the store has no registration.
     pub fn update(issuer: &Issuer, metadata: ClientMetadata) -> Self {
         Self::of(issuer.clone(), Work::Update(metadata))
     }
 
-    /// Deletes the registration at its server (RFC 7592, section 2.3) and in the store, and yields what it was. Where it cannot be
-    /// managed, or does not exist at the server any more (401, 404), it is deleted in the store alone.
+    /// Deletes the registration at its server (RFC 7592, section 2.3) and in the store, and yields what it was. If it
+    /// cannot be managed, or the server does not know it any more (401, 404), it is deleted in the store alone.
     pub fn delete(issuer: &Issuer) -> Self {
         Self::of(issuer.clone(), Work::Delete)
     }
 
-    /// Keeps this one, in the place of whatever lies there: one that was registered elsewhere, or that could not be saved.
+    /// Keeps this registration in place of the one in the store: one that was made elsewhere, or that could not be
+    /// saved.
     pub fn keep(client: RegisteredClient) -> Self {
         Self::of(client.issuer().clone(), Work::Keep(Box::new(client)))
     }
 
-    /// Which one of several at the same server; empty unless told.
+    /// Names one of several registrations at the same server; the name is empty by default.
     pub fn label(mut self, label: &str) -> Self {
         self.key = RecordKey::of_registration(self.key.issuer(), label);
         self

@@ -26,28 +26,28 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// How often a record may change under our hands before we give up.
 const ROUNDS: u32 = 32;
 
-/// A grant as it was found in a store.
+/// A grant as a store keeps it.
 #[derive(Clone, Debug)]
 pub struct SavedGrant {
     /// The refresh token, if the server gave one.
     pub refresh_token: Option<Secret>,
-    /// What was granted, in the server's words.
+    /// The granted scopes, in the server's words.
     pub scopes: Scopes,
-    /// What was asked for, if the one who [kept](SaveGrant::asked) it said so.
+    /// The scopes that were asked for, if they were [kept](SaveGrant::asked).
     pub asked: Scopes,
-    /// What is known of the server's habit with refresh tokens.
+    /// Whether the server replaces refresh tokens, as far as that is known.
     pub rotation: Rotation,
-    /// What was granted in detail, as the server said (RFC 9396, section 7).
+    /// The granted authorization details, if the server named them (RFC 9396, section 7).
     pub authorization_details: Option<Value>,
-    /// When the person is signed out at the latest, unless the grant is used before, if the server said so: to be shown.
+    /// When the person is signed out unless the grant is used before, if the server said so: for display.
     pub signs_out_at: Option<Timestamp>,
-    /// When the person is signed out however the grant is used, if the server said so.
+    /// When the person is signed out even if the grant is used, if the server said so.
     pub authorization_expires_at: Option<Timestamp>,
-    /// The newest access token of the want, if it has not ended.
+    /// The newest access token of the want, if it has not expired.
     pub token: Option<Token>,
 }
 
-/// Looks a grant up. Nothing there is `None`; something unreadable is an error.
+/// The machine that looks a grant up. It yields `None` if there is none; an unreadable record is an error.
 #[derive(Debug)]
 pub struct LoadGrant {
     key: RecordKey,
@@ -57,13 +57,14 @@ pub struct LoadGrant {
 }
 
 impl LoadGrant {
-    /// The grant under this key, and its newest token for this want. Tokens that are bound to a key are left out: see
-    /// [`of`](Self::of).
+    /// Looks up the grant under this key, and its newest token for this want. Tokens that are bound to a key are left
+    /// out: see [`of`](Self::of).
     pub fn new(key: RecordKey, want: Want) -> Self {
         Self { key, want, client: None, stage: Stage::Begin }
     }
 
-    /// The same with tokens that are bound to this client's key (RFC 9449). A grant that is bound to another key is an error.
+    /// Includes tokens that are bound to this client's key (RFC 9449). A grant that is bound to another key is then an
+    /// error.
     pub fn of(mut self, client: &Client) -> Self {
         self.client = Some(client.clone());
         self
@@ -111,20 +112,21 @@ impl LoadGrant {
     }
 }
 
-/// Keeps the grant that came with a token, in place of whatever lay there.
+/// The machine that keeps the grant that came with a token, in place of the record that was there.
 #[derive(Debug)]
 pub struct SaveGrant(Leased);
 
 impl SaveGrant {
-    /// Keeps the refresh token that came with `token`, and `token` itself for this want. A token of another server
-    /// than the key's is refused.
+    /// Keeps the refresh token that came with `token`, and `token` itself for this want. A token of another server than
+    /// the key's is refused.
     ///
-    /// Without a refresh token the grant is good until the token ends, which it may never do.
+    /// Without a refresh token the grant is good until the token expires, which it may never do.
     pub fn new(key: RecordKey, want: Want, token: &Token) -> Self {
         Self(Leased::new(key, Work::Save { want, token: token.clone(), asked: Scopes::default() }))
     }
 
-    /// Keeps beside what was granted what was asked for, since servers may call it otherwise, or grant less.
+    /// Keeps the scopes that were asked for beside the granted ones, since servers may name them differently, or grant
+    /// less.
     pub fn asked(mut self, scopes: impl Into<Scopes>) -> Self {
         if let Work::Save { asked, .. } = &mut self.0.work {
             *asked = scopes.into();
@@ -140,12 +142,12 @@ impl Machine for SaveGrant {
     }
 }
 
-/// Deletes a grant. Nothing there is no error.
+/// The machine that deletes a grant. It is no error if there is none.
 #[derive(Debug)]
 pub struct DeleteGrant(Leased);
 
 impl DeleteGrant {
-    /// Deletes what lies under this key.
+    /// Deletes the record under this key.
     pub fn new(key: RecordKey) -> Self {
         Self(Leased::new(key, Work::Delete))
     }
@@ -158,13 +160,13 @@ impl Machine for DeleteGrant {
     }
 }
 
-/// Writes a grant once more as it is, under its lease: in a store that encrypts what it keeps, it is sealed anew by the
-/// newest key. Nothing there is no error.
+/// The machine that writes a grant once more as it is, under its lease: a store that encrypts its records seals it anew
+/// by the newest key. It is no error if there is none.
 #[derive(Debug)]
 pub struct RewriteGrant(Leased);
 
 impl RewriteGrant {
-    /// Writes what lies under this key.
+    /// Writes the record under this key.
     pub fn new(key: RecordKey) -> Self {
         Self(Leased::new(key, Work::Rewrite))
     }
@@ -177,9 +179,9 @@ impl Machine for RewriteGrant {
     }
 }
 
-/// Revokes a grant where the server does so (RFC 7009), and deletes it. Nothing there is no error.
+/// The machine that revokes a grant, if the server can (RFC 7009), and deletes it. It is no error if there is none.
 ///
-/// A refresh under way comes to its end first: what it brings is what is revoked. What another process saves in the
+/// A refresh under way comes to its end first, and its result is revoked. A grant that another process saves in the
 /// meantime is revoked too. If the server cannot be reached, that is the error, and the grant is kept.
 ///
 /// ```
@@ -196,8 +198,8 @@ impl Machine for RewriteGrant {
 pub struct SignOut(Leased);
 
 impl SignOut {
-    /// Signs out of what lies under this key, of this client at this server. The key of another server or client
-    /// is refused.
+    /// Signs out of the grant under this key, of this client at this server. The key of another server or client is
+    /// refused.
     pub fn new(key: RecordKey, server: &ServerMetadata, client: &Client) -> Self {
         Self(Leased::new(key, Work::SignOut { server: server.clone(), client: client.clone() }))
     }

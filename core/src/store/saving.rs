@@ -1,4 +1,4 @@
-//! Saving what could not be saved before, apart from any mint: [`Saving`].
+//! Saving a change that could not be saved before, apart from any mint: [`Saving`].
 
 use super::record::Record;
 use super::remembered::Unsaved;
@@ -11,9 +11,9 @@ use crate::{Cx, Error, ErrorKind, Machine, Now, Reply, Step, Timestamp};
 /// How often a record may change under our hands before it is given up for this time.
 const ROUNDS: u32 = 8;
 
-/// Saves what a stored grant brought and the store did not take: [`Grant::save`](crate::source::Grant::save). It sends
-/// nothing to any server, and waits for nobody: not for a lease either, since the version keeps it from going over what
-/// is newer, and the holder of the lease finds out in the same way.
+/// The machine that saves a change of a stored grant that the store did not take:
+/// [`Grant::save`](crate::source::Grant::save). It sends nothing to any server, and does not wait, not for a lease
+/// either: the version keeps it from overwriting a newer record, and the holder of the lease finds out in the same way.
 ///
 /// ```text
 /// Begin ─▶ Load ─▶ Save ─▶ done
@@ -49,8 +49,7 @@ impl Saving {
         Self { chains: self.chains.saturating_add(1), ..self }
     }
 
-    /// What changed, for [`Grant::finish`](crate::source::Grant::finish): to be taken at the end, however that comes
-    /// about.
+    /// Takes the change, for [`Grant::finish`](crate::source::Grant::finish): at the end, however the machine ends.
     pub fn take_change(&mut self) -> Change {
         let mut change = Change::default();
         if !matches!(self.stage, Stage::Begin) {

@@ -9,10 +9,10 @@ use super::{RecordKey, Remembered};
 use crate::source::{GrantState, Mint, Server, TokenSource, Want};
 use crate::{Client, Error, Scopes, Token};
 
-/// A source of tokens from a grant that lies in a store, which processes and machines share.
+/// A source of tokens from a grant in a store, which processes and machines share.
 ///
-/// The store's record is the state: whichever process refreshes, all of them use what it got, and a refresh
-/// token is used once. The driver must have a store.
+/// The store's record is the state: whichever process refreshes, all of them use the new token, and a refresh token is
+/// used once. The driver must have a store.
 #[derive(Clone, Debug)]
 pub struct SharedGrant(Arc<Inner>);
 
@@ -43,8 +43,8 @@ impl std::fmt::Debug for Inner {
 }
 
 impl SharedGrant {
-    /// The grant that lies under this key, of this client at this server. With the key of another server or client
-    /// there are no tokens, and nothing is sent. A want that names an account must name the key's label.
+    /// The grant under this key, of this client at this server. With the key of another server or client there are no
+    /// tokens, and nothing is sent. A want that names an account must name the key's label.
     pub fn new(key: RecordKey, server: impl Into<Server>, client: &Client) -> Self {
         Self(Arc::new(Inner {
             key,
@@ -55,13 +55,13 @@ impl SharedGrant {
         }))
     }
 
-    /// As [`new`](Self::new), of what a person has just granted and [`SaveGrant`](super::SaveGrant) could not save, as
-    /// `error` says: it is used from memory, and saved [later](crate::source::Grant::save), over whatever lies there
-    /// then.
+    /// As [`new`](Self::new), for a grant that a person has just given and [`SaveGrant`](super::SaveGrant) could not
+    /// save, as `error` says. It is used from memory, and saved [later](crate::source::Grant::save), over the record
+    /// that is there by then.
     ///
     /// # Errors
     ///
-    /// If the token is from another server than the key's, or holds nothing to keep.
+    /// If the token is of another server than the key's, or has nothing to keep.
     pub fn signed_in(
         key: RecordKey,
         server: impl Into<Server>,
@@ -77,7 +77,7 @@ impl SharedGrant {
         Ok(Self(Arc::new(Inner { key, server, client, at_refresh: ScopesAtRefresh::Wanted, first })))
     }
 
-    /// Of what was [just granted](Self::signed_in): keeps beside it what was asked for, as
+    /// For a grant that was [just given](Self::signed_in): keeps the scopes that were asked for beside it, as
     /// [`SaveGrant::asked`](super::SaveGrant::asked) does.
     pub fn asked(self, scopes: impl Into<Scopes>) -> Self {
         let mut inner = (*self.0).clone();
@@ -87,8 +87,8 @@ impl SharedGrant {
         Self(Arc::new(inner))
     }
 
-    /// Names at each refresh, where the want names no scopes, those that were granted: for servers that refuse a
-    /// refresh without, as Microsoft Entra does where an application asks for tokens for itself.
+    /// Names the granted scopes at each refresh, if the want names none: for servers that refuse a refresh without
+    /// scopes, as Microsoft Entra does where an application asks for tokens for itself.
     pub fn scopes_at_refresh(self) -> Self {
         self.at_refresh(ScopesAtRefresh::Granted)
     }
@@ -102,7 +102,7 @@ impl SharedGrant {
         Self(Arc::new(Inner { at_refresh, ..(*self.0).clone() }))
     }
 
-    /// Where it lies.
+    /// The key of the grant.
     pub fn key(&self) -> &RecordKey {
         &self.0.key
     }

@@ -1,4 +1,4 @@
-//! Which grants of a store are meant: by a prefix of their labels, or by the person or the session that they are of.
+//! A choice among the grants of a store: by a prefix of their labels, or by their person or session.
 
 use std::fmt;
 
@@ -7,13 +7,13 @@ use sha2::{Digest, Sha256};
 use super::RecordKey;
 use crate::{Issuer, Shown};
 
-/// By what a store finds a grant again, beside its key: names made of the `sub` and the `sid` of the ID token that it
-/// came with. Each is the SHA-256 of the issuer and the value: a store's index shows no person.
+/// The names by which a store finds a grant beside its key. They are made of the `sub` and the `sid` of the ID token
+/// that the grant came with: each is the SHA-256 of the issuer and the value, so that a store's index shows no person.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tags {
-    /// The name of the person, if an ID token told one.
+    /// The name of the person, if an ID token named one.
     pub sub: Option<String>,
-    /// The name of the session at the server, if an ID token told one.
+    /// The name of the session at the server, if an ID token named one.
     pub sid: Option<String>,
 }
 
@@ -24,15 +24,15 @@ impl Tags {
     }
 }
 
-/// Which grants of a store. A [`StoreOp`](super::StoreOp) that names them is one that not every store carries out.
+/// A choice among the grants of a store. Not every store carries out a [`StoreOp`](super::StoreOp) with one.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq)]
 pub enum Which {
-    /// Those whose label begins like this; with an empty one, all.
+    /// The grants whose label begins with this text; with an empty one, all.
     Label(String),
-    /// Those of the person of this name, as in [`Tags::sub`].
+    /// The grants of the person of this name, as in [`Tags::sub`].
     Subject(String),
-    /// Those of the session of this name, as in [`Tags::sid`].
+    /// The grants of the session of this name, as in [`Tags::sid`].
     Session(String),
 }
 
@@ -53,7 +53,7 @@ impl Which {
         Self::Session(name("sid", issuer, sid))
     }
 
-    /// Whether the grant under this key, with these tags, is one of them.
+    /// Whether the grant under this key, with these tags, is among the chosen ones.
     pub fn has(&self, key: &RecordKey, tags: &Tags) -> bool {
         match self {
             Self::Label(prefix) => key.label().starts_with(&**prefix),
@@ -73,12 +73,12 @@ impl fmt::Debug for Which {
     }
 }
 
-/// Some of the grants that were asked for.
+/// A page of the grants that were asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
-    /// Where they lie, in the store's order.
+    /// The keys of the grants, in the store's order.
     pub keys: Vec<RecordKey>,
-    /// Whether there may be more: ask again for those after the last of these.
+    /// Whether there may be more: then ask for the page after the last of these keys.
     pub more: bool,
 }
 

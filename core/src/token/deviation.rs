@@ -10,8 +10,8 @@ macro_rules! deviations {
     ($($(#[$doc:meta])* $name:ident = $bit:expr, $default:expr;)*) => {
         /// One way in which a server's answer may stray from the standard and still be understood.
         ///
-        /// Those that harm nothing are tolerated by default; those that weaken a check are not.
-        /// What was tolerated is reported with the token.
+        /// Deviations that harm nothing are tolerated by default; those that weaken a check are not. A token reports
+        /// which ones were tolerated in its answer.
         #[non_exhaustive]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u32)]
@@ -22,7 +22,7 @@ macro_rules! deviations {
         }
 
         impl Deviations {
-            /// What is tolerated unless told otherwise.
+            /// The deviations that are tolerated by default.
             pub const TOLERATED: Self = Self(0 $(| if $default { 1 << $bit } else { 0 })*);
         }
     };
@@ -106,22 +106,22 @@ impl Deviations {
     /// Whatever an answer is like.
     pub(crate) const EVERY: Self = Self(u32::MAX);
 
-    /// None: the standard to the letter.
+    /// No deviation: the standard to the letter.
     pub const NONE: Self = Self(0);
 
-    /// This set and one more.
+    /// This set and one deviation more.
     #[must_use]
     pub const fn with(self, deviation: Deviation) -> Self {
         Self(self.0 | deviation as u32)
     }
 
-    /// This set without that one.
+    /// This set without one deviation.
     #[must_use]
     pub const fn without(self, deviation: Deviation) -> Self {
         Self(self.0 & !(deviation as u32))
     }
 
-    /// Whether it is among them.
+    /// Whether the set has this deviation.
     pub const fn contains(self, deviation: Deviation) -> bool {
         self.0 & deviation as u32 != 0
     }
@@ -135,18 +135,18 @@ impl Deviations {
         Ok(())
     }
 
-    /// Both sets together.
+    /// The deviations of both sets.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// All of them, in the order of their declaration.
+    /// The deviations of the set, in the order of their declaration.
     pub fn iter(self) -> impl Iterator<Item = Deviation> {
         Deviation::ALL.iter().copied().filter(move |&deviation| self.contains(deviation))
     }

@@ -1,4 +1,4 @@
-//! What a token endpoint hands out: [`Token`], its scopes and its times.
+//! Tokens as a token endpoint issues them: [`Token`], its scopes and its times.
 
 mod answer;
 mod deviation;
@@ -71,16 +71,16 @@ pub(crate) const NO_REFRESH_TOKEN: &str = "there is no refresh token: ask for of
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenType {
-    /// In a header, by its bearer (RFC 6750).
+    /// A bearer token, in the header `Authorization` (RFC 6750).
     Bearer,
-    /// With a proof of a key (RFC 9449).
+    /// A token that is bound to a key: each request shows a proof of the key (RFC 9449).
     DPoP,
-    /// As no access token: what a token exchange issued is one of another kind, whose type is `N_A` (RFC 8693, section
-    /// 2.2.1). No header takes it.
+    /// No access token: a token exchange issued a token of another kind, whose type is `N_A` (RFC 8693, section 2.2.1).
+    /// No header takes it.
     NotApplicable,
-    /// By itself, in a header of this name, as an API key.
+    /// An API key, in a header of this name.
     Header(http::HeaderName),
-    /// In a way this crate does not know.
+    /// A type that this crate does not know.
     Other(Box<str>),
 }
 
@@ -88,7 +88,7 @@ const BEARER: &str = "Bearer ";
 const DPOP: &str = "DPoP ";
 
 impl Token {
-    /// A bearer token that was obtained in some other way.
+    /// A bearer token that the program has from elsewhere.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl Token {
         Ok(Self { expires_at, ..token })
     }
 
-    /// A key that goes into a header of its own, such as `x-goog-api-key`, and never ends.
+    /// An API key, which goes into a header of its own, such as `x-goog-api-key`, and never expires.
     ///
     /// # Errors
     ///
@@ -108,10 +108,10 @@ impl Token {
         Self::new(key, TokenType::Header(name), issued_at).map_err(|why| Error::config(format!("the key {why}")))
     }
 
-    /// Puts the token where requests carry it, and, of one that is bound to a key, a proof for this request beside it (RFC 9449,
-    /// section 7.1): each request needs its own, also when it is sent once more or follows a redirect. `uri` is the whole
-    /// address as it is sent; `nonce` is the newest one that its server gave: see
-    /// [`DpopNonces`](crate::dpop::DpopNonces).
+    /// Puts the token into the headers of a request. If the token is bound to a key, a proof for this request goes
+    /// beside it (RFC 9449, section 7.1): each request needs a proof of its own, also when it is sent once more or
+    /// follows a redirect. `uri` is the whole address as it is sent; `nonce` is the newest one that its server gave:
+    /// see [`DpopNonces`](crate::dpop::DpopNonces).
     ///
     /// ```
     /// # use grantflow::{Cx, Token};
@@ -124,7 +124,7 @@ impl Token {
     ///
     /// # Errors
     ///
-    /// As of [`apply`](Self::apply); and if the key is far away: see [`prove`](Self::prove).
+    /// Those of [`apply`](Self::apply); and an error if the key is remote: see [`prove`](Self::prove).
     pub fn authorize(
         &self,
         method: &Method,
@@ -142,19 +142,19 @@ impl Token {
         }
     }
 
-    /// The machine that makes the proof of the key that the token is bound to, for one request: also by a key that is far
-    /// away. It goes into the headers by [`apply_with_proof`](Self::apply_with_proof). `None` of a token that is bound to
-    /// no key.
+    /// The machine that makes the proof for one request, by a key that may be remote.
+    /// [`apply_with_proof`](Self::apply_with_proof) puts the proof into the headers. `None` if the token is bound to no
+    /// key.
     pub fn prove(&self, method: &Method, uri: &Uri, nonce: Option<&str>) -> Option<Prove> {
         Some(Prove::new(self.bound()?.1, method, uri, nonce))
     }
 
-    /// Puts a token that is bound to a key where requests carry it, and the proof that was [made](Self::prove) for this
-    /// request.
+    /// Puts a token that is bound to a key into the headers of a request, with the proof that was [made](Self::prove)
+    /// for this request.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TokenType`] if it is bound to no key.
+    /// [`ErrorKind::TokenType`] if the token is bound to no key.
     pub fn apply_with_proof(&self, headers: &mut http::HeaderMap, proof: HeaderValue) -> Result<(), Error> {
         let Some((header, _)) = self.bound() else {
             return Err(Error::new(ErrorKind::TokenType, "this access token is bound to no DPoP key of ours"));
@@ -165,13 +165,14 @@ impl Token {
         Ok(())
     }
 
-    /// The key that it is bound to (RFC 9449), if that is known here.
+    /// The key that the token is bound to (RFC 9449), if that is known here.
     pub fn dpop_key(&self) -> Option<&DpopKey> {
         Some(self.bound()?.1.key())
     }
 
-    /// The [thumbprint](crate::x5t_s256) of the certificate that its client presented, at a server whose metadata say that it
-    /// binds tokens to certificates (RFC 8705, section 3.3), if the certificate is known here and not to the driver alone.
+    /// The [thumbprint](crate::x5t_s256) of the certificate that the token is bound to: the client presented it, and
+    /// the server's metadata say that the server binds tokens to certificates (RFC 8705, section 3.3). `None` also if
+    /// only the driver has the certificate.
     pub fn certificate_thumbprint(&self) -> Option<&str> {
         self.rest.as_ref()?.certificate.as_deref()
     }
@@ -206,12 +207,12 @@ impl Token {
         Ok(Self { expires_at, ..token.bound_to(key) })
     }
 
-    /// Puts the token where requests carry it, and beside it what its source wants with each request, such as
+    /// Puts the token into the headers of a request, and beside it what its source wants with each request, such as
     /// `x-goog-user-project`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TokenType`] if it takes more than a header.
+    /// [`ErrorKind::TokenType`] if the token takes more than a header.
     pub fn apply(&self, headers: &mut http::HeaderMap) -> Result<(), Error> {
         let name = match self.token_type() {
             TokenType::Bearer => http::header::AUTHORIZATION,
@@ -245,14 +246,14 @@ impl Token {
         }
     }
 
-    /// Says when to get the next one, where its source knows better than the general rule: before that
-    /// moment it would hand out the same again.
+    /// Sets when to get the next token, where the source knows better than the general rule: before that moment the
+    /// source would hand out the same token again.
     pub fn with_refresh_after(mut self, moment: Timestamp) -> Self {
         self.rest().refresh_after = Some(moment);
         self
     }
 
-    /// Says what it is good for, where no answer did.
+    /// Sets the scopes of the token, where no answer named them.
     pub fn with_scopes(mut self, scopes: Scopes) -> Self {
         self.scopes = scopes;
         self
@@ -278,8 +279,8 @@ impl Token {
         self
     }
 
-    /// The authorization server that issued it. `None` if that is not known, as of [`bearer`](Self::bearer)'s:
-    /// such a token may be shown to any server, one whose issuer is known to that server alone.
+    /// The authorization server that issued the token. Such a token is shown to that server alone. `None` if the server
+    /// is not known, as for a token made by [`bearer`](Self::bearer), which may be shown to any server.
     pub fn issuer(&self) -> Option<&Issuer> {
         self.issuer.as_ref()
     }
@@ -295,7 +296,7 @@ impl Token {
         }
     }
 
-    /// See [`with_refresh_after`](Self::with_refresh_after).
+    /// When to get the next token: see [`with_refresh_after`](Self::with_refresh_after).
     pub fn refresh_after(&self) -> Option<Timestamp> {
         self.rest.as_ref()?.refresh_after
     }
@@ -311,13 +312,13 @@ impl Token {
         }
     }
 
-    /// How it is used.
+    /// The type of the token: how requests carry it.
     pub fn token_type(&self) -> &TokenType {
         self.rest.as_ref().and_then(|rest| rest.token_type.as_deref()).unwrap_or(&TokenType::Bearer)
     }
 
-    /// The value of an `Authorization` header with it, marked as sensitive (RFC 6750, section 2.1).
-    /// It shares the token's memory. An error of kind [`ErrorKind::TokenType`] if it is no bearer token.
+    /// The value of the header `Authorization`, marked as sensitive (RFC 6750, section 2.1). It shares the token's
+    /// memory. For a token that is no bearer token it is an error of kind [`ErrorKind::TokenType`].
     pub fn authorization(&self) -> Result<&HeaderValue, Error> {
         match self.token_type() {
             TokenType::Bearer => Ok(&self.header),
@@ -325,23 +326,23 @@ impl Token {
         }
     }
 
-    /// When its request was sent.
+    /// When the request for the token was sent.
     pub fn issued_at(&self) -> Timestamp {
         self.issued_at
     }
 
-    /// When it ends, counted from when its request was sent. `None` if the server did not say: then it
-    /// is good until it is refused.
+    /// When the access token expires, counted from when its request was sent. `None` if the server did not say: the
+    /// token is then good until a server refuses it.
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at
     }
 
-    /// Whether it has ended at this moment, as far as the server said.
+    /// Whether the access token has expired at this moment, as far as the server said.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|end| now >= end)
     }
 
-    /// What was granted: what the server said, or else what was asked (RFC 6749, section 5.1).
+    /// The granted scopes: those that the server named, or else those that were asked for (RFC 6749, section 5.1).
     pub fn scopes(&self) -> &Scopes {
         &self.scopes
     }
@@ -355,25 +356,26 @@ impl Token {
         self.refresh_token().ok_or_else(|| Error::config(NO_REFRESH_TOKEN))
     }
 
-    /// When the refresh token ends, if the server said so (`refresh_token_expires_in`).
+    /// When the refresh token expires, if the server said so (`refresh_token_expires_in`).
     pub fn refresh_token_expires_at(&self) -> Option<Timestamp> {
         self.rest.as_ref()?.refresh_token_expires_at
     }
 
-    /// When the grant ends for want of use: so long after this token was issued, unless it is refreshed before
-    /// (`refresh_token_timeout`, Refresh Token and Authorization Expiration, section 4). `None` if the server does not say so.
+    /// How long the grant lasts without use: it ends this long after the token was issued, unless it is refreshed
+    /// before (`refresh_token_timeout`, Refresh Token and Authorization Expiration, section 4). `None` if the server
+    /// does not say so.
     pub fn refresh_token_timeout(&self) -> Option<Duration> {
         self.seconds("refresh_token_timeout")
     }
 
-    /// When the grant ends, however it is used, so that the person must sign in again (`authorization_expires_in`, Refresh Token and
-    /// Authorization Expiration, section 4). `None` if the server does not say so.
+    /// When the grant ends, even if it is refreshed: the person must then sign in again (`authorization_expires_in`,
+    /// Refresh Token and Authorization Expiration, section 4). `None` if the server does not say so.
     pub fn authorization_expires_at(&self) -> Option<Timestamp> {
         Some(self.issued_at + self.seconds("authorization_expires_in")?)
     }
 
-    /// When the person is signed out at the latest, if this token is not refreshed before: the earliest of all ends that the server
-    /// has told. It is worth showing; whether the grant has ended, the server's refusal alone says.
+    /// When the person is signed out if this token is not refreshed before: the earliest of all ends that the server
+    /// has named. It is for display: whether the grant has ended, the server's refusal alone says.
     pub fn signs_out_at(&self) -> Option<Timestamp> {
         let idle = self.refresh_token_timeout().map(|timeout| self.issued_at + timeout);
         [idle, self.authorization_expires_at(), self.refresh_token_expires_at()].into_iter().flatten().min()
@@ -388,8 +390,9 @@ impl Token {
         Some(Duration::from_secs(seconds?.min(parse::MAX_LIFETIME)))
     }
 
-    /// What was granted in detail: an array of objects with a `type` each (RFC 9396, section 7). `None` if the server does not say
-    /// so. It may be less than what was asked for, or say more: compare the types before the token is used.
+    /// The granted authorization details: an array of objects with a `type` each (RFC 9396, section 7). `None` if the
+    /// server does not name them. They may be less than was asked for, or more: compare the types before the token is
+    /// used.
     pub fn authorization_details(&self) -> Option<&[Value]> {
         self.get("authorization_details")?.as_array().map(Vec::as_slice)
     }
@@ -402,27 +405,28 @@ impl Token {
         self
     }
 
-    /// The ID token, checked, if `openid` was asked.
+    /// The ID token, which has been checked, if the scope `openid` was asked for.
     pub fn id_token(&self) -> Option<&IdToken> {
         self.rest.as_ref()?.id_token.as_deref()
     }
 
-    /// What this answer taught about the server's habit with refresh tokens.
+    /// What this answer says about the server's rotation of refresh tokens.
     pub fn rotation(&self) -> Rotation {
         self.rest.as_ref().map_or(Rotation::Unknown, |rest| rest.rotation)
     }
 
-    /// What a token exchange issued (RFC 8693, section 2.2.1): see [`token_type`](crate::token_type).
+    /// The type of the token that a token exchange issued (RFC 8693, section 2.2.1): see
+    /// [`token_type`](crate::token_type).
     pub fn issued_token_type(&self) -> Option<&str> {
         self.get(parse::ISSUED_TOKEN_TYPE)?.as_str()
     }
 
-    /// A member of the answer that this crate has no name for. It may be a secret.
+    /// A member of the answer that has no method of its own here. It may be a secret.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.rest.as_ref()?.members.0.get(name)
     }
 
-    /// Where the answer strayed from the standard and was taken nevertheless.
+    /// The deviations from the standard that were tolerated in the answer.
     pub fn deviations(&self) -> Deviations {
         self.rest.as_ref().map(|rest| rest.deviations).unwrap_or_default()
     }

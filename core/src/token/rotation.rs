@@ -1,9 +1,9 @@
-//! Whether refresh tokens change.
+//! Whether a server replaces refresh tokens.
 
 use serde::{Deserialize, Serialize};
 
-/// Whether a server replaces the refresh token when it is used. It decides whether a refresh may be
-/// sent a second time when nobody knows whether the first arrived.
+/// Whether a server replaces the refresh token when it is used. This decides whether a refresh of unknown outcome may
+/// be sent a second time.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rotation {
@@ -12,9 +12,9 @@ pub enum Rotation {
     Unknown,
     /// The refresh token stays the same, as Google's does. A refresh may be sent again freely, and several side by side.
     ///
-    /// It is also learned, from five refreshes in a row without another refresh token, and unlearned by the first one that
-    /// comes. Should a server begin to replace refresh tokens just when several uses are under way, these are uses of one
-    /// refresh token: what becomes of the grant then is up to the server's grace window.
+    /// This value is also learned: five refreshes in a row that bring no other refresh token set it, and the first
+    /// refresh that brings one takes it back. If a server begins to rotate while several refreshes with one refresh
+    /// token are under way, its grace window decides whether the grant survives.
     Never,
     /// Each refresh token is good for one use.
     Rotates,

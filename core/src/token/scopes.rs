@@ -8,7 +8,7 @@ use crate::{Error, Shown};
 
 /// A set of scopes (RFC 6749, section 3.3): case-sensitive, in any order, none twice.
 ///
-/// Made from anything that yields texts; a text with spaces in it counts as several.
+/// A set is made from anything that yields texts; a text with spaces in it counts as several scopes.
 ///
 /// ```
 /// use grantflow::Scopes;
@@ -33,23 +33,23 @@ impl Scopes {
         &self.0
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether this scope is among them.
+    /// Whether the set has this scope.
     pub fn contains(&self, scope: &str) -> bool {
         !scope.is_empty() && self.0.as_bytes().split(|byte| *byte == b' ').any(|own| own == scope.as_bytes())
     }
 
-    /// Whether `other` has all of these.
+    /// Whether `other` has all scopes of this set.
     pub fn is_subset(&self, other: &Self) -> bool {
         self.iter().all(|scope| other.contains(scope))
     }
 
-    /// Those of these that `other` lacks, such as what was asked and not granted. Google's short names, which it
-    /// grants as addresses, are understood.
+    /// The scopes of this set that `other` lacks, such as scopes that were asked for and not granted. A short name of
+    /// Google's and the address that Google grants for it count as the same.
     ///
     /// ```
     /// use grantflow::Scopes;

@@ -123,19 +123,19 @@ impl AsyncPostgresStore {
     }
 
     /// The table, of a schema as in `auth.grants` if it does not lie in the first of the `search_path`; `grantflow`
-    /// unless told.
+    /// by default.
     #[must_use]
     pub fn table(self, name: &str) -> Self {
         self.with(|inner| inner.statements = Arc::new(Statements::new(name)))
     }
 
-    /// The time to get a connection, from the pool or a new one; 3 s unless told.
+    /// The time to get a connection, from the pool or a new one; 3 s by default.
     #[must_use]
     pub fn connect_timeout(self, time: Duration) -> Self {
         self.with(|inner| inner.connect_timeout = time)
     }
 
-    /// The time for one answer; 3 s unless told.
+    /// The time for one answer; 3 s by default.
     #[must_use]
     pub fn response_timeout(self, time: Duration) -> Self {
         self.with(|inner| inner.response_timeout = time)

@@ -58,19 +58,19 @@ macro_rules! builder {
                 Self::of(Settings::new(client))
             }
 
-            /// What all keys begin with; `grantflow:` unless told.
+            /// What all keys begin with; `grantflow:` by default.
             #[must_use]
             pub fn prefix(self, prefix: &str) -> Self {
                 Self::of(Settings { prefix: prefix.to_owned(), ..self.0.settings.clone() })
             }
 
-            /// The time to connect and sign in at Redis; 3 s unless told.
+            /// The time to connect and sign in at Redis; 3 s by default.
             #[must_use]
             pub fn connect_timeout(self, time: Duration) -> Self {
                 Self::of(Settings { connect_timeout: time, ..self.0.settings.clone() })
             }
 
-            /// The time for one answer; 3 s unless told.
+            /// The time for one answer; 3 s by default.
             #[must_use]
             pub fn response_timeout(self, time: Duration) -> Self {
                 Self::of(Settings { response_timeout: time, ..self.0.settings.clone() })

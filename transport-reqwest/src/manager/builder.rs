@@ -48,7 +48,7 @@ impl ManagerBuilder {
         Self { transport: transport.clone(), options, on_change: None, on_wait: None }
     }
 
-    /// Refreshes tokens this long before their end, but never before half of their life. Unless told, it is
+    /// Refreshes tokens this long before their end, but never before half of their life. By default it is
     /// a quarter of their life, and 5 minutes at the most. Where a source says itself when to refresh, that
     /// counts.
     pub fn margin(mut self, margin: Duration) -> Self {
@@ -56,7 +56,7 @@ impl ManagerBuilder {
         self
     }
 
-    /// Whether tokens that are in use are refreshed before a caller asks for them; on unless told. A token
+    /// Whether tokens that are in use are refreshed before a caller asks for them; on by default. A token
     /// that nobody asked for since it was fetched is left to end.
     pub fn background_refresh(mut self, on: bool) -> Self {
         self.options.background = on;
@@ -87,7 +87,7 @@ impl ManagerBuilder {
     }
 
     /// Runs refreshes in this runtime, which must be driven as long as the manager is in use: one of several threads
-    /// is. Unless told, each refresh runs in the runtime of the caller that asked for it. A program that makes a runtime for
+    /// is. By default each refresh runs in the runtime of the caller that asked for it. A program that makes a runtime for
     /// each call, or one for each thread, gives one here that lasts; then callers need none of their own.
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.options.runtime = Some(runtime);

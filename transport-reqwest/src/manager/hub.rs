@@ -21,7 +21,7 @@ pub(super) struct Options {
     pub(super) margin: Option<Duration>,
     pub(super) background: bool,
     pub(super) max_wants: Option<usize>,
-    /// Where refreshes run; unless told, where they are asked for.
+    /// Where refreshes run; by default, where they are asked for.
     pub(super) runtime: Option<Runtime>,
 }
 

@@ -45,14 +45,14 @@ impl ManagerBuilder {
         Self { transport: transport.clone(), settings: Settings::default(), max_wants: None }
     }
 
-    /// Makes tokens due this long before they end, but never before half of their life. Unless told, it is a
+    /// Makes tokens due this long before they end, but never before half of their life. By default it is a
     /// quarter of their life, and 5 minutes at the most. Where a source knows better, it is left to it.
     pub fn margin(mut self, margin: Duration) -> Self {
         self.settings.margin = Some(margin);
         self
     }
 
-    /// Whether tokens are refreshed in the background; they are unless told.
+    /// Whether tokens are refreshed in the background; they are by default.
     ///
     /// One thread for all managers of the process sleeps until a token is due that was asked for again since it
     /// was fetched; what nobody uses ends by itself. It starts with the first such token and ends with the last

@@ -1,4 +1,4 @@
-//! Subject tokens of AWS: a signed request that says who this machine is, and that Google's STS repeats at AWS.
+//! Subject tokens of AWS: a signed request that proves the identity of this machine, which Google's STS repeats at AWS.
 //!
 //! ```text
 //! Variables ─▶ Session (IMDSv2) ─▶ Region ─▶ Role ─▶ Credentials ─▶ done: the request, signed
@@ -33,8 +33,8 @@ const VARIABLES: [&str; 5] =
 /// What gives credentials of AWS, where neither variables nor the instance's metadata do, as on Lambda, ECS and EKS.
 type Supplier = Arc<dyn Fn() -> Result<AwsCredentials, Error> + Send + Sync>;
 
-/// The AWS account that a program runs in, as a source of subject tokens: `AWS_REGION`, `AWS_ACCESS_KEY_ID` and what
-/// belongs to them, or else the metadata of an EC2 instance.
+/// The AWS account that a program runs in, as a source of subject tokens: from `AWS_REGION`, `AWS_ACCESS_KEY_ID` and
+/// the variables beside them, or else from the metadata of an EC2 instance.
 ///
 /// ```
 /// use grantflow::google::{AwsCredentials, AwsIdentity, ExternalAccount};
@@ -69,12 +69,13 @@ impl Default for AwsIdentity {
 }
 
 impl AwsIdentity {
-    /// By variables, or by the metadata of the EC2 instance, which is asked by its second version.
+    /// Takes the credentials from variables, or from the metadata of the EC2 instance, which is asked by its second
+    /// version.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// By what the caller gives, each time a token is wanted.
+    /// Takes the credentials that the caller gives, each time that a token is wanted.
     pub fn supplied(
         region: &str,
         credentials: impl Fn() -> Result<AwsCredentials, Error> + Send + Sync + 'static,

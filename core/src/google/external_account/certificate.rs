@@ -1,4 +1,4 @@
-//! A certificate as a subject token (AIP-4118): the client's certificate, which it shows to STS as well.
+//! A certificate as a subject token (AIP-4118): the client's certificate, which it presents to STS as well.
 //!
 //! ```text
 //! Begin ─▶ Variables ─▶ Config ─▶ Files (certificate, key, trust chain) ─▶ done: the certificates, and whom to be

@@ -1,4 +1,4 @@
-//! What the metadata of an EC2 instance answers.
+//! The answers of an EC2 instance's metadata.
 
 use super::sigv4::AwsCredentials;
 use crate::exchange::{Received, Request};

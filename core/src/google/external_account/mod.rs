@@ -1,4 +1,4 @@
-//! Workload and workforce identity federation (AIP-4117): what another platform says of a program, for a token of
+//! Workload and workforce identity federation (AIP-4117): another platform's word about a program, for a token of
 //! Google's.
 //!
 //! ```text
@@ -67,11 +67,12 @@ impl ExternalAccount {
     /// The type of the subject tokens of [`AwsIdentity`].
     pub const AWS: &str = "urn:ietf:params:aws:token-type:aws4_request";
 
-    /// An account that this provider of a pool knows, by subject tokens of this type: see [`token_type`](crate::token_type).
+    /// An account that this provider of a pool knows, by subject tokens of this type: see
+    /// [`token_type`](crate::token_type).
     ///
     /// # Errors
     ///
-    /// If the audience or the type could not be sent.
+    /// If the audience or the type cannot be sent.
     pub fn new(
         audience: &str,
         subject_token_type: &str,
@@ -95,9 +96,9 @@ impl ExternalAccount {
         Ok(Self { sts: Sts(Arc::new(inner)), impersonated: None, quota_project: None })
     }
 
-    /// Reads a file of type `external_account` that need not be trusted. Its servers must be Google's, and it must
-    /// have AWS for its source, by the addresses that AWS has: any other source names a file to read, an address to ask
-    /// or a program to run.
+    /// Reads a file of type `external_account` that need not be trusted. Its servers must be Google's, and its source
+    /// must be AWS, at the addresses that AWS has: any other source names a file to read, an address to ask or a
+    /// program to run.
     ///
     /// # Errors
     ///
@@ -106,18 +107,20 @@ impl ExternalAccount {
         Self::parse_json(json.as_ref(), Trust::Nothing)
     }
 
-    /// Reads the same with any `credential_source`: the writer of the file chooses which file is read and sent to
+    /// Reads such a file with any `credential_source`: the writer of the file chooses which file is read and sent to
     /// Google, which address is asked, which program is run. Only for a file that you trust.
     pub fn from_json_with_any_source(json: impl AsRef<[u8]>) -> Result<Self, Error> {
         Self::parse_json(json.as_ref(), Trust::Source)
     }
 
-    /// Reads the same, and sends subject tokens to whatever server it names: only for a file that you trust with them.
+    /// Reads such a file, and sends subject tokens to any server that it names: only for a file that you trust with
+    /// them.
     pub fn from_json_with_any_server(json: impl AsRef<[u8]>) -> Result<Self, Error> {
         Self::parse_json(json.as_ref(), Trust::Server)
     }
 
-    /// A machine that reads the file at this path, by the rules of [`from_json`](Self::from_json) unless it is told more.
+    /// The machine that reads the file at this path, by the rules of [`from_json`](Self::from_json) or those that are
+    /// set.
     pub fn read(path: impl Into<PathBuf>) -> ReadFile<Self> {
         ReadFile::new(path, Self::parse_json)
     }
@@ -228,17 +231,17 @@ impl ExternalAccount {
         }
     }
 
-    /// Authenticates as this client to STS.
+    /// Sets the client that authenticates to STS.
     pub fn client(mut self, client: &Client) -> Self {
         self.change(|inner| inner.client = Some(client.clone()));
         self
     }
 
-    /// Charges the exchange to this project, which a user of a workforce pool needs where no client says whom to charge.
+    /// Charges the exchange to this project. A user of a workforce pool needs it if no client says whom to charge.
     ///
     /// # Errors
     ///
-    /// If the audience is none of a workforce pool.
+    /// If the audience is not that of a workforce pool.
     pub fn workforce_pool_user_project(mut self, project: &str) -> Result<Self, Error> {
         if !is_workforce(&self.sts.0.audience) {
             return Err(Error::config("workforce_pool_user_project is for the audience of a workforce pool alone"));
@@ -247,11 +250,11 @@ impl ExternalAccount {
         Ok(self)
     }
 
-    /// Impersonates this service account. Its [`Impersonated`] can be told more, with this account for its base.
+    /// Impersonates this service account. For more settings, make an [`Impersonated`] with this account for its base.
     ///
     /// # Errors
     ///
-    /// If that is no address of a service account.
+    /// If the text is no address of a service account.
     pub fn impersonate(self, service_account: &str) -> Result<Self, Error> {
         let endpoint = super::hosts::iam(&self.sts.0.universe_domain, service_account, "generateAccessToken")?;
         self.impersonate_at(&endpoint, None)
@@ -288,12 +291,12 @@ impl ExternalAccount {
         inner.user_project.as_deref().or_else(of_pool)
     }
 
-    /// Where tokens of this account can be looked up (`token_info_url`), if the file says so.
+    /// The endpoint that tells about tokens of this account (`token_info_url`), if the file names it.
     pub fn token_info_endpoint(&self) -> Option<&Endpoint> {
         self.sts.0.token_info.as_ref()
     }
 
-    /// The universe it belongs to: `googleapis.com`, but for sovereign clouds.
+    /// The universe that the account belongs to: `googleapis.com`, but for sovereign clouds.
     pub fn universe_domain(&self) -> &str {
         &self.sts.0.universe_domain
     }

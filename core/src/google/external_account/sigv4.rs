@@ -1,4 +1,4 @@
-//! AWS Signature Version 4, for the one request that Google's STS repeats at AWS to learn who asks.
+//! AWS Signature Version 4, for the one request that Google's STS repeats at AWS to learn the caller's identity.
 
 use std::fmt::{self, Write as _};
 
@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::crypto::hmac_sha256;
 use crate::{Secret, Timestamp};
 
-/// Security credentials of AWS, by which requests are signed.
+/// Security credentials of AWS, which sign requests.
 #[derive(Clone)]
 pub struct AwsCredentials {
     access_key_id: Box<str>,

@@ -1,23 +1,23 @@
-//! What shows to Google's STS who a program is: [`SubjectToken`], and where they come from.
+//! The proof of a program's identity for Google's STS: [`SubjectToken`], and its sources.
 
 use std::fmt;
 
 use crate::machine::Identity;
 use crate::{Cx, Error, Machine, Reply, Secret, Step};
 
-/// What a source of subject tokens is asked for.
+/// The context in which a subject token is asked for.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug)]
 pub struct SubjectTokenContext<'a> {
-    /// The provider that takes the token, as a name of IAM.
+    /// The provider that takes the token, by its name in IAM.
     pub audience: &'a str,
-    /// Of which kind the token is to be.
+    /// The kind of token to give.
     pub subject_token_type: &'a str,
-    /// The service account that is impersonated with it.
+    /// The service account that is impersonated with the token.
     pub impersonated: Option<&'a str>,
 }
 
-/// What shows to Google's STS who a program is.
+/// The proof of a program's identity for Google's STS.
 #[derive(Clone)]
 pub struct SubjectToken {
     pub(super) token: Secret,
@@ -30,7 +30,7 @@ impl SubjectToken {
         Self { token: token.into(), identity: None }
     }
 
-    /// The certificate to show to STS besides: see [`Request::identity`](crate::exchange::Request::identity).
+    /// Adds the certificate to present to STS: see [`Request::identity`](crate::exchange::Request::identity).
     pub fn with_identity(mut self, identity: Identity) -> Self {
         self.identity = Some(identity);
         self
@@ -46,9 +46,9 @@ impl fmt::Debug for SubjectToken {
 /// A machine that gets one subject token.
 pub type SubjectTokenMachine = Box<dyn Machine<Output = SubjectToken> + Send>;
 
-/// Where subject tokens come from. A closure is one, for tokens that are there at once.
+/// A source of subject tokens. A closure is one, for tokens that are at hand.
 pub trait SubjectTokens: Send + Sync {
-    /// A machine that gets a subject token: a fresh one each time.
+    /// The machine that gets a subject token: a fresh one each time.
     fn subject_token(&self, context: &SubjectTokenContext<'_>) -> SubjectTokenMachine;
 }
 

@@ -1,4 +1,4 @@
-//! Subject tokens that lie in a file, or that an address gives (AIP-4117): read anew each time one is wanted.
+//! Subject tokens from a file or an address (AIP-4117), read anew each time that one is wanted.
 //!
 //! ```text
 //! Begin ─▶ ReadFile, or Http ─▶ done: the token in it

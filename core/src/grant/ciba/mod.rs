@@ -1,5 +1,5 @@
-//! Sign-ins that need no browser: the server asks the person on a device of theirs (OpenID Connect Client-Initiated Backchannel
-//! Authentication 1.0, CIBA).
+//! Sign-ins without a browser: the server asks the person on a device of theirs (OpenID Connect Client-Initiated
+//! Backchannel Authentication 1.0, CIBA).
 //!
 //! ```text
 //! BackchannelAuthentication ─start─▶ PendingBackchannel ─poll─▶ DevicePolling ─▶ Token
@@ -43,8 +43,9 @@ const BACKDATED: Duration = Duration::from_secs(10);
 const SIGNING: Duration = Duration::from_secs(30);
 const DOING: &str = "asking for a sign-in without a browser";
 
-/// Asks the server to have a person sign in on a device of their own (section 7.1). Who that is, one of
-/// [`login_hint`](Self::login_hint), [`login_hint_token`](Self::login_hint_token) and [`id_token_hint`](Self::id_token_hint) says.
+/// A request to the server to have a person sign in on a device of their own (section 7.1). One of
+/// [`login_hint`](Self::login_hint), [`login_hint_token`](Self::login_hint_token) and
+/// [`id_token_hint`](Self::id_token_hint) says who that is.
 ///
 /// ```
 /// use grantflow::{BackchannelAuthentication, Client, Error, Machine, ServerMetadata, Token};
@@ -71,11 +72,12 @@ pub struct BackchannelAuthentication {
 }
 
 impl BackchannelAuthentication {
-    /// Asks on behalf of `client`.
+    /// A request of `client`.
     ///
     /// # Errors
     ///
-    /// If the server is known without a `backchannel_authentication_endpoint`, or the client is registered at another.
+    /// If the server's metadata has no `backchannel_authentication_endpoint`, or the client is registered at another
+    /// server.
     pub fn new(server: &ServerMetadata, client: &Client) -> Result<Self, Error> {
         client.check_issuer(server.issuer())?;
         let server = &*client.endpoints_of(server)?;
@@ -96,23 +98,23 @@ impl BackchannelAuthentication {
         })
     }
 
-    /// Asks for these scopes, among which `openid` must be.
+    /// Asks for these scopes, which must include `openid`.
     pub fn scopes(mut self, scopes: impl Into<Scopes>) -> Self {
         self.scopes = scopes.into();
         self
     }
 
-    /// `login_hint`: who it is, as the person or the application calls them.
+    /// `login_hint`: the person, by a name that the person or the application uses.
     pub fn login_hint(self, hint: &str) -> Self {
         self.hint("login_hint", hint)
     }
 
-    /// `login_hint_token`: who it is, in a token of a form that the server and the client have agreed on.
+    /// `login_hint_token`: the person, by a token of a form that the server and the client have agreed on.
     pub fn login_hint_token(self, token: &Secret) -> Self {
         self.hint("login_hint_token", token.expose())
     }
 
-    /// `id_token_hint`: who it is, by an ID token of an earlier sign-in.
+    /// `id_token_hint`: the person, by an ID token of an earlier sign-in.
     pub fn id_token_hint(self, id_token: &IdToken) -> Self {
         self.hint("id_token_hint", id_token.as_secret().expose())
     }
@@ -122,12 +124,12 @@ impl BackchannelAuthentication {
         self.set(name, hint)
     }
 
-    /// `binding_message`: what both devices show, so that the person knows what they allow.
+    /// `binding_message`: a text that both devices show, so that the person knows what they allow.
     pub fn binding_message(self, message: &str) -> Self {
         self.set("binding_message", message)
     }
 
-    /// `user_code`: a code that only the person knows, so that nobody else has them asked.
+    /// `user_code`: a code that only the person knows, so that no other party can have them asked.
     pub fn user_code(self, code: &Secret) -> Self {
         self.set("user_code", code.expose())
     }
@@ -137,7 +139,7 @@ impl BackchannelAuthentication {
         self.set("acr_values", values)
     }
 
-    /// `requested_expiry`: how long the person is to have.
+    /// `requested_expiry`: how long the person may take.
     pub fn requested_expiry(self, time: Duration) -> Self {
         self.set("requested_expiry", &time.as_secs().to_string())
     }
@@ -154,8 +156,9 @@ impl BackchannelAuthentication {
         }
     }
 
-    /// `client_notification_token`: the server tells the client when the person has decided, and shows this then (section 5, the mode
-    /// `ping`). It must hold 128 random bits, be good for this one request, and have at most 1024 characters of a bearer token.
+    /// `client_notification_token`: has the server tell the client when the person has decided (section 5, the mode
+    /// `ping`); the server then shows this token. It must hold 128 random bits, be good for this one request, and have
+    /// at most 1024 characters of a bearer token.
     pub fn notification_token(mut self, token: impl Into<Secret>) -> Self {
         let token = token.into();
         self = self.set("client_notification_token", token.expose());
@@ -163,7 +166,7 @@ impl BackchannelAuthentication {
         self
     }
 
-    /// Signs the request (section 7.1.1). The server must have the public key; the signer may be far away.
+    /// Signs the request (section 7.1.1). The server must have the public key; the signer may be remote.
     pub fn sign(mut self, signer: impl Signer + 'static) -> Self {
         self.signer = Some(JwtSigner::new("JWT", Arc::new(signer)));
         self
@@ -181,7 +184,7 @@ impl BackchannelAuthentication {
         self
     }
 
-    /// The machine that asks. The person may be asked as soon as it has ended.
+    /// The machine that makes the request. The person may be asked as soon as it has ended.
     pub fn start(self) -> StartBackchannel {
         StartBackchannel(Stage::Begin(Box::new(self)))
     }
@@ -380,27 +383,29 @@ impl PendingBackchannel {
         })
     }
 
-    /// When it ends, whatever the person does.
+    /// When the sign-in expires, whatever the person does.
     pub fn expires_at(&self) -> Timestamp {
         self.expires_at
     }
 
-    /// How long the server wants to be left alone between two questions.
+    /// The pause that the server demands between two requests for the token.
     pub fn interval(&self) -> Duration {
         self.interval
     }
 
-    /// What takes the server's ping, if a [notification token](BackchannelAuthentication::notification_token) was given.
+    /// The receiver of the server's ping, if a [notification token](BackchannelAuthentication::notification_token) was
+    /// given.
     pub fn ping_receiver(&self) -> Option<PingReceiver> {
         Some(PingReceiver::new(self.notification_token.clone()?, self.auth_req_id.clone()))
     }
 
-    /// The machine that asks until the person has decided: after one interval for the first time. After a ping, let it ask
-    /// [at once](DevicePolling::at_once). To cancel, drop it: the server forgets the request when it ends.
+    /// The machine that asks for the token until the person has decided, for the first time after one interval. After a
+    /// ping, let it ask [at once](DevicePolling::at_once). To cancel, drop it: the server forgets the request when it
+    /// expires.
     ///
     /// # Errors
     ///
-    /// If the server is known without a `token_endpoint`, or if this is another client's or server's.
+    /// If the server's metadata has no `token_endpoint`, or if this is a sign-in of another client or server.
     pub fn poll(self, server: &ServerMetadata, client: &Client) -> Result<DevicePolling, Error> {
         let deferred = Deferred {
             what: "the sign-in without a browser",

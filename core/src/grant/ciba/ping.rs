@@ -1,4 +1,5 @@
-//! The server's word that a person has decided (CIBA, section 10.2): bytes of a request in, bytes of an answer out.
+//! The server's ping, which says that a person has decided (CIBA, section 10.2): bytes of a request in, bytes of an
+//! answer out.
 
 use std::fmt;
 
@@ -11,16 +12,16 @@ const MAX: usize = 16 * 1024;
 /// The most header fields of a request.
 const MAX_FIELDS: usize = 100;
 
-/// Takes the ping of one request at the client's notification endpoint. It is pure: the program that listens there hands it the bytes of a
-/// connection, or the parts of a request.
+/// The receiver of a server's ping for one sign-in, at the client's notification endpoint. It is pure: the program that
+/// listens there gives it the bytes of a connection, or the parts of a request.
 ///
-/// A ping without the right bearer token is answered by 401 and changes nothing.
+/// A ping without the right bearer token is answered with status 401, and changes nothing.
 pub struct PingReceiver {
     token: Secret,
     auth_req_id: Secret,
 }
 
-/// What to do with a connection.
+/// What to do with a connection: the answer of [`PingReceiver::hear`].
 #[derive(Debug)]
 pub enum BackchannelHeard {
     /// Read more.
@@ -36,7 +37,7 @@ impl PingReceiver {
         Self { token, auth_req_id }
     }
 
-    /// Judges all that came so far on one connection. Whatever the path is, it counts as the endpoint.
+    /// Judges the bytes that came so far on one connection. Any path counts as the endpoint.
     pub fn hear(&self, so_far: &[u8]) -> BackchannelHeard {
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut request = httparse::Request::new(&mut fields);
@@ -67,8 +68,8 @@ impl PingReceiver {
         }
     }
 
-    /// Judges a request by its `Authorization` header and its body: the status to answer with. It is a ping if that is 204, and
-    /// whatever else it is, it changes nothing.
+    /// Judges a request by its `Authorization` header and its body, and returns the status to answer with. Only 204
+    /// means a ping; with any other status nothing changes.
     pub fn take(&self, authorization: Option<&str>, body: &[u8]) -> u16 {
         let shown = authorization.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;

@@ -1,4 +1,4 @@
-//! The device authorization grant (RFC 8628): a device shows a code, a person enters it elsewhere.
+//! The device authorization grant (RFC 8628): a device shows a code, and a person enters it elsewhere.
 //!
 //! ```text
 //! DeviceAuthorization ─exchange─▶ DeviceCode (to show) ─poll─▶ DevicePolling ─▶ Token
@@ -32,7 +32,7 @@ const MAX_USER_CODE: usize = 100;
 /// The most bytes of an answer with codes.
 const MAX_BODY: usize = 64 * 1024;
 
-/// A request for a code to show to a person (RFC 8628, section 3.1). Begin only when the person asked for it.
+/// A request for a code to show to a person (RFC 8628, section 3.1). Make it only when the person asks for it.
 ///
 /// ```
 /// use grantflow::{Client, DeviceAuthorization, Error, Machine, ServerMetadata};
@@ -56,11 +56,11 @@ pub struct DeviceAuthorization {
 }
 
 impl DeviceAuthorization {
-    /// Asks on behalf of `client`.
+    /// A request of `client`.
     ///
     /// # Errors
     ///
-    /// If the server is known without a `device_authorization_endpoint`, or the client is registered at another.
+    /// If the server's metadata has no `device_authorization_endpoint`, or the client is registered at another server.
     pub fn new(server: &ServerMetadata, client: &Client) -> Result<Self, Error> {
         client.check_issuer(server.issuer())?;
         let server = &*client.endpoints_of(server)?;
@@ -86,7 +86,7 @@ impl DeviceAuthorization {
         self
     }
 
-    /// Names what the token is for, by its address; may be called several times (RFC 8707).
+    /// Adds a resource that the token is for, by its address; may be called several times (RFC 8707).
     pub fn resource(mut self, resource: &str) -> Self {
         self.request = match super::check_resource(resource) {
             Ok(()) => self.request.param("resource", resource),
@@ -105,7 +105,7 @@ impl DeviceAuthorization {
         self
     }
 
-    /// How long the person may take at the most; as long as the code lives, up to a day, unless told.
+    /// Sets how long the person may take at the most; by default as long as the code lives, up to a day.
     pub fn lifetime(mut self, time: Duration) -> Self {
         self.lifetime = time;
         self
@@ -128,11 +128,11 @@ impl DeviceAuthorization {
     }
 }
 
-/// What to show to the person, and what to ask the server with meanwhile.
+/// A code to show to the person, and the data to ask the server for the token meanwhile.
 ///
-/// Show [`verification_uri`](Self::verification_uri) and [`user_code`](Self::user_code), unchanged; if there
-/// is a complete address, for a QR code perhaps, show the code beside it all the same, so that the person can
-/// compare (RFC 8628, section 5.4).
+/// Show [`verification_uri`](Self::verification_uri) and [`user_code`](Self::user_code), unchanged. If there is a
+/// complete address, perhaps for a QR code, show the code beside it all the same, so that the person can compare (RFC
+/// 8628, section 5.4).
 #[derive(Clone)]
 pub struct DeviceCode {
     /// Who asked for it where.
@@ -246,32 +246,32 @@ impl DeviceCode {
         })
     }
 
-    /// What the person types.
+    /// The code that the person enters.
     pub fn user_code(&self) -> &str {
         &self.user_code
     }
 
-    /// Where the person goes.
+    /// The address where the person enters the code.
     pub fn verification_uri(&self) -> &str {
         &self.verification_uri
     }
 
-    /// The same with the code in it, if the server has such an address.
+    /// The same address with the code in it, if the server has one.
     pub fn verification_uri_complete(&self) -> Option<&str> {
         self.verification_uri_complete.as_deref()
     }
 
-    /// When the code ends, or its caller stops waiting.
+    /// When the code expires, or its caller stops waiting.
     pub fn expires_at(&self) -> Timestamp {
         self.expires_at
     }
 
-    /// How long the server wants to be left alone between two questions.
+    /// The pause that the server demands between two requests for the token.
     pub fn interval(&self) -> Duration {
         self.interval
     }
 
-    /// How the answer strayed from the standard.
+    /// The deviations from the standard that were tolerated in the answer.
     pub fn deviations(&self) -> Deviations {
         self.deviations
     }

@@ -1,4 +1,4 @@
-//! A device asks for its token until the person has decided (RFC 8628, sections 3.4 and 3.5).
+//! A device's requests for its token, until the person has decided (RFC 8628, sections 3.4 and 3.5).
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,11 +40,11 @@ pub(in crate::grant) struct Deferred {
 }
 
 impl DeviceCode {
-    /// The machine that asks until the person has decided.
+    /// The machine that asks for the token until the person has decided.
     ///
     /// # Errors
     ///
-    /// If the server is known without a `token_endpoint`, or if another client or server got the code.
+    /// If the server's metadata has no `token_endpoint`, or if another client or server got the code.
     pub fn poll(self, server: &ServerMetadata, client: &Client) -> Result<DevicePolling, Error> {
         let deferred = Deferred {
             what: "the device code",
@@ -63,10 +63,10 @@ impl DeviceCode {
     }
 }
 
-/// Asks for the token until the person has decided, or the code has ended: of a device (RFC 8628), or of a sign-in without a
-/// browser ([`PendingBackchannel`](crate::PendingBackchannel)).
+/// The machine that asks for the token until the person has decided or the code has expired: for a device (RFC 8628),
+/// or for a sign-in without a browser ([`PendingBackchannel`](crate::PendingBackchannel)).
 ///
-/// What the server says counts, and not its status: Google answers 428 and 403 where RFC 8628 says 400.
+/// The server's error code counts, and not the status: Google answers 428 and 403 where RFC 8628 says 400.
 ///
 /// ```text
 /// Begin ─▶ Wait ─▶ Ask ─▶ done (a token, a denial, the end of the code)
@@ -195,25 +195,25 @@ impl DevicePolling {
         })
     }
 
-    /// Asks the first question without a pause: after the server's [ping](crate::PingReceiver).
+    /// Makes the first request without a pause: after the server's [ping](crate::PingReceiver).
     pub fn at_once(mut self) -> Self {
         self.at_once = true;
         self
     }
 
-    /// Names what the token is for, by the name that the server gives it.
+    /// Sets what the token is for, by the name that the server gives it.
     pub fn audience(mut self, audience: &str) -> Self {
         self.parameters.push(Parameter::Audience(audience.to_owned()));
         self
     }
 
-    /// Names what the token is for, by its address; may be called several times (RFC 8707, section 2.2).
+    /// Adds a resource that the token is for, by its address; may be called several times (RFC 8707, section 2.2).
     pub fn resource(mut self, resource: &str) -> Self {
         self.parameters.push(Parameter::Resource(resource.to_owned()));
         self
     }
 
-    /// Adds a parameter of the server's own to each question.
+    /// Adds a parameter of the server's own to each request.
     pub fn extra(mut self, name: &str, value: &str) -> Self {
         self.parameters.push(Parameter::Extra(name.to_owned(), value.to_owned()));
         self

@@ -1,4 +1,4 @@
-//! What becomes of a use of the refresh token: its result is saved, its failure is written down.
+//! The outcome of a use of the refresh token: its result is saved, its failure is written down.
 
 use super::look::status;
 use super::{LOOK_AGAIN, Next, ROUNDS, SharedRefresh, Stage, misused};
