@@ -63,6 +63,7 @@ mod json;
 mod logout;
 pub mod loopback;
 pub mod machine;
+mod pkce;
 mod program;
 mod protect;
 pub mod proxy;
@@ -95,7 +96,7 @@ pub use failure::Failure;
 pub use grant::ciba::{
     BackchannelAuthentication, BackchannelHeard, PendingBackchannel, PingReceiver, StartBackchannel,
 };
-pub use grant::device::{DeviceAuthorization, DeviceCode, DevicePolling};
+pub use grant::device::{DeviceAuthorization, DeviceCode, DeviceExchange, DevicePolling};
 pub use grant::{TokenExchange, TokenRequest, token_type};
 pub use hosts::Hosts;
 pub use introspect::{Introspect, Introspection};

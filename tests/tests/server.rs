@@ -263,6 +263,45 @@ fn a_device_gets_its_token_once_and_only_with_its_own_code() {
 }
 
 #[test]
+fn a_device_proves_by_pkce_what_it_has_promised_and_no_more() {
+    let asked = |server: &mut Server, challenge: &[(&str, &str)]| {
+        post(server, NOW, Place::Device, &[&[("client_id", "demo"), ("scope", "read")], challenge].concat())
+    };
+    let good = [("code_challenge", CHALLENGE), ("code_challenge_method", "S256")];
+    for (name, value) in [
+        ("code_challenge", None),
+        ("code_challenge", Some("short")),
+        ("code_challenge_method", None),
+        ("code_challenge_method", Some("s256")),
+        ("code_challenge_method", Some("plain")),
+    ] {
+        let (status, body) = asked(&mut server(), &with(&good, name, value));
+        assert_eq!((status, body["error"].as_str()), (400, Some("invalid_request")), "{name} {value:?}");
+    }
+    let mut server = server().with(|settings| settings.device_pkce = true);
+    assert_eq!(asked(&mut server, &[]).1["error"], "invalid_request", "it is demanded");
+    server.settings.device_pkce = false;
+    let (promised, plain) = (asked(&mut server, &good).1, device(&mut server));
+    for asking in [&promised, &plain] {
+        assert_eq!(enter(&mut server, 1, &user_code(asking)), 200);
+    }
+    for verifier in [None, Some(CHALLENGE), Some("short")] {
+        assert_eq!(
+            poll(&mut server, &promised, 5, "code_verifier", verifier).1["error"],
+            "invalid_grant",
+            "{verifier:?}"
+        );
+    }
+    assert_eq!(poll(&mut server, &plain, 5, "code_verifier", Some(VERIFIER)).1["error"], "invalid_grant");
+    for (asking, verifier) in [(&promised, Some(VERIFIER)), (&plain, None)] {
+        assert_eq!(poll(&mut server, asking, 5, "code_verifier", verifier).0, 200);
+    }
+    // As at Google, where it is no parameter of a device.
+    server.settings.device_like_google = true;
+    assert_eq!(asked(&mut server, &good).1["error"], "invalid_request");
+}
+
+#[test]
 fn a_device_that_asks_too_soon_is_slowed_down_each_time_by_five_seconds() {
     let mut server = server();
     let asking = device(&mut server);

@@ -4,10 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::redirect_uri::check_redirect_uri;
 use super::way::{Steps, Way};
@@ -16,7 +13,7 @@ use crate::client::{CERTIFICATE_BOUND, SignedBy, check_algorithm, lacks};
 use crate::exchange::{check_client, is_reserved, push_encoded};
 use crate::grant::{check_details, check_resource};
 use crate::jose::{JwtSigner, SignInTerms};
-use crate::secret::wipe;
+use crate::pkce::{check_verifier, random_text, s256};
 use crate::{Client, Cx, Endpoint, Error, Scopes, Secret, ServerMetadata, Shown};
 
 /// How long an authorization may take by default.
@@ -253,10 +250,10 @@ impl AuthorizationRequest {
         }
         let code_verifier = match &self.code_verifier {
             Some(verifier) => check_verifier(verifier)?.clone(),
-            None => token(cx, "pkce verifier")?,
+            None => random_text(cx, "pkce verifier")?,
         };
-        let state = token(cx, "state")?;
-        let nonce = if scopes.contains("openid") { Some(token(cx, "nonce")?) } else { None };
+        let state = random_text(cx, "state")?;
+        let nonce = if scopes.contains("openid") { Some(random_text(cx, "nonce")?) } else { None };
         let way = self.way(&Drawn { state: &state, code_verifier: &code_verifier, nonce: nonce.as_ref() }, cx)?;
         let jwks_uri = if self.verifies { self.keys()? } else { None };
         let mode = self.get("response_mode").unwrap_or_default();
@@ -438,29 +435,4 @@ pub(super) struct Drawn<'a> {
     pub(super) state: &'a Secret,
     pub(super) code_verifier: &'a Secret,
     pub(super) nonce: Option<&'a Secret>,
-}
-
-/// 32 random bytes as 43 characters.
-fn token(cx: &mut Cx, label: &'static str) -> Result<Secret, Error> {
-    let mut bytes = cx.random::<32>(label)?;
-    let text = URL_SAFE_NO_PAD.encode(bytes.as_slice());
-    wipe(&mut bytes);
-    Ok(text.into())
-}
-
-/// The S256 challenge (RFC 7636, section 4.2).
-fn s256<'a>(verifier: &Secret, buffer: &'a mut [u8; 43]) -> &'a str {
-    let digest = Sha256::digest(verifier.expose());
-    // 32 bytes are always 43 characters.
-    let _ = URL_SAFE_NO_PAD.encode_slice(digest, buffer);
-    std::str::from_utf8(buffer).unwrap_or_default()
-}
-
-fn check_verifier(verifier: &Secret) -> Result<&Secret, Error> {
-    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let text = verifier.expose();
-    if (43..=128).contains(&text.len()) && text.bytes().all(unreserved) {
-        return Ok(verifier);
-    }
-    Err(Error::config("the code_verifier is not 43 to 128 letters, digits or -._~"))
 }

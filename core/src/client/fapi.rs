@@ -158,10 +158,10 @@ fn check_server(server: &ServerMetadata) -> Result<(), Error> {
         let why = "its server must name itself in each answer (authorization_response_iss_parameter_supported)";
         return Err(lacks(why));
     }
-    match server.algorithms("code_challenge_methods_supported") {
-        Some(methods) if methods.contains(&"S256") => Ok(()),
-        _ => Err(lacks("its server does not say that it knows S256 (code_challenge_methods_supported)")),
+    if !server.knows_s256() {
+        return Err(lacks("its server does not say that it knows S256 (code_challenge_methods_supported)"));
     }
+    Ok(())
 }
 
 /// Whether a list of the metadata has this, if there is one.

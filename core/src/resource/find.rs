@@ -223,8 +223,7 @@ fn assumed_server(metadata: &ResourceMetadata) -> Result<ServerMetadata, Error> 
 
 /// Whether the server says that it takes PKCE with S256: one that does not say so may not check it at all.
 fn check_s256(server: &ServerMetadata) -> Result<(), Error> {
-    let methods = server.algorithms("code_challenge_methods_supported").unwrap_or_default();
-    if methods.contains(&"S256") {
+    if server.knows_s256() {
         return Ok(());
     }
     let issuer = server.issuer();

@@ -62,6 +62,7 @@ struct Demands {
     pushed: bool,
     signed: bool,
     iss: bool,
+    s256: bool,
     lacks_s256: bool,
     lacks_plain: bool,
 }
@@ -70,13 +71,14 @@ impl Demands {
     fn read(members: &Map<String, Value>) -> Self {
         let has = |name| members.get(name).is_some_and(is_true);
         let methods = members.get("code_challenge_methods_supported").and_then(Value::as_array);
-        let lacks = |method| methods.is_some_and(|known| !known.iter().any(|name| name == method));
+        let knows = |method| methods.map(|known| known.iter().any(|name| name == method));
         Self {
             pushed: has("require_pushed_authorization_requests"),
             signed: has("require_signed_request_object"),
             iss: has("authorization_response_iss_parameter_supported"),
-            lacks_s256: lacks("S256"),
-            lacks_plain: lacks("plain"),
+            s256: knows("S256") == Some(true),
+            lacks_s256: knows("S256") == Some(false),
+            lacks_plain: knows("plain") == Some(false),
         }
     }
 }
@@ -389,6 +391,11 @@ impl ServerMetadata {
     /// Whether it takes signed authorization requests alone (RFC 9101, section 10.5).
     pub(crate) fn demands_signed_requests(&self) -> bool {
         self.0.demands.signed
+    }
+
+    /// Whether the server says that it knows the PKCE method S256 (RFC 8414, section 2).
+    pub(crate) fn knows_s256(&self) -> bool {
+        self.0.demands.s256
     }
 
     /// Whether the server says which PKCE methods it knows, and S256, or `plain`, is not among them.

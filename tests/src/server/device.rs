@@ -8,7 +8,7 @@ use http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::token::{Params, form};
+use super::token::{Params, form, proves};
 use super::{CLIENT, Place, RefreshTokens, Refusal, Registered, Server, answer, params, refuse, text};
 
 /// The pause between two questions unless a server names another (section 3.2), and what each `slow_down`
@@ -21,6 +21,8 @@ pub(super) struct Device {
     client_id: String,
     user_code: String,
     scopes: Scopes,
+    /// The challenge by S256, if one came.
+    challenge: Option<String>,
     ends: Timestamp,
     interval: Duration,
     /// When it last asked, or got its code.
@@ -46,8 +48,16 @@ impl Server {
         now: Timestamp,
         request: &Request<Vec<u8>>,
     ) -> Result<Response<Vec<u8>>, Refusal> {
-        let known = [&CLIENT[..], &["scope"], &self.settings.extra_params[..]].concat();
+        // Google does not say that it knows PKCE here.
+        let pkce: &[_] =
+            if self.settings.device_like_google { &[] } else { &["code_challenge", "code_challenge_method"] };
+        let known = [&CLIENT[..], &["scope"], pkce, &self.settings.extra_params[..]].concat();
         let params = form(request, &known)?;
+        let challenge = match (params.get("code_challenge_method"), params.get("code_challenge")) {
+            (Some(method), Some(challenge)) if method == "S256" && challenge.len() == 43 => Some(challenge.clone()),
+            (None, None) if !self.settings.device_pkce => None,
+            _ => return refuse("invalid_request", "PKCE is needed, with S256 by name"),
+        };
         let client_id = self.authenticate(now, request, &params)?.id;
         let scopes = self.known_scopes(&params)?;
         let device_code = self.fresh("dc");
@@ -68,6 +78,7 @@ impl Server {
             client_id,
             user_code,
             scopes,
+            challenge,
             ends: now + Duration::from_secs(self.settings.device_lifetime),
             interval: self.settings.device_interval.map_or(FIVE, Duration::from_secs),
             asked: now,
@@ -130,6 +141,13 @@ impl Server {
         };
         if device.client_id != client.id {
             return refuse("invalid_grant", "the device_code is another client's");
+        }
+        let proved = match (params.get("code_verifier"), &device.challenge) {
+            (Some(verifier), Some(challenge)) => proves(verifier, challenge, false),
+            (verifier, challenge) => verifier.is_none() && challenge.is_none(),
+        };
+        if !proved {
+            return refuse("invalid_grant", "another code_verifier than the challenge's, or one of the two alone");
         }
         if now >= device.ends {
             return refuse("expired_token", "the device_code has expired");

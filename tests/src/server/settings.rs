@@ -70,8 +70,10 @@ pub struct Settings {
     pub device_lifetime: u64,
     /// How many seconds a device must leave it alone between two questions; 5 if it does not say.
     pub device_interval: Option<u64>,
+    /// Whether devices must send a challenge (RFC 7636), as Keycloak may be told.
+    pub device_pkce: bool,
     /// Whether devices are treated as by Google: `verification_url`, no complete address, the statuses 428 and
-    /// 403, and no public clients.
+    /// 403, no public clients, and no PKCE.
     pub device_like_google: bool,
     /// Whether `/.well-known/openid-configuration` is there.
     pub openid_metadata: bool,
@@ -144,6 +146,7 @@ impl Default for Settings {
             alter_backchannel: Alter::default(),
             device_lifetime: 1800,
             device_interval: Some(5),
+            device_pkce: false,
             device_like_google: false,
             openid_metadata: true,
             oauth_metadata: true,

@@ -17,6 +17,12 @@ use super::{
 
 pub(super) type Params = BTreeMap<String, String>;
 
+/// RFC 7636, section 4.6.
+pub(super) fn proves(verifier: &str, challenge: &str, plain: bool) -> bool {
+    let own = if plain { verifier.to_owned() } else { URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)) };
+    (43..=128).contains(&verifier.len()) && own == challenge
+}
+
 impl Server {
     pub(super) fn token(&mut self, now: Timestamp, request: &Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Refusal> {
         let known: &[&str] = match grant_type(request) {
@@ -26,7 +32,7 @@ impl Server {
             Some(name) if name == "refresh_token" => &["refresh_token", "scope", "authorization_details"],
             Some(name) if name == "client_credentials" => &["scope"],
             Some(name) if name == "password" => &["username", "password", "scope"],
-            Some(name) if name == DEVICE_CODE => &["device_code"],
+            Some(name) if name == DEVICE_CODE => &["device_code", "code_verifier"],
             Some(name) if name == super::ciba::GRANT_TYPE => &["auth_req_id"],
             Some(name) if name == TOKEN_EXCHANGE => &super::exchange::PARAMS,
             Some(_) => return refuse("unsupported_grant_type", "no such grant"),
@@ -129,9 +135,7 @@ impl Server {
         if record.redirect_uri != redirect_uri {
             return refuse("invalid_grant", "another redirect_uri");
         }
-        let challenge =
-            if record.plain { verifier.to_owned() } else { URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)) };
-        if !(43..=128).contains(&verifier.len()) || challenge != record.challenge {
+        if !proves(verifier, &record.challenge, record.plain) {
             return refuse("invalid_grant", "another code_verifier");
         }
         let nonce = self.grants[grant].nonce.clone();

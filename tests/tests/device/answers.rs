@@ -14,7 +14,8 @@ fn googles_ways_are_understood() {
     };
     let code = |world: &mut World| {
         let server = world.server().metadata();
-        let code = world.run(DeviceAuthorization::new(&server, &client)?.scopes("email profile").exchange())?;
+        let code =
+            world.run(DeviceAuthorization::new(&server, &client)?.pkce(false).scopes("email profile").exchange())?;
         assert_eq!((code.verification_uri(), code.verification_uri_complete()), ("https://as.example/device", None));
         Ok::<_, Error>((code.clone(), code.poll(&server, &client)?))
     };

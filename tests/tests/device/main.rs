@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use grantflow::machine::FailureKind;
 use grantflow::{
-    Advice, Client, ClientAuthentication, Deviation, Deviations, DeviceAuthorization, DeviceCode, DevicePolling, Error,
-    ErrorKind, Failure, InstalledApp, Issuer, Machine, Reply, Rotation, ServerMetadata, Step, Token, TokenRequest,
+    Advice, Client, ClientAuthentication, Cx, Deviation, Deviations, DeviceAuthorization, DeviceCode, DevicePolling,
+    Error, ErrorKind, Failure, InstalledApp, Issuer, Machine, Reply, Rotation, ServerMetadata, Step, Token,
+    TokenRequest,
 };
 use grantflow_tests::canary::{hidden_in_debug, hidden_in_error};
 use grantflow_tests::demo::{self, client, device_code};
-use grantflow_tests::server::{Alter, Consent, Settings};
+use grantflow_tests::server::{Alter, Consent, Seen, Settings};
 use grantflow_tests::world::Did;
 use grantflow_tests::{Fault, Place, Registered, Server, World};
 use serde_json::{Value, json};
@@ -96,8 +97,8 @@ fn the_standards_own_example_is_asked_and_understood() {
     let answer = &vector["response"]["body"];
     world.server().fail(Place::Device, Fault::status(200, &answer.to_string()));
     let before = world.now.wall;
-    let machine = DeviceAuthorization::new(&server, &client).unwrap().scopes("example_scope").exchange();
-    let code = world.run(machine).unwrap();
+    let asking = DeviceAuthorization::new(&server, &client).unwrap().scopes("example_scope");
+    let code = world.run(asking.pkce(false).exchange()).unwrap();
     assert_eq!(code.user_code(), answer["user_code"].as_str().unwrap());
     assert_eq!(code.verification_uri(), answer["verification_uri"].as_str().unwrap());
     assert_eq!(code.verification_uri_complete(), answer["verification_uri_complete"].as_str());
@@ -109,6 +110,71 @@ fn the_standards_own_example_is_asked_and_understood() {
         let body = String::from_utf8(sent.request.body().clone()).unwrap();
         assert_eq!(sorted(&body), sorted(vector[name]["body"].as_str().unwrap()), "{name}");
     }
+}
+
+#[test]
+fn a_device_code_is_of_no_use_to_those_who_have_read_it() {
+    let mut world = world();
+    let code = device_code(&mut world, "read");
+    answers(&mut world, 400, &["expired_token"]);
+    poll(&mut world, code.clone()).unwrap_err();
+    let read = world.server().seen_at(Place::Token)[0].param("device_code").unwrap();
+    assert!(world.enter_code(code.verification_uri(), code.user_code()));
+    let server = world.server().metadata();
+    for pkce in [true, false] {
+        // A stranger asks with the code that they read, and with the verifier of a request of their own or with none.
+        world.server().settings.alter_device = Alter::set("device_code", json!(read));
+        let stranger = DeviceAuthorization::new(&server, &client()).unwrap().pkce(pkce).exchange();
+        let theirs = world.run(stranger).unwrap();
+        let error = poll(&mut world, theirs).unwrap_err();
+        assert_eq!((error.server().unwrap().error(), error.advice()), ("invalid_grant", Some(Advice::SignInAgain)));
+    }
+    answers(&mut world, 400, &["authorization_pending"]);
+    assert!(poll(&mut world, code).unwrap().refresh_token().is_some());
+    let seen = world.server().seen_at(Place::Token);
+    let verifiers: Vec<_> = seen.iter().map(|seen| seen.param("code_verifier")).collect();
+    assert!(verifiers[0].as_ref().is_some_and(|verifier| verifier.len() == 43), "{verifiers:?}");
+    assert!(verifiers[3..] == [verifiers[0].clone(), verifiers[0].clone()], "with each question: {verifiers:?}");
+    assert!(verifiers[1].is_some() && verifiers[1] != verifiers[0] && verifiers[2].is_none(), "{verifiers:?}");
+}
+
+#[test]
+fn a_device_promises_a_verifier_where_the_server_knows_it_and_never_gives_that_up() {
+    let google = ServerMetadata::google().issuer().clone();
+    let address = Server::demo().address(Place::Device);
+    let of_google = ServerMetadata::new(google).member("device_authorization_endpoint", address.into());
+    let at = |methods: Value| Server::demo().metadata().member("code_challenge_methods_supported", methods);
+    for (server, told, sent) in [
+        (at(json!(["plain", "S256"])), None, true),
+        (at(json!(["plain"])), None, false),
+        (at(json!(null)), None, false),
+        (at(json!(null)), Some(true), true),
+        (at(json!(["S256"])), Some(false), false),
+        (of_google.member("code_challenge_methods_supported", json!(["S256"])), None, false),
+    ] {
+        let mut world = world();
+        // The request is sent twice, and says the same.
+        world.server().fail(Place::Device, Fault::DropAfter);
+        let asking = DeviceAuthorization::new(&server, &client()).unwrap();
+        let asking = told.into_iter().fold(asking, DeviceAuthorization::pkce);
+        world.run(asking.exchange()).unwrap();
+        let seen = world.server().seen_at(Place::Device);
+        let sent_at = |seen: &Seen| ["code_challenge", "code_challenge_method"].map(|name| seen.param(name));
+        assert_eq!((seen.len(), sent_at(seen[0])), (2, sent_at(seen[1])));
+        assert_eq!(sent_at(seen[0])[0].is_some(), sent, "{server:?} {told:?}");
+        assert_eq!(sent_at(seen[0])[1].as_deref(), sent.then_some("S256"));
+    }
+    // A server that refuses it is not asked again without it.
+    let mut world = world_with(|settings| settings.device_like_google = true);
+    let server = world.server().metadata();
+    let error = world.run(DeviceAuthorization::new(&server, &client()).unwrap().exchange()).unwrap_err();
+    assert_eq!((error.server().unwrap().error(), world.sent().len()), ("invalid_request", 1));
+    // And nothing begins without randomness.
+    let mut asking = DeviceAuthorization::new(&server, &client()).unwrap().exchange();
+    let step = asking.resume(&mut Cx::without_entropy(world.now), Reply::Start);
+    assert!(matches!(step, Step::Done(Err(error)) if error.kind() == ErrorKind::Entropy));
+    let step = asking.resume(&mut world.cx(), Reply::Start);
+    assert!(matches!(step, Step::Done(Err(error)) if error.kind() == ErrorKind::Misuse), "it has ended");
 }
 
 #[test]

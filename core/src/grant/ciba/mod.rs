@@ -416,6 +416,7 @@ impl PendingBackchannel {
             issuer: self.issuer,
             client_id: self.client_id,
             secret: self.auth_req_id,
+            code_verifier: None,
             expires_at: self.expires_at,
             interval: self.interval,
             scopes: self.scopes,

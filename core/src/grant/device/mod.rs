@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DeviceAuthorization ─exchange─▶ DeviceCode (to show) ─poll─▶ DevicePolling ─▶ Token
+//!                     code_challenge                       code_verifier
 //! ```
 
 mod polling;
@@ -17,9 +18,14 @@ pub use polling::DevicePolling;
 use crate::exchange::{Received, Request, is_printable};
 use crate::loopback::openable;
 use crate::machine::Repeat;
+use crate::pkce::{random_text, s256};
+use crate::server::GOOGLE;
 use crate::shown::printable;
 use crate::token::{Answer, Known, Scalar, Text, invalid};
-use crate::{Client, Deviation, Deviations, Error, Exchange, Issuer, Scopes, Secret, ServerMetadata, Timestamp};
+use crate::{
+    Client, Cx, Deviation, Deviations, Error, Exchange, Issuer, Machine, Reply, Scopes, Secret, ServerMetadata, Step,
+    Timestamp,
+};
 
 /// The pause between two questions unless the server names another (RFC 8628, section 3.2).
 pub(super) const INTERVAL: u64 = 5;
@@ -31,6 +37,7 @@ const MAX_CODE: usize = 16 * 1024;
 const MAX_USER_CODE: usize = 100;
 /// The most bytes of an answer with codes.
 const MAX_BODY: usize = 64 * 1024;
+const DOING: &str = "asking for a device code";
 
 /// A request for a code to show to a person (RFC 8628, section 3.1). Make it only when the person asks for it.
 ///
@@ -50,6 +57,7 @@ pub struct DeviceAuthorization {
     request: Request,
     scopes: Scopes,
     lifetime: Duration,
+    pkce: bool,
     tolerated: Deviations,
     issuer: Issuer,
     client_id: Arc<str>,
@@ -64,12 +72,13 @@ impl DeviceAuthorization {
     pub fn new(server: &ServerMetadata, client: &Client) -> Result<Self, Error> {
         client.check_issuer(server.issuer())?;
         let server = &*client.endpoints_of(server)?;
-        let request = Request::post("asking for a device code", server.device_authorization()?).repeat(Repeat::Freely);
+        let request = Request::post(DOING, server.device_authorization()?).repeat(Repeat::Freely);
         let request = request.max_body(MAX_BODY).authenticate(&*client.at(server)?, server.issuer());
         Ok(Self {
             request,
             scopes: Scopes::default(),
             lifetime: MAX_LIFETIME,
+            pkce: server.knows_s256() && server.issuer().as_str() != GOOGLE,
             tolerated: server.tolerated(),
             issuer: server.issuer().clone(),
             client_id: client.shared_id(),
@@ -111,6 +120,16 @@ impl DeviceAuthorization {
         self
     }
 
+    /// Whether PKCE protects the device code (RFC 7636): a `code_challenge` goes with this request, and its `code_verifier` with each
+    /// question for the token, so that a device code is of no use to others who have read it.
+    ///
+    /// Unless told, it does at each server that lists `S256` in `code_challenge_methods_supported`, except at Google, which
+    /// documents it for browsers alone. Servers ignore parameters that they do not know (RFC 8628, section 3.1).
+    pub fn pkce(mut self, protects: bool) -> Self {
+        self.pkce = protects;
+        self
+    }
+
     /// Adds a parameter of the server's own.
     pub fn extra(mut self, name: &str, value: &str) -> Self {
         self.request = self.request.extra(name, value);
@@ -118,13 +137,58 @@ impl DeviceAuthorization {
     }
 
     /// The machine that gets the code.
-    pub fn exchange(self) -> Exchange<DeviceCode> {
-        let Self { request, scopes, lifetime, tolerated, issuer, client_id } = self;
-        request.exchange(move |received| {
+    pub fn exchange(self) -> DeviceExchange {
+        DeviceExchange(Stage::Begin(Box::new(self)))
+    }
+
+    fn begin(self, cx: &mut Cx) -> Result<Exchange<DeviceCode>, Error> {
+        let Self { mut request, scopes, lifetime, pkce, tolerated, issuer, client_id } = self;
+        let code_verifier = if pkce { Some(random_text(cx, "pkce verifier")?) } else { None };
+        if let Some(verifier) = &code_verifier {
+            let challenge = &mut [0; 43];
+            request = request.param("code_challenge", s256(verifier, challenge)).param("code_challenge_method", "S256");
+        }
+        Ok(request.exchange(move |received| {
             let mut code = DeviceCode::parse(received, &scopes, tolerated, (&issuer, &client_id))?;
             code.expires_at = code.expires_at.min(received.sent + lifetime);
+            code.code_verifier.clone_from(&code_verifier);
             Ok(code)
-        })
+        }))
+    }
+}
+
+/// The machine that gets a code to show: see [`DeviceAuthorization::exchange`].
+///
+/// ```text
+/// Begin (draws the verifier) ─▶ Ask ─▶ Ended
+/// ```
+#[derive(Debug)]
+pub struct DeviceExchange(Stage);
+
+#[derive(Debug)]
+enum Stage {
+    Begin(Box<DeviceAuthorization>),
+    Ask(Box<Exchange<DeviceCode>>),
+    Ended,
+}
+
+impl Machine for DeviceExchange {
+    type Output = DeviceCode;
+
+    fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<DeviceCode> {
+        let mut exchange = match (std::mem::replace(&mut self.0, Stage::Ended), &reply) {
+            (Stage::Begin(request), Reply::Start) => match request.begin(cx) {
+                Ok(exchange) => Box::new(exchange),
+                Err(error) => return Step::Done(Err(error.during(DOING, None))),
+            },
+            (Stage::Ask(exchange), _) => exchange,
+            _ => return Step::Done(Err(Error::misuse(DOING))),
+        };
+        let step = exchange.resume(cx, reply);
+        if matches!(step, Step::Do(_)) {
+            self.0 = Stage::Ask(exchange);
+        }
+        step
     }
 }
 
@@ -139,6 +203,7 @@ pub struct DeviceCode {
     issuer: Issuer,
     client_id: Arc<str>,
     device_code: Secret,
+    code_verifier: Option<Secret>,
     user_code: String,
     verification_uri: String,
     verification_uri_complete: Option<String>,
@@ -236,6 +301,7 @@ impl DeviceCode {
             issuer: issuer.clone(),
             client_id: client_id.clone(),
             device_code: (&*device_code).into(),
+            code_verifier: None,
             user_code: user_code.into_owned(),
             verification_uri,
             verification_uri_complete: complete_uri.ok().flatten().or(complete_url.ok().flatten()),

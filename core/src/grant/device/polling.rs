@@ -29,6 +29,8 @@ pub(in crate::grant) struct Deferred {
     /// The parameter that names it, and its value.
     pub(in crate::grant) name: &'static str,
     pub(in crate::grant) secret: Secret,
+    /// What proves that it was asked for here, if a challenge went along (RFC 7636).
+    pub(in crate::grant) code_verifier: Option<Secret>,
     /// What is told when it ends.
     pub(in crate::grant) late: &'static str,
     /// Who asked for it where.
@@ -55,6 +57,7 @@ impl DeviceCode {
             issuer: self.issuer,
             client_id: self.client_id,
             secret: self.device_code,
+            code_verifier: self.code_verifier,
             expires_at: self.expires_at,
             interval: self.interval,
             scopes: self.scopes,
@@ -237,11 +240,10 @@ impl DevicePolling {
     /// One question, which is sent once: the next comes after a pause. Should it have brought the token in an answer
     /// that got lost, the server says so at the next.
     fn request(&mut self) -> Result<TokenExchange, Error> {
-        let Deferred { doing, grant_type, name, secret, scopes, .. } = &self.deferred;
-        let mut request = TokenRequest::new(doing, grant_type, &self.server, &self.client)?
-            .secret(name, secret)
-            .granted(scopes.clone())
-            .with_all(&self.parameters);
+        let Deferred { doing, grant_type, name, secret, code_verifier, scopes, .. } = &self.deferred;
+        let request = TokenRequest::new(doing, grant_type, &self.server, &self.client)?.secret(name, secret);
+        let request = code_verifier.iter().fold(request, |request, verifier| request.secret("code_verifier", verifier));
+        let mut request = request.granted(scopes.clone()).with_all(&self.parameters);
         if self.deferred.scopes.contains("openid") {
             let occasion = Occasion::SignIn(Box::default());
             request.asked.id_token = Some(Expected::new(&self.server, &self.client, occasion)?);
