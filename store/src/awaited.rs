@@ -11,7 +11,7 @@ use grantflow::store::{Page, RecordKey, Stored, Which};
 
 use crate::{Lease, Store, cannot_list};
 
-/// A [`Store`] whose methods are async, to be used through [`Awaited`]. What each must do is said there.
+/// A [`Store`] whose methods are async, to be used through [`Awaited`]. [`Store`] says what each method must do.
 pub trait AsyncStore: Send + Sync {
     /// See [`Store::load`].
     fn load(&self, key: &RecordKey) -> impl Future<Output = Result<Option<Stored>, Failure>> + Send;
@@ -27,8 +27,8 @@ pub trait AsyncStore: Send + Sync {
     /// See [`Store::delete`].
     fn delete(&self, key: &RecordKey, expected: u64) -> impl Future<Output = Result<bool, Failure>> + Send;
 
-    /// See [`Store::try_lease`]. What the lease's guard does when it is dropped must not wait: it may spawn a task,
-    /// and the next caller for a lease of the same store waits for that.
+    /// See [`Store::try_lease`]. The lease's guard must not wait when it is dropped: it may spawn a task, for which the
+    /// next caller for a lease of the same store waits.
     fn try_lease(&self, key: &RecordKey, time: Duration)
     -> impl Future<Output = Result<Option<Lease>, Failure>> + Send;
 
@@ -50,13 +50,13 @@ pub trait AsyncStore: Send + Sync {
     }
 }
 
-/// Something to wait for.
+/// A future to wait for.
 pub type Work<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// An async store as a blocking one, which is what adapters take: they call it on threads that may wait, even the
-/// async one.
+/// An async store as a blocking one. Adapters take blocking stores, even the async adapter: they call them on threads
+/// that may wait.
 ///
-/// `wait` is how to wait in the program's runtime; with tokio:
+/// `wait` waits in the program's runtime; with tokio:
 ///
 /// ```
 /// # use grantflow_store::{AsyncStore, Awaited, Store};
@@ -72,7 +72,7 @@ pub struct Awaited<S, W> {
 }
 
 impl<S: AsyncStore, W: Fn(Work<'_>) + Send + Sync> Awaited<S, W> {
-    /// This store, waited for like this.
+    /// A store that uses this function to wait for the async store.
     pub fn new(store: S, wait: W) -> Self {
         Self { store, wait }
     }

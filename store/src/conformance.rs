@@ -1,4 +1,4 @@
-//! A test for stores, which anyone can run against theirs.
+//! A test for stores, for the authors of one.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,8 +15,8 @@ const THREADS: u64 = 8;
 const ROUNDS: u64 = 25;
 const LEASE: Duration = Duration::from_secs(60);
 
-/// Tries all that a [`Store`] promises, but for what only crashes and power cuts show. Each call of `open` gives
-/// a handle of its own on one and the same store, which may hold other things already.
+/// Tries all that a [`Store`] promises, except what only crashes and power cuts show. Each call of `open` gives a
+/// handle of its own on one and the same store, which may already hold other records.
 ///
 /// ```
 /// let store = grantflow_store::MemoryStore::new();
@@ -25,7 +25,7 @@ const LEASE: Duration = Duration::from_secs(60);
 ///
 /// # Panics
 ///
-/// If the store does not keep a promise; the message says which.
+/// If the store breaks a promise; the message says which.
 pub fn check<S: Store>(open: impl Fn() -> S) {
     let [one, other] = [open(), open()];
     changes_by_version(&one, &other);
@@ -36,11 +36,11 @@ pub fn check<S: Store>(open: impl Fn() -> S) {
     one_works_at_a_time(&open);
 }
 
-/// Tries what a [`Store`] promises that lists what it keeps, beside all of [`check`].
+/// Tries what a [`Store`] that lists its records promises, and all of [`check`].
 ///
 /// # Panics
 ///
-/// If the store does not keep a promise; the message says which.
+/// If the store breaks a promise; the message says which.
 pub fn check_listing<S: Store>(open: impl Fn() -> S) {
     let [one, other] = [open(), open()];
     let issuer = issuer();

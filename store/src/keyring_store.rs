@@ -17,15 +17,15 @@ const ENTRY: usize = if cfg!(windows) { 2048 } else { 256 * 1024 };
 /// How often to look again if a record is replaced while it is read.
 const ROUNDS: u32 = 8;
 
-/// Keeps grants in the system's secret service: the Secret Service on Linux (GNOME Keyring, KWallet), the keychain
-/// on macOS, the credential manager on Windows.
+/// A store that keeps grants in the system's secret service: the Secret Service on Linux (GNOME Keyring, KWallet), the
+/// keychain on macOS, the credential manager on Windows.
 ///
-/// Such services know neither locks nor versions: these are in a [`FileStore`] beside it, whose files hold no
-/// secret. A grant is written as new entries first; then the file is replaced, which names them by the version;
-/// then the old ones are deleted. A process that is killed in between leaves the old grant or the new one, and
-/// maybe entries that nobody names.
+/// Such services have neither locks nor versions: these are in a [`FileStore`] beside the service, whose files hold no
+/// secret. A grant is first written as new entries; then the file is replaced, which names them by the version; then
+/// the old entries are deleted. A process that is killed in between leaves the old grant or the new one, and maybe
+/// entries without a name in the file.
 ///
-/// There is no way back to plain files: where there is no such service, [`new`](Self::new) says so.
+/// It never falls back to plain files: without such a service, [`new`](Self::new) is an error.
 ///
 /// ```no_run
 /// use grantflow_store::{FileStore, KeyringStore};
@@ -43,12 +43,12 @@ pub struct KeyringStore {
 }
 
 impl KeyringStore {
-    /// The service of this system. Entries are shown to the user as those of `service`, which is the program's
+    /// The secret service of this system. It shows entries to the user as those of `service`, which is the program's
     /// name; locks and versions are in `files`.
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::Store`] if there is none that can be reached.
+    /// Of kind [`ErrorKind::Store`] if no service can be reached.
     pub fn new(service: &str, files: FileStore) -> Result<Self, Error> {
         let unreachable = |error: KeyringError| {
             let why = format!("there is no secret service to keep grants in: {error}");
@@ -57,12 +57,13 @@ impl KeyringStore {
         Ok(Self::with_entries(service, files, system().map_err(unreachable)?))
     }
 
-    /// Any credential store that fits [`keyring_core`].
+    /// Any credential store of [`keyring_core`].
     pub fn with_entries(service: &str, files: FileStore, entries: Arc<CredentialStore>) -> Self {
         Self { service: service.to_owned(), entries, files, entry: ENTRY }
     }
 
-    /// The most bytes of one entry, for a service that takes less than the system's; a grant may need several.
+    /// Sets the most bytes of one entry, for a service that takes less than the system's; a grant may need several
+    /// entries.
     #[must_use]
     pub fn entry_size(mut self, bytes: usize) -> Self {
         self.entry = bytes.max(1);

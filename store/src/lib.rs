@@ -1,8 +1,8 @@
-//! Where the grants of [`grantflow`] are kept, so that the next time nobody is asked to sign in, and so that
-//! many processes share one refresh token without using it twice.
+//! Stores for the grants of [`grantflow`]: a person need not sign in again, and many processes share one refresh token
+//! without using it twice.
 //!
-//! An adapter's `Transport::with_store` binds what runs on it to one of these stores. The features that some of them
-//! need are this crate's: name it beside the adapter.
+//! An adapter's `Transport::with_store` binds a transport to one of these stores. The features that some of them need
+//! are this crate's: name it beside the adapter.
 //!
 //! | store | shared by | keeps away others until |
 //! |---|---|---|
@@ -12,8 +12,9 @@
 //! | `RedisStore` (feature `redis`), `AsyncRedisStore` (feature `redis-tokio`) | any machines | the lease is given back, or has run out |
 //! | `PostgresStore`, `AsyncPostgresStore` (feature `postgres`) | any machines | the same |
 //!
-//! Your own is four methods: see [`Store`], or [`AsyncStore`], and try it with [`conformance::check`]. [`MemoryStore`] and
-//! those in PostgreSQL also list and count grants, by label, person and session. [`Sealed`] encrypts what any of them keeps.
+//! Your own store has four methods: see [`Store`], or [`AsyncStore`], and try it with [`conformance::check`].
+//! [`MemoryStore`] and those in PostgreSQL also list and count grants, by label, person and session. [`Sealed`]
+//! encrypts the records of any store.
 //!
 //! ```
 //! use grantflow::{Client, Issuer};
@@ -28,8 +29,8 @@
 //! # Ok::<(), grantflow::Error>(())
 //! ```
 //!
-//! `load_or_sign_in` of the adapters does all that an installed application needs. A service for many people keeps what
-//! each of them granted, and any of its processes uses it:
+//! `load_or_sign_in` of the adapters does all that an installed application needs. A service for many people keeps the
+//! grant of each of them, and any of its processes uses it:
 //!
 //! ```no_run
 //! use grantflow::source::Want;
@@ -51,18 +52,18 @@
 //!
 //! # What a store may lose
 //!
-//! A store that many machines share confirms what it is set to make durable; `RedisStore` and `PostgresStore` say what their
-//! settings mean. If something is lost all the same:
+//! A store that many machines share confirms what its settings make durable; `RedisStore` and `PostgresStore` say what
+//! each setting means. If a record is lost all the same:
 //!
 //! - **A lost grant** that was new: the person signs in again.
-//! - **A lost refresh** at a server that replaces refresh tokens: what is left is the token before, and the use of
-//!   that may end the whole grant; the person signs in again. At one that keeps them, such as Google: nothing.
-//! - **A lost lease**: two may send the same refresh token. A late process overwrites nothing newer, since
+//! - **A lost refresh**, at a server that replaces refresh tokens: the store has the token before, whose use may end
+//!   the whole grant; the person then signs in again. At a server that keeps them, such as Google, it costs nothing.
+//! - **A lost lease**: two processes may send the same refresh token. A late process overwrites no newer record, since
 //!   the version does not match.
 //!
 //! # Crates
 //!
-//! What each feature adds to the crates that this one has anyway, on Linux:
+//! The number of crates that each feature adds to those that this one needs anyway, on Linux:
 //!
 //! | feature | crates |
 //! |---|---|
@@ -136,39 +137,38 @@ pub use sealed::{Envelope, KeyService, Keys, OwnKeys, Sealed};
     note = "a store whose methods are async is given to `with_async_store`, or becomes one by `Awaited`"
 )]
 pub trait Store: Send + Sync {
-    /// What lies under the key, if anything does.
+    /// Reads the record under the key, if there is one.
     ///
     /// # Errors
     ///
-    /// If it cannot be read or is not what was written. That is not the same as nothing: it is never
-    /// overwritten unseen.
+    /// If the record cannot be read, or is damaged. That is not the same as no record: it is never overwritten unseen.
     fn load(&self, key: &RecordKey) -> Result<Option<Stored>, Failure>;
 
-    /// Writes under the key if this version lies there, or if nothing does and `expected` is `None`. Then it is
-    /// `true`, and what was written stays, even if the power fails. `false`: nothing was changed.
+    /// Writes the record under the key if the one there has this version, or if there is none and `expected` is `None`.
+    /// Then it returns `true`, and the record stays, even if the power fails. `false`: nothing was changed.
     ///
     /// # Errors
     ///
-    /// If it cannot be written, or nobody knows whether it was.
+    /// If the record cannot be written, or it is unknown whether it was.
     fn save(&self, key: &RecordKey, expected: Option<u64>, stored: &Stored) -> Result<bool, Failure>;
 
-    /// Deletes what lies under the key if it has this version; otherwise `false`.
+    /// Deletes the record under the key if it has this version; otherwise it returns `false`.
     ///
     /// # Errors
     ///
-    /// If it cannot be deleted, or nobody knows whether it was.
+    /// If the record cannot be deleted, or it is unknown whether it was.
     fn delete(&self, key: &RecordKey, expected: u64) -> Result<bool, Failure>;
 
-    /// Tries, without waiting, to be the only one who works on the key; `None` if another process does. Where
-    /// leases end by themselves, this one does not before `time` has passed.
+    /// Tries, without waiting, to be the only process that works on the key; `None` if another process does. A lease
+    /// that expires by itself must hold for at least `time`.
     ///
     /// # Errors
     ///
-    /// If nobody can know whether another process works on it.
+    /// If it cannot be known whether another process works on the key.
     fn try_lease(&self, key: &RecordKey, time: Duration) -> Result<Option<Lease>, Failure>;
 
-    /// Lists some of these grants: those after `after` in an order of the store's own, at most so many. What is changed
-    /// meanwhile may be in it or not.
+    /// Lists at most this many of these grants: those after `after`, in an order of the store's own. A grant that
+    /// changes meanwhile may be in the list or not.
     ///
     /// # Errors
     ///
@@ -214,7 +214,7 @@ impl<S: Store + ?Sized> Store for Arc<S> {
     }
 }
 
-/// The right to be the only one who works on a key. Dropping it gives it back.
+/// The right to be the only process that works on a key. Dropping it gives it back.
 #[must_use = "a lease is given back when it is dropped"]
 pub struct Lease {
     until: Option<Timestamp>,
@@ -222,12 +222,12 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// A lease that ends by itself at this moment, if there is one, and that dropping `guard` gives back.
+    /// A lease that expires by itself at `until`, if that is set, and that dropping `guard` gives back.
     pub fn new(until: Option<Timestamp>, guard: impl Send + 'static) -> Self {
         Self { until, _guard: Box::new(guard) }
     }
 
-    /// When it ends by itself, if it does.
+    /// When the lease expires by itself, if it does.
     pub fn until(&self) -> Option<Timestamp> {
         self.until
     }

@@ -11,7 +11,7 @@ use grantflow::store::{Page, RecordKey, Stored, Which};
 
 use crate::{Lease, Store};
 
-/// Keeps grants in memory, for the threads of one process. Clones share what it keeps.
+/// A store that keeps grants in memory, for the threads of one process. Clones share the grants.
 #[derive(Clone, Default)]
 pub struct MemoryStore {
     records: Arc<Mutex<BTreeMap<RecordKey, Stored>>>,

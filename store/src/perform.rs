@@ -1,4 +1,4 @@
-//! Carrying out what machines ask of a store.
+//! The operations of a store, carried out for machines.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use grantflow::store::{RecordKey, StoreOp, StoreReply};
 
 use crate::{Lease, Store};
 
-/// The leases of one run. Those not given back before are when this is dropped.
+/// The leases of one run. When this is dropped, it gives back those that the run still holds.
 #[derive(Debug, Default)]
 pub struct Held(BTreeMap<RecordKey, Lease>);
 
 impl Held {
-    /// None yet.
+    /// No leases.
     pub fn new() -> Self {
         Self::default()
     }
@@ -24,7 +24,7 @@ impl Held {
         StoreReply::Leased(until)
     }
 
-    /// Takes a lease out; none if it is not held.
+    /// Takes a lease out; `None` if it is not held.
     pub fn take(&mut self, key: &RecordKey) -> Option<Lease> {
         self.0.remove(key)
     }

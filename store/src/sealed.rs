@@ -19,16 +19,16 @@ const DATA_KEY_LIFE: Duration = Duration::from_secs(3600);
 /// How many data keys are remembered.
 const DATA_KEYS: usize = 1024;
 
-/// Any store, with what it keeps encrypted at rest, and bound to its key: a value that is put in another's place does not
-/// open. Keys, versions and tags are what the store below sees: labels can be read there.
+/// A store whose values are encrypted, in any other store. Each value is bound to its key: a value in another's place
+/// does not open. The store below sees keys, versions and tags: labels can be read there.
 ///
-/// A load or a save of 4 KiB takes some 10 us more (`benches/stores.rs`). A value grows by 102 bytes and the key's id; with a [key service](KeyService) by the data key's encrypted form too.
-/// How keys are used and rotated, and that they do not wear out, is said at [`SealingKeys`];
-/// [`RewriteGrants`](grantflow::store::RewriteGrants) seals everything anew while the service runs, and
-/// [`set_keys`](Self::set_keys) gives a running process other keys.
+/// A load or a save of 4 KiB takes some 10 us more (`benches/stores.rs`). A value grows by 102 bytes and the key's id;
+/// with a [key service](KeyService) by the data key's encrypted form too. [`SealingKeys`] says how keys are used and
+/// rotated, and that they do not wear out. [`RewriteGrants`](grantflow::store::RewriteGrants) seals all records anew
+/// while the service runs, and [`set_keys`](Self::set_keys) gives a running process other keys.
 ///
-/// What cannot be opened is a failure of kind `Store`, whose source is [`CannotOpen`]: a missing key, a wrong one and
-/// damage are told apart. It is never overwritten unseen.
+/// A record that cannot be opened is a failure of kind `Store`, whose source is [`CannotOpen`]: a missing key, a wrong
+/// one and damage are told apart. It is never overwritten unseen.
 ///
 /// ```
 /// use grantflow::crypto::{SealingKey, SealingKeys};
@@ -58,15 +58,15 @@ impl<S> Sealed<S> {
         Self { store, keys: Arc::new(OwnKeys(RwLock::new(Arc::new(keys)))), plain: false }
     }
 
-    /// Replaces the keys, for all clones of this.
+    /// Replaces the keys, for all clones of this store.
     pub fn set_keys(&self, keys: SealingKeys) {
         *self.keys.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
     }
 }
 
 impl<S, T: KeyService> Sealed<S, Envelope<T>> {
-    /// This store, with values encrypted by data keys, which a key service has encrypted. Each process makes one for an
-    /// hour, and remembers a thousand of others.
+    /// This store, with values encrypted by data keys, which a key service has encrypted. Each process makes a new data
+    /// key every hour, and remembers a thousand of other processes.
     pub fn with_service(store: S, service: T) -> Self {
         let (newest, known) = Default::default();
         Self { store, keys: Arc::new(Envelope { service, newest, known }), plain: false }
@@ -74,8 +74,9 @@ impl<S, T: KeyService> Sealed<S, Envelope<T>> {
 }
 
 impl<S, K> Sealed<S, K> {
-    /// Also reads what was kept before anything was sealed; what is written is sealed. A writer to the store can
-    /// then put a grant of theirs into it: have all [sealed anew](grantflow::store::RewriteGrants), and take this away.
+    /// Also reads records that were never sealed; every record that is written is sealed. A writer to the store can
+    /// meanwhile put a grant of their own into it: have all [sealed anew](grantflow::store::RewriteGrants), and take
+    /// this call away.
     #[must_use]
     pub fn reads_plain(self) -> Self {
         Self { plain: true, ..self }
@@ -149,7 +150,7 @@ impl<S: fmt::Debug, K> fmt::Debug for Sealed<S, K> {
     }
 }
 
-/// What [`Sealed`] seals with: [`OwnKeys`] or an [`Envelope`].
+/// The keys of [`Sealed`]: [`OwnKeys`] or an [`Envelope`].
 pub trait Keys: Send + Sync + private::Keys {}
 
 mod private {
@@ -161,16 +162,16 @@ mod private {
     }
 }
 
-/// Why something did not open.
+/// Why a record did not open.
 #[derive(Debug)]
 pub enum Closed {
-    /// It cannot be opened.
+    /// The record cannot be opened.
     Cannot(CannotOpen),
     /// The key service failed.
     Service(Failure),
 }
 
-/// Keys that are here. See [`Sealed::new`].
+/// Keys that the program has itself. See [`Sealed::new`].
 pub struct OwnKeys(RwLock<Arc<SealingKeys>>);
 
 impl OwnKeys {
@@ -196,22 +197,23 @@ impl fmt::Debug for OwnKeys {
     }
 }
 
-/// A key service, such as Cloud KMS, AWS KMS or Vault: it encrypts and decrypts data keys, and its own key never leaves it.
-/// Both are called on threads that may wait; a machine of grantflow's is run there with `transport.run`, or with
+/// A key service, such as Cloud KMS, AWS KMS or Vault: it encrypts and decrypts data keys, and its own key never leaves
+/// it. Both methods are called on threads that may wait; run a machine of grantflow there with `transport.run`, or with
 /// `Handle::current().block_on(transport.run(..))` of tokio.
 pub trait KeyService: Send + Sync {
-    /// Encrypts a data key of 32 bytes, into 4096 at the most. What it returns names the service's key, if it has several.
+    /// Encrypts a data key of 32 bytes, into at most 4096. The result names the service's key, if the service has
+    /// several.
     ///
     /// # Errors
     ///
-    /// Of kind `Connect`, `Broken` or `Timeout` if the same may well succeed later.
+    /// Of kind `Connect`, `Broken` or `Timeout` if the same may succeed later.
     fn encrypt(&self, data_key: &[u8]) -> Result<Vec<u8>, Failure>;
 
-    /// Decrypts what [`encrypt`](Self::encrypt) returned.
+    /// Decrypts a data key that [`encrypt`](Self::encrypt) returned.
     ///
     /// # Errors
     ///
-    /// The same.
+    /// Those of [`encrypt`](Self::encrypt).
     fn decrypt(&self, encrypted: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failure>;
 }
 

@@ -17,9 +17,9 @@ use crate::proving::Proving;
 /// How many redirects are followed.
 const REDIRECTS: usize = 10;
 
-/// An HTTP client whose requests carry a token: only to the hosts that it is meant for, over https, and on
-/// no redirect to elsewhere. A request whose token is [refused](Challenge::rejects_token) is sent once more with a new
-/// one, if its body can be sent again: a stream cannot.
+/// An HTTP client whose requests carry a token: only to these hosts, over https, and on no redirect to other hosts. A
+/// request whose token is [refused](Challenge::rejects_token) is sent once more with a new token, if its body can be
+/// sent again: a stream cannot.
 ///
 /// ```no_run
 /// # async fn main_(tokens: grantflow_reqwest::TokenManager) -> Result<(), Box<dyn std::error::Error>> {
@@ -31,12 +31,13 @@ const REDIRECTS: usize = 10;
 /// # Ok(()) }
 /// ```
 ///
-/// What a server asks for when it refuses is in [`Challenge::all`] of the answer's headers: for more scope, or for
-/// another sign-in, the token stays and the answer is the caller's. Where no other token can be obtained, the refusal is the
-/// answer, and the reason is an [`Error`] among its extensions.
+/// [`Challenge::all`] of the answer's headers says why a server refuses. If it asks for more scope or another sign-in,
+/// the token stays and the caller gets the answer. If no other token can be obtained, the caller gets the refusal, with
+/// the reason as an [`Error`] among its extensions.
 ///
-/// With a token that is bound to a key (RFC 9449) each request has a proof of its own. A server that wants a nonce in it gets
-/// the request once more, if its body can be sent again; its nonces are kept, for its origin alone.
+/// With a token that is bound to a key (RFC 9449) each request has a proof of its own. If a server wants a nonce in the
+/// proof, the request is sent once more, if its body can be sent again; the server's nonces are kept, for its origin
+/// alone.
 #[derive(Clone, Debug)]
 pub struct AuthorizedClient {
     public: Client,
@@ -50,31 +51,30 @@ pub struct AuthorizedClient {
 /// Why an authorized request did not succeed.
 #[derive(Debug)]
 pub enum AuthorizedError {
-    /// There is no token, or it may not be sent there.
+    /// There is no token, or it may not be sent to this address.
     Token(Error),
     /// The request failed.
     Http(reqwest::Error),
 }
 
 impl AuthorizedClient {
-    /// A client with the TLS, the proxies and the user agent of the manager's transport, for these hosts: see
-    /// [`Hosts`].
+    /// A client for requests with these tokens to these hosts (see [`Hosts`]), with the TLS, the proxies and the user
+    /// agent of the manager's transport.
     ///
     /// # Errors
     ///
-    /// If the client cannot be made.
+    /// If the HTTP client cannot be made.
     pub fn new(tokens: TokenManager, hosts: impl Into<Hosts>) -> Result<Self, AuthorizedError> {
         Self::with_builder(tokens, hosts, |builder| builder)
     }
 
-    /// The same with a client that is adjusted: `adjust` gets what
-    /// [`Transport::client_builder`](crate::Transport::client_builder) gives, and is called once for each of the
-    /// clients inside. Which redirects are followed is not its to say, nor is the proxy of requests to this machine:
-    /// they have none.
+    /// A client whose builder is adjusted: `adjust` gets the builder of
+    /// [`Transport::client_builder`](crate::Transport::client_builder), and is called once for each of the HTTP clients
+    /// inside. It cannot set which redirects are followed, nor a proxy for requests to this machine, which have none.
     ///
     /// # Errors
     ///
-    /// If the client cannot be made.
+    /// If the HTTP client cannot be made.
     pub fn with_builder(
         tokens: TokenManager,
         hosts: impl Into<Hosts>,
@@ -84,12 +84,12 @@ impl AuthorizedClient {
         Self::of([builder(), builder()], tokens, hosts.into())
     }
 
-    /// The same with a client that presents this certificate, which the tokens are bound to (RFC 8705, section 3): see
+    /// A client that presents this certificate, which the tokens are bound to (RFC 8705, section 3): see
     /// [`Transport::client_builder_presenting`](crate::Transport::client_builder_presenting).
     ///
     /// # Errors
     ///
-    /// If the certificate cannot be used, or the client cannot be made.
+    /// If the certificate cannot be used, or the HTTP client cannot be made.
     pub async fn presenting(
         tokens: TokenManager,
         hosts: impl Into<Hosts> + Send,
@@ -111,7 +111,7 @@ impl AuthorizedClient {
         Ok(Self { public, local, tokens, hosts, proving: Proving::default() })
     }
 
-    /// Begins a request, for [`send`](Self::send). It gets no token if it is sent by itself.
+    /// Begins a request, for [`send`](Self::send). If it is sent by itself, it carries no token.
     pub fn request(&self, method: Method, url: &str) -> RequestBuilder {
         self.public.request(method, url)
     }
@@ -126,17 +126,17 @@ impl AuthorizedClient {
         self.request(Method::POST, url)
     }
 
-    /// Sends a request with a token. Redirects are followed, with the token, as long as they lead to the hosts
-    /// it is meant for; one to elsewhere is the answer.
+    /// Sends a request with a token. Redirects are followed, with the token, as long as they lead to the hosts that it
+    /// is for; a redirect to another host is the answer.
     ///
     /// # Errors
     ///
-    /// If there is no token, it may not be sent there, or the request fails. A status is no error.
+    /// If there is no token, if it may not be sent there, or if the request fails. A status is no error.
     pub async fn send(&self, request: RequestBuilder) -> Result<Response, AuthorizedError> {
         self.execute(request.build()?).await
     }
 
-    /// As [`send`](Self::send), with a request that is whole.
+    /// Sends a whole request, as [`send`](Self::send) does.
     ///
     /// # Errors
     ///

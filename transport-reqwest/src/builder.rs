@@ -1,4 +1,4 @@
-//! How a transport is adjusted. What keeps calls safe is set last, and cannot be adjusted.
+//! The settings of a transport. What keeps calls safe is set last, and cannot be changed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +21,7 @@ use crate::transport::Watch;
 /// The time to connect, TLS included, by default.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// A [`Transport`] to be adjusted.
+/// The settings of a [`Transport`], to be built.
 ///
 /// ```
 /// use std::time::Duration;
@@ -50,18 +50,18 @@ pub struct Builder {
 }
 
 impl Transport {
-    /// A transport with the defaults: the platform's root certificates, the proxies that the environment
-    /// names (see [`Proxies::from_env`](grantflow::proxy::Proxies::from_env)), 10 s to connect.
+    /// A transport with the defaults: the platform's root certificates, the proxies that the environment names (see
+    /// [`Proxies::from_env`](grantflow::proxy::Proxies::from_env)), 10 s to connect.
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::Config`] if the HTTP client cannot be made of them, or the environment names a proxy that
+    /// Of kind [`ErrorKind::Config`] if the HTTP client cannot be made of these, or the environment names a proxy that
     /// cannot be used.
     pub fn new() -> Result<Self, Error> {
         Builder::default().build()
     }
 
-    /// A transport to be adjusted.
+    /// The settings of a transport, to be built.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -86,19 +86,20 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Begins with what this makes: a local address, a DNS resolver, keep-alive. It is called once for each
-    /// of the few clients inside, and again for each client certificate. Calls to global addresses alone
-    /// ([`Reach::Global`](grantflow::machine::Reach::Global)) look names up at the system's resolver, but for names
-    /// that this pins to addresses of its own choice. Redirects, retries, TLS, decompression and the connect timeout are this
-    /// crate's all the same, as is the proxy of calls to this machine. Proxies that it names are asked first, and
-    /// then those that the environment names, unless [`no_proxy`](Self::no_proxy) or [`proxy`](Self::proxy) is called.
+    /// Begins from the builder that this function makes: for a local address, a DNS resolver, keep-alive. It is called
+    /// once for each of the few clients inside, and again for each client certificate. Calls to global addresses alone
+    /// ([`Reach::Global`](grantflow::machine::Reach::Global)) use the system's resolver, except for names that the
+    /// builder pins to addresses. This crate sets redirects, retries, TLS, decompression, the connect timeout and the
+    /// proxy of calls to this machine all the same. The builder's proxies are asked first, and then those that the
+    /// environment names, unless [`no_proxy`](Self::no_proxy) or [`proxy`](Self::proxy) is called.
     pub fn http(mut self, builder: impl Fn() -> ClientBuilder + Send + 'static) -> Self {
         self.http = Some(Box::new(builder));
         self
     }
 
-    /// Uses this proxy for public addresses, such as `http://user:password@proxy.example:3128`, in place of
-    /// those that the environment names: see [`Proxy::new`]. It sees which hosts are called, and nothing else.
+    /// Sends requests to public addresses through this proxy, such as `http://user:password@proxy.example:3128`, and
+    /// not through those that the environment names: see [`Proxy::new`]. The proxy sees which hosts are called, and
+    /// nothing else.
     pub fn proxy(mut self, address: &str) -> Self {
         match Proxy::new(address) {
             Ok(proxy) => self.proxies = Some(Proxies::all(proxy)),
@@ -113,13 +114,13 @@ impl Builder {
         self
     }
 
-    /// How long to wait for a connection, TLS included; 10 s by default. It lies within the time of the call.
+    /// Sets how long to wait for a connection, TLS included; 10 s by default. It lies within the time of the call.
     pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.connect_timeout = time;
         self
     }
 
-    /// Trusts these root certificates (PEM, one or more) as well.
+    /// Trusts these root certificates too: one or several in PEM.
     pub fn root_certificate_pem(mut self, pem: &[u8]) -> Self {
         match tls::certificates(pem) {
             Ok(found) => self.roots.extra.extend(found),
@@ -128,9 +129,9 @@ impl Builder {
         self
     }
 
-    /// Gives a client certificate and its key a name, under which requests ask for it
-    /// ([`Identity::named`](grantflow::machine::Identity::named)); both in PEM. The certificate comes first, and then those
-    /// that lead to its root. A key with a password must be decrypted before. The last one of a name counts.
+    /// Adds a client certificate and its key, both in PEM, under a name by which requests ask for it
+    /// ([`Identity::named`](grantflow::machine::Identity::named)). The certificate comes first, and then those that
+    /// lead to its root. A key with a password must be decrypted before. The last one of a name counts.
     ///
     /// ```
     /// # fn main_() -> Result<(), Box<dyn std::error::Error>> {
@@ -143,29 +144,29 @@ impl Builder {
     /// # Ok(()) }
     /// ```
     ///
-    /// Each certificate has TLS sessions and connections of its own. A proxy with `https` that asks for a certificate
-    /// is shown it too.
+    /// Each certificate has TLS sessions and connections of its own. It is also presented to an `https` proxy that asks
+    /// for a certificate.
     pub fn identity(mut self, name: &str, certificate: &str, key: impl Into<Secret>) -> Self {
         self.identities.insert(name.into(), Source::Pem(Identity::pem(certificate, key)));
         self
     }
 
-    /// As [`identity`](Self::identity), from two files, of PEM, that are read again at each use: they may be renewed
-    /// while the program runs. Where the new ones cannot be read or do not belong together, as while they are being
-    /// written, the old ones are presented.
+    /// Adds a client certificate as [`identity`](Self::identity) does, from two files in PEM that are read again at
+    /// each use: they may be renewed while the program runs. If the new ones cannot be read or do not belong together,
+    /// as while they are being written, the old ones are presented.
     pub fn identity_files(mut self, name: &str, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         self.identities.insert(name.into(), Source::files(certificate.as_ref(), key.as_ref()));
         self
     }
 
-    /// Trusts Mozilla's root certificates, as of the crate `webpki-roots`, in place of the platform's.
+    /// Trusts Mozilla's root certificates, as of the crate `webpki-roots`, and not the platform's.
     #[cfg(feature = "bundled-roots")]
     pub fn bundled_roots(mut self) -> Self {
         self.roots.bundled = true;
         self
     }
 
-    /// The `User-Agent` of all requests; this crate's name and version by default.
+    /// Sets the `User-Agent` of all requests; this crate's name and version by default.
     pub fn user_agent(mut self, value: &str) -> Self {
         if reqwest::header::HeaderValue::from_str(value).is_err() {
             let why = "the user agent holds characters that no header can carry";
@@ -176,27 +177,27 @@ impl Builder {
     }
 
     /// Lets machines run programs ([`Effect::Exec`](grantflow::Effect::Exec)), as a
-    /// [`ProgramToken`](grantflow::source::ProgramToken) does. Unless this is called they are refused, since a program
-    /// may do whatever this one may: let no file or server that you do not trust name one.
+    /// [`ProgramToken`](grantflow::source::ProgramToken) does. By default they are refused, since a program may do
+    /// whatever this one may: let no file or server that you do not trust name one.
     ///
-    /// A program that takes too long is killed, on Unix with those that it has started, on Windows by itself.
+    /// A program that takes too long is killed: on Unix with the programs that it has started, on Windows by itself.
     #[cfg(feature = "programs")]
     pub fn allow_programs(mut self) -> Self {
         self.programs = Some(|program| Box::pin(crate::program::run(program)));
         self
     }
 
-    /// Shows every effect and reply to `watch`, for a log or a test. Their `Debug` holds no secret.
+    /// Calls this function with every effect and reply, for a log or a test. Their `Debug` holds no secret.
     pub fn watch(mut self, watch: impl Fn(Event<'_>) + Send + Sync + 'static) -> Self {
         self.watch = Some(Box::new(watch));
         self
     }
 
-    /// Makes the transport.
+    /// Builds the transport.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] if something given cannot be used.
+    /// [`ErrorKind::Config`] if one of the settings cannot be used.
     pub fn build(mut self) -> Result<Transport, Error> {
         if let Some(error) = self.error {
             return Err(error);

@@ -1,4 +1,5 @@
-//! Public documents: each is read once for all who ask for it at the same time, and an old one does where it may.
+//! Public documents: each is read once for all that ask for it at the same time, and an old one is served where it may
+//! be.
 
 use std::pin::pin;
 use std::time::Duration;

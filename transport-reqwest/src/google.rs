@@ -6,13 +6,12 @@ use grantflow::google::{DefaultCredentials, Found};
 use crate::Transport;
 
 impl Transport {
-    /// Searches for Google's application default credentials, and tells where they were and which project they
-    /// are for.
+    /// Searches for Google's application default credentials, and returns where they were and which project they are
+    /// for.
     ///
     /// # Errors
     ///
-    /// If there are none: the error lists every place that was looked at. If a place is named, or there, and
-    /// wrong.
+    /// If there are none: the error lists every place that was looked at. If a place is named or present, but wrong.
     pub async fn google_search(&self) -> Result<Found, Error> {
         self.run(DefaultCredentials::new(self.platform())).await
     }
@@ -31,7 +30,7 @@ mod managers {
 
     use crate::{TokenManager, TokenPool, TokenRef, Transport};
 
-    /// Google's application default credentials, found once: tokens for any scopes, and what was found.
+    /// Google's application default credentials, found once: tokens for any scopes, and the result of the search.
     ///
     /// ```no_run
     /// # async fn main_() -> Result<(), grantflow_reqwest::grantflow::Error> {
@@ -64,7 +63,7 @@ mod managers {
         ///
         /// # Errors
         ///
-        /// As [`TokenPool::manager`].
+        /// Those of [`TokenPool::manager`].
         pub fn manager(&self, want: Want) -> Result<TokenManager, Error> {
             self.pool.manager(NAME, want)
         }
@@ -74,12 +73,12 @@ mod managers {
             self.found.project_id.as_deref()
         }
 
-        /// The source of its tokens: which credential was found.
+        /// The credential that was found.
         pub fn source(&self) -> &GoogleCredential {
             &self.found.credential
         }
 
-        /// Every place that was looked at, in order, the last one being where it was.
+        /// Every place that was looked at, in order. The credential was at the last one.
         pub fn looked(&self) -> &[Looked] {
             &self.found.looked
         }
@@ -90,7 +89,7 @@ mod managers {
         ///
         /// # Errors
         ///
-        /// As [`google_search`](Self::google_search).
+        /// Those of [`google_search`](Self::google_search).
         pub async fn google(&self) -> Result<Google, Error> {
             let (found, pool) = (self.google_search().await?, TokenPool::new(self));
             pool.add(NAME, found.credential.clone())?;
@@ -98,20 +97,19 @@ mod managers {
         }
 
         /// A manager of access tokens from Google's application default credentials: the file that
-        /// `GOOGLE_APPLICATION_CREDENTIALS` names, what `gcloud auth application-default login` wrote, or the
+        /// `GOOGLE_APPLICATION_CREDENTIALS` names, the file that `gcloud auth application-default login` writes, or the
         /// account that this machine runs as on Google Cloud.
         ///
         /// # Errors
         ///
-        /// As [`google_search`](Self::google_search).
+        /// Those of [`google_search`](Self::google_search).
         pub async fn google_default(&self, scopes: impl Into<Scopes>) -> Result<TokenManager, Error> {
             let want = Want::access_token(scopes);
             Ok(TokenManager::new(self, self.google_search().await?.credential, want))
         }
 
-        /// A manager of access tokens from a credential file of any type. Only for a file that you trust: it
-        /// chooses what it is.
-        /// `GOOGLE_CLOUD_QUOTA_PROJECT` is heeded, as it is by the search.
+        /// A manager of access tokens from a credential file of any type. Only for a file that you trust, since the
+        /// file chooses its type. `GOOGLE_CLOUD_QUOTA_PROJECT` is heeded, as the search does.
         ///
         /// # Errors
         ///
@@ -126,11 +124,11 @@ mod managers {
             Ok(TokenManager::new(self, credential.quota_project_from_env(|name| std::env::var_os(name))?, want))
         }
 
-        /// The same from the text of such a file, as it may stand in a variable.
+        /// A manager of access tokens from the text of such a file, for example from a variable.
         ///
         /// # Errors
         ///
-        /// If it is wrong.
+        /// If the text is wrong.
         pub fn google_json(&self, json: impl AsRef<[u8]>, scopes: impl Into<Scopes>) -> Result<TokenManager, Error> {
             let credential = GoogleCredential::from_json_of_any_type(json)?;
             let credential = credential.quota_project_from_env(|name| std::env::var_os(name))?;

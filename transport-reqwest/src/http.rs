@@ -1,4 +1,4 @@
-//! The effect `Http`: one call, by the letter of its rules.
+//! The effect `Http`: one call, by its rules.
 
 use std::error::Error as StdError;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Client certificates: those that a builder gave a name, from files that may be renewed, and those that a call brings.
+//! Client certificates: those with a name in the builder, from files that may be renewed, and those that a call brings.
 //!
 //! ```text
 //! Identity::pem ───────────────────────────────┐

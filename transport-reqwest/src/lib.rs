@@ -19,15 +19,15 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Whatever else [`grantflow`] can do is a [`Machine`](grantflow::Machine) for [`Transport::run`]. A web
-//! application that signs people in is `examples/axum_sign_in.rs`.
+//! Everything else that [`grantflow`] can do is a [`Machine`](grantflow::Machine) for [`Transport::run`].
+//! `examples/axum_sign_in.rs` is a web application that signs people in.
 //!
 //! # Features
 //!
 //! On by default; a program that turns them off holds fewer crates:
 //!
-//! - `manager`: `TokenManager` and `TokenPool`, which hold tokens and get the next one in time, Google in one
-//!   line, and requests that carry a token.
+//! - `manager`: `TokenManager` and `TokenPool`, which hold tokens and refresh them in time, Google in one line, and
+//!   requests that carry a token.
 //! - `store`: `Transport::with_store`, for grants that outlive the program, and `load_or_sign_in`.
 //! - `programs`: [`Builder::allow_programs`], for sources whose token a program prints.
 //! - `verifier`: `TokenVerifier`, which verifies the tokens of others by the keys of their issuers.
@@ -35,21 +35,21 @@
 //!
 //! Off by default:
 //!
-//! - `tower`: `AuthorizeLayer`, which puts tokens on the requests of hyper, tonic and others; `ProtectLayer`, by which only
-//!   requests with a good token reach a service, such as axum's.
+//! - `tower`: `AuthorizeLayer`, which puts tokens on the requests of hyper, tonic and others; `ProtectLayer`, which
+//!   lets only requests with a good token reach a service, such as axum's.
 //! - `tracing`: a span `grantflow` for each machine, and in it an event for each effect and reply, at the
 //!   level `debug` and without any secret.
 //! - `bundled-roots`: `Builder::bundled_roots`, for hosts that have no root certificates of their own.
 //!
 //! # Limits
 //!
-//! - HTTP/1.1 only. Calls that must not be repeated go on a fresh connection each; so do those to this machine.
+//! - HTTP/1.1 only. Calls that must not be repeated, and calls to this machine, have a fresh connection each.
 //! - Redirects, retries, cookies and compression are off, TLS is rustls with ring, and none of this can be
 //!   changed by [`Builder::http`], but for a cookie store that its caller turns on.
-//! - Dropping a future closes its connections at once. A name that is being looked up and a file that is
-//!   being read go on to their end on tokio's threads for blocking work, and then nobody hears of it.
+//! - Dropping a future closes its connections at once. A name lookup and the reading of a file go on to their end on
+//!   tokio's threads for blocking work, without effect.
 //! - Bodies that are sent, files and tokens are wiped from memory; the buffers of reqwest and rustls are not.
-//! - This crate turns on reqwest's feature `rustls-no-provider`: where nothing else gives reqwest a provider of
+//! - This crate turns on reqwest's feature `rustls-no-provider`: if no other crate gives reqwest a provider of
 //!   cryptography, `reqwest::Client::new()` panics. [`Transport::client_builder`] makes clients that have one.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]

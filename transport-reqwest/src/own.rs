@@ -1,4 +1,4 @@
-//! What a transport's own settings make of a client of reqwest's.
+//! A client of reqwest with a transport's own settings.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;

@@ -13,9 +13,10 @@ use tower_service::Service;
 
 use crate::{TokenVerifier, Transport};
 
-/// Lets only requests pass whose bearer token is good for what a [`Protection`] wants. The [`AccessToken`] is then among
-/// the request's extensions. Any other request is answered here, with a challenge (RFC 6750, RFC 9470, RFC 9728) and
-/// an empty body; why the token was refused is a [`grantflow::Error`] among the extensions of that answer, to be logged.
+/// A layer that lets only requests pass whose bearer token meets the demands of a [`Protection`]. The [`AccessToken`]
+/// is then among the request's extensions. The layer answers any other request with a challenge (RFC 6750, RFC 9470,
+/// RFC 9728) and an empty body; the reason of the refusal is a [`grantflow::Error`] among the answer's extensions, for
+/// the log.
 ///
 /// ```
 /// use grantflow::{Issuer, Protection, Verifier};
@@ -42,12 +43,12 @@ enum Check {
 }
 
 impl ProtectLayer {
-    /// For access tokens that are JWTs (RFC 9068).
+    /// A layer for access tokens that are JWTs (RFC 9068).
     pub fn new(tokens: &TokenVerifier<AccessToken>, protection: Protection) -> Self {
         Self { check: Check::Keys(tokens.clone()), protection: Arc::new(protection) }
     }
 
-    /// For access tokens about which the authorization server is asked (RFC 7662), each time.
+    /// A layer for access tokens about which it asks the authorization server (RFC 7662), each time.
     pub fn introspecting(transport: &Transport, introspection: &Introspection, protection: Protection) -> Self {
         let check = Check::Server(transport.clone(), Arc::new(introspection.clone()));
         Self { check, protection: Arc::new(protection) }

@@ -19,9 +19,9 @@ use reqwest::{Client, Method, Request, RequestBuilder, Response};
 use crate::{AuthorizedClient, AuthorizedError, TokenManager, TokenRef, Transport};
 
 impl Transport {
-    /// A manager of tokens for a protected resource, from its address alone: finds its authorization server and a client
-    /// there, and then does as [`load_or_sign_in`](Self::load_or_sign_in), or gets tokens of no person if the resource
-    /// [says so](ProtectedResource::source). `label` tells one person's grants apart.
+    /// A manager of tokens for a protected resource, from its address alone. It finds the authorization server and a
+    /// client there, and then does as [`load_or_sign_in`](Self::load_or_sign_in), or gets tokens without a person if
+    /// the resource has [a source](ProtectedResource::source). `label` tells one person's grants apart.
     ///
     /// ```no_run
     /// # async fn main_() -> Result<(), grantflow_reqwest::grantflow::Error> {
@@ -52,9 +52,10 @@ impl Transport {
     }
 }
 
-/// A client for one protected resource (RFC 9728), such as a server of the Model Context Protocol. The first request goes
-/// without a token; what the refusal demands is found, a person signs in, or what is kept is loaded, and the request is sent
-/// again. So it is when the resource demands more scopes, another sign-in (RFC 9470), or tokens of another server.
+/// A client for one protected resource (RFC 9728), such as a server of the Model Context Protocol. The first request
+/// goes without a token. From the refusal the client finds a server and its registration there, signs a person in or
+/// loads the kept grant, and sends the request again. It does the same when the resource demands more scopes, another
+/// sign-in (RFC 9470), or tokens of another server.
 ///
 /// ```no_run
 /// # async fn main_(transport: grantflow_reqwest::Transport) -> Result<(), Box<dyn std::error::Error>> {
@@ -68,10 +69,10 @@ impl Transport {
 /// # Ok(()) }
 /// ```
 ///
-/// What is granted is kept if the transport is bound to a store, else for as long as the client lives; where a grant ends, the
-/// next refusal leads to another. A resource that is
-/// never content is met [a few times](Demands) for each operation; then its refusal is the answer. A request whose body is a
-/// stream is sent once, and its refusal is the answer. Clones share all of it.
+/// The grant is kept if the transport is bound to a store, otherwise for as long as the client lives; if a grant ends,
+/// the next refusal leads to another one. The demands of a resource that is never content are met [a few
+/// times](Demands) for each operation; then its refusal is the answer. A request whose body is a stream is sent once,
+/// and its refusal is the answer. Clones share all of this.
 #[derive(Clone)]
 pub struct ResourceClient(Arc<Inner>);
 
@@ -107,7 +108,7 @@ struct SignedIn {
 }
 
 impl ResourceClient {
-    /// Requests to this resource. `label` tells one person's grants apart.
+    /// A client for requests to this resource. `label` tells one person's grants apart.
     ///
     /// # Errors
     ///
@@ -116,9 +117,9 @@ impl ResourceClient {
         Self::made(transport, resource, label, None)
     }
 
-    /// As [`new`](Self::new), and asks this before a person is asked, or a token is got: on `false` the refusal is the
-    /// answer, and what it demands is in its headers ([`Demand::read`]). Other requests wait meanwhile for the word: it must
-    /// not come from a request of this client.
+    /// A client that calls this function before it asks a person, or gets a token. On `false` the refusal is the
+    /// answer, and its headers have the demand ([`Demand::read`]). Other requests wait meanwhile: the function must not
+    /// wait for a request of this client.
     ///
     /// # Errors
     ///
@@ -146,12 +147,12 @@ impl ResourceClient {
         Ok(Self(Arc::new(Inner { transport, public, local, resource, label, may, state, meeting })))
     }
 
-    /// The manager of its tokens, once there is one.
+    /// The manager of the client's tokens, once there is one.
     pub fn tokens(&self) -> Option<TokenManager> {
         self.state().signed_in.as_ref().map(|signed_in| signed_in.tokens.clone())
     }
 
-    /// Begins a request, for [`send`](Self::send). It gets no token if it is sent by itself.
+    /// Begins a request, for [`send`](Self::send). If it is sent by itself, it carries no token.
     pub fn request(&self, method: Method, url: &str) -> RequestBuilder {
         self.0.local.request(method, url)
     }
@@ -166,7 +167,7 @@ impl ResourceClient {
         self.request(Method::POST, url)
     }
 
-    /// Sends a request. An operation is the request's method and path.
+    /// Sends a request. One operation is the request's method and path.
     ///
     /// # Errors
     ///
@@ -178,7 +179,8 @@ impl ResourceClient {
         self.execute_as(&operation, request).await
     }
 
-    /// As [`send`](Self::send), of an operation that has a name of its own, such as that of a remote procedure.
+    /// Sends a request as [`send`](Self::send) does, for an operation that has a name of its own, such as that of a
+    /// remote procedure.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! [`Transport::run`]: a machine driven to its end, in a runtime that has what it needs.
+//! [`Transport::run`]: drives a machine to its end, in a runtime that has what it needs.
 
 #[cfg(feature = "store")]
 use std::sync::Arc;
@@ -15,8 +15,8 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// Those of the machine, and of kind [`ErrorKind::Misuse`] if there is no tokio runtime, or if it lacks the time
-    /// or the I/O that the machine needs.
+    /// Those of the machine, and of kind [`ErrorKind::Misuse`] if there is no tokio runtime, or if the runtime lacks
+    /// the time or the I/O that the machine needs.
     pub async fn run<M: Machine>(&self, machine: M) -> Result<M::Output, Error> {
         let run = runtime::within(driver::drive(self, machine));
         #[cfg(feature = "tracing")]

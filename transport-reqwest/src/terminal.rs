@@ -1,4 +1,4 @@
-//! What a person reads and types in the terminal.
+//! The person's terminal: what it shows, and what they type.
 
 use std::io::{self, IsTerminal as _, Read, Write as _};
 

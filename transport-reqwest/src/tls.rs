@@ -1,4 +1,4 @@
-//! TLS: rustls with ring, and the platform's idea of whom to trust.
+//! TLS: rustls with ring, and the roots that the platform trusts.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};

@@ -1,4 +1,4 @@
-//! Tokens for whatever speaks [`tower_service::Service`]: hyper, tonic and others.
+//! Tokens on requests of services that implement [`tower_service::Service`]: hyper, tonic and others.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,12 +14,12 @@ use crate::proving::Proving;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Puts a token on every request of a service: only to the hosts that it is meant for, over https. A request whose
-/// token is [refused](Challenge::rejects_token) is sent once more with a new one; its body must be `Clone` for that,
-/// or see [`once`](Self::once).
+/// A layer that puts a token on every request of a service: only to these hosts, over https. A request whose token is
+/// [refused](Challenge::rejects_token) is sent once more with a new token; its body must be `Clone` for that, or see
+/// [`once`](Self::once).
 ///
-/// What a server asks for when it refuses is in [`Challenge::all`] of the answer's headers. Where no other token can be
-/// obtained, the refusal is the answer, and the reason is a [`grantflow::Error`] among its extensions.
+/// [`Challenge::all`] of the answer's headers says why a server refuses. If no other token can be obtained, the caller
+/// gets the refusal, with the reason as a [`grantflow::Error`] among its extensions.
 ///
 /// Each request must name its host in its URI, and the service must not follow redirects by itself.
 ///
@@ -32,8 +32,9 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// # let _ = layer;
 /// ```
 ///
-/// With a token that is bound to a key (RFC 9449) each request has a proof of its own. A server that wants a nonce in it gets
-/// the request once more, unless it is sent [`once`](Self::once); its nonces are kept, for its origin alone.
+/// With a token that is bound to a key (RFC 9449) each request has a proof of its own. If a server wants a nonce in the
+/// proof, the request is sent once more, unless it is sent [`once`](Self::once); the server's nonces are kept, for its
+/// origin alone.
 #[derive(Clone, Debug)]
 pub struct AuthorizeLayer<C = Twice> {
     tokens: TokenManager,
@@ -46,13 +47,13 @@ pub struct AuthorizeLayer<C = Twice> {
 #[derive(Clone, Copy, Debug)]
 pub struct Twice;
 
-/// Requests that are sent once whatever the answer.
+/// Requests that are sent once, whatever the answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Once;
 
 /// Whether a request can be sent once more: [`Twice`] or [`Once`].
 pub trait Again<B>: private::Sealed {
-    /// The copy to be sent then.
+    /// The copy to send the second time.
     fn copy(&self, request: &Request<B>) -> Option<Request<B>>;
 }
 
@@ -75,13 +76,13 @@ impl<B> Again<B> for Once {
 }
 
 impl AuthorizeLayer {
-    /// For these hosts: see [`Hosts`].
+    /// A layer for these hosts: see [`Hosts`].
     pub fn new(tokens: TokenManager, hosts: impl Into<Hosts>) -> Self {
         Self { tokens, hosts: hosts.into(), proving: Proving::default(), again: Twice }
     }
 
-    /// The same for bodies that cannot be sent twice, such as tonic's: a refusal is the answer, and the next
-    /// request gets another token, or the nonce that the server wants to see.
+    /// A layer for bodies that cannot be sent twice, such as tonic's: a refusal is the answer, and the next request
+    /// gets another token, or the nonce that the server demands.
     pub fn once(self) -> AuthorizeLayer<Once> {
         AuthorizeLayer { tokens: self.tokens, hosts: self.hosts, proving: self.proving, again: Once }
     }

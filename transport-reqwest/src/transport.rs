@@ -13,11 +13,11 @@ use crate::identity::{self, Identities};
 use crate::own::{Clients, Own};
 use crate::shared::Shared;
 
-/// Carries out what machines ask for, on `reqwest` and `tokio`. Cheap to clone; make one and share it.
+/// The driver of machines on `reqwest` and `tokio`. Cheap to clone; make one and share it.
 ///
 /// A program runs machines with [`run`](Self::run), within a tokio runtime that has I/O and time enabled
-/// (`enable_all()`, as `#[tokio::main]` does). Where something of it is missing, each call is an error of kind
-/// [`ErrorKind::Misuse`]; in a program built with `panic = "abort"`, the message of tokio's that ends it.
+/// (`enable_all()`, as `#[tokio::main]` does). If the runtime lacks one of them, each call is an error of kind
+/// [`ErrorKind::Misuse`]; a program built with `panic = "abort"` then ends with tokio's message.
 #[derive(Clone)]
 pub struct Transport {
     inner: Arc<Inner>,
@@ -56,17 +56,17 @@ impl Transport {
         }
     }
 
-    /// This transport, bound to a store: machines that work on grants in one can be run on it, and what a
-    /// `TokenManager` on it mints. The store works on tokio's threads for blocking work;
-    /// the leases of a run are given back however it ends.
+    /// This transport, bound to a store: it can run machines that work on grants in a store, and its `TokenManager`s
+    /// can mint from them. The store works on tokio's threads for blocking work; the leases of a run are given back
+    /// however it ends.
     #[cfg(feature = "store")]
     pub fn with_store(&self, store: impl grantflow_store::Store + 'static) -> Self {
         Self { store: Some(Arc::new(store)), ..self.clone() }
     }
 
-    /// As [`with_store`](Self::with_store), for a store whose methods are async, such as the `AsyncRedisStore` that
-    /// feature `redis-tokio` of crate `grantflow-store` has. They run to their ends even if
-    /// the future that waits for them is dropped, so that no lease is lost.
+    /// This transport, bound to a store whose methods are async, such as the `AsyncRedisStore` of crate
+    /// `grantflow-store` (feature `redis-tokio`). The methods run to their ends even if the future that waits for them
+    /// is dropped, so that no lease is lost.
     #[cfg(feature = "store")]
     pub fn with_async_store(&self, store: impl grantflow_store::AsyncStore + 'static) -> Self {
         let wait = |work: grantflow_store::Work<'_>| tokio::runtime::Handle::current().block_on(work);
@@ -82,7 +82,7 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Entropy`] if the system gives none.
+    /// [`ErrorKind::Entropy`] if the system gives no randomness.
     pub fn cx(&self) -> Result<Cx, Error> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
@@ -100,7 +100,7 @@ impl Transport {
         Now { wall: wall(), mono: self.inner.origin.elapsed() }
     }
 
-    /// The system this program runs on.
+    /// The system that this program runs on.
     pub fn platform(&self) -> Platform {
         let os = if cfg!(windows) {
             Os::Windows
@@ -112,11 +112,11 @@ impl Transport {
         Platform { os, home: std::env::home_dir().filter(|path| !path.as_os_str().is_empty()) }
     }
 
-    /// A builder of reqwest for clients of your own, with this transport's TLS, proxies, user agent and time to
-    /// connect, over HTTP/1.1. It follows no redirects by default.
+    /// A builder of reqwest for clients of your own, with this transport's TLS, proxies, user agent and connect
+    /// timeout, over HTTP/1.1. It follows no redirects by default.
     ///
     /// A builder from [`reqwest::Client::builder`] needs a provider of cryptography for TLS, which this crate leaves to
-    /// the program: where there is none, `build` panics. This one has it.
+    /// the program: without one, `build` panics. This builder has one.
     ///
     /// ```
     /// # fn main_() -> Result<(), Box<dyn std::error::Error>> {
@@ -129,8 +129,8 @@ impl Transport {
         self.inner.own.client(&self.inner.own.tls)
     }
 
-    /// The same, for clients that present this certificate: for resources whose tokens are bound to it (RFC 8705,
-    /// section 3). Of a certificate in files it is the one that lies there now.
+    /// A builder for clients that present this certificate: for resources whose tokens are bound to it (RFC 8705,
+    /// section 3). A certificate in files is read now.
     ///
     /// # Errors
     ///

@@ -24,13 +24,13 @@ use crate::{Transport, runtime};
 /// How long a reading is waited for before another one takes its place.
 const PATIENCE: Duration = Duration::from_secs(12);
 
-/// Verifies tokens with the keys of their issuer, which it reads, keeps and renews. Cheap to clone; make one for each
-/// kind of token and issuer, and share it.
+/// A verifier of tokens that reads, keeps and renews the keys of their issuer. Cheap to clone; make one for each kind
+/// of token and issuer, and share it.
 ///
-/// With keys that are known, verifying takes no lock and waits for nothing, also while newer ones are read. Keys that
-/// are due are renewed behind the scenes. For a key that is not known yet all who need it wait for one request, of
-/// which there is one in 30 seconds; within these the error says to try again. While the issuer's keys cannot be read
-/// the old ones are used for up to 24 hours. See [`KeySet`].
+/// With a known key, verifying takes no lock and waits for nothing, also while newer keys are read. Keys that are due
+/// are renewed in the background. If a key is not known yet, all callers that need it wait for one request, of which
+/// there is one in 30 seconds; in between, the error says to try again. While the issuer's keys cannot be read, the old
+/// ones are used for up to 24 hours. See [`KeySet`].
 ///
 /// ```
 /// use grantflow::Verifier;
@@ -68,7 +68,7 @@ struct Desk {
 }
 
 impl<T: Verifiable> TokenVerifier<T> {
-    /// Verifies by these rules. Nothing is read before the first token comes, or before [`start`](Self::start).
+    /// A verifier by these rules. The keys are read when the first token comes, or by [`start`](Self::start).
     pub fn new(transport: &Transport, verifier: Verifier<T>) -> Self {
         let keys = ArcSwapOption::new(verifier.own_keys().map(Arc::new));
         let (busy, desk, landed) = (AtomicU64::new(0), Mutex::default(), Notify::new());
@@ -79,7 +79,7 @@ impl<T: Verifiable> TokenVerifier<T> {
     ///
     /// # Errors
     ///
-    /// If they cannot be read.
+    /// If the keys cannot be read.
     pub async fn start(&self) -> Result<(), Error> {
         match self.0.keys.load_full() {
             Some(keys) if keys.is_usable(self.0.transport.now()) => Ok(()),
@@ -87,13 +87,13 @@ impl<T: Verifiable> TokenVerifier<T> {
         }
     }
 
-    /// Verifies a token. With keys that are known the future is ready at once.
+    /// Verifies a token. With a known key the future is ready at once.
     ///
     /// # Errors
     ///
-    /// Those of [`Verifier::verify`](grantflow::Verifier::verify): one that is
-    /// [transient](grantflow::Error::is_transient) says nothing about the token. Of kind
-    /// [`Misuse`](grantflow::ErrorKind::Misuse) if keys must be read and there is no tokio runtime.
+    /// Those of [`Verifier::verify`](grantflow::Verifier::verify). A [transient](grantflow::Error::is_transient) error
+    /// says nothing about the token. Of kind [`Misuse`](grantflow::ErrorKind::Misuse) if keys must be read and there is
+    /// no tokio runtime.
     pub async fn verify(&self, token: &str) -> Result<T, Error> {
         self.run(|verifier, keys, now| verifier.verify_with(token, keys, now)).await
     }
@@ -132,11 +132,11 @@ impl<T: Verifiable> TokenVerifier<T> {
 }
 
 impl TokenVerifier<IdToken> {
-    /// Verifies an ID token that was made for this `nonce`, which is used up by it.
+    /// Verifies an ID token, and that it was made for this `nonce`, which it uses up.
     ///
     /// # Errors
     ///
-    /// As [`verify`](Self::verify).
+    /// Those of [`verify`](Self::verify).
     pub async fn verify_with_nonce(&self, token: &str, nonce: &Secret) -> Result<IdToken, Error> {
         self.run(|verifier, keys, now| verifier.verify_nonce_with(token, nonce, keys, now)).await
     }

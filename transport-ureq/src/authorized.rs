@@ -8,8 +8,8 @@ use ureq::{Agent, AsSendBody, Body, Error, SendBody};
 use crate::proving::Proving;
 use crate::{TokenManager, TokenRef};
 
-/// An agent whose requests carry a token: only to the hosts that it is meant for, over https, and on no
-/// redirect. A request whose token is [refused](Challenge::rejects_token) is sent once more with a new one.
+/// An agent whose requests carry a token: only to these hosts, over https, and not on redirects. A request whose token
+/// is [refused](Challenge::rejects_token) is sent once more with a new token.
 ///
 /// ```no_run
 /// # fn main_(transport: grantflow_ureq::Transport) -> Result<(), Box<dyn std::error::Error>> {
@@ -22,12 +22,12 @@ use crate::{TokenManager, TokenRef};
 /// # Ok(()) }
 /// ```
 ///
-/// What a server asks for when it refuses is in [`Challenge::all`] of the answer's headers: for more scope, or for
-/// another sign-in, the token stays and the answer is the caller's. Where no other token can be obtained, the refusal is the
-/// answer, and the reason is a [`grantflow::Error`] among its extensions.
+/// [`Challenge::all`] of the answer's headers says why a server refuses. If it asks for more scope or another sign-in,
+/// the token stays and the caller gets the answer. If no other token can be obtained, the caller gets the refusal, with
+/// the reason as a [`grantflow::Error`] among its extensions.
 ///
-/// With a token that is bound to a key (RFC 9449) each request has a proof of its own. A server that wants a nonce in it gets
-/// the request once more; its nonces are kept, for its origin alone.
+/// With a token that is bound to a key (RFC 9449) each request has a proof of its own. If a server wants a nonce in the
+/// proof, the request is sent once more; the server's nonces are kept, for its origin alone.
 #[derive(Clone, Debug)]
 pub struct AuthorizedAgent {
     agent: Agent,
@@ -36,7 +36,7 @@ pub struct AuthorizedAgent {
     proving: Proving,
 }
 
-/// A body that can be sent twice: none, or one in memory. A file is none: it would go on where it ended.
+/// A body that can be sent twice: none, or one in memory. A file is not such a body: it would go on where it ended.
 pub trait Repeatable: AsSendBody + Clone {}
 
 impl Repeatable for () {}
@@ -49,17 +49,17 @@ impl Repeatable for Vec<u8> {}
 impl Repeatable for &Vec<u8> {}
 
 impl AuthorizedAgent {
-    /// Sends with this agent, to these hosts: see [`Hosts`].
+    /// An agent for requests with these tokens to these hosts: see [`Hosts`].
     pub fn new(agent: Agent, tokens: TokenManager, hosts: impl Into<Hosts>) -> Self {
         Self { agent, tokens, hosts: hosts.into(), proving: Proving::default() }
     }
 
-    /// Sends a request with a token. Statuses are no errors, redirects are not followed, and requests in
-    /// cleartext, which go to loopback alone, go through no proxy, whatever the agent is configured to.
+    /// Sends a request with a token. A status is no error, redirects are not followed, and requests in cleartext, which
+    /// go to loopback alone, go through no proxy, whatever the agent's configuration says.
     ///
     /// # Errors
     ///
-    /// If there is no token, it may not be sent there, or the request fails. An error of grantflow's own is
+    /// If there is no token, if it may not be sent there, or if the request fails. An error of grantflow's own is
     /// inside of [`ureq::Error::Other`].
     pub fn run<B: Repeatable>(&self, request: Request<B>) -> Result<Response<Body>, Error> {
         let refused = self.token_for(&request)?;
@@ -78,8 +78,8 @@ impl AuthorizedAgent {
         }
     }
 
-    /// As [`run`](Self::run), for a body that cannot be sent twice: a refusal is the answer, and the next
-    /// request has another token, or the nonce that the server wants to see.
+    /// Sends a request as [`run`](Self::run) does, with a body that cannot be sent twice: a refusal is the answer, and
+    /// the next request has another token, or the nonce that the server demands.
     ///
     /// # Errors
     ///
@@ -124,16 +124,16 @@ impl AuthorizedAgent {
     }
 }
 
-/// A middleware for agents: puts a token on requests to the hosts that it is meant for, over https, and leaves
-/// all others alone. If the token is [refused](Challenge::rejects_token), the next request gets another one, or the
-/// error why there is none; this request is not sent again, which only [`AuthorizedAgent`] can do.
+/// A middleware for agents: puts a token on requests to these hosts, over https, and leaves all others alone. If the
+/// token is [refused](Challenge::rejects_token), the next request gets another one, or the error that says why there is
+/// none. The refused request is not sent again, which only [`AuthorizedAgent`] can do.
 ///
-/// An agent for which a status is an error shows no challenge: there each 401 counts as a refusal of the token.
+/// An agent for which a status is an error shows no challenge: each 401 then counts as a refusal of the token.
 ///
-/// What only the agent's configuration decides is left to it: it takes the token off when it follows a redirect,
-/// unless it is told to keep it; requests in cleartext, which carry a token to loopback alone, go through its
-/// proxy if it has one. With a token that is bound to a key (RFC 9449), statuses must be no errors, or the nonces of
-/// servers are not seen; a request that is asked for once more with one is the caller's to send again.
+/// The agent's configuration decides the rest. The agent takes the token off when it follows a redirect, unless it is
+/// told to keep it; requests in cleartext, which carry a token to loopback alone, go through its proxy if it has one.
+/// With a token that is bound to a key (RFC 9449), a status must be no error, or the nonces of servers are not seen; if
+/// a server asks for a request once more with a nonce, the caller must send it again.
 #[derive(Clone, Debug)]
 pub struct Authorize {
     tokens: TokenManager,
@@ -142,7 +142,7 @@ pub struct Authorize {
 }
 
 impl Authorize {
-    /// For these hosts: see [`Hosts`].
+    /// A middleware for these hosts: see [`Hosts`].
     pub fn new(tokens: TokenManager, hosts: impl Into<Hosts>) -> Self {
         Self { tokens, hosts: hosts.into(), proving: Proving::default() }
     }

@@ -1,5 +1,5 @@
-//! What a connection is made of: a proxy or TCP by ureq, our TLS, and around them a watch that knows
-//! whether anything of the request was written.
+//! The parts of a connection: a proxy or TCP by ureq, our TLS, and around them a watch that knows whether any byte of
+//! the request was written.
 
 use std::io;
 use std::sync::Arc;

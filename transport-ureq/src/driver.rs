@@ -1,4 +1,4 @@
-//! The loop that carries out what machines ask for.
+//! The loop that carries out the effects of machines.
 
 use std::io::{ErrorKind::NotFound, Read as _};
 use std::path::Path;

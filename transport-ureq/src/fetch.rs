@@ -27,8 +27,8 @@ const LARGE: usize = 1 << 20;
 const CLEARTEXT: &str = "a client certificate is presented over https alone";
 
 impl Transport {
-    /// An agent of ureq for requests of your own, with this transport's TLS, proxies, user agent and time to connect.
-    /// It does not follow redirects, and a status is no error to it.
+    /// An agent of ureq for requests of your own, with this transport's TLS, proxies, user agent and connect timeout.
+    /// It follows no redirects, and a status is no error for it.
     ///
     /// # Errors
     ///
@@ -37,12 +37,12 @@ impl Transport {
         Ok(self.agent_over(self.tls()?))
     }
 
-    /// The same, which presents this certificate: for resources whose tokens are bound to it (RFC 8705, section 3). Of a
-    /// certificate in files it is the one that lies there now.
+    /// An agent that presents this certificate: for resources whose tokens are bound to it (RFC 8705, section 3). A
+    /// certificate in files is read now.
     ///
     /// # Errors
     ///
-    /// As of [`agent`](Self::agent), and if the certificate cannot be used.
+    /// Those of [`agent`](Self::agent); and an error if the certificate cannot be used.
     pub fn agent_presenting(&self, identity: &Identity) -> Result<Agent, grantflow::Error> {
         Ok(self.agent_over(self.tls_as(identity)?))
     }

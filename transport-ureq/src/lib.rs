@@ -17,33 +17,32 @@
 //! # Ok::<(), grantflow::Error>(())
 //! ```
 //!
-//! Everything else that can be asked is a machine too, and [`Transport::run`] drives any of them:
-//! discovery, the other grants, your own. With [`Transport::run_until`] there is a deadline, and a handle
-//! that ends the run from another thread.
+//! Everything else that the crate can do is a machine too, and [`Transport::run`] drives any of them: discovery, the
+//! other grants, your own. [`Transport::run_until`] has a deadline, and a handle that ends the run from another thread.
 //!
-//! # What is kept to
+//! # Guarantees
 //!
 //! - Requests go over TLS, but for loopback and the metadata server, which are called in cleartext and
 //!   never through a proxy.
-//! - A redirect is an answer like any other. It is not followed, whatever [`Builder::http`] was given.
+//! - A redirect is an answer like any other. It is not followed, whatever configuration [`Builder::http`] was given.
 //! - A body is cut at its limit while it is read; a call ends by its total time, however slow the server.
-//! - A failure is told as "not sent" only if no byte of the request was written: the name was not found,
-//!   nobody answered, TLS did not come about.
-//! - What held a request or an answer here, and in ureq's buffers, is wiped.
+//! - A failure is reported as "not sent" only if no byte of the request was written: the name was not found, no server
+//!   answered, or TLS failed.
+//! - The buffers of requests and answers, here and in ureq, are wiped.
 //!
 //! # Limits
 //!
 //! - HTTP/1.1, a connection for each call. TLS sessions are resumed, so the second costs less.
 //! - A name lookup under way cannot be ended, only left behind: its thread goes on until the system gives up.
 //! - On Windows, a sign-in that took pasted lines keeps the terminal's next line.
-//! - What rustls, the kernel and header values held of a secret is not wiped.
+//! - Copies of a secret in rustls, the kernel and header values are not wiped.
 //!
 //! # Features
 //!
 //! On by default; a program that turns them off holds fewer crates:
 //!
-//! - `manager`: `TokenManager` and `TokenPool`, which hold tokens and get the next one in time, Google in one
-//!   line, and requests that carry a token.
+//! - `manager`: `TokenManager` and `TokenPool`, which hold tokens and refresh them in time, Google in one line, and
+//!   requests that carry a token.
 //! - `store`: `Transport::with_store`, for grants that outlive the program, and `load_or_sign_in`.
 //! - `programs`: [`Builder::allow_programs`], for sources whose token a program prints.
 //! - `verifier`: `TokenVerifier`, which verifies the tokens of others by the keys of their issuers.

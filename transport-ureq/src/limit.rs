@@ -1,4 +1,4 @@
-//! How long a run may go on: a deadline, and a handle that ends it from another thread.
+//! The limit of a run: a deadline, and a handle that ends it from another thread.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,8 +10,7 @@ use grantflow::{Effect, Error, ErrorKind};
 /// The longest single wait, so that no sum of times overflows.
 pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// How long a run may go on. Without anything set: until its machine is done, whose requests have
-/// limits of their own.
+/// The limit of a run. Without any setting, a run ends with its machine, whose requests have limits of their own.
 ///
 /// ```
 /// use grantflow_ureq::{Cancel, Limit};
@@ -28,23 +27,23 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// No limit yet.
+    /// No limit.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Until so much time has passed, from now.
+    /// A limit of this time from now.
     pub fn within(time: Duration) -> Self {
         Self::new().deadline(Instant::now() + time.min(LONGEST))
     }
 
-    /// Until this moment. What is not done then ends with an error of kind [`ErrorKind::Timeout`].
+    /// Sets a deadline. A run that is not done then ends with an error of kind [`ErrorKind::Timeout`].
     pub fn deadline(mut self, moment: Instant) -> Self {
         self.deadline = Some(moment);
         self
     }
 
-    /// Until this handle is used. What is not done then ends with an error of kind
+    /// Sets a handle that ends the run. A run that is not done then ends with an error of kind
     /// [`ErrorKind::Cancelled`].
     pub fn cancel(mut self, cancel: &Cancel) -> Self {
         self.cancel = cancel.clone();
@@ -98,15 +97,15 @@ impl Limit {
     }
 }
 
-/// Ends the runs it was given to, from any thread. Clones are one and the same handle; once used, it
-/// stays used.
+/// A handle that ends runs, from any thread. Clones are the same handle; once used, it stays used.
 ///
 /// - A run that waits (a back-off, a `Retry-After`, a browser) ends at once.
-/// - A request that is being written or read is cut: its connection is closed. The server may have got
-///   it nevertheless; if it was a refresh whose refresh token the server replaces, the new one is lost.
-/// - A name lookup or TCP connect under way cannot be cut. It ends by the connect timeout (10 s unless
-///   told otherwise) or by the request's own, whichever is first.
-/// - A machine that is done is done: its result is handed out. What an answer brought is still written to the store.
+/// - A request that is being written or read is cut: its connection is closed. The server may have received it all the
+///   same; if it was a refresh whose refresh token the server replaces, the new one is lost.
+/// - A name lookup or TCP connect under way cannot be cut. It ends by the connect timeout (10 s by default) or by the
+///   request's own, whichever is first.
+/// - The result of a machine that is already done is handed out. The content of an answer is still written to the
+///   store.
 #[derive(Clone, Default)]
 pub struct Cancel(Arc<Inner>);
 
@@ -140,7 +139,7 @@ impl Cancel {
         agents.into_values().for_each(ureq::Agent::shutdown);
     }
 
-    /// Whether it was used.
+    /// Whether the handle was used.
     pub fn is_cancelled(&self) -> bool {
         self.state().cancelled
     }

@@ -18,9 +18,9 @@ use ureq::{Agent, Body};
 use crate::{AuthorizedAgent, Repeatable, TokenManager, TokenRef, Transport};
 
 impl Transport {
-    /// A manager of tokens for a protected resource, from its address alone: finds its authorization server and a client
-    /// there, and then does as [`load_or_sign_in`](Self::load_or_sign_in), or gets tokens of no person if the resource
-    /// [says so](ProtectedResource::source). `label` tells one person's grants apart.
+    /// A manager of tokens for a protected resource, from its address alone. It finds the authorization server and a
+    /// client there, and then does as [`load_or_sign_in`](Self::load_or_sign_in), or gets tokens without a person if
+    /// the resource has [a source](ProtectedResource::source). `label` tells one person's grants apart.
     ///
     /// ```no_run
     /// use std::sync::Arc;
@@ -50,9 +50,10 @@ impl Transport {
     }
 }
 
-/// An agent for one protected resource (RFC 9728), such as a server of the Model Context Protocol. The first request goes
-/// without a token; what the refusal demands is found, a person signs in, or what is kept is loaded, and the request is sent
-/// again. So it is when the resource demands more scopes, another sign-in (RFC 9470), or tokens of another server.
+/// An agent for one protected resource (RFC 9728), such as a server of the Model Context Protocol. The first request
+/// goes without a token. From the refusal the agent finds a server and a client there, signs a person in or loads the
+/// kept grant, and sends the request again. It does the same when the resource demands more scopes, another sign-in
+/// (RFC 9470), or tokens of another server.
 ///
 /// ```no_run
 /// # fn main_(transport: grantflow_ureq::Transport) -> Result<(), Box<dyn std::error::Error>> {
@@ -66,9 +67,9 @@ impl Transport {
 /// # Ok(()) }
 /// ```
 ///
-/// What is granted is kept if the transport is bound to a store, else for as long as the agent lives; where a grant ends, the
-/// next refusal leads to another. A resource that is
-/// never content is met [a few times](Demands) for each operation; then its refusal is the answer. Clones share all of it.
+/// The grant is kept if the transport is bound to a store, otherwise for as long as the agent lives; if a grant ends,
+/// the next refusal leads to another one. The demands of a resource that is never content are met [a few
+/// times](Demands) for each operation; then its refusal is the answer. Clones share all of this.
 #[derive(Clone)]
 pub struct ResourceAgent(Arc<Inner>);
 
@@ -102,7 +103,7 @@ struct SignedIn {
 }
 
 impl ResourceAgent {
-    /// Requests to this resource. `label` tells one person's grants apart.
+    /// An agent for requests to this resource. `label` tells one person's grants apart.
     ///
     /// # Errors
     ///
@@ -111,9 +112,9 @@ impl ResourceAgent {
         Self::made(transport, resource, label, None)
     }
 
-    /// As [`new`](Self::new), and asks this before a person is asked, or a token is got: on `false` the refusal is the
-    /// answer, and what it demands is in its headers ([`Demand::read`]). Other requests wait meanwhile for the word: it must
-    /// not come from a request of this agent.
+    /// An agent that calls this function before it asks a person, or gets a token. On `false` the refusal is the
+    /// answer, and its headers have the demand ([`Demand::read`]). Other requests wait meanwhile: the function must not
+    /// wait for a request of this agent.
     ///
     /// # Errors
     ///
@@ -133,12 +134,13 @@ impl ResourceAgent {
         Ok(Self(Arc::new(Inner { transport, agent, resource, label: label.to_owned(), may, state, meeting })))
     }
 
-    /// The manager of its tokens, once there is one.
+    /// The manager of the agent's tokens, once there is one.
     pub fn tokens(&self) -> Option<TokenManager> {
         self.state().signed_in.as_ref().map(|signed_in| signed_in.tokens.clone())
     }
 
-    /// Sends a request. Statuses are no errors, redirects are not followed. An operation is the request's method and path.
+    /// Sends a request. A status is no error, redirects are not followed. One operation is the request's method and
+    /// path.
     ///
     /// # Errors
     ///
@@ -149,7 +151,8 @@ impl ResourceAgent {
         self.run_as(&operation, request)
     }
 
-    /// As [`run`](Self::run), of an operation that has a name of its own, such as that of a remote procedure.
+    /// Sends a request as [`run`](Self::run) does, for an operation that has a name of its own, such as that of a
+    /// remote procedure.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! [`Transport::run`]: a machine driven to its end, and no longer than its caller allows.
+//! [`Transport::run`]: drives a machine to its end, and no longer than its caller allows.
 
 #[cfg(feature = "store")]
 use std::sync::Arc;
@@ -24,8 +24,8 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// Those of the machine, and of kind [`ErrorKind::Timeout`] or [`ErrorKind::Cancelled`]. A request
-    /// under way at that moment may have reached its server.
+    /// Those of the machine, and of kind [`ErrorKind::Timeout`] or [`ErrorKind::Cancelled`]. A request that is under
+    /// way at that moment may have reached its server.
     pub fn run_until<M: Machine>(&self, machine: M, limit: &Limit) -> Result<M::Output, Error> {
         drive(self, machine, limit)
     }

@@ -22,22 +22,21 @@ const PORTS: u32 = 10;
 const BURST: usize = 64;
 
 impl Transport {
-    /// Signs a person in, in their browser: listens on loopback, prints the URL and opens it, waits for
-    /// the answer, and exchanges its code for a token. It takes as long as the person does, at most
-    /// [`InstalledApp::timeout`].
+    /// Signs a person in, in their browser: listens on loopback, prints the URL and opens it, waits for the answer, and
+    /// exchanges its code for a token. It takes as long as the person takes, at most [`InstalledApp::timeout`].
     ///
-    /// If no browser can be opened, or [`InstalledApp::paste`] says so, and the standard input is a
-    /// terminal, the address that a browser elsewhere ends at may be pasted into it.
+    /// If no browser can be opened, or [`InstalledApp::paste`] says so, and the standard input is a terminal, the
+    /// person may paste into it the address that a browser elsewhere ends at.
     ///
     /// With [`InstalledApp::device`] it prints a code instead, and asks the server until the person has entered it
     /// on another device.
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::Loopback`] if the port cannot be bound, or the URL can be shown to nobody;
+    /// - [`ErrorKind::Loopback`] if the port cannot be bound, or the URL cannot be shown;
     /// - [`ErrorKind::Authorization`] if the server sends the person back with an error;
     /// - [`ErrorKind::Timeout`] if they do not come back;
-    /// - [`ErrorKind::Expired`] if they do not enter the device's code, [`ErrorKind::Server`] if they say no there;
+    /// - [`ErrorKind::Expired`] if they do not enter the device's code, [`ErrorKind::Server`] if they refuse there;
     /// - those of the code's exchange.
     pub fn sign_in(&self, app: &InstalledApp) -> Result<Token, Error> {
         self.sign_in_until(app, &Limit::new())

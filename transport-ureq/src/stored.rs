@@ -1,4 +1,4 @@
-//! Signing in once: what a person granted is kept in a store and used the next time.
+//! Signing in once: a store keeps the person's grant, and the next run uses it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,26 +25,24 @@ const PAUSE: Duration = Duration::from_millis(200);
 const LEASE: Duration = Duration::from_secs(180);
 
 impl Transport {
-    /// Loads what the person granted before and keeps it fresh, or signs them in and keeps that: the first
-    /// time it opens a browser, or shows a code ([`InstalledApp::device`]), the next time nobody is asked. The
-    /// transport must be bound to a store ([`with_store`](Self::with_store)); `label` tells one person's grants
-    /// apart.
+    /// Loads the person's grant and keeps its tokens fresh, or signs the person in and keeps the grant. The first run
+    /// opens a browser, or shows a code ([`InstalledApp::device`]); the next one asks nothing. The transport must be
+    /// bound to a store ([`with_store`](Self::with_store)); `label` tells one person's grants apart.
     ///
-    /// The person is asked to sign in if nothing is kept, or it was revoked, or lacks scopes; not because a request
-    /// failed. If two programs need it at once, one of them asks, and the other waits and takes the result, for three
-    /// minutes at least. A person who grants fewer scopes than were asked for is told so on the standard error, and
-    /// asked again the next time unless [`InstalledApp::accept_partial_consent`] says otherwise. One label is one
-    /// set of scopes.
+    /// The person is asked to sign in if no grant is kept, if it was revoked, or if it lacks scopes; not because a
+    /// request failed. If two programs need the grant at once, one of them asks, and the other waits for the result,
+    /// for at least three minutes. If the person grants fewer scopes than were asked for, the standard error says so,
+    /// and they are asked again the next time, unless [`InstalledApp::accept_partial_consent`] was called. One label is
+    /// one set of scopes.
     ///
-    /// A server that gives no refresh token leaves the access token as all there is: it is kept and used until it ends,
-    /// which at some servers it never does, or is refused; then the person is asked again. Where the server gives refresh tokens,
-    /// ask for it: by the scope `offline_access`, and by `prompt("consent")` if it comes with consent alone.
-    /// If the store fails just when the user has signed in, that is told on the terminal, the manager has the grant in
-    /// memory, and saves it later: [`Status::unsaved`](crate::Status::unsaved).
+    /// From a server that gives no refresh token, the access token is kept and used until it expires, which at some
+    /// servers it never does, or is refused; then the person is asked again. If the server can give a refresh token,
+    /// ask for it: by the scope `offline_access`, and by `prompt("consent")` if it comes with consent alone. If the
+    /// store fails just when the user has signed in, the terminal says so; the manager has the grant in memory, and
+    /// saves it later: [`Status::unsaved`](crate::Status::unsaved).
     ///
-    /// Where another process is using the refresh token, or died while it did, the first token waits for the end of that
-    /// use, for 30 seconds at the most, and says so on the standard error.
-    /// Whatever the manager refreshes goes through the store.
+    /// If another process is using the refresh token, or died while it did, the first token waits for the end of that
+    /// use, for at most 30 seconds, and the standard error says so. Each refresh of the manager goes through the store.
     ///
     /// ```no_run
     /// use std::sync::Arc;
@@ -64,8 +62,8 @@ impl Transport {
     /// ```
     ///
     /// Files of Google's other programs, a `token.json` or gcloud's `application_default_credentials.json`, are not
-    /// shared with them, since they drop what they do not know. What such a file holds can be taken over, and such a
-    /// file written:
+    /// shared with those programs, since they drop members that they do not know. The grant of such a file can be taken
+    /// over, and such a file can be written:
     ///
     /// ```no_run
     /// # use grantflow_ureq::grantflow;
@@ -95,7 +93,7 @@ impl Transport {
         self.load_or_sign_in_until(app, label, &Limit::new())
     }
 
-    /// As [`load_or_sign_in`](Self::load_or_sign_in), but waits for people no longer than the limit allows.
+    /// Does as [`load_or_sign_in`](Self::load_or_sign_in), but waits for people no longer than the limit allows.
     pub fn load_or_sign_in_until(&self, app: &InstalledApp, label: &str, limit: &Limit) -> Result<TokenManager, Error> {
         let store = self.store().ok_or_else(no_store)?;
         let key = app.record_key(label);
@@ -142,18 +140,18 @@ impl Transport {
         self.begin(app, key)
     }
 
-    /// Revokes what the person granted, and deletes it from the store. Nothing kept is no error.
+    /// Revokes the person's grant, and deletes it from the store. It is no error if there is none.
     ///
     /// # Errors
     ///
-    /// If it cannot be revoked for now; it is kept then, unless it is [forgotten](Self::forget).
+    /// If the grant cannot be revoked for now; it is then kept, unless it is [forgotten](Self::forget).
     pub fn sign_out(&self, app: &InstalledApp, label: &str) -> Result<(), Error> {
         self.store().ok_or_else(no_store)?;
         self.run(SignOut::new(app.record_key(label), app.server(), app.client()))
     }
 
-    /// Deletes what the person granted from the store and asks no server: for one that is gone, or does not answer. Until
-    /// it ends there by itself, the grant stays good at the server. Nothing kept is no error.
+    /// Deletes the person's grant from the store and asks no server: for a server that is gone, or does not answer. The
+    /// grant stays good there until it ends by itself. It is no error if there is none.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! TLS: rustls with ring, configured here, as a link in ureq's chain of connectors. ureq's own takes no
-//! ready configuration, and none of the platform's roots together with extra ones.
+//! TLS: rustls with ring, configured here, as a link in ureq's chain of connectors. ureq's own connector takes no ready
+//! configuration, and none of the platform's roots together with extra ones.
 
 use std::error::Error as StdError;
 use std::fmt;

@@ -24,11 +24,11 @@ use crate::tls::Roots;
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Carries out what machines ask for, on the calling thread: HTTP by ureq, sleep, environment
-/// variables and files. Cheap to clone, and good for any number of threads at once.
+/// The driver of machines on the calling thread: HTTP by ureq, sleep, environment variables and files. It is cheap to
+/// clone, and any number of threads may use it at once.
 ///
-/// Each HTTP call goes on a connection of its own, TLS sessions are resumed. Redirects are never
-/// followed, cookies never kept.
+/// Each HTTP call has a connection of its own, and TLS sessions are resumed. Redirects are never followed, cookies
+/// never kept.
 #[derive(Clone)]
 pub struct Transport(Arc<Inner>, #[cfg(feature = "store")] Option<Arc<dyn grantflow_store::Store>>);
 
@@ -59,8 +59,8 @@ pub(crate) struct Settings {
 type Watcher = Box<dyn Fn(Event<'_>) + Send + Sync>;
 
 impl Transport {
-    /// A transport with the defaults: the platform's root certificates, the proxies that the environment
-    /// names (see [`Proxies::from_env`]), 10 s to connect.
+    /// A transport with the defaults: the platform's root certificates, the proxies that the environment names (see
+    /// [`Proxies::from_env`]), 10 s to connect.
     ///
     /// # Errors
     ///
@@ -69,13 +69,13 @@ impl Transport {
         Self::builder().build()
     }
 
-    /// A transport to be configured.
+    /// The settings of a transport, to be built.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// This transport, bound to a store: machines that work on grants in one can be run on it, and what a
-    /// `TokenManager` on it mints. The leases of a run are given back however it ends.
+    /// This transport, bound to a store: it can run machines that work on grants in a store, and its `TokenManager`s
+    /// can mint from them. The leases of a run are given back however it ends.
     #[cfg(feature = "store")]
     pub fn with_store(&self, store: impl grantflow_store::Store + 'static) -> Self {
         Self(self.0.clone(), Some(Arc::new(store)))
@@ -86,12 +86,12 @@ impl Transport {
         self.1.as_deref()
     }
 
-    /// A fresh context, for what needs the time and randomness outside of a machine, such as
-    /// [`AuthorizationRequest::start`](grantflow::AuthorizationRequest::start). For one use.
+    /// A fresh context, for functions that need the time and randomness outside of a machine, such as
+    /// [`PendingAuthorization::to_cookie`](grantflow::PendingAuthorization::to_cookie). For one use.
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::Entropy`] if the system gives none.
+    /// Of kind [`ErrorKind::Entropy`] if the system gives no randomness.
     pub fn cx(&self) -> Result<Cx, Error> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
@@ -104,7 +104,7 @@ impl Transport {
         Now { wall: wall(), mono: self.0.origin.elapsed() }
     }
 
-    /// The system this program runs on.
+    /// The system that this program runs on.
     pub fn platform(&self) -> Platform {
         let os = if cfg!(windows) {
             Os::Windows
@@ -172,7 +172,7 @@ fn small_buffers() -> Config {
 /// The most bytes of the head of an answer.
 const HEAD: usize = 16 * 1024;
 
-/// Configures a [`Transport`].
+/// The settings of a [`Transport`].
 ///
 /// ```
 /// use grantflow_ureq::Transport;
@@ -203,17 +203,17 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Begins from this configuration of ureq. Whatever it says, redirects are not followed, no status
-    /// is an error, compression is not asked for, each call has its own total timeout and its own agent,
-    /// and TLS is configured here. A proxy that it names is used; where it has none of its own, those that the
-    /// environment names are, unless [`no_proxy`](Self::no_proxy) is called. Its middleware sees every secret.
+    /// Begins from this configuration of ureq. Redirects are not followed all the same, no status is an error,
+    /// compression is not asked for, each call has its own total timeout and its own agent, and TLS is configured here.
+    /// A proxy in the configuration is used; without one, those that the environment names are, unless
+    /// [`no_proxy`](Self::no_proxy) is called. Its middleware sees every secret.
     pub fn http(mut self, config: Config) -> Self {
         self.http = Some(config);
         self
     }
 
-    /// Sends requests through this proxy, such as `http://user:password@proxy.example:3128`, instead of those that
-    /// the environment names: see [`Proxy::new`]. Never used for loopback addresses.
+    /// Sends requests through this proxy, such as `http://user:password@proxy.example:3128`, and not through those that
+    /// the environment names: see [`Proxy::new`]. It is never used for loopback addresses.
     pub fn proxy(mut self, address: &str) -> Self {
         self.proxies = Some(Proxy::new(address).map(Proxies::all));
         self
@@ -225,21 +225,21 @@ impl Builder {
         self
     }
 
-    /// The time to find an address, and again to connect to it with TLS; 10 s each by default.
+    /// Sets the time to look an address up, and again to connect to it with TLS; 10 s each by default.
     pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.connect_timeout = Some(time);
         self
     }
 
-    /// Trusts these root certificates too: one or several in PEM form.
+    /// Trusts these root certificates too: one or several in PEM.
     pub fn root_certificate_pem(mut self, pem: &[u8]) -> Self {
         self.pem.push(pem.to_vec());
         self
     }
 
-    /// Gives a client certificate and its key a name, under which requests ask for it
-    /// ([`Identity::named`](grantflow::machine::Identity::named)); both in PEM. The certificate comes first, and then those
-    /// that lead to its root. A key with a password must be decrypted before. The last one of a name counts.
+    /// Adds a client certificate and its key, both in PEM, under a name by which requests ask for it
+    /// ([`Identity::named`](grantflow::machine::Identity::named)). The certificate comes first, and then those that
+    /// lead to its root. A key with a password must be decrypted before. The last one of a name counts.
     ///
     /// ```
     /// # fn main_() -> Result<(), Box<dyn std::error::Error>> {
@@ -252,58 +252,58 @@ impl Builder {
     /// # Ok(()) }
     /// ```
     ///
-    /// Each certificate has TLS sessions and connections of its own. A proxy with `https` that asks for a certificate
-    /// is shown it too.
+    /// Each certificate has TLS sessions and connections of its own. It is also presented to an `https` proxy that asks
+    /// for a certificate.
     pub fn identity(mut self, name: &str, certificate: &str, key: impl Into<Secret>) -> Self {
         self.identities.insert(name.into(), Source::Pem(Identity::pem(certificate, key)));
         self
     }
 
-    /// As [`identity`](Self::identity), from two files, of PEM, that are read again at each use: they may be renewed
-    /// while the program runs. Where the new ones cannot be read or do not belong together, as while they are being
-    /// written, the old ones are presented.
+    /// Adds a client certificate as [`identity`](Self::identity) does, from two files in PEM that are read again at
+    /// each use: they may be renewed while the program runs. If the new ones cannot be read or do not belong together,
+    /// as while they are being written, the old ones are presented.
     pub fn identity_files(mut self, name: &str, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         self.identities.insert(name.into(), Source::files(certificate.as_ref(), key.as_ref()));
         self
     }
 
-    /// Trusts the root certificates compiled in (Mozilla's) instead of the platform's. Without feature
-    /// `platform-roots` it is so anyway.
+    /// Trusts the root certificates compiled in (Mozilla's), and not the platform's. Without feature `platform-roots`
+    /// this is the default.
     #[cfg(feature = "bundled-roots")]
     pub fn bundled_roots(mut self) -> Self {
         self.bundled = true;
         self
     }
 
-    /// The `User-Agent` of requests; `grantflow-ureq/<version>` by default.
+    /// Sets the `User-Agent` of requests; `grantflow-ureq/<version>` by default.
     pub fn user_agent(mut self, name: &str) -> Self {
         self.user_agent = Some(name.to_owned());
         self
     }
 
     /// Lets machines run programs ([`Effect::Exec`](grantflow::Effect::Exec)), as a
-    /// [`ProgramToken`](grantflow::source::ProgramToken) does. Unless this is called they are refused, since a program
-    /// may do whatever this one may: let no file or server that you do not trust name one.
+    /// [`ProgramToken`](grantflow::source::ProgramToken) does. By default they are refused, since a program may do
+    /// whatever this one may: let no file or server that you do not trust name one.
     ///
-    /// A program that takes too long is killed, on Unix with those that it has started, on Windows by itself.
+    /// A program that takes too long is killed: on Unix with the programs that it has started, on Windows by itself.
     #[cfg(feature = "programs")]
     pub fn allow_programs(mut self) -> Self {
         self.programs = Some(crate::program::run);
         self
     }
 
-    /// Calls this with each effect and reply, on the thread of the run. Their `Debug` shows no secret.
+    /// Calls this function with each effect and reply, on the thread of the run. Their `Debug` shows no secret.
     pub fn watch(mut self, watch: impl Fn(Event<'_>) + Send + Sync + 'static) -> Self {
         self.watch = Some(Box::new(watch));
         self
     }
 
-    /// The transport.
+    /// Builds the transport.
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::Config`] for an address of a proxy, given or of the environment, a certificate or a user
-    /// agent that cannot be used.
+    /// Of kind [`ErrorKind::Config`] if a proxy's address, given or from the environment, a certificate or a user agent
+    /// cannot be used.
     pub fn build(self) -> Result<Transport, Error> {
         let wrong = |message: String| Error::new(ErrorKind::Config, message);
         let config = self.http.unwrap_or_else(small_buffers);

@@ -22,13 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(12);
 /// How often one who waits looks whether that was cancelled.
 const GLANCE: Duration = Duration::from_millis(50);
 
-/// Verifies tokens with the keys of their issuer, which it reads, keeps and renews. Cheap to clone, and good for any
-/// number of threads; make one for each kind of token and issuer, and share it.
+/// A verifier of tokens that reads, keeps and renews the keys of their issuer. It is cheap to clone, and any number of
+/// threads may use it; make one for each kind of token and issuer, and share it.
 ///
-/// With keys that are known, verifying takes no lock and waits for nothing, also while newer ones are read. Keys that
-/// are due are renewed by a thread of their own. For a key that is not known yet all who need it wait for one request,
-/// of which there is one in 30 seconds; within these the error says to try again. While the issuer's keys cannot be
-/// read the old ones are used for up to 24 hours. See [`KeySet`].
+/// With a known key, verifying takes no lock and waits for nothing, also while newer keys are read. Keys that are due
+/// are renewed by a thread of their own. If a key is not known yet, all callers that need it wait for one request, of
+/// which there is one in 30 seconds; in between, the error says to try again. While the issuer's keys cannot be read,
+/// the old ones are used for up to 24 hours. See [`KeySet`].
 ///
 /// ```
 /// use grantflow::Verifier;
@@ -66,7 +66,7 @@ struct Desk {
 }
 
 impl<T: Verifiable> TokenVerifier<T> {
-    /// Verifies by these rules. Nothing is read before the first token comes, or before [`start`](Self::start).
+    /// A verifier by these rules. The keys are read when the first token comes, or by [`start`](Self::start).
     pub fn new(transport: &Transport, verifier: Verifier<T>) -> Self {
         let keys = ArcSwapOption::new(verifier.own_keys().map(Arc::new));
         let (busy, desk, landed) = (AtomicU64::new(0), Mutex::default(), Condvar::new());
@@ -77,7 +77,7 @@ impl<T: Verifiable> TokenVerifier<T> {
     ///
     /// # Errors
     ///
-    /// If they cannot be read.
+    /// If the keys cannot be read.
     pub fn start(&self) -> Result<(), Error> {
         match self.0.keys.load_full() {
             Some(keys) if keys.is_usable(self.0.transport.now()) => Ok(()),
@@ -85,22 +85,22 @@ impl<T: Verifiable> TokenVerifier<T> {
         }
     }
 
-    /// Verifies a token. With keys that are known it waits for nothing.
+    /// Verifies a token. With a known key it waits for nothing.
     ///
     /// # Errors
     ///
-    /// Those of [`Verifier::verify`](grantflow::Verifier::verify): one that is
-    /// [transient](grantflow::Error::is_transient) says nothing about the token.
+    /// Those of [`Verifier::verify`](grantflow::Verifier::verify). A [transient](grantflow::Error::is_transient) error
+    /// says nothing about the token.
     pub fn verify(&self, token: &str) -> Result<T, Error> {
         self.verify_until(token, &Limit::new())
     }
 
-    /// As [`verify`](Self::verify), but waits for keys no longer than the limit allows.
+    /// Verifies a token as [`verify`](Self::verify) does, but waits for keys no longer than the limit allows.
     ///
     /// # Errors
     ///
-    /// Besides, of kind [`Timeout`](grantflow::ErrorKind::Timeout) or [`Cancelled`](grantflow::ErrorKind::Cancelled),
-    /// which say nothing about the token.
+    /// Those of [`verify`](Self::verify); and of kind [`Timeout`](grantflow::ErrorKind::Timeout) or
+    /// [`Cancelled`](grantflow::ErrorKind::Cancelled), which say nothing about the token.
     pub fn verify_until(&self, token: &str, limit: &Limit) -> Result<T, Error> {
         self.run(limit, |verifier, keys, now| verifier.verify_with(token, keys, now))
     }
@@ -131,20 +131,21 @@ impl<T: Verifiable> TokenVerifier<T> {
 }
 
 impl TokenVerifier<IdToken> {
-    /// Verifies an ID token that was made for this `nonce`, which is used up by it.
+    /// Verifies an ID token, and that it was made for this `nonce`, which it uses up.
     ///
     /// # Errors
     ///
-    /// As [`verify`](Self::verify).
+    /// Those of [`verify`](Self::verify).
     pub fn verify_with_nonce(&self, token: &str, nonce: &Secret) -> Result<IdToken, Error> {
         self.verify_with_nonce_until(token, nonce, &Limit::new())
     }
 
-    /// As [`verify_with_nonce`](Self::verify_with_nonce), but waits for keys no longer than the limit allows.
+    /// Verifies an ID token as [`verify_with_nonce`](Self::verify_with_nonce) does, but waits for keys no longer than
+    /// the limit allows.
     ///
     /// # Errors
     ///
-    /// As [`verify_until`](Self::verify_until).
+    /// Those of [`verify_until`](Self::verify_until).
     pub fn verify_with_nonce_until(&self, token: &str, nonce: &Secret, limit: &Limit) -> Result<IdToken, Error> {
         self.run(limit, |verifier, keys, now| verifier.verify_nonce_with(token, nonce, keys, now))
     }

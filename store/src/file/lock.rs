@@ -1,4 +1,4 @@
-//! Locks on files, which their holder's death frees.
+//! Locks on files, which are free as soon as their holder dies.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;

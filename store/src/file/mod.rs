@@ -23,17 +23,17 @@ use crate::{Lease, Store};
 
 pub use private::{read_private, write_private};
 
-/// Keeps each grant in a file of its own, in a directory that is the user's alone. Any number of processes of
-/// that user may share it.
+/// A store that keeps each grant in a file of its own, in a directory that is the user's alone. Any number of processes
+/// of that user may share it.
 ///
-/// - Files are made with mode 0600, the directory with 0700. What is a link, another user's, or open to others
-///   is refused, and the error says how to mend it. On Windows the user's own profile is what keeps others out.
-/// - A file is replaced as a whole, and is on the disk before a save counts. What cannot be read is an error that
-///   names the file; it is never overwritten.
+/// - Files are made with mode 0600, the directory with 0700. A link, another user's file, or one that is open to others
+///   is refused, and the error says how to mend it. On Windows the user's own profile keeps others out.
+/// - A file is replaced as a whole, and is on the disk before a save counts. A file that cannot be read is an error
+///   that names the file; it is never overwritten.
 /// - Names of files are hashes ([`RecordKey::name`]). Beside `NAME.grant` lie two empty files that stay:
 ///   `NAME.lease` is locked by the process that refreshes the grant, `NAME.lock` for the moment of a change. The system
 ///   frees these locks when their holder ends, however it ends. Delete them only when no process uses the store.
-/// - What is written is not encrypted: a reader of the user's files can use the grants.
+/// - Files are not encrypted: a reader of the user's files can use the grants.
 ///
 /// Locks must work where the directory lies; on some network file systems they do not. That is an error, unless
 /// [`without_locks`](Self::without_locks) was called.
@@ -50,8 +50,8 @@ impl std::fmt::Debug for FileStore {
 }
 
 impl FileStore {
-    /// A store in this directory, which is made when it is needed. Its parents may be anyone's who may be trusted:
-    /// root's, and the user's own.
+    /// A store in this directory, which is made when it is needed. Its parents must belong to users that can be
+    /// trusted: root, and the user.
     pub fn new(directory: impl AsRef<Path>) -> Self {
         let directory = directory.as_ref();
         // Wherever the program goes later, its grants stay where they are. What is no path stays as it is, to be refused.
@@ -62,9 +62,9 @@ impl FileStore {
         Self { directory, locks: Locks::Files }
     }
 
-    /// A store where the system wants such things of `app_name` to be: below `$XDG_STATE_HOME` or
-    /// `~/.local/state`, on macOS `~/Library/Application Support`, on Windows `%LOCALAPPDATA%`, which does not
-    /// roam: a grant that travels between machines without their locks would be used twice.
+    /// A store in the directory that the system has for the state of programs, for the program `app_name`: below
+    /// `$XDG_STATE_HOME` or `~/.local/state`, on macOS `~/Library/Application Support`, on Windows `%LOCALAPPDATA%`,
+    /// which does not roam: a grant that travels between machines without their locks would be used twice.
     ///
     /// # Errors
     ///
@@ -73,8 +73,8 @@ impl FileStore {
         default_directory(app_name, platform, |name| std::env::var_os(name)).map(Self::new)
     }
 
-    /// Does without locks between processes: only for a directory that no second process uses. The threads of
-    /// this process are still kept apart, among the clones of this value.
+    /// Uses no locks between processes: only for a directory that no second process uses. The clones of this value
+    /// still keep the threads of this process apart.
     #[must_use]
     pub fn without_locks(mut self) -> Self {
         self.locks = Locks::Threads(Leases::default(), Arc::default());

@@ -1,5 +1,5 @@
-//! Where modes are unknown: on Windows the access list of the user's profile, which files in it inherit, keeps
-//! others out.
+//! Systems without modes: on Windows the access list of the user's profile, which files in it inherit, keeps others
+//! out.
 
 use std::fs::{DirBuilder, Metadata, OpenOptions};
 use std::io;

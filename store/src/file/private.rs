@@ -19,17 +19,17 @@ use super::unix as system;
 ///
 /// # Errors
 ///
-/// If it has more than `max` bytes, is a link or no file, is another user's, or can be read or written by others.
+/// If the file has more than `max` bytes, is a link or no file, is another user's, or can be read or written by others.
 pub fn read_private(path: impl AsRef<Path>, max: usize) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
     read(path.as_ref(), max)
 }
 
-/// Writes a file that holds secrets, such as what `AuthorizedUser::to_json` gives, for this user alone (mode
-/// 0600). What lay there is replaced as a whole; its folder must be there.
+/// Writes a file that holds secrets, such as the text of `AuthorizedUser::to_json`, for this user alone (mode 0600). A
+/// file that was there is replaced as a whole; the folder must be there.
 ///
 /// # Errors
 ///
-/// If it cannot be written, or what lies there is a link or no file. What lies there is then as it was.
+/// If the file cannot be written, or a link or no file is there. What is there stays as it was.
 pub fn write_private(path: impl AsRef<Path>, content: &[u8]) -> Result<(), Failure> {
     let path = path.as_ref();
     if Shown::path(path).is_hidden() {

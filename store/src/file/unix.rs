@@ -1,4 +1,4 @@
-//! What POSIX knows of owners and modes.
+//! The owners and modes of POSIX.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;

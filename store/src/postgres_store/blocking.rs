@@ -16,10 +16,11 @@ use super::on_tokio::GiveBack;
 use crate::returning::Release;
 use crate::{AsyncStore as _, Lease, Store};
 
-/// Keeps grants in PostgreSQL, where a service has its other data. Cheap to clone; clones share connections.
+/// A store that keeps grants in PostgreSQL, beside the other data of a service. Cheap to clone; clones share
+/// connections.
 ///
-/// A program on tokio does better with [`AsyncPostgresStore`]. This one has a runtime of tokio's for itself, which
-/// the thread drives that waits for an answer; called from a task, it does so on a thread of its own.
+/// A program on tokio should use [`AsyncPostgresStore`]. This store has a tokio runtime of its own, which the thread
+/// that waits for an answer drives; called from a task, it does so on a thread of its own.
 ///
 /// ```no_run
 /// let store = grantflow_store::PostgresStore::new("postgresql://grants@localhost/app")?;
@@ -28,7 +29,7 @@ use crate::{AsyncStore as _, Lease, Store};
 /// ```
 ///
 /// A grant is a row with a version; one statement compares the version and changes the row. A lease is a row beside it
-/// with a random owner, which ends by the server's clock after the time asked for and no less than 60 s. All of it is
+/// with a random owner, which expires by the server's clock after the time asked for, and at least 60 s. All rows are
 /// in one table, which [`create_table`](Self::create_table) makes, or a migration of yours:
 ///
 /// ```sql
@@ -49,18 +50,18 @@ use crate::{AsyncStore as _, Lease, Store};
 /// CREATE INDEX IF NOT EXISTS "grantflow_sid" ON "grantflow" (sid, key) WHERE sid IS NOT NULL;
 /// ```
 ///
-/// The user of the database needs `SELECT`, `INSERT`, `UPDATE` and `DELETE` on it. Labels can be read there, and
-/// `issuer` and `client_id`; `sub` and `sid` are hashes ([`Tags`](grantflow::store::Tags)), and the value is what
-/// `Sealed` encrypts. What killed processes leave of leases can be deleted at any time:
-/// `DELETE FROM grantflow WHERE lease_until < now()`.
+/// The user of the database needs `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the table. A reader of the table can see
+/// labels, `issuer` and `client_id`; `sub` and `sid` are hashes ([`Tags`](grantflow::store::Tags)), and `Sealed`
+/// encrypts the value. Leases that killed processes have left can be deleted at any time: `DELETE FROM grantflow WHERE
+/// lease_until < now()`.
 ///
-/// When a connection breaks or the server restarts, it is tried again for some seconds. If it is not known whether a
-/// save was done, that is looked up.
+/// When a connection breaks or the server restarts, the operation is tried again for some seconds. If it is not known
+/// whether a save was done, the store looks that up.
 ///
-/// # What PostgreSQL must be told
+/// # The settings of PostgreSQL
 ///
-/// A save counts when PostgreSQL has confirmed it. What its settings make of that when it restarts, loses power or
-/// fails over:
+/// A save counts when PostgreSQL has confirmed it. Its settings decide what of that is lost when it restarts, loses
+/// power or fails over:
 ///
 /// | setting | what is lost |
 /// |---|---|
@@ -71,10 +72,11 @@ use crate::{AsyncStore as _, Lease, Store};
 /// | a replica that takes over, named in `synchronous_standby_names`, with `synchronous_commit on`, `remote_write` or `remote_apply` | nothing; with `remote_write` the saves of the last moments, if both lose power |
 /// | the same, and no replica answers | nothing, and no save is confirmed: each ends with a timeout |
 ///
-/// What a lost grant, a lost refresh and a lost lease mean stands [at the crate](crate#what-a-store-may-lose).
+/// The consequences of a lost grant, a lost refresh and a lost lease stand [at the crate](crate#what-a-store-may-lose).
 ///
-/// The server's clock decides when leases end. If it jumps ahead, or a replica's goes wrong, a lease ends early: two may
-/// send the same refresh token, and a late process overwrites nothing newer, since the version does not match.
+/// The server's clock decides when leases expire. If it jumps ahead, or a replica's goes wrong, a lease expires early:
+/// two processes may send the same refresh token, and a late process overwrites no newer record, since the version does
+/// not match.
 ///
 /// # Why these crates
 ///
@@ -115,12 +117,12 @@ impl PostgresStore {
         Ok(Self { store: store?, runtime: Arc::new(Own(Some(runtime))) })
     }
 
-    /// The database at this address, such as `postgres://user:password@localhost/database`, without TLS. Nothing is
+    /// The database at this address, such as `postgres://user:password@localhost/database`, without TLS. No request is
     /// sent yet.
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::Config`] if it is no such address, or one of another machine that does not say
+    /// Of kind [`ErrorKind::Config`] if the text is no such address, or leads to another machine without
     /// `sslmode=disable`: see [`with_tls`](Self::with_tls).
     pub fn new(address: &str) -> Result<Self, Error> {
         Self::of(AsyncPostgresStore::new(address))
@@ -130,7 +132,7 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::Config`] if it is no such address.
+    /// Of kind [`ErrorKind::Config`] if the text is no such address.
     pub fn with_tls<T>(address: &str, tls: T) -> Result<Self, Error>
     where
         T: MakeTlsConnect<Socket> + Clone + Sync + Send + 'static,
@@ -141,7 +143,7 @@ impl PostgresStore {
         Self::of(AsyncPostgresStore::with_tls(address, tls))
     }
 
-    /// The connections of this pool, which nothing else may use: they are driven by the caller that waits for this store.
+    /// The connections of this pool, which nothing else may use: the caller that waits for this store drives them.
     ///
     /// # Errors
     ///
@@ -173,11 +175,11 @@ impl PostgresStore {
         self.store.table_sql()
     }
 
-    /// Makes the table, if it is not there. The user needs the right to.
+    /// Makes the table, if it is not there. The database user needs the right to create it.
     ///
     /// # Errors
     ///
-    /// If it cannot be made.
+    /// If the table cannot be made.
     pub fn create_table(&self) -> Result<(), Error> {
         self.wait(async { Ok(self.store.create_table().await) })?
     }

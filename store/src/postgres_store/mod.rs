@@ -1,4 +1,4 @@
-//! Grants kept in PostgreSQL: the statements, and what its errors mean. Both stores work on these.
+//! Grants in PostgreSQL: the statements, and the meaning of the server's errors. Both stores work on these.
 
 mod blocking;
 mod on_tokio;

@@ -29,8 +29,8 @@ type Parameters<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 /// What gives a lease back: its name and its owner.
 pub(super) type GiveBack = (String, Vec<u8>);
 
-/// [`PostgresStore`](crate::PostgresStore) for programs on tokio: the same table, so that programs with one and with the
-/// other may share it. All that is said there holds here too.
+/// [`PostgresStore`](crate::PostgresStore) for programs on tokio. It uses the same table, so that programs with the one
+/// and with the other may share it, and all that is said there holds here too.
 ///
 /// Cheap to clone; clones share connections. The runtime must have I/O and time enabled.
 ///
@@ -55,23 +55,23 @@ struct Inner {
 }
 
 impl AsyncPostgresStore {
-    /// The database at this address, such as `postgres://user:password@localhost/database`, without TLS. Nothing is
+    /// The database at this address, such as `postgres://user:password@localhost/database`, without TLS. No request is
     /// sent yet.
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::Config`] if it is no such address, or one of another machine that does not say
+    /// Of kind [`ErrorKind::Config`] if the text is no such address, or leads to another machine without
     /// `sslmode=disable`: see [`with_tls`](Self::with_tls).
     pub fn new(address: &str) -> Result<Self, Error> {
         Self::connecting(config(address, false)?, NoTls)
     }
 
-    /// The database at this address, by TLS, whichever crate makes that, such as `tokio-postgres-rustls`. Other
-    /// machines are talked to by nothing else, unless the address says `sslmode=disable`.
+    /// The database at this address, over TLS by a crate of the program's choice, such as `tokio-postgres-rustls`.
+    /// Other machines are reached in no other way, unless the address says `sslmode=disable`.
     ///
     /// # Errors
     ///
-    /// Of kind [`ErrorKind::Config`] if it is no such address.
+    /// Of kind [`ErrorKind::Config`] if the text is no such address.
     pub fn with_tls<T>(address: &str, tls: T) -> Result<Self, Error>
     where
         T: MakeTlsConnect<Socket> + Clone + Sync + Send + 'static,
@@ -97,7 +97,7 @@ impl AsyncPostgresStore {
 
     /// The connections of this pool, which the program may use for other things too.
     ///
-    /// Each must lead to a server that may be written to. After one has broken, the idle ones are closed.
+    /// Each connection must lead to a server that may be written to. When one breaks, the idle ones are closed.
     pub fn with_pool(pool: Pool) -> Self {
         let time = Duration::from_secs(3);
         Self(Arc::new(Inner {
@@ -122,20 +122,20 @@ impl AsyncPostgresStore {
         Self(Arc::new(inner))
     }
 
-    /// The table, of a schema as in `auth.grants` if it does not lie in the first of the `search_path`; `grantflow`
+    /// Sets the table, with its schema as in `auth.grants` if that is not the first of the `search_path`; `grantflow`
     /// by default.
     #[must_use]
     pub fn table(self, name: &str) -> Self {
         self.with(|inner| inner.statements = Arc::new(Statements::new(name)))
     }
 
-    /// The time to get a connection, from the pool or a new one; 3 s by default.
+    /// Sets the time to get a connection, from the pool or a new one; 3 s by default.
     #[must_use]
     pub fn connect_timeout(self, time: Duration) -> Self {
         self.with(|inner| inner.connect_timeout = time)
     }
 
-    /// The time for one answer; 3 s by default.
+    /// Sets the time for one answer; 3 s by default.
     #[must_use]
     pub fn response_timeout(self, time: Duration) -> Self {
         self.with(|inner| inner.response_timeout = time)
@@ -146,11 +146,11 @@ impl AsyncPostgresStore {
         &self.0.statements.create
     }
 
-    /// Makes the table, if it is not there. The user needs the right to.
+    /// Makes the table, if it is not there. The database user needs the right to create it.
     ///
     /// # Errors
     ///
-    /// If it cannot be made.
+    /// If the table cannot be made.
     pub async fn create_table(&self) -> Result<(), Error> {
         // Of several processes that begin at once, one after another: or else some of them fail.
         let sql = format!("SELECT pg_advisory_xact_lock(7236475903);\n{}", self.0.statements.create);

@@ -15,21 +15,22 @@ use crate::{Lease, Store};
 /// The most connections to keep open.
 const MAX_IDLE: usize = 4;
 
-/// Keeps grants in Redis, so that a fleet of machines shares them. Cheap to clone; clones share connections.
+/// A store that keeps grants in Redis, so that a fleet of machines shares them. Cheap to clone; clones share
+/// connections.
 ///
-/// A program on tokio does better with `AsyncRedisStore` (feature `redis-tokio`): where a run is dropped in the
-/// middle, this one gives its lease back at once, and waits for Redis there.
+/// A program on tokio should use `AsyncRedisStore` (feature `redis-tokio`). If a run is dropped in the middle, this
+/// store gives its lease back at once, and waits for Redis there.
 ///
-/// A grant is a hash of `version` and `value`; it is changed by a script that compares the version. A lease is a
-/// key beside it with a random owner, taken by `SET NX PX`, which ends by itself after the time asked for and no
-/// less than 60 s.
+/// A grant is a hash of `version` and `value`; a script compares the version and changes the hash. A lease is a key
+/// beside it with a random owner, taken by `SET NX PX`. It expires by itself after the time asked for, and at least 60
+/// s.
 ///
-/// When the connection breaks or Redis restarts, it is tried again for some seconds. If it is not known whether a
-/// save was done, that is found out by comparing.
+/// When the connection breaks or Redis restarts, the operation is tried again for some seconds. If it is not known
+/// whether a save was done, the store finds out by comparing.
 ///
-/// # What Redis must be told
+/// # The settings of Redis
 ///
-/// A save counts when Redis has confirmed it. What its settings make of that when it restarts, loses power or
+/// A save counts when Redis has confirmed it. Its settings decide what of that is lost when it restarts, loses power or
 /// fails over:
 ///
 /// | setting | what is lost |
@@ -40,12 +41,13 @@ const MAX_IDLE: usize = 4;
 /// | replicas that take over (Sentinel, Cluster) | what they have not got yet, however durable each is: replication is asynchronous, and `min-replicas-to-write` makes the loss smaller, not impossible |
 /// | a `maxmemory-policy` other than `noeviction` | any grant, when memory is short: they have no time to live |
 ///
-/// What a lost grant, a lost refresh and a lost lease mean stands [at the crate](crate#what-a-store-may-lose). So: the first line of the table, `noeviction`, and one instance that is durable by itself rather than a failover,
-/// unless you accept that the user may have to sign in again after one.
+/// The consequences of a lost grant, a lost refresh and a lost lease stand [at the crate](crate#what-a-store-may-lose).
+/// So choose the first line of the table, `noeviction`, and one instance that is durable by itself rather than a
+/// failover, unless you accept that a user may have to sign in again after one.
 ///
-/// What is kept is not encrypted. Give the program a user of its own (ACL) with rights to its prefix:
-/// `+hmget +hget +hset +exists +del +get +set +eval`; and TLS (`rediss://`, with a feature of crate `redis` for it,
-/// such as `tls-rustls`) on any network but loopback.
+/// Records are not encrypted. Give the program a Redis user of its own (ACL) with rights to its prefix: `+hmget +hget
+/// +hset +exists +del +get +set +eval`; and TLS (`rediss://`, with a feature of crate `redis` for it, such as
+/// `tls-rustls`) on any network but loopback.
 #[derive(Clone)]
 pub struct RedisStore(Arc<Inner>);
 

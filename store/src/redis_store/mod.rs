@@ -44,33 +44,33 @@ return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0
 macro_rules! builder {
     ($store:ident) => {
         impl $store {
-            /// The Redis at this address, such as `redis://user:password@host:6379/0`. Nothing is sent yet.
+            /// The Redis at this address, such as `redis://user:password@host:6379/0`. No request is sent yet.
             ///
             /// # Errors
             ///
-            /// Of kind [`ErrorKind::Config`](grantflow::ErrorKind::Config) if it is no such address.
+            /// Of kind [`ErrorKind::Config`](grantflow::ErrorKind::Config) if the text is no such address.
             pub fn new(address: &str) -> Result<Self, grantflow::Error> {
                 Settings::open(address).map(Self::of)
             }
 
-            /// The Redis of this client, for what no address can say, such as certificates.
+            /// The Redis of this client, for settings that no address holds, such as certificates.
             pub fn with_client(client: redis::Client) -> Self {
                 Self::of(Settings::new(client))
             }
 
-            /// What all keys begin with; `grantflow:` by default.
+            /// Sets the prefix of all keys; `grantflow:` by default.
             #[must_use]
             pub fn prefix(self, prefix: &str) -> Self {
                 Self::of(Settings { prefix: prefix.to_owned(), ..self.0.settings.clone() })
             }
 
-            /// The time to connect and sign in at Redis; 3 s by default.
+            /// Sets the time to connect and sign in at Redis; 3 s by default.
             #[must_use]
             pub fn connect_timeout(self, time: Duration) -> Self {
                 Self::of(Settings { connect_timeout: time, ..self.0.settings.clone() })
             }
 
-            /// The time for one answer; 3 s by default.
+            /// Sets the time for one answer; 3 s by default.
             #[must_use]
             pub fn response_timeout(self, time: Duration) -> Self {
                 Self::of(Settings { response_timeout: time, ..self.0.settings.clone() })

@@ -16,8 +16,8 @@ use crate::returning::{Release, Returning};
 use crate::tries::{Tries, check_size};
 use crate::{AsyncStore, Lease};
 
-/// [`RedisStore`](crate::RedisStore) for programs on tokio: the same grants and leases, under the same keys, so that
-/// programs with one and with the other may share them. All that is said there of Redis's settings holds here too.
+/// [`RedisStore`](crate::RedisStore) for programs on tokio. It has the same grants and leases under the same keys, so
+/// that programs with the one and with the other may share them. What is said there of Redis's settings holds here too.
 ///
 /// Cheap to clone; clones share one connection, which carries many commands at once. TLS comes with feature
 /// `tokio-rustls-comp` of crate `redis`. The runtime must have I/O and time enabled.

@@ -1,4 +1,4 @@
-//! How callers ask a slot for its token, and what begins refreshes.
+//! Requests of callers for a slot's token, and the beginning of refreshes.
 //!
 //! A waiter looks once a second whether a thread still drives the refresh that it waits for. If not, it is left
 //! behind as soon as that may be ([`origin`](super::origin)), and done here instead.

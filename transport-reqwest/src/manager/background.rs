@@ -1,4 +1,4 @@
-//! When which want is due, and the one task that sees to it.
+//! The times at which wants are due, and the one task that refreshes them.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;

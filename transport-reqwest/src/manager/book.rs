@@ -1,4 +1,4 @@
-//! Who is who: the credentials of a pool, or the one of a manager, and their wants.
+//! The names of a pool's credentials, or the one of a manager, and their wants.
 //!
 //! No step is longer for a larger pool: what is there lies in tables that grow by small parts, and of a bounded pool a
 //! hand goes round that forgets, of each few wants that it comes to, the one that was used the longest ago.

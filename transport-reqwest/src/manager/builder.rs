@@ -1,4 +1,4 @@
-//! How managers and pools are adjusted.
+//! The settings of managers and pools.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::pool::TokenPool;
 use super::token_manager::TokenManager;
 use crate::Transport;
 
-/// A [`TokenManager`] or [`TokenPool`] to be adjusted.
+/// The settings of a [`TokenManager`] or a [`TokenPool`].
 #[must_use = "build() makes the manager, build_pool() a pool"]
 pub struct ManagerBuilder {
     transport: Transport,
@@ -24,12 +24,12 @@ pub struct ManagerBuilder {
 }
 
 impl TokenManager {
-    /// A manager with the defaults. Nothing is asked of any server before the first token is.
+    /// A manager with the defaults. No request is sent before the first token is asked for.
     pub fn new(transport: &Transport, source: impl TokenSource + 'static, want: Want) -> Self {
         Self::builder(transport).build(source, want)
     }
 
-    /// A manager, or a pool, to be adjusted.
+    /// The settings of a manager or a pool, to be built.
     pub fn builder(transport: &Transport) -> ManagerBuilder {
         ManagerBuilder::new(transport)
     }
@@ -48,47 +48,47 @@ impl ManagerBuilder {
         Self { transport: transport.clone(), options, on_change: None, on_wait: None }
     }
 
-    /// Refreshes tokens this long before their end, but never before half of their life. By default it is
-    /// a quarter of their life, and 5 minutes at the most. Where a source says itself when to refresh, that
-    /// counts.
+    /// Sets how long before its end a token is due, which is never before half of its life. By default it is a quarter
+    /// of its life, and at most 5 minutes. A source that knows better decides.
     pub fn margin(mut self, margin: Duration) -> Self {
         self.options.margin = Some(margin);
         self
     }
 
-    /// Whether tokens that are in use are refreshed before a caller asks for them; on by default. A token
-    /// that nobody asked for since it was fetched is left to end.
+    /// Sets whether tokens that are in use are refreshed before a caller asks for them; they are by default. A token
+    /// that no caller asked for since it was fetched is left to expire.
     pub fn background_refresh(mut self, on: bool) -> Self {
         self.options.background = on;
         self
     }
 
-    /// Shows every new token and every failure to `callback`, after it has come into effect. It should be
-    /// quick: it runs on the task of the refresh. Should it panic, that changes nothing.
+    /// Calls this function with every new token and every failure, after it has come into effect. It should be quick:
+    /// it runs on the task of the refresh. It may panic.
     pub fn on_change(mut self, callback: impl Fn(&Change) + Send + Sync + 'static) -> Self {
         self.on_change = Some(Box::new(callback));
         self
     }
 
-    /// Calls this when a refresh begins to wait for another process, as it may for half a minute where one has died while
-    /// it refreshed: with the credential's name in its pool, which is empty if there is no pool, and what is waited for.
-    /// It should be quick: it runs on the task of the refresh. [`Status::waiting`](crate::Status::waiting) has it too.
+    /// Calls this function when a refresh begins to wait for another process, as it may for half a minute if that
+    /// process died while it refreshed. The arguments are the credential's name in its pool, which is empty without a
+    /// pool, and what the refresh waits for. It should be quick: it runs on the task of the refresh.
+    /// [`Status::waiting`](crate::Status::waiting) says so too.
     pub fn on_wait(mut self, callback: impl Fn(&str, Waiting) + Send + Sync + 'static) -> Self {
         self.on_wait = Some(Box::new(callback));
         self
     }
 
-    /// Lets a pool hold at most so many wants, one at least: when there are more, one that was not used
-    /// in a long time is forgotten, the oldest of each few. A want that a manager holds, or that a caller waits for, is
-    /// kept. What that costs does not grow with the pool.
+    /// Sets the most wants that a pool holds, at least one. When there are more, one that was not used in a long time
+    /// is forgotten, the oldest of each few. A want that a manager holds, or that a caller waits for, is kept. The cost
+    /// of that does not grow with the pool.
     pub fn max_wants(mut self, max: usize) -> Self {
         self.options.max_wants = Some(max.max(1));
         self
     }
 
-    /// Runs refreshes in this runtime, which must be driven as long as the manager is in use: one of several threads
-    /// is. By default each refresh runs in the runtime of the caller that asked for it. A program that makes a runtime for
-    /// each call, or one for each thread, gives one here that lasts; then callers need none of their own.
+    /// Runs refreshes in this runtime, which must be driven as long as the manager is in use: a runtime of several
+    /// threads is. By default each refresh runs in the runtime of the caller that asked for it. A program that makes a
+    /// runtime for each call, or one for each thread, gives one here that lasts; callers then need none of their own.
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.options.runtime = Some(runtime);
         self
@@ -99,7 +99,7 @@ impl ManagerBuilder {
         TokenManager::alone(self.hub(), Arc::new(source), want)
     }
 
-    /// A pool, empty yet.
+    /// A pool without credentials.
     pub fn build_pool(self) -> TokenPool {
         TokenPool::of(self.hub())
     }

@@ -1,4 +1,4 @@
-//! What is told of the life of tokens.
+//! Reports on the life of tokens.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,18 +20,18 @@ pub(super) type OnWait = Box<dyn Fn(&str, Waiting) + Send + Sync>;
 
 /// A new token, or a failure to get one.
 ///
-/// What a refresh waits for meanwhile is no outcome of it: [`on_wait`](crate::ManagerBuilder::on_wait) and
-/// [`Status::waiting`](crate::Status::waiting) tell that.
+/// A refresh that waits is no change: [`on_wait`](crate::ManagerBuilder::on_wait) and
+/// [`Status::waiting`](crate::Status::waiting) report that.
 #[non_exhaustive]
 #[derive(Clone)]
 pub struct Change {
     /// The credential's name in its pool; empty if there is no pool.
     pub credential: Arc<str>,
-    /// What was wanted.
+    /// The want of the token.
     pub want: Want,
-    /// Its outcome.
+    /// The outcome of the refresh.
     pub outcome: Result<Arc<Issued>, Error>,
-    /// How it stands with the grant since: see [`Status::grant`].
+    /// The status of the grant since then: see [`Status::grant`].
     pub grant: GrantStatus,
     /// Why the newest refresh token could not be saved in the store, if so: see [`Status::unsaved`].
     pub unsaved: Option<Error>,
@@ -50,29 +50,29 @@ impl fmt::Debug for Change {
     }
 }
 
-/// How a want's token is doing.
+/// The status of a want's token.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// The end of the token that is held; `None` if there is none, or if the server did not say.
+    /// The end of the held token; `None` if there is none, or if the server did not say.
     pub expires_at: Option<Timestamp>,
-    /// The last failure, if nothing succeeded since.
+    /// The last failure, if no refresh has succeeded since.
     pub last_error: Option<Error>,
-    /// When the token that is held is refreshed next, if it is in use.
+    /// When the held token is refreshed next, if it is in use.
     pub next_refresh: Option<Timestamp>,
     /// Whether a refresh is under way.
     pub refreshing: bool,
     /// What a refresh with this credential waits for that another process does, if so.
     pub waiting: Option<Waiting>,
-    /// How it stands with the grant that the credential is, as far as this process knows: whether its refresh token was
-    /// used without a known end, since when and how often, or was refused.
+    /// The status of the credential's grant, as far as this process knows: whether its refresh token was used with an
+    /// unknown outcome, since when and how often, or was refused.
     pub grant: GrantStatus,
-    /// Why the newest refresh token could not be saved in the store, if so. It is in use all the same, and lost if the program ends
-    /// before it is saved.
+    /// Why the newest refresh token could not be saved in the store, if so. It is in use all the same, and is lost if
+    /// the program ends before it is saved.
     pub unsaved: Option<Error>,
 }
 
-/// Tells changes as they happen: see [`TokenManager::subscribe`](super::TokenManager::subscribe).
+/// The changes of a manager or pool, as they happen: see [`TokenManager::subscribe`](super::TokenManager::subscribe).
 pub struct Changes(Option<broadcast::Receiver<Change>>);
 
 impl Changes {

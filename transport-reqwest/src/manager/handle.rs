@@ -1,4 +1,4 @@
-//! What managers and pools hold: with the last clone, all ends.
+//! The handle that managers and pools hold: with its last clone, everything ends.
 
 use super::book::Book;
 use super::saving;

@@ -1,4 +1,4 @@
-//! What all wants of a pool, or the one of a manager, have in common.
+//! The parts that all wants of a pool, or the one of a manager, have in common.
 
 use std::cell::Cell;
 use std::sync::Arc;

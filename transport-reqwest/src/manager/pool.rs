@@ -14,9 +14,9 @@ use super::hub::Hub;
 use super::token_manager::TokenManager;
 use super::token_ref::TokenRef;
 
-/// Holds tokens of many credentials, which go by name, and of any want. No two wants share a token, and
-/// wants of one credential take turns where that is needed. Otherwise each is what a [`TokenManager`] is,
-/// and one task refreshes them all. Cheap to clone.
+/// The tokens of many credentials, each by its name, for any number of wants. No two different wants share a token, and
+/// wants of one credential take turns where that is needed. Otherwise each want is served as by a [`TokenManager`], and
+/// one task refreshes them all. Cheap to clone.
 ///
 /// ```
 /// use grantflow::source::{Credential, Want};
@@ -42,11 +42,11 @@ impl TokenPool {
         Self(Arc::new(Handle(Book::new(hub))))
     }
 
-    /// Adds a credential, unless there is one of this name, which stays as it is: it may have a newer refresh token
-    /// than the one that is given here. Says whether it was added.
+    /// Adds a credential. If there is one of this name, that stays as it is, since it may have a newer refresh token
+    /// than `source`. Returns whether the credential was added.
     ///
-    /// So a server for many users calls this for each request, with what it has kept of the user, and
-    /// [`replace`](Self::replace) when one has signed in anew.
+    /// So a server for many users calls this for each request, with the grant that it has kept of the user, and
+    /// [`replace`](Self::replace) when a user has signed in anew.
     ///
     /// # Errors
     ///
@@ -55,13 +55,13 @@ impl TokenPool {
         self.0.0.add(name, Arc::new(source))
     }
 
-    /// Forgets a credential and all its tokens; its managers have no more. Says whether there was one.
+    /// Forgets a credential and all its tokens. Its managers get errors from now on. Returns whether there was one.
     pub fn remove(&self, name: &str) -> bool {
         self.0.0.remove(name)
     }
 
-    /// Puts a credential in the place of the one of this name, as after a new sign-in: see [`TokenManager::replace`]. If
-    /// there is none, it is added. Says whether there was one.
+    /// Replaces the credential of this name, as after a new sign-in: see [`TokenManager::replace`]. If there is none,
+    /// it is added. Returns whether there was one.
     ///
     /// # Errors
     ///
@@ -80,7 +80,7 @@ impl TokenPool {
         }
     }
 
-    /// A manager of one want. As long as it lives, the want is not forgotten.
+    /// The manager of a want. As long as it lives, the pool does not forget the want.
     ///
     /// # Errors
     ///
@@ -90,11 +90,12 @@ impl TokenPool {
         Ok(TokenManager::of_pool(&self.0, slot))
     }
 
-    /// A token: see [`TokenManager::token`].
+    /// The token of a want: see [`TokenManager::token`].
     ///
     /// # Errors
     ///
-    /// As there, and of kind [`Config`](grantflow::ErrorKind::Config) if there is no such credential.
+    /// Those of [`TokenManager::token`]; and of kind [`Config`](grantflow::ErrorKind::Config) if there is no such
+    /// credential.
     #[inline]
     pub fn token<'a>(
         &'a self,
@@ -104,22 +105,23 @@ impl TokenPool {
         Look::new(&self.0.0, name, want)
     }
 
-    /// How many wants it holds.
+    /// The number of wants that the pool holds.
     pub fn len(&self) -> usize {
         self.0.0.len()
     }
 
-    /// Whether it holds none.
+    /// Whether the pool holds no want.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Tells every new token and every failure from now on.
+    /// Reports every new token and every failure from now on.
     pub fn subscribe(&self) -> Changes {
         self.0.0.hub.watchers.subscribe()
     }
 
-    /// What changes as a credential is used: a program that keeps its refresh token must keep the newest.
+    /// The state of a credential: what changes as it is used. A program that keeps refresh tokens itself keeps the one
+    /// in this state.
     ///
     /// # Errors
     ///

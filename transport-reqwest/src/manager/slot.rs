@@ -1,4 +1,4 @@
-//! One want: its cell behind a lock, and what readers see without it.
+//! One want: its cell behind a lock, and the token that readers see without it.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};

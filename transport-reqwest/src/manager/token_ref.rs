@@ -1,4 +1,4 @@
-//! What callers get.
+//! The tokens that callers get.
 
 use std::fmt;
 use std::ops::Deref;
@@ -8,12 +8,11 @@ use arc_swap::{ArcSwapOption, Guard};
 use grantflow::Token;
 use grantflow::cell::Issued;
 
-/// A token, borrowed from its manager: reading it copies nothing. It stays as it is when the manager gets
-/// another.
+/// A token that its manager shares: reading it copies nothing. It stays the same when its manager gets a new one.
 pub struct TokenRef(Guard<Option<Arc<Issued>>>);
 
 impl TokenRef {
-    /// Its place in the sequence of its manager's tokens.
+    /// The number of the token among those of its want: a later one has a higher number.
     pub fn generation(&self) -> u64 {
         self.issued().generation
     }

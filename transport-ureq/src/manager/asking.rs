@@ -1,4 +1,4 @@
-//! How a token is asked for: by a caller, who has it done or waits for it, and by the worker, when it is due.
+//! Requests for a token: by a caller, who has it fetched or waits for it, and by the worker, when it is due.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,5 +1,5 @@
-//! The wall clock as readers of a token that is held look at it. Linux keeps a copy of its clock that costs a fifth of
-//! the clock itself, and is a tick behind at the most: a token is shown for so much less time.
+//! The wall clock for readers of a held token. Linux keeps a copy of its clock, which costs a fifth of the clock
+//! itself, and is a tick behind at most: a token is shown for so much less time.
 
 use std::time::Duration;
 

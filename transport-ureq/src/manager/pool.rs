@@ -17,8 +17,7 @@ use super::token_manager::TokenManager;
 use super::token_ref::TokenRef;
 use super::wants::Wants;
 
-/// Holds the tokens of many credentials, each by its name, for any number of wants. Clones are handles of one
-/// and the same.
+/// The tokens of many credentials, each by its name, for any number of wants. Clones are handles of the same pool.
 ///
 /// ```no_run
 /// use grantflow_ureq::grantflow::source::{Credential, Want};
@@ -33,8 +32,8 @@ use super::wants::Wants;
 /// # Ok::<(), grantflow_ureq::grantflow::Error>(())
 /// ```
 ///
-/// Each credential and want has a token of its own, as a [`TokenManager`] has it; no two different wants share
-/// one. While one is fetched, all others are served.
+/// Each credential and want has a token of its own, as with a [`TokenManager`]; no two different wants share one. While
+/// one token is fetched, all others are served.
 #[derive(Clone)]
 pub struct TokenPool {
     handle: Arc<Handle>,
@@ -46,11 +45,11 @@ impl TokenPool {
         Self { handle: Arc::new(Handle { shared, holds: Holds::Pool(wants) }) }
     }
 
-    /// Adds a credential, unless there is one of this name, which stays as it is: it may have a newer refresh token
-    /// than the one that is given here. Says whether it was added.
+    /// Adds a credential. If there is one of this name, that stays as it is, since it may have a newer refresh token
+    /// than `source`. Returns whether the credential was added.
     ///
-    /// So a server for many users calls this for each request, with what it has kept of the user, and
-    /// [`replace`](Self::replace) when one has signed in anew.
+    /// So a server for many users calls this for each request, with the grant that it has kept of the user, and
+    /// [`replace`](Self::replace) when a user has signed in anew.
     ///
     /// # Errors
     ///
@@ -59,8 +58,7 @@ impl TokenPool {
         self.wants().add(name, || Credential::new(&self.handle.shared, name.into(), Arc::new(source)))
     }
 
-    /// Forgets a credential and all its tokens. Its managers get errors from now on. Says whether there was
-    /// one.
+    /// Forgets a credential and all its tokens. Its managers get errors from now on. Returns whether there was one.
     pub fn remove(&self, name: &str) -> bool {
         let Some(entry) = self.wants().remove(name) else { return false };
         entry.slots.iter().for_each(|slot| slot.close(Closed::Removed));
@@ -68,8 +66,8 @@ impl TokenPool {
         true
     }
 
-    /// Puts a credential in the place of the one of this name, as after a new sign-in: its tokens are forgotten, and so
-    /// is a failure for good. If there is none, it is added. Says whether there was one.
+    /// Replaces the credential of this name, as after a new sign-in: its tokens are forgotten, and so is a failure for
+    /// good. If there is none, it is added. Returns whether there was one.
     ///
     /// # Errors
     ///
@@ -92,7 +90,7 @@ impl TokenPool {
         }
     }
 
-    /// The manager of a want. It stands for what the pool holds, and keeps the pool from forgetting it.
+    /// The manager of a want. As long as it lives, the pool does not forget the want.
     ///
     /// # Errors
     ///
@@ -116,32 +114,33 @@ impl TokenPool {
         wants.slot(name, want.clone())?.token()
     }
 
-    /// What changed of a credential as it was used: a program that keeps refresh tokens keeps this one's.
+    /// The state of a credential: what changes as it is used. A program that keeps refresh tokens itself keeps the one
+    /// in this state.
     ///
     /// # Errors
     ///
-    /// If there is none of this name.
+    /// If there is no credential of this name.
     pub fn grant_state(&self, name: &str) -> Result<GrantState, Error> {
         let wants = self.wants();
         Ok(wants.entry(&*wants.read()?, name)?.credential.state())
     }
 
-    /// How many wants are held.
+    /// The number of wants that the pool holds.
     pub fn len(&self) -> usize {
         self.wants().len()
     }
 
-    /// Whether no want is held.
+    /// Whether the pool holds no want.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Tells every new token and every failure of all wants from now on: see [`TokenManager::subscribe`].
+    /// Reports every new token and every failure of all wants from now on: see [`TokenManager::subscribe`].
     pub fn subscribe(&self) -> Changes {
         self.handle.shared.subscribe()
     }
 
-    /// Ends it for all handles: see [`TokenManager::shutdown`].
+    /// Ends the pool for all handles: see [`TokenManager::shutdown`].
     pub fn shutdown(&self) {
         self.handle.shutdown();
     }

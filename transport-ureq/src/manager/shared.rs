@@ -25,21 +25,22 @@ thread_local! {
 
 /// A new token, or a failure to get one.
 ///
-/// What a refresh waits for meanwhile is no outcome of it: [`on_wait`](crate::ManagerBuilder::on_wait) and
-/// [`Status::waiting`](crate::Status::waiting) tell that.
+/// A refresh that waits is no change: [`on_wait`](crate::ManagerBuilder::on_wait) and
+/// [`Status::waiting`](crate::Status::waiting) report that.
 #[non_exhaustive]
 #[derive(Clone)]
 pub struct Change {
     /// The credential's name in its pool; empty if there is no pool.
     pub credential: Arc<str>,
-    /// What was wanted.
+    /// The want of the token.
     pub want: Want,
-    /// Its outcome. The refresh token to keep from now on is with the token
+    /// The outcome of the refresh. The refresh token to keep from now on is in the token
     /// ([`Token::refresh_token`](grantflow::Token::refresh_token)).
     pub outcome: Result<Arc<Issued>, Error>,
-    /// How it stands with the grant since: see [`Status::grant`](crate::Status::grant).
+    /// The status of the grant since then: see [`Status::grant`](crate::Status::grant).
     pub grant: GrantStatus,
-    /// Why the newest refresh token could not be saved in the store, if so: see [`Status::unsaved`](crate::Status::unsaved).
+    /// Why the newest refresh token could not be saved in the store, if so: see
+    /// [`Status::unsaved`](crate::Status::unsaved).
     pub unsaved: Option<Error>,
 }
 
@@ -56,13 +57,13 @@ impl fmt::Debug for Change {
     }
 }
 
-/// Tells changes as they happen: see [`TokenManager::subscribe`](crate::TokenManager::subscribe).
+/// The changes of a manager or pool, as they happen: see [`TokenManager::subscribe`](crate::TokenManager::subscribe).
 ///
-/// As an iterator it waits for each, and ends with the manager.
+/// As an iterator it waits for each change, and ends with the manager.
 pub struct Changes(Receiver<Change>);
 
 impl Changes {
-    /// The next change, if it comes within this time; zero does not wait.
+    /// The next change, if there is one within this time; zero does not wait.
     pub fn next_within(&mut self, time: Duration) -> Option<Change> {
         self.0.recv_timeout(time).ok()
     }

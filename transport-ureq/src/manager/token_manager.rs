@@ -14,12 +14,12 @@ use super::slot::Slot;
 use super::token_ref::TokenRef;
 use crate::Transport;
 
-/// Holds a token and gets the next one in time, for any number of threads. Clones are handles of one and the
-/// same.
+/// The holder of one want's token, which it refreshes in time, for any number of threads. Clones are handles of the
+/// same manager.
 ///
-/// A token ends by whichever clock says so first. Readers of a fresh one ask the wall clock alone: if that was set back
-/// to before the moment when the token came, they ask both; if it was set back by less, that is noticed within half a
-/// minute by the background's thread, and without one not before the wall clock shows the end.
+/// A token expires by the clock that says so first. Readers of a fresh token ask the wall clock alone. If that was set
+/// back to before the moment when the token came, they ask both clocks; if it was set back by less, the background's
+/// thread notices that within half a minute, and without one it is noticed when the wall clock shows the end.
 ///
 /// ```no_run
 /// use grantflow_ureq::grantflow::source::{Credential, Want};
@@ -34,43 +34,43 @@ use crate::Transport;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// - Without a token, the first who asks fetches one on its own thread, and all others wait for it.
+/// - Without a token, the first caller fetches one on its own thread, and all others wait for it.
 /// - A token that is due is still handed out at once, while the next is fetched in the background: see
 ///   [`ManagerBuilder::background_refresh`](super::ManagerBuilder::background_refresh).
-/// - A refresh that fails never replaces a token that is valid. When there is none, its error is everyone's,
+/// - A refresh that fails never replaces a token that is valid. If there is none, every caller gets the refresh's error
 ///   at once, until it is time to try again.
-/// - After a failure for good (`invalid_grant`) nothing is tried until the credential is
+/// - After a failure for good (`invalid_grant`) there is no further try until the credential is
 ///   [replaced](Self::replace).
-/// - What the store of a grant does not take is used from memory, and saved later: after 5 s, and then ever more seldom,
-///   every 5 minutes at least. See [`Status::unsaved`].
-/// - The last handle to be dropped waits, for 5 s at the most, for a refresh under way whose new refresh token
-///   would be lost with it, and then for 10 s at the most for what is not saved yet. Nothing else keeps the process. What is in a `static` is never dropped: end it by
-///   [`shutdown`](Self::shutdown).
+/// - A change that the store of a grant does not take is used from memory, and saved later: after 5 s, and then ever
+///   more seldom, but at least every 5 minutes. See [`Status::unsaved`].
+/// - When the last handle is dropped, it waits at most 5 s for a refresh under way whose new refresh token would
+///   otherwise be lost, and then at most 10 s for what is not saved yet. Nothing else holds the process up. A `static`
+///   is never dropped: end its manager by [`shutdown`](Self::shutdown).
 #[derive(Clone)]
 pub struct TokenManager {
     slot: Arc<Slot>,
     handle: Arc<Handle>,
 }
 
-/// How a want's token is doing.
+/// The status of a want's token.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// The end of the token that is held; `None` if there is none, or if the server did not say.
+    /// The end of the held token; `None` if there is none, or if the server did not say.
     pub expires_at: Option<Timestamp>,
-    /// The last failure, if nothing succeeded since.
+    /// The last failure, if no refresh has succeeded since.
     pub last_error: Option<Error>,
-    /// When the token that is held is refreshed next, if it is in use.
+    /// When the held token is refreshed next, if it is in use.
     pub next_refresh: Option<Timestamp>,
     /// Whether a refresh is under way.
     pub refreshing: bool,
     /// What a refresh with this credential waits for that another process does, if so.
     pub waiting: Option<Waiting>,
-    /// How it stands with the grant that the credential is, as far as this process knows: whether its refresh token was
-    /// used without a known end, since when and how often, or was refused.
+    /// The status of the credential's grant, as far as this process knows: whether its refresh token was used with an
+    /// unknown outcome, since when and how often, or was refused.
     pub grant: GrantStatus,
-    /// Why the newest refresh token could not be saved in the store, if so. It is in use all the same, and lost if the program ends
-    /// before it is saved.
+    /// Why the newest refresh token could not be saved in the store, if so. It is in use all the same, and is lost if
+    /// the program ends before it is saved.
     pub unsaved: Option<Error>,
 }
 
@@ -88,7 +88,7 @@ impl TokenManager {
         &self.handle.shared.transport
     }
 
-    /// Fetches the first token, so that a program that cannot have one ends where it begins.
+    /// Fetches the first token, so that a program that cannot get one ends where it begins.
     ///
     /// # Errors
     ///
@@ -97,7 +97,8 @@ impl TokenManager {
         self.token().map(drop)
     }
 
-    /// The token. While it is fresh, or due and being refreshed, this reads one clock, takes no lock and allocates nothing.
+    /// The token. While it is fresh, or due and being refreshed, this reads one clock, takes no lock and allocates
+    /// nothing.
     ///
     /// # Errors
     ///
@@ -126,18 +127,17 @@ impl TokenManager {
         Ok(self.token()?.access_token().into())
     }
 
-    /// The value of an `Authorization` header. It shares the token's memory.
+    /// The value of the header `Authorization`. It shares the token's memory.
     ///
     /// # Errors
     ///
-    /// Those of [`token`](Self::token), and of kind [`TokenType`](grantflow::ErrorKind::TokenType) if the
-    /// token is not for bearers.
+    /// Those of [`token`](Self::token); and of kind [`TokenType`](grantflow::ErrorKind::TokenType) if the token is no
+    /// bearer token.
     pub fn authorization(&self) -> Result<HeaderValue, Error> {
         self.token()?.authorization().cloned()
     }
 
-    /// The headers of a request with the token, and what its source wants besides, such as
-    /// `x-goog-user-project`.
+    /// The headers of a request with the token, and those that its source adds, such as `x-goog-user-project`.
     ///
     /// # Errors
     ///
@@ -150,8 +150,8 @@ impl TokenManager {
         Ok(headers)
     }
 
-    /// Puts the token on a request, be it for bearers or an API key, and what its source wants besides. Where
-    /// the request goes is the caller's to know.
+    /// Puts the token, a bearer token or an API key, on a request, and the headers that its source adds. The caller
+    /// must know that the request goes to a server that the token is for.
     ///
     /// # Errors
     ///
@@ -160,27 +160,27 @@ impl TokenManager {
         self.token()?.apply(request.headers_mut())
     }
 
-    /// A new token, whatever is held: one is fetched now, unless that is being done already. All others are
-    /// served meanwhile. No pause after a failure is kept.
+    /// Fetches a new token now, whatever token is held. If one is being fetched already, that is the one. All other
+    /// callers are served meanwhile. No pause after a failure is kept.
     ///
     /// # Errors
     ///
-    /// If it did not succeed; the token that was there is kept then. So it is when the server refuses the refresh token
-    /// while that token is good: some servers do so until it has ended. A grant that was revoked is refused for good only
-    /// after that; until then [`Status::grant`](crate::Status::grant) says
+    /// If no new token can be obtained; the held token is then kept. That is so, too, if the server refuses the refresh
+    /// token while the held token is good: some servers do so until it has expired. Only after that is a grant that was
+    /// revoked refused for good; until then [`Status::grant`](crate::Status::grant) says
     /// [`Refused`](grantflow::source::GrantStatus::Refused), and `early`.
     pub fn force_refresh(&self) -> Result<TokenRef, Error> {
         self.slot.force()
     }
 
-    /// Takes note that a server refused this token (status 401), so that the next call gets another. A later
-    /// one is not touched, nor another manager's. Returns whether another may be obtained: not if a new one is refused again so soon that
-    /// tokens do not seem to be the matter; the token then stays.
+    /// Notes that a server refused this token (status 401), so that the next caller gets another one. A later token is
+    /// not touched, nor another manager's. Returns whether another one may be obtained: not if a new token is refused
+    /// so soon again that tokens do not seem to be the cause; the token then stays.
     pub fn invalidate(&self, token: &TokenRef) -> bool {
         self.slot.reject(token.issued())
     }
 
-    /// What is known at this moment. Fetches nothing.
+    /// The status of the want's token at this moment. No request is sent.
     pub fn status(&self) -> Status {
         let now = self.handle.shared.now();
         let (seen, grant) = (self.slot.see(now), self.slot.home.state());
@@ -195,24 +195,26 @@ impl TokenManager {
         }
     }
 
-    /// Tells every new token and every failure from now on; a pool's manager, those of the whole pool. What is
-    /// not read is kept: drop it when it is not wanted any more. See also [`ManagerBuilder::on_change`](crate::ManagerBuilder::on_change).
+    /// Reports every new token and every failure from now on; a pool's manager reports those of the whole pool. Changes
+    /// that are not read are kept in memory: drop the value when it is not needed any more. See also
+    /// [`ManagerBuilder::on_change`](crate::ManagerBuilder::on_change).
     pub fn subscribe(&self) -> Changes {
         self.handle.shared.subscribe()
     }
 
-    /// What changed of the credential as it was used: a program that keeps refresh tokens keeps this one's.
+    /// The state of the credential: what changes as it is used. A program that keeps refresh tokens itself keeps the
+    /// one in this state.
     pub fn grant_state(&self) -> GrantState {
         self.slot.home.state()
     }
 
-    /// What this manager's tokens are good for.
+    /// The want of this manager's tokens.
     pub fn want(&self) -> &Want {
         &self.slot.want
     }
 
-    /// Puts another credential in the place of this one, as after a new sign-in. The token held is forgotten,
-    /// and so is a failure for good. In a pool this is the same as [`TokenPool::replace`](crate::TokenPool::replace).
+    /// Replaces the credential, as after a new sign-in. The held token is forgotten, and so is a failure for good. In a
+    /// pool this is the same as [`TokenPool::replace`](crate::TokenPool::replace).
     pub fn replace(&self, source: impl TokenSource + 'static) {
         self.slot.home.replace(Arc::new(source));
         match &self.handle.holds {
@@ -221,9 +223,9 @@ impl TokenManager {
         }
     }
 
-    /// Ends it for all handles: from now on they get errors. Waits, for 5 s at the most, for a refresh under
-    /// way whose new refresh token would be lost, and for 10 s at the most for a store that is to take what it could not
-    /// take before. In a pool it ends this want, which the pool then forgets.
+    /// Ends the manager for all handles: from now on they get errors. It waits at most 5 s for a refresh under way
+    /// whose new refresh token would otherwise be lost, and at most 10 s for a store that is to take what it could not
+    /// take before. In a pool this ends the want, which the pool then forgets.
     pub fn shutdown(&self) {
         self.handle.end(&self.slot);
     }

@@ -61,11 +61,10 @@ fn millis(moment: Timestamp) -> u64 {
     u64::try_from((moment - BEHIND).as_unix_millis()).unwrap_or(0)
 }
 
-/// A token as its holder has it: nothing is copied, and no count changed that other readers share. It stays
-/// the same however often its holder gets a new one.
+/// A token that its manager shares: it is not copied, and no count changes that other readers share. It stays the same
+/// when its manager gets a new one.
 ///
-/// Each thread may have a few of them at a time for nothing; from the ninth on, one costs as much as an
-/// [`Arc`]'s clone.
+/// Each thread may have eight of them at a time for free; each further one costs as much as a clone of an [`Arc`].
 pub struct TokenRef(Guard<Option<Arc<Issued>>>);
 
 impl TokenRef {
