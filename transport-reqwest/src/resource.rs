@@ -207,7 +207,7 @@ impl ResourceClient {
                 None => (self.plain(next).await?, None),
             };
             if Demand::read(response.status(), response.headers()).is_none() {
-                self.state().demands.judge(operation, response.status(), response.headers(), None);
+                self.judge(operation, response.status(), response.headers(), None);
                 return Ok(response);
             }
             let Some(again) = again else { return Ok(response) };
@@ -238,7 +238,7 @@ impl ResourceClient {
         if self.state().generation != generation {
             return Ok(true);
         }
-        let demand = self.state().demands.judge(operation, *status, headers, refused.map(|it| &**it));
+        let demand = self.judge(operation, *status, headers, refused.map(|it| &**it));
         let Some(demand) = demand else { return Ok(false) };
         if self.0.may.as_ref().is_some_and(|may| !may(&demand)) {
             self.state().demands.not_met(operation);
@@ -306,6 +306,11 @@ impl ResourceClient {
     fn current(&self) -> (Option<SignedIn>, u64) {
         let state = self.state();
         (state.signed_in.clone(), state.generation)
+    }
+
+    fn judge(&self, operation: &str, status: StatusCode, headers: &HeaderMap, token: Option<&Token>) -> Option<Demand> {
+        let now = self.0.transport.now();
+        self.state().demands.judge(now, operation, status, headers, token)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

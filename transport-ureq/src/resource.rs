@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use grantflow::resource::{Access, Demand, DemandKind, Demands, ProtectedResource};
 use grantflow::source::Credential;
 use grantflow::{Advice, Error, ErrorKind, InstalledApp, Token};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use ureq::{Agent, Body};
 
 use crate::{AuthorizedAgent, Repeatable, TokenManager, TokenRef, Transport};
@@ -170,7 +170,7 @@ impl ResourceAgent {
                 None => (self.plain(request.clone())?, None),
             };
             if Demand::read(response.status(), response.headers()).is_none() {
-                self.state().demands.judge(operation, response.status(), response.headers(), None);
+                self.judge(operation, response.status(), response.headers(), None);
                 return Ok(response);
             }
             let met = self.meet(operation, &response, generation, signed_in.as_ref(), token.as_ref());
@@ -201,8 +201,7 @@ impl ResourceAgent {
         if self.state().generation != generation {
             return Ok(true);
         }
-        let demand =
-            self.state().demands.judge(operation, response.status(), response.headers(), refused.map(|it| &**it));
+        let demand = self.judge(operation, response.status(), response.headers(), refused.map(|it| &**it));
         let Some(demand) = demand else { return Ok(false) };
         if self.0.may.as_ref().is_some_and(|may| !may(&demand)) {
             self.state().demands.not_met(operation);
@@ -267,6 +266,11 @@ impl ResourceAgent {
     fn current(&self) -> (Option<SignedIn>, u64) {
         let state = self.state();
         (state.signed_in.clone(), state.generation)
+    }
+
+    fn judge(&self, operation: &str, status: StatusCode, headers: &HeaderMap, token: Option<&Token>) -> Option<Demand> {
+        let now = self.0.transport.now();
+        self.state().demands.judge(now, operation, status, headers, token)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

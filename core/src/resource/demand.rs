@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 
-use crate::{Challenge, Scopes, Shown, Token};
+use crate::{Challenge, Now, Scopes, Shown, Token};
 
-/// How often a person is asked, or a token got, for one operation whose answers stay refusals.
-const TRIES: u32 = 2;
+/// How often a person is asked, or a token got, for one operation.
+const TRIES: usize = 2;
+/// How often within [`PERIOD`] for all operations of the resource.
+const ALL_TRIES: usize = 8;
+/// How long a try counts though a request has succeeded since.
+const PERIOD: Duration = Duration::from_secs(300);
 /// The most operations to count for.
 const OPERATIONS: usize = 256;
 
@@ -120,25 +125,45 @@ impl fmt::Debug for Demand {
 }
 
 /// The count of what was done for the demands of one resource, so that a resource that is never content does not cause
-/// endless sign-ins. For one operation a demand is met at most twice, until a request for it succeeds. It is not met if
-/// the token has what is demanded, and a demand on the way of signing in is met only once in the same way. Demands that
-/// were [not met](Self::not_met) do not count.
+/// endless sign-ins:
 ///
-/// The caller says what one operation is: a method and a path, or the name of a procedure.
+/// - For one operation a demand is met at most twice. Once a request for it succeeds, the count ends five minutes after the
+///   last of them, and not at once: a resource that refuses and serves by turns has nobody asked each time.
+/// - For all operations together, demands are met at most eight times in five minutes.
+/// - A demand is not met if the token has what is demanded. A demand on the way of signing in is met only once in the same
+///   way, until a request succeeds.
+///
+/// Demands that were [not met](Self::not_met) do not count. The caller says what one operation is: a method and a path, or
+/// the name of a procedure.
 #[derive(Clone, Default)]
-pub struct Demands(BTreeMap<Box<str>, Tried>);
+pub struct Demands {
+    operations: BTreeMap<Box<str>, Tried>,
+    /// When demands were met, of whatever operation.
+    met: Vec<Duration>,
+}
 
 /// Shows how many operations it counts for.
 impl fmt::Debug for Demands {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Demands").field("operations", &self.0.len()).finish()
+        f.debug_struct("Demands").field("operations", &self.operations.len()).finish()
     }
 }
 
 #[derive(Clone, Default)]
 struct Tried {
-    times: u32,
+    times: usize,
+    /// When it was tried last.
+    at: Duration,
     last: Option<Demand>,
+    /// Whether a request has succeeded since.
+    served: bool,
+}
+
+impl Tried {
+    /// Whether it counts no longer.
+    fn is_over(&self, now: Duration) -> bool {
+        (self.served || self.times == 0) && now.saturating_sub(self.at) >= PERIOD
+    }
 }
 
 impl Demands {
@@ -151,39 +176,49 @@ impl Demands {
     /// demands nothing, or is to be handed on as it is.
     pub fn judge(
         &mut self,
+        now: Now,
         operation: &str,
         status: StatusCode,
         headers: &HeaderMap,
         token: Option<&Token>,
     ) -> Option<Demand> {
+        let now = now.mono;
         let Some(demand) = Demand::read(status, headers) else {
-            if status.is_success() {
-                self.0.remove(operation);
+            if let Some(tried) = self.operations.get_mut(operation).filter(|_| status.is_success()) {
+                (tried.served, tried.last) = (true, None);
             }
             return None;
         };
         if token.is_some_and(|token| demand.is_met_by(token)) {
             return None;
         }
-        if !self.0.contains_key(operation) && self.0.len() >= OPERATIONS {
-            self.0.pop_first();
-        }
-        let tried = self.0.entry(operation.into()).or_default();
-        let again = tried.last.as_ref() == Some(&demand);
-        if tried.times >= TRIES || (again && demand.kind == DemandKind::Reauthenticate) {
+        self.met.retain(|at| now.saturating_sub(*at) < PERIOD);
+        self.operations.retain(|_, tried| !tried.is_over(now));
+        let tried = self.operations.get(operation);
+        let again = tried.is_some_and(|tried| tried.last.as_ref() == Some(&demand));
+        let times = tried.map_or(0, |tried| tried.times);
+        if times >= TRIES || self.met.len() >= ALL_TRIES || (again && demand.kind == DemandKind::Reauthenticate) {
             return None;
         }
-        tried.times = tried.times.saturating_add(1);
-        tried.last = Some(demand.clone());
+        if tried.is_none() && self.operations.len() >= OPERATIONS {
+            self.operations.pop_first();
+        }
+        let tried = Tried { times: times.saturating_add(1), at: now, last: Some(demand.clone()), served: false };
+        self.operations.insert(operation.into(), tried);
+        self.met.push(now);
         Some(demand)
     }
 
     /// Takes the last demand for `operation` out of the count: nothing was done for it, since the program has declined,
     /// or a server that is needed for it did not answer.
     pub fn not_met(&mut self, operation: &str) {
-        if let Some(tried) = self.0.get_mut(operation) {
+        if let Some(tried) = self.operations.get_mut(operation).filter(|tried| tried.times > 0) {
             tried.times = tried.times.saturating_sub(1);
             tried.last = None;
+            let at = tried.at;
+            if let Some(met) = self.met.iter().rposition(|met| *met == at) {
+                self.met.remove(met);
+            }
         }
     }
 }
@@ -229,12 +264,20 @@ mod tests {
         assert_eq!(demand.resource_metadata.as_deref(), Some("https://rs.example/x"));
     }
 
+    fn at(seconds: u64) -> Now {
+        Now { mono: Duration::from_secs(seconds), ..Now::default() }
+    }
+
+    /// Whether an answer at this second is met.
+    fn judge(demands: &mut Demands, second: u64, operation: &str, status: u16, challenge: &str) -> bool {
+        let status = StatusCode::from_u16(status).unwrap();
+        demands.judge(at(second), operation, status, &headers(challenge), None).is_some()
+    }
+
     #[test]
     fn a_resource_that_is_never_content_is_met_a_few_times_for_each_operation() {
         let mut demands = Demands::new();
-        let mut judge = |operation: &str, status, challenge: &str| {
-            demands.judge(operation, StatusCode::from_u16(status).unwrap(), &headers(challenge), None).is_some()
-        };
+        let mut judge = |operation: &str, status, challenge: &str| judge(&mut demands, 0, operation, status, challenge);
         for operation in ["tools/list", "tools/call"] {
             let met =
                 (0..10).filter(|_| judge(operation, 403, r#"Bearer error="insufficient_scope", scope="a""#)).count();
@@ -245,21 +288,48 @@ mod tests {
         assert_eq!(met.count(), 2);
         let signed_in = (0..10).filter(|_| judge("y", 401, "Bearer error=insufficient_user_authentication, max_age=0"));
         assert_eq!(signed_in.count(), 1);
-        assert!(!judge("x", 200, "") && judge("x", 401, "Bearer"));
+    }
+
+    #[test]
+    fn a_resource_that_refuses_and_serves_by_turns_is_met_no_more_often() {
+        for challenge in ["Bearer", "Bearer error=insufficient_user_authentication, max_age=0"] {
+            let mut demands = Demands::new();
+            let met = (0..PERIOD.as_secs()).filter(|second| {
+                judge(&mut demands, *second, "x", 200, "");
+                judge(&mut demands, *second, "x", 401, challenge)
+            });
+            assert_eq!(met.count(), TRIES, "{challenge}");
+            // One that has served for a while may demand again; one that never served may not.
+            judge(&mut demands, 300, "x", 200, "");
+            assert!(judge(&mut demands, 301, "x", 401, challenge), "{challenge}");
+            let met = (302..90_000).filter(|second| judge(&mut demands, *second, "x", 401, "Bearer")).count();
+            assert_eq!(met, 1, "{challenge}");
+        }
+    }
+
+    #[test]
+    fn operations_of_ever_other_names_are_met_a_few_times_together() {
+        let mut demands = Demands::new();
+        let met = (0..1000).filter(|n| {
+            judge(&mut demands, n / 10, &n.to_string(), 200, "");
+            judge(&mut demands, n / 10, &n.to_string(), 401, "Bearer")
+        });
+        assert_eq!(met.count(), ALL_TRIES);
+        assert!(judge(&mut demands, 1000, "x", 401, "Bearer"));
     }
 
     #[test]
     fn a_demand_that_was_not_met_does_not_count() {
-        let (mut demands, status) = (Demands::new(), StatusCode::UNAUTHORIZED);
-        let headers = headers("Bearer error=insufficient_user_authentication, max_age=0");
-        for _ in 0..10 {
-            assert!(demands.judge("x", status, &headers, None).is_some());
+        let mut demands = Demands::new();
+        let demand = "Bearer error=insufficient_user_authentication, max_age=0";
+        for second in 0..20 {
+            assert!(judge(&mut demands, second, "x", 401, demand));
             demands.not_met("x");
         }
         demands.not_met("x");
         demands.not_met("never asked for");
-        let met = (0..10).filter(|_| demands.judge("x", status, &headers, None).is_some()).count();
-        assert_eq!(met, 1);
+        assert_eq!((20..30).filter(|second| judge(&mut demands, *second, "x", 401, demand)).count(), 1);
+        assert_eq!(demands.met.len(), 1);
     }
 
     #[test]
@@ -268,7 +338,7 @@ mod tests {
         let status = StatusCode::FORBIDDEN;
         let judge = |scopes: &str| {
             let headers = headers(&format!(r#"Bearer error="insufficient_scope", scope="{scopes}""#));
-            Demands::new().judge("x", status, &headers, Some(&token)).is_some()
+            Demands::new().judge(at(0), "x", status, &headers, Some(&token)).is_some()
         };
         assert!(!judge("a") && !judge("b a") && judge("a c"));
     }

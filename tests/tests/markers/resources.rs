@@ -105,7 +105,7 @@ pub(crate) fn entries() -> Vec<Entry> {
                 let demand = Demand::read(StatusCode::FORBIDDEN, &headers);
                 seen.debug("a demand", &demand);
                 let mut demands = Demands::new();
-                seen.debug("a demand", &demands.judge(text, StatusCode::FORBIDDEN, &headers, None));
+                seen.debug("a demand", &demands.judge(world().now, text, StatusCode::FORBIDDEN, &headers, None));
                 demands.not_met(text);
                 seen.debug("demands", &demands);
                 if let Some(demand) = demand {
