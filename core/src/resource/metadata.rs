@@ -139,10 +139,11 @@ fn other(resource: &str, address: &str) -> Error {
 }
 
 /// Whether an address lies within a resource: the same origin, and its path begins with the resource's, segment by segment.
-/// Queries count for nothing.
+/// A resource that has a query is that of addresses with the same one.
 pub(super) fn is_above(resource: &str, address: &str) -> bool {
     let (Ok(resource), Ok(address)) = (Url::parse(resource), Url::parse(address)) else { return false };
     let plain = resource.username().is_empty() && resource.password().is_none() && resource.fragment().is_none();
+    let plain = plain && (resource.query().is_none() || resource.query() == address.query());
     let above = resource.path().strip_suffix('/').unwrap_or(resource.path());
     let below = address.path().strip_prefix(above);
     plain && resource.origin() == address.origin() && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -160,6 +161,9 @@ mod tests {
             ("https://rs.example/", "https://rs.example/a/b", true),
             ("https://rs.example/a", "https://rs.example/a/b?tenant=7", true),
             ("https://rs.example:443/a/", "https://rs.example/a", true),
+            ("https://rs.example/a?tenant=7", "https://rs.example/a?tenant=7", true),
+            ("https://rs.example/a?tenant=7", "https://rs.example/a?tenant=8", false),
+            ("https://rs.example/a?tenant=7", "https://rs.example/a", false),
             ("https://rs.example/a", "https://rs.example/ab", false),
             ("https://rs.example/a/b", "https://rs.example/a", false),
             ("https://rs.example/a", "https://rs.example/A", false),
