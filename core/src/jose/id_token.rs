@@ -101,6 +101,13 @@ pub(crate) struct SignInTerms {
     pub(crate) subject: Option<Box<str>>,
 }
 
+/// Shows nobody's name.
+impl fmt::Debug for SignInTerms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignInTerms").field("max_age", &self.max_age).finish_non_exhaustive()
+    }
+}
+
 impl Expected {
     /// What this client expects of this server.
     ///

@@ -23,7 +23,7 @@ pub use ping::{BackchannelHeard, PingReceiver};
 use super::device::{Deferred, DevicePolling, INTERVAL, MAX_LIFETIME};
 use crate::crypto::Signer;
 use crate::exchange::{Received, Request, Within, is_printable};
-use crate::jose::{IdToken, JwtSigner, SignJwt};
+use crate::jose::{IdToken, JwtSigner, SignInTerms, SignJwt};
 use crate::machine::{Repeat, ask};
 use crate::token::{Answer, Known, Scalar, invalid};
 use crate::{
@@ -420,6 +420,7 @@ impl PendingBackchannel {
             expires_at: self.expires_at,
             interval: self.interval,
             scopes: self.scopes,
+            terms: SignInTerms::default(),
         };
         DevicePolling::new(deferred, server, client)
     }

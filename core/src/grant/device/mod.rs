@@ -16,6 +16,7 @@ pub(super) use polling::Deferred;
 pub use polling::DevicePolling;
 
 use crate::exchange::{Received, Request, is_printable};
+use crate::jose::SignInTerms;
 use crate::loopback::openable;
 use crate::machine::Repeat;
 use crate::pkce::{random_text, s256};
@@ -56,6 +57,7 @@ const DOING: &str = "asking for a device code";
 pub struct DeviceAuthorization {
     request: Request,
     scopes: Scopes,
+    terms: SignInTerms,
     lifetime: Duration,
     pkce: bool,
     tolerated: Deviations,
@@ -77,6 +79,7 @@ impl DeviceAuthorization {
         Ok(Self {
             request,
             scopes: Scopes::default(),
+            terms: SignInTerms::default(),
             lifetime: MAX_LIFETIME,
             pkce: server.knows_s256() && server.issuer().as_str() != GOOGLE,
             tolerated: server.tolerated(),
@@ -130,8 +133,17 @@ impl DeviceAuthorization {
         self
     }
 
-    /// Adds a parameter of the server's own.
+    /// Adds a parameter of the server's own. `max_age` and `acr_values` must be met, as with
+    /// [`AuthorizationRequest::extra`](crate::AuthorizationRequest::extra): if there is an ID token, it is checked against them.
     pub fn extra(mut self, name: &str, value: &str) -> Self {
+        match name {
+            "max_age" => match value.parse() {
+                Ok(seconds) => self.terms.max_age = Some(seconds),
+                Err(_) => self.request = self.request.fail(Error::config("max_age is no whole number of seconds")),
+            },
+            "acr_values" => self.terms.acr_values = value.split_whitespace().map(Into::into).collect(),
+            _ => {}
+        }
         self.request = self.request.extra(name, value);
         self
     }
@@ -142,7 +154,7 @@ impl DeviceAuthorization {
     }
 
     fn begin(self, cx: &mut Cx) -> Result<Exchange<DeviceCode>, Error> {
-        let Self { mut request, scopes, lifetime, pkce, tolerated, issuer, client_id } = self;
+        let Self { mut request, scopes, terms, lifetime, pkce, tolerated, issuer, client_id } = self;
         let code_verifier = if pkce { Some(random_text(cx, "pkce verifier")?) } else { None };
         if let Some(verifier) = &code_verifier {
             let challenge = &mut [0; 43];
@@ -152,6 +164,7 @@ impl DeviceAuthorization {
             let mut code = DeviceCode::parse(received, &scopes, tolerated, (&issuer, &client_id))?;
             code.expires_at = code.expires_at.min(received.sent + lifetime);
             code.code_verifier.clone_from(&code_verifier);
+            code.terms = terms.clone();
             Ok(code)
         }))
     }
@@ -210,6 +223,7 @@ pub struct DeviceCode {
     expires_at: Timestamp,
     interval: Duration,
     scopes: Scopes,
+    terms: SignInTerms,
     deviations: Deviations,
 }
 
@@ -308,6 +322,7 @@ impl DeviceCode {
             expires_at: received.sent + lifetime,
             interval,
             scopes: scopes.clone(),
+            terms: SignInTerms::default(),
             deviations,
         })
     }

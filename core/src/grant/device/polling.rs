@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::DeviceCode;
 use crate::grant::TokenRequest;
-use crate::jose::{Expected, Occasion};
+use crate::jose::{Expected, Occasion, SignIn, SignInTerms};
 use crate::machine::{Effect, ask};
 use crate::{
     Client, Cx, Error, ErrorKind, Issuer, Machine, Now, Reply, Scopes, Secret, ServerMetadata, Step, Timestamp, Token,
@@ -39,6 +39,8 @@ pub(in crate::grant) struct Deferred {
     pub(in crate::grant) expires_at: Timestamp,
     pub(in crate::grant) interval: Duration,
     pub(in crate::grant) scopes: Scopes,
+    /// How the person must have signed in.
+    pub(in crate::grant) terms: SignInTerms,
 }
 
 impl DeviceCode {
@@ -61,6 +63,7 @@ impl DeviceCode {
             expires_at: self.expires_at,
             interval: self.interval,
             scopes: self.scopes,
+            terms: self.terms,
         };
         DevicePolling::new(deferred, server, client)
     }
@@ -245,7 +248,8 @@ impl DevicePolling {
         let request = code_verifier.iter().fold(request, |request, verifier| request.secret("code_verifier", verifier));
         let mut request = request.granted(scopes.clone()).with_all(&self.parameters);
         if self.deferred.scopes.contains("openid") {
-            let occasion = Occasion::SignIn(Box::default());
+            let asked = SignIn { terms: self.deferred.terms.clone(), ..SignIn::default() };
+            let occasion = Occasion::SignIn(Box::new(asked));
             request.asked.id_token = Some(Expected::new(&self.server, &self.client, occasion)?);
         }
         request.asked.rotation = self.server.rotation();
