@@ -177,6 +177,11 @@ impl InstalledApp {
         Ok(self.redirect.uri(if own == 0 { port } else { own })?.0)
     }
 
+    /// Whether the person signs in by a device's code.
+    pub(crate) fn is_for_devices(&self) -> bool {
+        self.device
+    }
+
     /// The server where the person signs in.
     pub fn server(&self) -> &ServerMetadata {
         &self.server

@@ -24,9 +24,10 @@ const SERVERS: usize = 4;
 ///               └──┘
 /// ```
 ///
-/// A server is used only if its metadata is its own and, where a person signs in, says that it accepts PKCE with S256
-/// (`code_challenge_methods_supported`). The store that the run is bound to keeps a registration, for all clients of
-/// the same server; without a store the registration is made anew.
+/// A server is used only if its metadata is its own and, where a person signs in with a browser, says that it accepts PKCE
+/// with S256 (`code_challenge_methods_supported`), or, where by a device's code, that it issues such codes. A server that
+/// fails for a while is passed over too, unless the program has chosen it or had access by it. The store that the run is
+/// bound to keeps a registration, for all clients of the same server; without a store the registration is made anew.
 #[derive(Debug)]
 pub struct FindAccess {
     resource: ProtectedResource,
@@ -34,6 +35,8 @@ pub struct FindAccess {
     stage: Stage,
     /// What was found before.
     before: Option<Access>,
+    /// Whether the server that is tried was chosen, or had access before.
+    is_wanted: bool,
     /// Servers that were not tried yet, the last one first.
     servers: Vec<Issuer>,
     /// Why the servers before cannot be used.
@@ -63,6 +66,7 @@ impl FindAccess {
             demand: demand.cloned(),
             stage: Stage::Resource(ResourceDiscovery::new(resource, demand)),
             before: before.cloned(),
+            is_wanted: false,
             servers: Vec::new(),
             failed: None,
         }
@@ -94,6 +98,8 @@ impl FindAccess {
         };
         let discovery = Discovery::mcp(&issuer).tolerate(self.resource.tolerated);
         let discovery = discovery.named_by(self.resource.server_namer(&issuer));
+        let had_access = self.before.as_ref().is_some_and(|before| *before.server().issuer() == issuer);
+        self.is_wanted = had_access || self.resource.is_chosen(&issuer);
         Ok(Stage::Server(Box::new(discovery), metadata))
     }
 
@@ -101,7 +107,10 @@ impl FindAccess {
     fn access(&self, metadata: ResourceMetadata, server: ServerMetadata) -> Result<Found, Error> {
         let resource = &self.resource;
         if matches!(resource.way, Way::Person(_)) {
-            check_s256(&server)?;
+            match resource.is_for_devices(&server) {
+                true => drop(server.device_authorization()?),
+                false => check_s256(&server)?,
+            }
         }
         let known = self.before.as_ref().and_then(|before| before.client_of(server.issuer()));
         let (client, redirect_uri) = match known {
@@ -166,6 +175,8 @@ impl FindAccess {
         let assumed = metadata.deviations().contains(Deviation::NoResourceMetadata);
         let found = match found {
             Err(error) if assumed && is_none_here(&error) => assumed_server(&metadata),
+            // Nobody is asked to sign in elsewhere because this one is down.
+            Err(error) if error.is_transient() && self.is_wanted => return Err(error),
             found => found,
         };
         found
@@ -196,10 +207,12 @@ enum At {
     Register(Box<Registration>),
 }
 
-/// The port of the redirect URI that is registered at a server: always the same, since some servers compare it, and below those
-/// that systems give to connections (from 32768 on).
-fn port_at(issuer: &Issuer) -> u16 {
-    let [first, second, ..]: [u8; 32] = Sha256::digest(issuer.as_str()).into();
+/// The port of the redirect URI that a program registers at a server: always the same, since some servers compare it; another one
+/// than other programs', which may wait for an answer at the same time; and below those that systems give to connections (from
+/// 32768 on).
+fn port_at(issuer: &Issuer, metadata: &ClientMetadata) -> u16 {
+    let client = serde_json::to_string(metadata).unwrap_or_default();
+    let [first, second, ..]: [u8; 32] = Sha256::digest(format!("{issuer}\n{client}")).into();
     0x5000_u16.saturating_add(u16::from_be_bytes([first, second]) % 0x3000)
 }
 
@@ -240,8 +253,15 @@ impl ProtectedResource {
     }
 
     fn server_namer(&self, issuer: &Issuer) -> Namer {
-        let own = self.clients.iter().any(|client| client.issuer() == Some(issuer));
-        if own || self.chosen.contains(issuer) { Namer::Configured } else { self.namer(issuer.as_str()) }
+        if self.is_chosen(issuer) { Namer::Configured } else { self.namer(issuer.as_str()) }
+    }
+
+    fn is_chosen(&self, issuer: &Issuer) -> bool {
+        self.chosen.contains(issuer) || self.clients.iter().any(|client| client.issuer() == Some(issuer))
+    }
+
+    fn is_for_devices(&self, server: &ServerMetadata) -> bool {
+        self.adjusted(InstalledApp::new(server, &Client::new(""))).is_for_devices()
     }
 
     /// The client at this server.
@@ -275,21 +295,24 @@ impl ProtectedResource {
         Err(Error::config(why))
     }
 
-    /// The registration of a client that signs people in as this program does.
+    /// The registration of a client that signs people in as this program does (RFC 7591, section 2.1).
     fn registration_at(&self, server: &ServerMetadata, metadata: &ClientMetadata) -> Result<Registration, Error> {
         let app = self.adjusted(InstalledApp::new(server, &Client::new("")));
-        let redirect_uri = app.redirect_uri_to_register(port_at(server.issuer()))?;
         let methods = server.algorithms("token_endpoint_auth_methods_supported");
         let takes = |method: &&str| methods.as_ref().is_some_and(|methods| methods.contains(method));
         let method = ["none", "client_secret_basic", "client_secret_post"].into_iter().find(takes);
         let own = metadata.str("token_endpoint_auth_method").map(str::to_owned);
-        let metadata = metadata
+        let told = metadata
             .clone()
-            .redirect_uris([redirect_uri])
             .application_type("native")
-            .grant_types(["authorization_code", "refresh_token"])
-            .response_types(["code"])
             .token_endpoint_auth_method(own.as_deref().or(method).unwrap_or("client_secret_basic"));
+        let metadata = if app.is_for_devices() {
+            told.grant_types([DEVICE_GRANT, "refresh_token"]).response_types([] as [&str; 0])
+        } else {
+            told.redirect_uris([app.redirect_uri_to_register(port_at(server.issuer(), metadata))?])
+                .grant_types(["authorization_code", "refresh_token"])
+                .response_types(["code"])
+        };
         Registration::new(server, metadata)
     }
 
@@ -312,6 +335,8 @@ impl ProtectedResource {
     }
 }
 
+/// The grant of a device's code (RFC 8628, section 3.4).
+const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// The scope that asks for a refresh token (OpenID Connect Core 1.0, section 11).
 pub(super) const OFFLINE: &str = "offline_access";
 

@@ -475,6 +475,9 @@ suite! {
     a_sign_in_that_is_kept_is_bound_to_the_key_of_the_store
     a_client_registers_itself_once_and_signs_people_in_at_each_start
     a_resources_address_leads_to_a_token_and_the_next_program_asks_nobody
+    a_resources_address_leads_to_a_token_by_a_devices_code
+    a_resources_address_leads_to_a_token_by_a_pasted_address
+    a_resource_that_refuses_and_serves_by_turns_has_nobody_asked_each_time
     scopes_that_a_resource_demands_are_asked_for_beside_those_before
     a_program_that_declines_gets_the_refusal_and_may_change_its_mind
     a_server_that_cannot_be_found_for_a_while_costs_no_try

@@ -159,6 +159,68 @@ pub(super) fn a_resources_address_leads_to_a_token_and_the_next_program_asks_nob
     }
 }
 
+pub(super) fn a_resources_address_leads_to_a_token_by_a_devices_code<A: Resources>() {
+    let stage = Stage::<A>::new("device");
+    {
+        let settings = &mut stage.front.server().server.settings;
+        settings.device_interval = Some(1);
+        settings.extra_params = vec!["resource", "code_challenge", "code_challenge_method"];
+    }
+    let asked = stage.asked.clone();
+    let resource = stage.resource().app(move |app| {
+        let asked = asked.clone();
+        app.timeout(Duration::from_secs(20)).show_code(move |code| {
+            asked.fetch_add(1, SeqCst);
+            drop(person::enter_code_in_background(code.verification_uri(), code.user_code()));
+        })
+    });
+    for _ in 0..2 {
+        let program = stage.program();
+        let token = program.token_for(&resource).unwrap();
+        assert_eq!((program.status(&stage.url(""), &token, None), stage.asked()), (200, 1));
+    }
+    // More scopes are asked for in the same way.
+    let program = stage.program();
+    let api = program.api(resource, |_| true);
+    assert_eq!((program.status_of(&api, &stage.url("/files")), stage.asked()), (200, 2));
+    let address = stage.url("");
+    let server = &stage.front.server().server;
+    assert!(server.seen_at(Place::Authorize).is_empty());
+    for place in [Place::Device, Place::Token] {
+        let named = resources_named(server, place);
+        assert!(!named.is_empty() && named.iter().all(|resources| *resources == [&*address]), "{place:?}: {named:?}");
+    }
+}
+
+pub(super) fn a_resources_address_leads_to_a_token_by_a_pasted_address<A: Resources>() {
+    let folder = |name: &str| Path::new(env!("CARGO_TARGET_TMPDIR")).join("resources").join(A::NAME).join(name);
+    let pasting = |address: &str, issuer: &str| {
+        let client = client().registered_at(Issuer::new(issuer).unwrap());
+        let resource = ProtectedResource::mcp(address).unwrap().client(client);
+        resource.app(|app| app.open_browser(false).paste(true).show(|url| eprintln!("URL {url} END")))
+    };
+    let program = || A::with_store(Arc::new(FileStore::new(folder("paste"))));
+    if let Some((address, issuer)) = terminal::given().as_deref().and_then(|given| given.split_once(' ')) {
+        program().token_for(&pasting(address, issuer)).unwrap();
+        return eprintln!("SIGNED IN");
+    }
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let stage = Stage::<A>::new("paste");
+    let (address, issuer) = (stage.url(""), stage.front.server().server.issuer().to_owned());
+    let name = "a_resources_address_leads_to_a_token_by_a_pasted_address";
+    let mut there = terminal::There::start::<A>(name, &format!("{address} {issuer}"), "-echo");
+    let url = terminal::address(&there.wait_for("Paste that address here:"));
+    there.paste(&person::answer(&url).unwrap());
+    there.wait_for("SIGNED IN");
+    // It is kept for the programs that come after.
+    let token = program().token_for(&pasting(&address, &issuer)).unwrap();
+    assert_eq!(program().status(&address, &token, None), 200);
+    let named = resources_named(&stage.front.server().server, Place::Authorize);
+    assert_eq!(named, [[&*address]]);
+}
+
 pub(super) fn scopes_that_a_resource_demands_are_asked_for_beside_those_before<A: Resources>() {
     let stage = Stage::<A>::new("scopes");
     for _ in 0..2 {
@@ -241,6 +303,25 @@ pub(super) fn a_resource_that_is_never_content_is_given_up_after_a_few_requests<
         }
         let requests = stage.front.server().resource.seen().len();
         assert!(stage.asked() <= sign_ins && requests < 25, "{challenge}: {} sign-ins, {requests}", stage.asked());
+    }
+}
+
+pub(super) fn a_resource_that_refuses_and_serves_by_turns_has_nobody_asked_each_time<A: Resources>() {
+    for (challenge, most) in [
+        (r#"Bearer error="insufficient_user_authentication", max_age="0""#, 3),
+        (r#"Bearer error="insufficient_scope", scope="email""#, 3),
+        ("Bearer", 3),
+    ] {
+        let stage = Stage::<A>::new("by turns");
+        let program = stage.program();
+        let api = program.api(stage.resource(), |_| true);
+        for _ in 0..6 {
+            stage.front.server().resource.refuses = None;
+            assert_eq!(program.status_of(&api, &stage.url("")), 200);
+            stage.refuse(401, challenge);
+            assert_eq!(program.status_of(&api, &stage.url("")), 401);
+        }
+        assert!(stage.asked() <= most, "{challenge}: {} sign-ins", stage.asked());
     }
 }
 

@@ -4,12 +4,17 @@ use std::process::{Child, Command, Stdio};
 
 use super::*;
 
-/// The issuer that the other process signs in at.
-const ISSUER: &str = "GRANTFLOW_TEST_ISSUER";
+/// What the other process is given: the issuer that it signs in at.
+const GIVEN: &str = "GRANTFLOW_TEST_GIVEN";
+
+/// In the other process, what it was given.
+pub(super) fn given() -> Option<String> {
+    std::env::var(GIVEN).ok()
+}
 
 /// In the other process: signs in at a terminal, and says what came of it.
 fn sign_in_there<A: Adapter>() -> bool {
-    let Ok(issuer) = std::env::var(ISSUER) else { return false };
+    let Some(issuer) = given() else { return false };
     let adapter = A::new();
     let server = adapter.run(Discovery::new(&Issuer::new(issuer).unwrap())).unwrap();
     let app = InstalledApp::new(&server, &client()).scopes("read").open_browser(false).paste(true);
@@ -22,18 +27,18 @@ fn sign_in_there<A: Adapter>() -> bool {
 }
 
 /// Another process that has a terminal, and what it shows there.
-struct There {
+pub(super) struct There {
     script: Child,
     shown: Arc<Mutex<String>>,
 }
 
 impl There {
     /// Runs a test of this adapter at a terminal that `stty` has set up in this way.
-    fn start<A: Adapter>(name: &str, issuer: &str, stty: &str) -> Self {
+    pub(super) fn start<A: Adapter>(name: &str, given: &str, stty: &str) -> Self {
         let test = std::env::current_exe().unwrap();
         let command = format!("stty {stty}; exec '{}' --exact {}::{name} --nocapture", test.display(), A::NAME);
         let mut script = Command::new("script");
-        script.args(["--quiet", "--command", &command, "/dev/null"]).env(ISSUER, issuer).env("SHELL", "/bin/sh");
+        script.args(["--quiet", "--command", &command, "/dev/null"]).env(GIVEN, given).env("SHELL", "/bin/sh");
         let mut script = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("util-linux's script");
         let (shown, mut output) = (Arc::new(Mutex::new(String::new())), script.stdout.take().unwrap());
         let notes = shown.clone();
@@ -47,7 +52,7 @@ impl There {
     }
 
     /// Waits until this is shown, and gives all that was shown.
-    fn wait_for(&self, words: &str) -> String {
+    pub(super) fn wait_for(&self, words: &str) -> String {
         let end = Instant::now() + Duration::from_secs(20);
         loop {
             let shown = self.shown.lock().unwrap().clone();
@@ -59,7 +64,7 @@ impl There {
         }
     }
 
-    fn paste(&mut self, line: &str) {
+    pub(super) fn paste(&mut self, line: &str) {
         let input = self.script.stdin.as_mut().unwrap();
         input.write_all(line.as_bytes()).and_then(|()| input.write_all(b"\n")).and_then(|()| input.flush()).unwrap();
     }
@@ -73,7 +78,7 @@ impl Drop for There {
 }
 
 /// The address to open.
-fn address(shown: &str) -> String {
+pub(super) fn address(shown: &str) -> String {
     let (url, _) = shown.split_once("URL ").unwrap().1.split_once(" END").unwrap();
     url.to_owned()
 }

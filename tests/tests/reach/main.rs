@@ -1,5 +1,6 @@
 //! How far requests may go, and with which certificate: what a stranger's document led to stays on the Internet.
 
+mod people;
 mod resources;
 mod strangers;
 

@@ -14,7 +14,7 @@ use serde_json::json;
 
 pub(super) const REDIRECT: &str = "http://127.0.0.1/callback";
 pub(super) const DOCUMENT: &str = "https://tool.example/client.json";
-const MCP: &str = "https://rs.example/mcp";
+pub(super) const MCP: &str = "https://rs.example/mcp";
 
 /// A server that reads documents of clients.
 pub(super) fn server(issuer: &str) -> Server {
@@ -24,16 +24,16 @@ pub(super) fn server(issuer: &str) -> Server {
     })
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     World::with(server("https://as.example")).protecting(Resource::new(MCP, "https://as.example"))
 }
 
-fn mcp() -> ProtectedResource {
+pub(super) fn mcp() -> ProtectedResource {
     ProtectedResource::mcp(MCP).unwrap().client_document(DOCUMENT)
 }
 
 /// A person signs in, to the redirect URI of the tests.
-fn sign_in(world: &mut World, access: &Access) -> Result<Token, Error> {
+pub(super) fn sign_in(world: &mut World, access: &Access) -> Result<Token, Error> {
     let app: InstalledApp = access.app()?.redirect_uri(REDIRECT);
     let mut receiver = world.run(app.start(8080))?;
     let redirect = world.person(receiver.url());
