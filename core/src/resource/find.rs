@@ -298,9 +298,11 @@ impl ProtectedResource {
     /// The registration of a client that signs people in as this program does (RFC 7591, section 2.1).
     fn registration_at(&self, server: &ServerMetadata, metadata: &ClientMetadata) -> Result<Registration, Error> {
         let app = self.adjusted(InstalledApp::new(server, &Client::new("")));
-        let methods = server.algorithms("token_endpoint_auth_methods_supported");
-        let takes = |method: &&str| methods.as_ref().is_some_and(|methods| methods.contains(method));
-        let method = ["none", "client_secret_basic", "client_secret_post"].into_iter().find(takes);
+        let methods = server.algorithms("token_endpoint_auth_methods_supported").unwrap_or_default();
+        // In the server's order: some list `client_secret_basic` last, and want a `client_id` in the form all the same.
+        let of_secrets = |method: &&str| matches!(*method, "client_secret_basic" | "client_secret_post");
+        let first = methods.iter().copied().find(of_secrets);
+        let method = if methods.contains(&"none") { Some("none") } else { first };
         let own = metadata.str("token_endpoint_auth_method").map(str::to_owned);
         let told = metadata
             .clone()

@@ -56,7 +56,7 @@ impl Conversation {
     }
 
     pub fn call_tool(&mut self, name: &str) -> Message {
-        self.request("tools/call", json!({"name": name, "arguments": {}}))
+        self.request("tools/call", json!({"name": name, "arguments": setup::arguments()}))
     }
 
     fn request(&mut self, method: &str, mut params: Value) -> Message {

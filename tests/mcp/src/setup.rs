@@ -31,7 +31,8 @@ use grantflow_ureq::grantflow::{
     Client, ClientAuthentication, Cx, Deviation, Deviations, DpopKey, Error, ErrorKind, InstalledApp, Issuer, Now,
     Timestamp, Token, token_type,
 };
-use serde_json::Value;
+use grantflow_ureq::grantflow_store::FileStore;
+use serde_json::{Value, json};
 
 /// The client's document, as the suite knows it. Nobody reads it.
 const DOCUMENT: &str = "https://conformance-test.local/client-metadata.json";
@@ -93,6 +94,26 @@ pub fn resource(
         }
         _ => resource,
     })
+}
+
+/// Where grants are kept, if anywhere: a folder.
+pub fn store() -> Option<FileStore> {
+    env::var_os("MCP_STORE").map(FileStore::new)
+}
+
+/// What to call the tool with.
+pub fn arguments() -> Value {
+    env::var("MCP_ARGUMENTS").ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_else(|| json!({}))
+}
+
+/// How often to call the tool, once a second or so.
+pub fn calls() -> u32 {
+    env::var("MCP_CALLS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// Whether to end the grant afterwards.
+pub fn signs_out() -> bool {
+    env::var_os("MCP_SIGN_OUT").is_some()
 }
 
 fn fixed(token: &str) -> Result<Credential, Error> {

@@ -75,8 +75,18 @@ fn a_server_that_gives_no_codes_is_none_for_devices_and_another_is_tried() {
 
 /// A server where clients register themselves, and what it was told.
 fn registered(resource: &ProtectedResource) -> (Access, Value) {
+    registered_where(resource, |_| {})
+}
+
+fn registered_where(
+    resource: &ProtectedResource,
+    alter: impl Fn(&mut Value) + Send + Sync + 'static,
+) -> (Access, Value) {
     let mut world = World::with(Server::new("https://as.example").with(|it| {
-        it.alter_metadata = Alter::set("registration_endpoint", "https://as.example/register".into());
+        it.alter_metadata = Alter::by(move |document| {
+            document["registration_endpoint"] = "https://as.example/register".into();
+            alter(document);
+        });
     }));
     world = world.protecting(Resource::new(MCP, "https://as.example"));
     let answer = json!({"client_id": "made-here", "token_endpoint_auth_method": "none"});
@@ -97,6 +107,21 @@ fn a_device_registers_no_redirect_and_the_grant_that_it_uses() {
     assert_eq!((&told["grant_types"], &told["response_types"]), (&json!([grant, "refresh_token"]), &json!([])));
     assert!(told.get("redirect_uris").is_none() && told["application_type"] == "native", "{told}");
     assert!(access.app().unwrap().device_authorization().unwrap().is_some());
+}
+
+#[test]
+fn a_program_registers_without_a_secret_or_for_the_way_to_show_it_that_the_server_lists_first() {
+    for (listed, method) in [
+        (json!(["client_secret_post", "client_secret_basic"]), "client_secret_post"),
+        (json!(["private_key_jwt", "client_secret_basic", "client_secret_post"]), "client_secret_basic"),
+        (json!(["client_secret_post", "none"]), "none"),
+        (Value::Null, "client_secret_basic"),
+    ] {
+        let lists = listed.clone();
+        let alter = move |document: &mut Value| document["token_endpoint_auth_methods_supported"] = lists.clone();
+        let (_, told) = registered_where(&registering("Tool"), alter);
+        assert_eq!(told["token_endpoint_auth_method"], method, "{listed}");
+    }
 }
 
 #[test]
