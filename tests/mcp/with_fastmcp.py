@@ -86,7 +86,9 @@ def run(binary):
     with tempfile.TemporaryDirectory() as store:
         said = {"MCP_STORE": store, "MCP_CALLS": str(CALLS), "MCP_SIGN_OUT": "1"}
         client = subprocess.run([binary, f"{origin}/mcp"], env=os.environ | said, timeout=120, text=True, capture_output=True)
-    left = len(provider.access_tokens) + len(provider.refresh_tokens)
+    # The tokens of the sign-in before are other ones, and end by themselves.
+    tokens = [*provider.access_tokens.values(), *provider.refresh_tokens.values()]
+    left = sum("write" in token.scopes for token in tokens)
     uvicorn_server.should_exit = True
     serving.join(10)
 
