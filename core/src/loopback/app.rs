@@ -371,7 +371,20 @@ impl InstalledApp {
 
     /// Has the server sign its answer: see [`AuthorizationRequest::signed_response`](crate::AuthorizationRequest::signed_response).
     pub fn signed_response(self) -> Self {
-        self.extra("response_mode", "jwt")
+        let mode = if self.response_mode().starts_with("form_post") { "form_post.jwt" } else { "jwt" };
+        self.extra("response_mode", mode)
+    }
+
+    /// Has the server's page post its answer to the loopback address: see
+    /// [`AuthorizationRequest::form_post`](crate::AuthorizationRequest::form_post).
+    pub fn form_post(self) -> Self {
+        let mode = if self.response_mode().ends_with("jwt") { "form_post.jwt" } else { "form_post" };
+        self.extra("response_mode", mode)
+    }
+
+    fn response_mode(&self) -> &str {
+        let mode = self.extras.iter().find(|(name, _)| name == "response_mode");
+        mode.map_or("", |(_, mode)| mode)
     }
 
     /// Sets `authorization_details`: what is asked for in detail (RFC 9396). Tokens of the grant are asked for with the

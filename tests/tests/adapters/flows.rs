@@ -1,9 +1,5 @@
 //! Each flow over a real socket, and what every request keeps to.
 
-use grantflow::{Client, ClientAuthentication};
-use grantflow_tests::Registered;
-use grantflow_tests::kms::Es256;
-
 use super::*;
 
 pub(super) fn a_person_signs_in_refreshes_and_revokes<A: Adapter>() {
@@ -32,21 +28,6 @@ pub(super) fn a_person_signs_in_refreshes_and_revokes<A: Adapter>() {
     assert_eq!(resource(&fresh), 401);
     let error = adapter.run(TokenRequest::refresh(&server, &client(), &fresh).unwrap().exchange()).unwrap_err();
     assert_eq!(error.server().unwrap().error(), "invalid_grant");
-}
-
-/// PAR (RFC 9126) of a signed request (RFC 9101).
-pub(super) fn a_signed_request_is_pushed_and_the_person_signs_in<A: Adapter>() {
-    let key = Es256::default();
-    let app = Registered::basic("app", "app-secret").redirect_uri("http://127.0.0.1/").request_key(key.public());
-    let front = Front::start(Server::demo().client(app)).unwrap();
-    let client = Client::new("app").authentication(ClientAuthentication::client_secret_basic("app-secret"));
-    let app = InstalledApp::new(&front.metadata(), &client).scopes("openid read").open_browser(false);
-    let (token, url) = sign_in(&A::new(), app.push().sign(key), |url| {
-        person::visit(&url).unwrap();
-        url
-    });
-    assert!(token.unwrap().id_token().is_some());
-    assert!(url.contains("?client_id=app&request_uri=urn") && !url.contains("state"), "{url}");
 }
 
 pub(super) fn clients_and_passwords_get_tokens<A: Adapter>() {

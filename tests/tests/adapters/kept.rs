@@ -204,6 +204,28 @@ pub(crate) fn a_resource_is_named_at_every_request_of_a_sign_in_that_is_kept<A: 
     assert_eq!(server.seen_at(Place::Token).len(), 2);
 }
 
+pub(crate) fn details_of_a_sign_in_are_granted_kept_and_asked_for_at_a_refresh<A: Adapter>() {
+    let stage = Stage::<A>::new("details");
+    stage.front.server().settings.lifetime = 1;
+    let details = json!([{"type": "payment", "amount": "123.50"}, {"type": "account"}]);
+    let app = stage.app("read").authorization_details(&details);
+    for pause in [1100, 0] {
+        let token = stage.start(&app).unwrap();
+        assert_eq!(token.authorization_details().unwrap(), details.as_array().unwrap());
+        sleep(Duration::from_millis(pause));
+        stage.front.server().settings.lifetime = 3600;
+    }
+    assert_eq!((stage.asked(), stage.refreshes().len()), (1, 1));
+    // Other details are asked of the person.
+    let less = stage.app("read").authorization_details(&json!([{"type": "account"}]));
+    assert_eq!(stage.start(&less).unwrap().authorization_details().map(<[_]>::len), Some(1));
+    let server = stage.front.server();
+    let asked = |place: Place, at: usize| -> Option<Value> {
+        server.seen_at(place)[at].param("authorization_details").map(|text| serde_json::from_str(&text).unwrap())
+    };
+    assert_eq!((asked(Place::Authorize, 0), asked(Place::Token, 1)), (Some(details.clone()), Some(details)));
+}
+
 fn mint(source: &impl TokenSource) -> impl Machine<Output = Token> + Send {
     source.mint(&Want::default(), &source.first_state())
 }

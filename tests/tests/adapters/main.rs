@@ -36,6 +36,7 @@ mod programs;
 mod proxy;
 mod receiver;
 mod registration;
+mod requests;
 mod resources;
 mod saving;
 mod stores;
@@ -58,6 +59,7 @@ use programs::*;
 use proxy::*;
 use receiver::*;
 use registration::*;
+use requests::*;
 use resources::*;
 use saving::*;
 use stores::*;
@@ -380,7 +382,11 @@ macro_rules! suite {
 suite! {
     a_person_signs_in_refreshes_and_revokes
     clients_and_passwords_get_tokens
-    a_signed_request_is_pushed_and_the_person_signs_in
+    a_request_is_pushed_or_signed_or_both_and_the_person_signs_in
+    a_signed_answer_is_taken_from_the_address_or_a_form_and_a_plain_one_is_refused
+    details_of_a_sign_in_are_granted_kept_and_asked_for_at_a_refresh
+    a_person_is_asked_without_a_browser_and_the_client_asks_until_they_have_decided
+    a_ping_has_the_client_ask_at_once_and_one_of_a_stranger_has_not
     metadata_is_discovered
     a_thousand_credentials_that_begin_at_once_read_their_issuers_metadata_once
     a_document_that_is_being_read_keeps_nobody_from_another

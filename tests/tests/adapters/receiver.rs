@@ -205,13 +205,7 @@ pub(crate) fn what_the_token_is_for_goes_into_the_token_request<A: Adapter>() {
 pub(crate) fn a_form_that_the_servers_page_posts_is_the_answer<A: Adapter>() {
     let front = Front::start(Server::demo()).unwrap();
     let issuer = front.issuer();
-    let (token, page) = sign_in(&A::new(), app(&front), move |url| {
-        let redirect = person::answer(&url).unwrap();
-        let (at, (_, form)) = (port(&url), redirect.split_once('?').unwrap());
-        let head = format!("POST / HTTP/1.1\r\nHost: {at}\r\nOrigin: {issuer}\r\n");
-        let form_type = "Content-Type: application/x-www-form-urlencoded";
-        raw(at, format!("{head}{form_type}\r\nContent-Length: {}\r\n\r\n{form}", form.len()).as_bytes())
-    });
+    let (token, page) = sign_in(&A::new(), app(&front), move |url| post(&url, &person::answer(&url).unwrap(), &issuer));
     assert!(page.starts_with("HTTP/1.1 200 OK"), "{page}");
     token.unwrap();
 }
