@@ -2,6 +2,7 @@
 //! `tests/interop/run` starts the server and this. It ends with an error at the first thing that is wrong.
 
 mod openid;
+mod requests;
 mod secure;
 
 use std::error::Error as StdError;

@@ -1,11 +1,12 @@
 // The provider once more at https://localhost, for clients that authenticate by keys and certificates, and for tokens that are
 // bound to them. At a second port it asks for a certificate: there are its `mtls_endpoint_aliases`. Every proof of a key must
-// hold its nonce. The clients whose names begin with `fapi-` are held to the FAPI 2.0 Security Profile.
+// hold its nonce. The clients whose names begin with `fapi-` are held to the FAPI 2.0 Security Profile. See requests.mjs too.
 import { createHash, randomBytes, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import { join } from 'node:path';
 import Provider from 'oidc-provider';
+import * as requests from './requests.mjs';
 
 const CALLBACK = 'https://127.0.0.1:9/callback';
 const AUTHENTICATIONS = ['none', 'client_secret_basic', 'client_secret_jwt', 'private_key_jwt', 'tls_client_auth', 'self_signed_tls_client_auth'];
@@ -51,6 +52,8 @@ export async function secure(directory, { settings, key, agree, watch }) {
   const base = settings();
   const provider = new Provider(issuer, {
     ...base,
+    // A client's address for pings is https by the standard: here TLS ends before it.
+    fetch: (url, options) => base.fetch(url.replace(/^https:/, 'http:'), options),
     clientAuthMethods: AUTHENTICATIONS,
     clients: [
       batch({ client_id: 'secret-jwt', client_secret: 'the secret of a client, longer than 32 bytes', token_endpoint_auth_method: 'client_secret_jwt' }),
@@ -60,6 +63,7 @@ export async function secure(directory, { settings, key, agree, watch }) {
       person({ client_id: 'public', application_type: 'native', redirect_uris: ['http://127.0.0.1/callback'], token_endpoint_auth_method: 'none', ...bound.dpop }),
       person({ client_id: 'public-certified', application_type: 'native', redirect_uris: ['http://127.0.0.1/callback'], token_endpoint_auth_method: 'none', ...bound.mtls }),
       ...['dpop', 'mtls'].flatMap((binding) => [fapi('key', byKey, binding), fapi('certificate', certified, binding)]),
+      { ...fapi('signing', byKey, 'dpop'), require_signed_request_object: true, authorization_signed_response_alg: 'ES256' },
     ],
     discovery: {
       mtls_endpoint_aliases: {
@@ -71,6 +75,7 @@ export async function secure(directory, { settings, key, agree, watch }) {
     },
     features: {
       ...base.features,
+      ...requests.features,
       jwtUserinfo: { enabled: false },
       dPoP: { enabled: true, nonceSecret: randomBytes(32), requireNonce: () => true },
       fapi: { enabled: true, profile: (_, client) => (client?.clientId.startsWith('fapi-') ? '2.0' : undefined) },
@@ -87,9 +92,13 @@ export async function secure(directory, { settings, key, agree, watch }) {
     },
   });
   watch(provider);
+  const seen = requests.record(provider);
   const serve = provider.callback();
   for (const server of [plain, asking]) {
-    server.on('request', (request, response) => (request.url.startsWith('/agree/') ? agree(provider, request, response) : serve(request, response)));
+    server.on('request', (request, response) => {
+      if (request.url.startsWith('/seen/')) return seen(request, response);
+      return request.url.startsWith('/agree/') ? agree(provider, request, response) : serve(request, response);
+    });
   }
   return issuer;
 }

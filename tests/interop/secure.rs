@@ -1,6 +1,7 @@
 //! Clients that authenticate by keys and certificates, and tokens that are bound to them: over TLS, with a test authority.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use grantflow::crypto::{Algorithm, SigningKey};
 use grantflow::machine::Identity;
@@ -11,13 +12,14 @@ use grantflow::{
 };
 use grantflow_tests::kms::Es256;
 use grantflow_tests::secure::{Authority, Certificate};
+use grantflow_ureq::grantflow_store::MemoryStore;
 
 use super::openid::{Browser, SECRET};
 use super::{Adapter, Async, Done, check, step};
 
 /// Where nobody is.
-const NATIVE: &str = "http://127.0.0.1:9/callback";
-const WEB: &str = "https://127.0.0.1:9/callback";
+pub(super) const NATIVE: &str = "http://127.0.0.1:9/callback";
+pub(super) const WEB: &str = "https://127.0.0.1:9/callback";
 
 /// Writes what the server and its clients show: each by its name, `.pem` and `.key`.
 pub(crate) fn write_certificates(directory: &Path) -> Done {
@@ -39,6 +41,8 @@ pub(crate) fn write_certificates(directory: &Path) -> Done {
 /// What both adapters can do besides.
 pub(crate) trait Secure: Adapter + Sized {
     fn trusting(authority: &str) -> Result<Self, Box<dyn std::error::Error>>;
+    /// With a store of its own.
+    fn with_store(&self) -> Result<Self, Box<dyn std::error::Error>>;
     /// The status of a request with a token of this credential, by a client that presents this certificate or none.
     fn get(
         &self,
@@ -51,6 +55,9 @@ pub(crate) trait Secure: Adapter + Sized {
 impl Secure for grantflow_ureq::Transport {
     fn trusting(authority: &str) -> Result<Self, Box<dyn std::error::Error>> {
         Ok(Self::builder().root_certificate_pem(authority.as_bytes()).build()?)
+    }
+    fn with_store(&self) -> Result<Self, Box<dyn std::error::Error>> {
+        Ok(self.with_store(MemoryStore::new()))
     }
     fn get(
         &self,
@@ -70,6 +77,10 @@ impl Secure for Async {
         let transport = grantflow_reqwest::Transport::builder().root_certificate_pem(authority.as_bytes()).build()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         Ok(Self(transport, runtime?))
+    }
+    fn with_store(&self) -> Result<Self, Box<dyn std::error::Error>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        Ok(Self(self.0.with_store(MemoryStore::new()), runtime?))
     }
     fn get(
         &self,
@@ -96,16 +107,16 @@ fn host(url: &str) -> String {
 }
 
 /// What the parts have in common.
-struct Place<'a, A> {
-    adapter: &'a A,
-    server: ServerMetadata,
+pub(super) struct Place<'a, A> {
+    pub(super) adapter: &'a A,
+    pub(super) server: ServerMetadata,
     client: Identity,
     other: Identity,
     self_signed: Identity,
-    browser: Browser,
+    pub(super) browser: Arc<Browser>,
 }
 
-pub(crate) fn suite<A: Secure>(name: &str, issuer: &Issuer, directory: &Path) -> Done {
+pub(crate) fn suite<A: Secure + Sync>(name: &str, issuer: &Issuer, directory: &Path) -> Done {
     let step = |what: &str| step(name, what);
     let read = |name: &str| std::fs::read_to_string(directory.join(name));
     let identity = |name: &str| -> Result<Identity, Box<dyn std::error::Error>> {
@@ -118,7 +129,7 @@ pub(crate) fn suite<A: Secure>(name: &str, issuer: &Issuer, directory: &Path) ->
         client: identity("client")?,
         other: identity("other")?,
         self_signed: identity("self-signed")?,
-        browser: Browser::trusting(&format!("{name}-secure"), directory.join("authority.pem")),
+        browser: Arc::new(Browser::trusting(&format!("{name}-secure"), directory.join("authority.pem"))),
     };
     place.authentications()?;
     step("client_secret_jwt, private_key_jwt, tls_client_auth and self_signed_tls_client_auth; others are refused");
@@ -128,11 +139,11 @@ pub(crate) fn suite<A: Secure>(name: &str, issuer: &Issuer, directory: &Path) ->
     step("tokens bound to a certificate, of no use with another");
     place.fapi()?;
     step("the FAPI 2.0 Security Profile: {private_key_jwt, mTLS} x {DPoP, mTLS}");
-    Ok(())
+    place.requests(step)
 }
 
 impl<A: Secure> Place<'_, A> {
-    fn run<M: grantflow::Machine + Send>(&self, machine: M) -> Result<M::Output, Error>
+    pub(super) fn run<M: grantflow::Machine + Send>(&self, machine: M) -> Result<M::Output, Error>
     where
         M::Output: Send,
     {
@@ -160,7 +171,7 @@ impl<A: Secure> Place<'_, A> {
         self.adapter.get(server.userinfo()?.as_str(), credential, identity)
     }
 
-    fn key(&self) -> Result<DpopKey, Error> {
+    pub(super) fn key(&self) -> Result<DpopKey, Error> {
         Ok(SigningKey::generate(Algorithm::ES256, &mut self.adapter.cx()?)?.into())
     }
 

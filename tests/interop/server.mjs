@@ -111,7 +111,8 @@ const settings = () => ({
 /// Says what went wrong, for those who read why a run failed.
 function watch(provider) {
   provider.on('server_error', (_, error) => console.error(error));
-  for (const name of ['grant.error', 'pushed_authorization_request.error', 'authorization.error', 'userinfo.error', 'revocation.error']) {
+  const places = ['grant', 'pushed_authorization_request', 'authorization', 'userinfo', 'revocation', 'backchannel_authentication', 'registration_create', 'registration_update'];
+  for (const name of places.map((place) => `${place}.error`)) {
     provider.on(name, (_, error) => console.error(name, error.error, error.error_detail ?? error.error_description));
   }
   provider.on('backchannel.error', (_, error) => console.error(error));
@@ -161,6 +162,7 @@ async function answer(provider, request, response) {
   }
   const grant = new provider.Grant({ accountId: session.accountId, clientId: params.client_id });
   grant.addOIDCScope(params.scope);
+  for (const detail of JSON.parse(params.authorization_details ?? '[]')) grant.addRar(detail);
   const result = { consent: { grantId: await grant.save() } };
   return provider.interactionFinished(request, response, result, { mergeWithLastSubmission: true });
 }
