@@ -198,6 +198,7 @@ impl InstalledApp {
     ///
     /// - within one that holds them: `user` for `user:email` (GitHub);
     /// - under names of the server's own: if it grants something that nobody asked for, as Entra does for `.default`.
+    ///
     /// Google's names are known, so that this does not hold for Google, nor for the scopes of OpenID Connect.
     ///
     /// With [`accept_partial_consent`](Self::accept_partial_consent) all scopes that were asked for count as answered.
