@@ -12,7 +12,7 @@ use grantflow::{ServerMetadata, Timestamp};
 use http::{Request, Response};
 
 use crate::http1::Reader;
-use crate::server::{Answer, Place, Server, Wire};
+use crate::server::{Answer, Ping, Place, Server, Wire};
 
 /// A pretend server, as a front serves it.
 pub trait Site: Send + 'static {
@@ -114,6 +114,23 @@ impl Front {
     /// The address of one of its places.
     pub fn url(&self, place: Place) -> String {
         self.server().address(place)
+    }
+
+    /// Posts the pings that are due (CIBA, section 10.2) to a client's endpoint: the statuses of its answers.
+    ///
+    /// # Errors
+    ///
+    /// If it is not there, or answers otherwise than by HTTP.
+    pub fn ping(&self, endpoint: SocketAddr) -> io::Result<Vec<u16>> {
+        let due = self.server().pings(wall_clock());
+        let post = |ping: Ping| {
+            let mut stream = TcpStream::connect(endpoint)?;
+            let (length, Ping { token, body }) = (ping.body.len(), ping);
+            let fields = format!("Host: {endpoint}\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}");
+            stream.write_all(format!("POST / HTTP/1.1\r\n{fields}\r\n\r\n{body}").as_bytes())?;
+            Ok(Reader::new(stream).response()?.0)
+        };
+        due.into_iter().map(post).collect()
     }
 }
 

@@ -120,6 +120,18 @@ impl SecureFront {
         })
     }
 
+    /// A person opens this and consents: the address that the browser is sent to.
+    ///
+    /// # Panics
+    ///
+    /// If it is sent nowhere.
+    pub fn person(&self, url: &str) -> String {
+        let request = http::Request::get(url).body(Vec::new()).expect("an address");
+        let Wire::Whole(response) = self.server().answer(wall_clock(), &request).wire else { panic!("no answer") };
+        let location = response.headers().get("location").and_then(|value| value.to_str().ok());
+        location.unwrap_or_else(|| panic!("no redirect: {}", String::from_utf8_lossy(response.body()))).to_owned()
+    }
+
     /// Where a resource is asked, with a certificate or without.
     pub fn resource(&self) -> String {
         format!("https://localhost:{}/resource", self.ports[1])

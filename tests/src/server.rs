@@ -36,6 +36,7 @@ use pushed::Pushed;
 use register::Registrations;
 
 pub use certificate::ClientCertificate;
+pub use ciba::Ping;
 pub use client::Registered;
 pub use fault::{Answer, Fault, Wire};
 pub use settings::{Alter, Consent, Iss, RefreshTokens, Settings};

@@ -48,6 +48,28 @@ fn a_client_authenticates_by_its_key_and_by_its_certificate() {
 }
 
 #[test]
+fn requests_are_signed_pushed_and_detailed_and_a_bank_has_all_of_it() {
+    let said = succeeds(&mut example("signed_requests"));
+    let names =
+        ["?client_id=app&request_uri=urn", "/callback?response=ey", "Granted are 2 details", "Another token has 1"];
+    assert_says(&said, &names);
+    let said = succeeds(&mut example("fapi"));
+    assert_says(&said, &["Not yet: the FAPI 2.0 Security Profile", "A token of the type DPoP is here"]);
+}
+
+#[test]
+fn a_program_registers_itself_once_and_manages_that() {
+    let said = succeeds(&mut example("register"));
+    assert_says(&said, &["Its name is Diary now", "registered 1 time, managed 2 times"]);
+}
+
+#[test]
+fn a_person_signs_in_without_a_browser_and_a_ping_has_the_program_ask_once() {
+    let said = succeeds(&mut example("ciba"));
+    assert_says(&said, &["shows W4SCT", "Signed in by a ping: openid", "asked 1 time for that token"]);
+}
+
+#[test]
 fn the_second_login_opens_no_browser_and_sends_no_request() {
     examples().check_second_login();
 }
