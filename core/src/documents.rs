@@ -66,7 +66,7 @@ struct Key {
     identity: Option<[u8; 32]>,
 }
 
-/// The address of a document, letter by letter. It shares its text with the request's.
+/// The address of a document, character by character. It shares its text with the request's.
 #[derive(Clone)]
 struct Address(http::Uri);
 

@@ -1,4 +1,4 @@
-//! Proof Key for Code Exchange (RFC 7636): who asks for a code sends a challenge along, and who redeems it the verifier.
+//! Proof Key for Code Exchange (RFC 7636): the request for a code carries a challenge, and its redemption the verifier.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

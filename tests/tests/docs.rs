@@ -96,7 +96,7 @@ fn recipes_are_short_and_need_no_crate_of_the_tests() {
 }
 
 /// Words in whose place a noun, or a plainer verb, belongs.
-const RIDDLES: [&str; 11] = [
+const RIDDLES: [&str; 16] = [
     "whoever",
     "somebody",
     "someone",
@@ -108,6 +108,11 @@ const RIDDLES: [&str; 11] = [
     "are had",
     "was had",
     "for ever",
+    "far away",
+    "unless told",
+    "how it stands",
+    "how things are",
+    "letter by letter",
 ];
 
 /// Whether one of them stands in a text; `for everything` is none.
@@ -228,25 +233,26 @@ fn files(folder: PathBuf, end: &str) -> Vec<PathBuf> {
     found
 }
 
-#[test]
-fn public_types_without_an_example_are_listed_with_a_reason() {
-    let (mut types, mut examples) = (Vec::new(), String::new());
+/// All that is public in the crates, but for tests: a text for each file.
+fn public_texts() -> Vec<String> {
+    let mut texts = Vec::new();
+    for package in ["core", "store", "transport-ureq", "transport-reqwest"] {
+        let sources =
+            files(root().join(package).join("src"), "rs").into_iter().filter(|path| !path.ends_with("tests.rs"));
+        texts.extend(sources.map(|path| read(path).split("#[cfg(test)]\nmod tests").next().unwrap().to_owned()));
+    }
+    texts
+}
+
+/// The code of all examples: of items, of pages, and whole programs.
+fn examples() -> String {
+    let mut examples = String::new();
     for package in ["core", "store", "transport-ureq", "transport-reqwest"] {
         for path in files(root().join(package).join("src"), "rs") {
             let text = read(path);
             let docs = text.lines().map(str::trim_start);
             let docs = docs.filter_map(|line| line.strip_prefix("///").or_else(|| line.strip_prefix("//!")));
             examples += &fenced(docs.map(str::to_owned));
-            let public = text.split("#[cfg(test)]\nmod tests").next().unwrap().lines();
-            let named = public.filter_map(|line| {
-                let line = line.strip_prefix("pub ")?;
-                let kinds = ["struct ", "enum ", "trait "];
-                kinds.iter().find_map(|kind| line.strip_prefix(kind))
-            });
-            types.extend(named.map(|rest| {
-                let end = rest.find(|c: char| !c.is_alphanumeric()).unwrap_or(rest.len());
-                rest[..end].to_owned()
-            }));
         }
         let folder = root().join(package).join("examples");
         let programs = if folder.exists() { files(folder, "rs") } else { Vec::new() };
@@ -255,16 +261,114 @@ fn public_types_without_an_example_are_listed_with_a_reason() {
     for page in files(root().join("docs"), "md").into_iter().chain([root().join("README.md")]) {
         examples += &fenced(read(page).lines().map(str::to_owned));
     }
-    let shown: Vec<_> = examples.split(|c: char| !c.is_alphanumeric()).collect();
-    let has_example = |name: &str| shown.contains(&name);
+    examples
+}
+
+/// What a section of CONTRIBUTING.md lists as without an example is there and has none, and all else has one.
+fn are_listed(section: &str, mut items: Vec<String>, has_example: impl Fn(&str) -> bool) {
     let page = read("CONTRIBUTING.md");
-    let (_, list) = page.split_once("## Types without an example\n").unwrap();
-    let list = list.split("\n## ").next().unwrap();
-    let listed: Vec<_> = list.split('`').skip(1).step_by(2).collect();
+    let (_, list) = page.split_once(&format!("## {section}\n")).unwrap();
+    let rows = list.split("\n## ").next().unwrap().lines().filter(|line| line.starts_with("| "));
+    let listed: Vec<_> = rows.flat_map(|row| row.rsplit(" | ").next().unwrap().split('`').skip(1).step_by(2)).collect();
     for name in &listed {
-        assert!(types.iter().any(|known| known == name), "there is no type {name}");
-        assert!(!has_example(name), "{name} is in an example by now: it need not be listed");
+        assert!(items.iter().any(|known| known == name), "{section}: there is no {name}");
+        assert!(!has_example(name), "{section}: {name} is in an example by now, and need not be listed");
     }
-    types.retain(|name| !has_example(name) && !listed.contains(&name.as_str()));
-    assert!(types.is_empty(), "give them an example, or a reason in CONTRIBUTING.md: {types:#?}");
+    assert!(items.len() > 100, "{section}: {}", items.len());
+    items.retain(|name| !has_example(name) && !listed.contains(&name.as_str()));
+    assert!(items.is_empty(), "{section}: give them an example, or a reason in CONTRIBUTING.md: {items:#?}");
+}
+
+#[test]
+fn public_types_without_an_example_are_listed_with_a_reason() {
+    let mut types = Vec::new();
+    for text in public_texts() {
+        let named = text.lines().filter_map(|line| {
+            let line = line.strip_prefix("pub ")?;
+            let kinds = ["struct ", "enum ", "trait "];
+            kinds.iter().find_map(|kind| line.strip_prefix(kind))
+        });
+        types.extend(named.map(|rest| word(rest).to_owned()));
+    }
+    let examples = examples();
+    let shown: Vec<_> = examples.split(|c: char| !c.is_alphanumeric()).collect();
+    are_listed("Types without an example", types, |name| shown.contains(&name));
+}
+
+/// The name at the beginning of a text.
+fn word(text: &str) -> &str {
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    &text[..end]
+}
+
+/// A text without the generics that it begins with.
+fn without_generics(text: &str) -> &str {
+    let mut depth = 0_usize;
+    for (at, c) in text.char_indices() {
+        match c {
+            '<' => depth += 1,
+            '>' if !text[..at].ends_with('-') => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return text[at..].trim_start_matches('>').trim_start();
+        }
+    }
+    text
+}
+
+/// What begins a flow or makes a value: functions of no type, and those of a type that yield one of it.
+fn constructors(text: &str) -> Vec<String> {
+    let (mut found, mut of, mut at) = (Vec::new(), "", 0);
+    for line in text.split_inclusive('\n') {
+        if let Some(rest) = line.strip_prefix("impl") {
+            of = word(without_generics(rest.trim_start()));
+        }
+        let trimmed = line.trim_start();
+        let free = trimmed.len() == line.len();
+        let public =
+            trimmed.strip_prefix("pub ").map(|rest| rest.trim_start_matches("const ").trim_start_matches("async "));
+        if let Some(name) = public.and_then(|rest| rest.strip_prefix("fn ")).map(word) {
+            let signature = text[at..].split(" {\n").next().unwrap();
+            let (_, rest) = signature.split_once(&format!("fn {name}")).unwrap();
+            let (_, parameters) = without_generics(rest).split_once('(').unwrap();
+            let method = parameters.split([',', ')']).next().unwrap().trim().ends_with("self");
+            let yields = signature.rsplit(" -> ").next().unwrap();
+            match free {
+                true => found.push(name.to_owned()),
+                // The impl of a macro names no type.
+                false if !method && !of.is_empty() && yields.contains("Self") => found.push(format!("{of}::{name}")),
+                false => {}
+            }
+        }
+        at += line.len();
+    }
+    found
+}
+
+#[test]
+fn constructors_and_free_functions_are_found_by_their_signatures() {
+    let text = "impl<T: Into<U>> Thing<T> {\n    pub fn new<F: Fn(&T) -> U>(\n        make: F,\n    ) -> Self {\n    }\n    \
+                pub fn get(&'a self) -> &Self {\n    }\n    pub async fn of(at: u8) -> Result<Self, Error> {\n    }\n    \
+                pub fn count(at: u8) -> u8 {\n    }\n}\npub fn alone(at: u8) -> u8 {\n}\n";
+    assert_eq!(constructors(text), ["Thing::new", "Thing::of", "alone"]);
+}
+
+#[test]
+fn functions_that_begin_something_and_have_no_example_are_listed_with_a_reason() {
+    let mut functions: Vec<_> = public_texts().iter().flat_map(|text| constructors(text)).collect();
+    functions.sort();
+    functions.dedup();
+    let examples = examples();
+    let has_example = |name: &str| {
+        let called = format!("{name}(");
+        // As a path too, as in `map(Thing::new)`.
+        let calls = examples.match_indices(name).filter(|(at, _)| {
+            let ends = |text: &str| text.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '.'));
+            let goes_on = examples[at + name.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
+            !ends(&examples[..*at]) && !goes_on
+        });
+        calls.into_iter().any(|(at, _)| name.contains("::") || examples[at..].starts_with(&called))
+    };
+    are_listed("Functions without an example", functions, has_example);
 }

@@ -72,6 +72,16 @@ impl AuthorizedClient {
     /// [`Transport::client_builder`](crate::Transport::client_builder), and is called once for each of the HTTP clients
     /// inside. It cannot set which redirects are followed, nor a proxy for requests to this machine, which have none.
     ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use grantflow_reqwest::{AuthorizedClient, AuthorizedError, TokenManager};
+    ///
+    /// fn client(tokens: TokenManager) -> Result<AuthorizedClient, AuthorizedError> {
+    ///     AuthorizedClient::with_builder(tokens, "api.example", |builder| builder.timeout(Duration::from_secs(10)))
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the HTTP client cannot be made.
@@ -86,6 +96,15 @@ impl AuthorizedClient {
 
     /// A client that presents this certificate, which the tokens are bound to (RFC 8705, section 3): see
     /// [`Transport::client_builder_presenting`](crate::Transport::client_builder_presenting).
+    ///
+    /// ```no_run
+    /// use grantflow_reqwest::grantflow::machine::Identity;
+    /// use grantflow_reqwest::{AuthorizedClient, AuthorizedError, TokenManager};
+    ///
+    /// async fn client(tokens: TokenManager) -> Result<AuthorizedClient, AuthorizedError> {
+    ///     AuthorizedClient::presenting(tokens, "api.example", &Identity::named("batch")).await
+    /// }
+    /// ```
     ///
     /// # Errors
     ///

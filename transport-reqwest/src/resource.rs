@@ -121,6 +121,16 @@ impl ResourceClient {
     /// answer, and its headers have the demand ([`Demand::read`]). Other requests wait meanwhile: the function must not
     /// wait for a request of this client.
     ///
+    /// ```no_run
+    /// # fn main_(transport: grantflow_reqwest::Transport) -> Result<(), Box<dyn std::error::Error>> {
+    /// use grantflow_reqwest::ResourceClient;
+    /// use grantflow_reqwest::grantflow::resource::{DemandKind, ProtectedResource};
+    ///
+    /// let server = ProtectedResource::mcp("https://mcp.example.com/mcp")?.client_document("https://tool.example/client.json");
+    /// let client = ResourceClient::asking(&transport, server, "", |demand| demand.kind() != DemandKind::Reauthenticate)?;
+    /// # drop(client); Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`new`](Self::new).

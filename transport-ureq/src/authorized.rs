@@ -134,6 +134,14 @@ impl AuthorizedAgent {
 /// told to keep it; requests in cleartext, which carry a token to loopback alone, go through its proxy if it has one.
 /// With a token that is bound to a key (RFC 9449), a status must be no error, or the nonces of servers are not seen; if
 /// a server asks for a request once more with a nonce, the caller must send it again.
+///
+/// ```
+/// use grantflow_ureq::{Authorize, TokenManager, ureq};
+///
+/// fn agent(tokens: TokenManager) -> ureq::Agent {
+///     ureq::Agent::config_builder().middleware(Authorize::new(tokens, "api.example")).build().new_agent()
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Authorize {
     tokens: TokenManager,

@@ -116,6 +116,16 @@ impl ResourceAgent {
     /// answer, and its headers have the demand ([`Demand::read`]). Other requests wait meanwhile: the function must not
     /// wait for a request of this agent.
     ///
+    /// ```no_run
+    /// # fn main_(transport: grantflow_ureq::Transport) -> Result<(), Box<dyn std::error::Error>> {
+    /// use grantflow_ureq::ResourceAgent;
+    /// use grantflow_ureq::grantflow::resource::{DemandKind, ProtectedResource};
+    ///
+    /// let server = ProtectedResource::mcp("https://mcp.example.com/mcp")?.client_document("https://tool.example/client.json");
+    /// let agent = ResourceAgent::asking(&transport, server, "", |demand| demand.kind() != DemandKind::Reauthenticate)?;
+    /// # drop(agent); Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`new`](Self::new).

@@ -19,6 +19,15 @@ impl VerifyingKey {
     /// A key from PEM: a `PUBLIC KEY` (X.509's `SubjectPublicKeyInfo`), an `RSA PUBLIC KEY` (PKCS#1), or a
     /// `CERTIFICATE`, whose dates, issuer and signature are not checked: it is trusted because the caller has it.
     ///
+    /// ```
+    /// use grantflow::Error;
+    /// use grantflow::crypto::{Algorithm, VerifyingKey};
+    ///
+    /// fn check(certificate: &str, message: &[u8], signature: &[u8]) -> Result<(), Error> {
+    ///     VerifyingKey::from_pem(Algorithm::ES256, certificate)?.verify(message, signature)
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::Config`] if the text holds no public key, one of another kind than the algorithm needs, or an RSA

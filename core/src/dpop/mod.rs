@@ -58,6 +58,17 @@ struct Inner {
 impl DpopKey {
     /// A key that may be remote, with its public part.
     ///
+    /// ```
+    /// use grantflow::crypto::Signer;
+    /// use grantflow::jose::Jwk;
+    /// use grantflow::{DpopKey, Error};
+    ///
+    /// /// With a key in a key service, whose public part is in its console.
+    /// fn key(service: impl Signer + 'static, public: &str) -> Result<DpopKey, Error> {
+    ///     DpopKey::new(service, &Jwk::from_json(public.as_bytes())?)
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the public key is not one for the signer's algorithm.
@@ -275,7 +286,7 @@ pub(crate) fn prove_here(
     match proofs.sign(method, uri, nonce, cx)?.resume(cx, Reply::Start) {
         Step::Done(proof) => header(&proof?),
         Step::Do(effect) => {
-            Err(Error::config(format!("the DPoP key is far away ({}): run Token::prove for its proof", effect.name())))
+            Err(Error::config(format!("the DPoP key is remote ({}): run Token::prove for its proof", effect.name())))
         }
     }
 }

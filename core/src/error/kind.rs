@@ -96,7 +96,7 @@ impl ErrorKind {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Advice {
-    /// The same may succeed later.
+    /// The same operation may succeed later.
     TryLater,
     /// The grant is gone or was never given: a person must sign in again.
     SignInAgain,
@@ -104,7 +104,7 @@ pub enum Advice {
     FixConfiguration,
     /// The clock of this machine is off.
     SetClock,
-    /// The server does not follow the standard; its operator, or a named leniency, may help.
+    /// The server breaks the standard; its operator, or a named deviation, may help.
     AskProvider,
     /// The program calls the library, or drives a machine, wrongly.
     FixProgram,

@@ -153,7 +153,7 @@ impl Request {
         match Preparing::default().resume(self, None, (Duration::MAX, None), cx, Reply::Start) {
             Step::Done(made) => made,
             Step::Do(effect) => Err(Error::config(format!(
-                "the key that signs this request is far away ({}): run it as an Exchange",
+                "the key that signs this request is remote ({}): run it as an Exchange",
                 effect.name()
             ))),
         }

@@ -31,6 +31,16 @@ const GOOGLE_TOKEN: [&str; 4] = [
 /// ```text
 /// Ready ─Start─▶ Asked ─File─▶ Ended (parsed)
 /// ```
+///
+/// ```
+/// use grantflow::google::{ExternalAccount, ExternalUser, GdchServiceAccount, GoogleCredential, Impersonated};
+///
+/// let any_type = GoogleCredential::read("/etc/credential.json");
+/// let federation = ExternalAccount::read("/etc/federation.json").with_any_source();
+/// let (user, impersonated) = (ExternalUser::read("/etc/user.json"), Impersonated::read("/etc/impersonated.json"));
+/// let air_gapped = GdchServiceAccount::read("/etc/gdch.json").with_any_server();
+/// # let _ = (any_type, federation, user, impersonated, air_gapped);
+/// ```
 pub struct ReadFile<T> {
     path: PathBuf,
     state: State,

@@ -43,6 +43,16 @@ pub fn gcloud(platform: &Platform) -> ProgramToken {
 ///
 /// The file is read again every 5 minutes, since nothing says when its token expires, and once a server has refused the
 /// token. It serves any scopes; a want that names anything else is refused.
+///
+/// ```
+/// use grantflow::google::AccessTokenFile;
+/// use grantflow::source::TokenSource;
+///
+/// let source = AccessTokenFile::new("/run/secrets/access-token");
+/// # fn is_source(_: impl TokenSource) {}
+/// # is_source(source);
+/// # is_source(AccessTokenFile::of_gcloud());
+/// ```
 #[derive(Clone, Default)]
 pub struct AccessTokenFile {
     path: Option<PathBuf>,

@@ -57,6 +57,14 @@ impl IdTokenRules {
 
 impl Verifier<IdToken> {
     /// Verifies ID tokens that this issuer gave this client, by the keys that its metadata names.
+    ///
+    /// ```
+    /// use grantflow::{Issuer, Verifier};
+    ///
+    /// let verifier = Verifier::id_tokens(&Issuer::new("https://as.example")?, "mobile-app").client_id("web-app");
+    /// # let _ = verifier;
+    /// # Ok::<(), grantflow::Error>(())
+    /// ```
     pub fn id_tokens(issuer: &Issuer, client_id: &str) -> Self {
         let rules = IdTokenRules::new(Issuers::Named(texts([issuer.as_str()])), texts([client_id]));
         Self::new(rules, KeySource::Issuer { issuer: issuer.clone(), stranger: false })

@@ -281,6 +281,17 @@ impl SigningKey {
     /// A new key as a private JWK, to be kept and [read](Self::from_jwk) again. The randomness is that of
     /// [`generate`](Self::generate).
     ///
+    /// ```
+    /// use grantflow::crypto::{Algorithm, SigningKey};
+    /// use grantflow::{Cx, Error};
+    ///
+    /// fn keep(cx: &mut Cx) -> Result<SigningKey, Error> {
+    ///     let jwk = SigningKey::generate_jwk(Algorithm::ES256, cx)?;
+    ///     // Write `jwk` where no other user can read it.
+    ///     SigningKey::from_jwk(Algorithm::ES256, &jwk)
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`generate`](Self::generate).

@@ -73,98 +73,103 @@ macro_rules! members {
 }
 
 members! {
-    /// Where users come back to. Needed for the grant `authorization_code`, which is the default.
+    /// The redirect URIs, where users come back to. They are needed for the grant `authorization_code`, which is the
+    /// default.
     redirect_uris: texts;
     /// How the client authenticates: `none` for a public one; `client_secret_basic` by default.
     token_endpoint_auth_method: text;
-    /// The algorithm of its assertions.
+    /// The algorithm of the client's assertions.
     token_endpoint_auth_signing_alg: algorithm;
-    /// The grants that it uses; `authorization_code` by default.
+    /// The grants that the client uses; `authorization_code` by default.
     grant_types: texts;
-    /// The response types that it uses; `code` by default.
+    /// The response types that the client uses; `code` by default.
     response_types: texts;
-    /// Its name for people.
+    /// The client's name for people.
     client_name: text;
-    /// Its page for people.
+    /// The address of the client's page for people.
     client_uri: text;
-    /// Its logo.
+    /// The address of the client's logo.
     logo_uri: text;
-    /// Whom to reach about it.
+    /// The people to contact about the client, mostly by e-mail addresses.
     contacts: texts;
-    /// Its terms of service.
+    /// The address of the client's terms of service.
     tos_uri: text;
-    /// Its policy for what it is told of people.
+    /// The address of the client's privacy policy.
     policy_uri: text;
-    /// Where its public keys are. Not together with [`jwks`](Self::jwks).
+    /// The address of the client's public keys. Not together with [`jwks`](Self::jwks).
     jwks_uri: text;
-    /// What names its software, whichever client it is.
+    /// The identifier of the client's software, the same for each client of it.
     software_id: text;
-    /// The version of that.
+    /// The version of the client's software.
     software_version: text;
-    /// A JWT by which a party that the server trusts vouches for the software. What it says wins over what is said beside it.
+    /// A JWT about the software by a party that the server trusts. Its members win over those beside it.
     software_statement: text;
     /// `web`, which is the default, or `native`: only that may have redirect URIs on loopback addresses and with schemes of
     /// its own (OpenID Connect Dynamic Client Registration 1.0, section 2).
     application_type: text;
     /// Whether `sub` is the same for all clients (`public`), or not (`pairwise`).
     subject_type: text;
-    /// Where the redirect URIs are listed of clients that share their `pairwise` subjects.
+    /// The address of a list of the redirect URIs of all clients that share their `pairwise` subjects.
     sector_identifier_uri: text;
-    /// The algorithm of its ID tokens; RS256 by default.
+    /// The algorithm of the client's ID tokens; RS256 by default.
     id_token_signed_response_alg: algorithm;
     /// The algorithm of signed answers of the userinfo endpoint.
     userinfo_signed_response_alg: algorithm;
-    /// The algorithm of its signed authorization requests.
+    /// The algorithm of the client's signed authorization requests.
     request_object_signing_alg: algorithm;
     /// Whether ID tokens must say when the user signed in.
     require_auth_time: flag;
-    /// The `acr_values` of requests without any.
+    /// The `acr_values` of requests that name none.
     default_acr_values: texts;
-    /// Where others may send a user to sign in here.
+    /// The address where other sites may send a user to begin a sign-in.
     initiate_login_uri: text;
-    /// Where its requests may be read from.
+    /// The addresses from which the server may read the client's requests.
     request_uris: texts;
-    /// Where users come back to after they have signed out (OpenID Connect RP-Initiated Logout 1.0, section 3.1).
+    /// The addresses where users come back to after a sign-out (OpenID Connect RP-Initiated Logout 1.0, section 3.1).
     post_logout_redirect_uris: texts;
-    /// Where the server posts its logout tokens (OpenID Connect Back-Channel Logout 1.0, section 2.2).
+    /// The address to which the server posts its logout tokens (OpenID Connect Back-Channel Logout 1.0, section 2.2).
     backchannel_logout_uri: text;
-    /// Whether they must have a `sid`.
+    /// Whether logout tokens must have a `sid`.
     backchannel_logout_session_required: flag;
-    /// What the server shows in a frame to sign a user out (OpenID Connect Front-Channel Logout 1.0, section 2).
+    /// The address that the server opens in a frame to sign a user out (OpenID Connect Front-Channel Logout 1.0,
+    /// section 2).
     frontchannel_logout_uri: text;
-    /// Whether that must be told `iss` and `sid`.
+    /// Whether the server must add `iss` and `sid` to that address.
     frontchannel_logout_session_required: flag;
-    /// Whether it pushes all of its authorization requests (RFC 9126, section 6).
+    /// Whether the client pushes all of its authorization requests (RFC 9126, section 6).
     require_pushed_authorization_requests: flag;
-    /// Whether it signs all of them (RFC 9101, section 10.5).
+    /// Whether the client signs all of its authorization requests (RFC 9101, section 10.5).
     require_signed_request_object: flag;
     /// The algorithm of signed authorization answers (JARM, section 3).
     authorization_signed_response_alg: algorithm;
-    /// The types of `authorization_details` that it uses (RFC 9396, section 10).
+    /// The types of `authorization_details` that the client uses (RFC 9396, section 10).
     authorization_details_types: texts;
-    /// Whether its tokens are always bound to a key (RFC 9449, section 5.2).
+    /// Whether the client's tokens are always bound to a key (RFC 9449, section 5.2).
     dpop_bound_access_tokens: flag;
-    /// Whether they are bound to its certificate (RFC 8705, section 3.4).
+    /// Whether the client's tokens are bound to its certificate (RFC 8705, section 3.4).
     tls_client_certificate_bound_access_tokens: flag;
-    /// The subject of its certificate (RFC 8705, section 2.1.2), or one of the alternative names that follow.
+    /// The subject of the client's certificate (RFC 8705, section 2.1.2). Set this, or one of the four alternative
+    /// names.
     tls_client_auth_subject_dn: text;
-    /// A DNS name in its certificate.
+    /// A DNS name in the client's certificate.
     tls_client_auth_san_dns: text;
-    /// A URI in its certificate.
+    /// A URI in the client's certificate.
     tls_client_auth_san_uri: text;
-    /// An IP address in its certificate.
+    /// An IP address in the client's certificate.
     tls_client_auth_san_ip: text;
-    /// An e-mail address in its certificate.
+    /// An e-mail address in the client's certificate.
     tls_client_auth_san_email: text;
-    /// Whether it uses the endpoints for certificates for all that it asks (FAPI 2.0 Security Profile, section 5.2.2.1.1).
+    /// Whether the client uses the endpoints for certificates for all of its requests (FAPI 2.0 Security Profile,
+    /// section 5.2.2.1.1).
     use_mtls_endpoint_aliases: flag;
-    /// How it learns of a sign-in that needs no browser: `poll`, `ping` or `push` (OpenID Connect CIBA Core 1.0, section 4).
+    /// How the client learns the result of a sign-in without a browser: `poll`, `ping` or `push` (OpenID Connect CIBA
+    /// Core 1.0, section 4).
     backchannel_token_delivery_mode: text;
-    /// Where it is told of that, in the modes `ping` and `push`.
+    /// The address where the server notifies the client, in the modes `ping` and `push`.
     backchannel_client_notification_endpoint: text;
-    /// The algorithm of its signed requests for that.
+    /// The algorithm of the client's signed CIBA requests.
     backchannel_authentication_request_signing_alg: algorithm;
-    /// Whether such requests may hold a code of the user's.
+    /// Whether CIBA requests may hold a code of the user's.
     backchannel_user_code_parameter: flag;
 }
 

@@ -24,6 +24,16 @@ const ON_FAILURE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Metadata may come from the transport's memory of documents (see [`Call::may_be_old`](crate::Call::may_be_old)): it
 /// may be a day old, and a month where it cannot be read anew. An address that had no metadata is not asked again as
 /// long as the other address has some; one that failed, as with status 500, then causes no delay.
+///
+/// ```
+/// use grantflow::{Discovery, Issuer};
+///
+/// let issuer = Issuer::new("https://as.example/realms/demo")?;
+/// let machine = Discovery::new(&issuer); // for a server of which nothing else is known
+/// # let _ = machine;
+/// # let _ = (Discovery::openid(&issuer), Discovery::oauth(&issuer), Discovery::mcp(&issuer));
+/// # Ok::<(), grantflow::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Discovery {
     issuer: Issuer,

@@ -133,26 +133,26 @@ macro_rules! endpoints {
 }
 
 endpoints! {
-    /// Where the user is sent to sign in (RFC 6749, section 3.1).
+    /// The endpoint where the user is sent to sign in (RFC 6749, section 3.1).
     authorization_endpoint, authorization;
-    /// Where tokens are asked for (RFC 6749, section 3.2).
+    /// The endpoint of token requests (RFC 6749, section 3.2).
     token_endpoint, token;
-    /// Where tokens are revoked (RFC 7009).
+    /// The endpoint that revokes tokens (RFC 7009).
     revocation_endpoint, revocation;
-    /// Where a resource server asks about a token (RFC 7662).
+    /// The endpoint where a resource server asks about a token (RFC 7662).
     introspection_endpoint, introspection;
-    /// Who signed in (OpenID Connect Core 1.0, section 5.3).
+    /// The endpoint that tells who signed in (OpenID Connect Core 1.0, section 5.3).
     userinfo_endpoint, userinfo;
-    /// The keys that the server signs with (RFC 7517, section 5).
+    /// The address of the keys that the server signs with (RFC 7517, section 5).
     jwks_uri, jwks;
-    /// Where a device gets its codes (RFC 8628, section 3.1).
+    /// The endpoint where a device gets its codes (RFC 8628, section 3.1).
     device_authorization_endpoint, device_authorization;
-    /// Where an authorization request is left before the user is sent (RFC 9126).
+    /// The endpoint where an authorization request is left before the user is sent (RFC 9126).
     pushed_authorization_request_endpoint, pushed_authorization_request;
-    /// Where a sign-in begins that needs no browser (OpenID Connect CIBA Core 1.0).
+    /// The endpoint where a sign-in without a browser begins (OpenID Connect CIBA Core 1.0).
     backchannel_authentication_endpoint, backchannel_authentication;
-    /// Where clients register themselves (RFC 7591).
+    /// The endpoint where clients register themselves (RFC 7591).
     registration_endpoint, registration;
-    /// Where the user is sent to sign out (OpenID Connect RP-Initiated Logout 1.0).
+    /// The endpoint where the user is sent to sign out (OpenID Connect RP-Initiated Logout 1.0).
     end_session_endpoint, end_session;
 }

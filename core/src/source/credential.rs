@@ -143,6 +143,16 @@ impl Credential {
     /// The refresh token that came with `token` when a user signed in. Token managers begin with `token` itself, and
     /// use the refresh token when `token` comes due.
     ///
+    /// ```
+    /// use grantflow::source::Credential;
+    /// use grantflow::{Client, Error, ServerMetadata, Token};
+    ///
+    /// /// For a token manager, or for a pool under the user's name.
+    /// fn credential(server: ServerMetadata, client: &Client, token: &Token) -> Result<Credential, Error> {
+    ///     Credential::signed_in(server, client, token)
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If `token` has no refresh token, or is of another server.

@@ -1,4 +1,4 @@
-//! How it stands with a refresh token that was used: what may be done with it, and what a use makes of it.
+//! The standing of a refresh token that was used: what may be done with it, and what a use makes of it.
 //!
 //! ```text
 //! Settled ─unclear─▶ Open ─token─▶ Settled
@@ -75,7 +75,7 @@ impl Held {
     }
 }
 
-/// How it stands with the refresh token.
+/// The standing of the refresh token.
 #[derive(Clone, Default)]
 pub(crate) enum Standing {
     /// Nothing is known against it.

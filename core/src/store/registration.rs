@@ -109,6 +109,18 @@ impl RegistrationInStore {
     }
 
     /// Replaces the registered metadata (RFC 7592, section 2.2). It is an error if the store has no registration.
+    ///
+    /// ```
+    /// use grantflow::Issuer;
+    /// use grantflow::register::ClientMetadata;
+    /// use grantflow::store::RegistrationInStore;
+    ///
+    /// let issuer = Issuer::new("https://as.example")?;
+    /// let metadata = ClientMetadata::new().client_name("Calendar").redirect_uris(["http://127.0.0.1/"]);
+    /// let machine = RegistrationInStore::update(&issuer, metadata);
+    /// # let _ = (machine, RegistrationInStore::read(&issuer), RegistrationInStore::delete(&issuer));
+    /// # Ok::<(), grantflow::Error>(())
+    /// ```
     pub fn update(issuer: &Issuer, metadata: ClientMetadata) -> Self {
         Self::of(issuer.clone(), Work::Update(metadata))
     }

@@ -32,7 +32,7 @@ pub(crate) struct Remembered {
     pub(super) unsaved: Option<Box<Unsaved>>,
     /// What the server refused.
     pub(super) refused: Option<Box<Refused>>,
-    /// How it stands with the refresh token by the record.
+    /// The standing of the refresh token by the record.
     pub(super) open: GrantStatus,
     /// The use that the record tells of.
     watched: Option<Watched>,

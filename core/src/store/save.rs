@@ -48,6 +48,17 @@ pub struct SavedGrant {
 }
 
 /// The machine that looks a grant up. It yields `None` if there is none; an unreadable record is an error.
+///
+/// ```
+/// use grantflow::source::Want;
+/// use grantflow::store::{LoadGrant, RecordKey};
+/// use grantflow::{Client, Issuer};
+///
+/// let key = RecordKey::new(&Issuer::new("https://as.example")?, &Client::new("web-app"), "alice");
+/// let machine = LoadGrant::new(key, Want::access_token("read"));
+/// # let _ = machine;
+/// # Ok::<(), grantflow::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct LoadGrant {
     key: RecordKey,

@@ -101,6 +101,16 @@ impl Token {
 
     /// An API key, which goes into a header of its own, such as `x-goog-api-key`, and never expires.
     ///
+    /// ```
+    /// use grantflow::source::Credential;
+    /// use grantflow::{Timestamp, Token};
+    ///
+    /// let name = http::HeaderName::from_static("x-api-key");
+    /// let credential = Credential::fixed(Token::in_header(name, "k3y", Timestamp::from_unix(0))?);
+    /// # let _ = credential;
+    /// # Ok::<(), grantflow::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::Config`] if no header can carry it.

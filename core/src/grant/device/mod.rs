@@ -123,11 +123,11 @@ impl DeviceAuthorization {
         self
     }
 
-    /// Whether PKCE protects the device code (RFC 7636): a `code_challenge` goes with this request, and its `code_verifier` with each
-    /// question for the token, so that a device code is of no use to others who have read it.
+    /// Sets whether PKCE protects the device code (RFC 7636): a `code_challenge` goes with this request, and its
+    /// `code_verifier` with each request for the token, so that a device code is of no use to others that have read it.
     ///
-    /// Unless told, it does at each server that lists `S256` in `code_challenge_methods_supported`, except at Google, which
-    /// documents it for browsers alone. Servers ignore parameters that they do not know (RFC 8628, section 3.1).
+    /// By default it does at each server that lists `S256` in `code_challenge_methods_supported`, except at Google, which
+    /// documents PKCE for browsers alone. Servers ignore parameters that they do not know (RFC 8628, section 3.1).
     pub fn pkce(mut self, protects: bool) -> Self {
         self.pkce = protects;
         self
