@@ -271,10 +271,10 @@ impl Cx {
         // One hash for each block, of inputs none of which is a prefix of another.
         for (block, chunk) in (0_u8..=u8::MAX).zip(bytes.chunks_mut(32)) {
             let [a, b, c, d] = self.draws.to_be_bytes();
-            let hash = Sha256::new()
-                .chain_update(seed.as_slice())
-                .chain_update([a, b, c, d, block, u8::try_from(label.len()).unwrap_or(u8::MAX)])
-                .chain_update(label);
+            let mut hash = Sha256::new();
+            hash.update(seed.as_slice());
+            hash.update([a, b, c, d, block, u8::try_from(label.len()).unwrap_or(u8::MAX)]);
+            hash.update(label);
             match chunk.try_into() {
                 Ok(whole) => hash.finalize_into(whole),
                 Err(_) => {

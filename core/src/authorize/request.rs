@@ -10,7 +10,7 @@ use super::redirect_uri::check_redirect_uri;
 use super::way::{Steps, Way};
 use super::{PendingAuthorization, VERSION};
 use crate::client::{CERTIFICATE_BOUND, SignedBy, check_algorithm, lacks};
-use crate::exchange::{check_client, is_reserved, push_encoded};
+use crate::exchange::{is_reserved, push_encoded};
 use crate::grant::{check_details, check_resource};
 use crate::jose::{JwtSigner, SignInTerms};
 use crate::pkce::{check_verifier, random_text, s256};
@@ -232,15 +232,16 @@ impl AuthorizationRequest {
         self
     }
 
-    /// Checks all of it, draws what nobody may guess, and writes the request in the way that it goes.
+    /// Checks all of it, draws what nobody may guess, and writes the request in the way that it goes: once, since what is
+    /// remembered is taken out of it.
     #[inline]
-    pub(super) fn begin(self, cx: &mut Cx) -> Result<(Way, PendingAuthorization), Error> {
-        let Self { server, client, redirect_uri, scopes, error, .. } = &self;
+    pub(super) fn begin(&mut self, cx: &mut Cx) -> Result<(Way, PendingAuthorization), Error> {
+        let Self { server, client, redirect_uri, scopes, error, .. } = &*self;
         error.clone().map_or(Ok(()), Err)?;
         client.check_issuer(server.issuer())?;
         client.check_dpop(server)?;
         self.check_profile()?;
-        check_client(client)?;
+        client.check()?;
         check_redirect_uri(redirect_uri)?;
         scopes.check()?;
         self.check_prompt()?;
@@ -273,13 +274,13 @@ impl AuthorizationRequest {
             certificate_bound: client.presents().is_some() && server.says(CERTIFICATE_BOUND),
             rotation: server.rotation(),
             tolerated: server.tolerated(),
-            redirect_uri: self.redirect_uri,
-            scopes: self.scopes,
-            terms: self.terms,
+            redirect_uri: redirect_uri.clone(),
+            scopes: std::mem::take(&mut self.scopes),
+            terms: std::mem::take(&mut self.terms),
             jwks_uri,
             answer_keys,
             form_post,
-            resources: self.resources,
+            resources: std::mem::take(&mut self.resources),
             made_at: cx.now().wall,
             lifetime: self.lifetime,
             url_expires_at: None,
@@ -334,7 +335,7 @@ impl AuthorizationRequest {
         let room = redirect_uri.len().saturating_add(scopes.as_str().len()).saturating_add(512);
         let mut url = self.address(room)?;
         url.push_str("response_type=code&client_id=");
-        push_encoded(&mut url, client.id());
+        url.push_str(client.encoded_id());
         url.push_str("&redirect_uri=");
         push_encoded(&mut url, redirect_uri);
         if !scopes.is_empty() {
@@ -416,7 +417,7 @@ impl AuthorizationRequest {
         }
         let mut url = self.address(2048)?;
         url.push_str("client_id=");
-        push_encoded(&mut url, self.client.id());
+        url.push_str(self.client.encoded_id());
         if !pushed && self.scopes.contains("openid") {
             // OpenID Connect Core 1.0, section 6.1, wants these beside the object.
             url.push_str("&response_type=code&scope=openid");

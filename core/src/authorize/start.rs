@@ -55,6 +55,7 @@ impl AuthorizationRequest {
     /// The machine that draws `state`, verifier and nonce, and makes the URL. Unless the request is
     /// [pushed](Self::push) or [signed](Self::sign), the machine asks for no effect and is done at once: a caller
     /// without a driver resumes it once, with [`Reply::Start`].
+    #[inline]
     pub fn start(self) -> StartAuthorization {
         StartAuthorization(Stage::Begin(self))
     }
@@ -75,14 +76,21 @@ impl Machine for StartAuthorization {
     type Output = Authorization;
 
     fn resume(&mut self, cx: &mut Cx, reply: Reply) -> Step<Authorization> {
-        let (mut steps, mut pending) = match (std::mem::replace(&mut self.0, Stage::Ended), &reply) {
-            (Stage::Begin(request), Reply::Start) => match request.begin(cx) {
-                Ok((Way::Url(url), pending)) => return Step::Done(Ok(Authorization { url, pending })),
-                Ok((Way::Steps(steps), pending)) => (steps, Box::new(pending)),
-                Err(error) => return Step::Done(Err(error.during(DOING, None))),
+        let (mut steps, mut pending) = match (&mut self.0, &reply) {
+            // It is not moved, which would take a while.
+            (Stage::Begin(request), Reply::Start) => {
+                let begun = request.begin(cx);
+                self.0 = Stage::Ended;
+                match begun {
+                    Ok((Way::Url(url), pending)) => return Step::Done(Ok(Authorization { url, pending })),
+                    Ok((Way::Steps(steps), pending)) => (steps, Box::new(pending)),
+                    Err(error) => return Step::Done(Err(error.during(DOING, None))),
+                }
+            }
+            (stage, _) => match std::mem::replace(stage, Stage::Ended) {
+                Stage::Steps(steps, pending) => (steps, pending),
+                Stage::Begin(_) | Stage::Ended => return Step::Done(Err(Error::misuse("starting an authorization"))),
             },
-            (Stage::Steps(steps, pending), _) => (steps, pending),
-            _ => return Step::Done(Err(Error::misuse("starting an authorization"))),
         };
         match steps.resume(cx, reply) {
             Step::Do(effect) => {

@@ -4,6 +4,7 @@ mod assertion;
 mod certificate;
 mod fapi;
 mod id_tokens;
+mod known;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -43,7 +44,11 @@ pub struct Client(Arc<Inner>);
 #[derive(Clone)]
 struct Inner {
     id: Arc<str>,
+    /// The same as a form holds it.
+    encoded_id: Arc<str>,
     method: Method,
+    /// Whether a server can know this id and its secret.
+    checked: Result<(), Error>,
     issuer: Option<Issuer>,
     /// The certificate that it presents, where it authenticates by none.
     identity: Option<Identity>,
@@ -230,21 +235,12 @@ impl ClientAuthentication {
 impl Client {
     /// A public client with this `client_id`.
     pub fn new(id: impl Into<Arc<str>>) -> Self {
-        Self(Arc::new(Inner {
-            id: id.into(),
-            method: Method::None,
-            issuer: None,
-            identity: None,
-            id_tokens: IdTokens::default(),
-            dpop: None,
-            fapi: false,
-            message_signing: false,
-        }))
+        Self(Arc::new(Inner::new(id.into(), Method::None)))
     }
 
     /// Sets how the client authenticates.
     pub fn authentication(mut self, authentication: ClientAuthentication) -> Self {
-        Arc::make_mut(&mut self.0).method = authentication.0;
+        Arc::make_mut(&mut self.0).authenticate(authentication.0);
         self
     }
 
@@ -340,18 +336,8 @@ impl Client {
 
     /// The same without its proof, except for the certificate that it presents.
     pub(crate) fn without_authentication(&self) -> Self {
-        let (id, identity) = (self.shared_id(), self.presents().cloned());
-        let id_tokens = IdTokens::default();
-        Self(Arc::new(Inner {
-            id,
-            method: Method::None,
-            issuer: None,
-            identity,
-            id_tokens,
-            dpop: None,
-            fapi: false,
-            message_signing: false,
-        }))
+        let identity = self.presents().cloned();
+        Self(Arc::new(Inner { identity, ..Inner::new(self.shared_id(), Method::None) }))
     }
 
     /// What its ID tokens are like.
@@ -405,7 +391,7 @@ impl Client {
     pub(crate) fn at(&self, server: &ServerMetadata) -> Result<Cow<'_, Self>, Error> {
         let Method::PrivateKeyJwtOfAny(keys) = &self.0.method else { return Ok(Cow::Borrowed(self)) };
         let mut client = self.clone();
-        Arc::make_mut(&mut client.0).method = Method::PrivateKeyJwt(keys.at(server)?.clone());
+        Arc::make_mut(&mut client.0).authenticate(Method::PrivateKeyJwt(keys.at(server)?.clone()));
         Ok(Cow::Owned(client))
     }
 

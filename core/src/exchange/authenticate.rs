@@ -8,7 +8,7 @@ use http::header::AUTHORIZATION;
 use zeroize::Zeroizing;
 
 use super::Request;
-use super::text::{filled_in, joined, unpadded, userinfo, vschar};
+use super::text::{joined, userinfo};
 use crate::client::Assertion;
 use crate::server::Issuer;
 use crate::{Client, Error};
@@ -28,7 +28,7 @@ impl Request {
         if let Err(error) = client.check_issuer(server) {
             return self.fail(error);
         }
-        if let Err(error) = check_client(client) {
+        if let Err(error) = client.check() {
             return self.fail(error);
         }
         if let Some(identity) = client.presents() {
@@ -73,32 +73,5 @@ impl Request {
                 .part(Arc::new(assertion)),
             Err(error) => self.fail(error),
         }
-    }
-}
-
-/// Refuses an id or a secret that no server can know: what copying or an empty variable left of it. Nobody is sent to
-/// sign in with such a one, since all that the server's page or answer says is that it does not know it.
-pub(crate) fn check_client(client: &Client) -> Result<(), Error> {
-    use crate::client::Method::{Basic, Post};
-    let id = client.id();
-    if id.is_empty() {
-        return Err(Error::config("the client_id is empty"));
-    }
-    unpadded("client_id", id)?;
-    vschar("client_id", id)?;
-    filled_in(id)?;
-    match client.method() {
-        Post(secret) => unpadded("client_secret", secret.expose()),
-        Basic { secret, raw } => {
-            unpadded("client_secret", secret.expose())?;
-            vschar("client_secret", secret.expose())?;
-            // It would end the user's name too early (RFC 7617, section 2).
-            if *raw && id.contains(':') {
-                let why = "the client_id holds a colon, which client_secret_basic_unencoded cannot send";
-                return Err(Error::config(why));
-            }
-            Ok(())
-        }
-        _ => Ok(()),
     }
 }

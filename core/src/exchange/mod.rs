@@ -36,9 +36,8 @@ pub(crate) use request::Refusable;
 pub use request::Request;
 
 pub(crate) use answer::{age, error_under_success, is_fine, media_type, server_error_in, signed_answer};
-pub(crate) use authenticate::check_client;
 pub(crate) use refusal::at_refresh;
-pub(crate) use text::{is_printable, is_reserved, push_encoded, unpadded, vschar};
+pub(crate) use text::{filled_in, is_printable, is_reserved, push_encoded, unpadded, vschar};
 pub(crate) use within::Within;
 
 use prepare::{Part, Preparing};

@@ -135,15 +135,17 @@ impl<S: AsRef<str>> FromIterator<S> for Scopes {
 
 impl From<&str> for Scopes {
     fn from(text: &str) -> Self {
-        let mut rest = text.as_bytes();
-        let mut clean = true;
-        // Each is compared with those behind it, of which few are of its length.
-        while let Some(end) = rest.iter().position(|byte| *byte == b' ') {
-            let (scope, others) = rest.split_at_checked(end).unwrap_or_default();
-            rest = others.get(1..).unwrap_or_default();
-            clean &= !scope.is_empty() && !rest.split(|byte| *byte == b' ').any(|other| other == scope);
+        // Each is compared with those before it. More of them than these are rare.
+        let (mut scopes, mut count, mut clean) = ([&b""[..]; 16], 0_usize, true);
+        for scope in text.as_bytes().split(|byte| *byte == b' ') {
+            let (before, free) = scopes.split_at_mut_checked(count).unwrap_or_default();
+            clean &= !scope.is_empty() && !before.contains(&scope);
+            match free.first_mut() {
+                Some(place) => *place = scope,
+                None => clean = false,
+            }
+            count = count.saturating_add(1);
         }
-        clean &= !rest.is_empty();
         if clean { Self(text.into()) } else { [text].into_iter().collect() }
     }
 }
@@ -235,6 +237,9 @@ mod tests {
         assert_ne!(Scopes::from("a"), Scopes::from("A"));
         assert_eq!(Scopes::from("a b c").missing_from(&Scopes::from("b")).as_str(), "a c");
         assert!(Scopes::from("").is_empty());
+        let many = (0..20).map(|nth| format!("scope-{nth}")).collect::<Vec<_>>().join(" ");
+        assert_eq!(Scopes::from(&*many).as_str(), many);
+        assert_eq!(Scopes::from(format!("{many} scope-0 scope-17")).as_str(), many);
     }
 
     #[test]
