@@ -290,7 +290,6 @@ impl GrantState {
         self.refresh_token = Some(new);
         self.rotation = Rotation::Rotates;
         self.standing = Standing::Settled;
-        self.staying = 0;
         self.lineage = Some(Arc::new(Lineage { used, order }));
         true
     }

@@ -206,7 +206,7 @@ impl<J> Grant<J> {
     }
 
     fn learn(&mut self, turn: &Turn<()>, now: Now, change: Change, outcome: Outcome<'_>) {
-        let (successor, sent) = (change.refresh_token().is_some(), change.may_be_sent());
+        let sent = change.may_be_sent();
         let settled = self.state.merge_own(change, turn.number);
         if turn.exclusive {
             self.busy = false;
@@ -220,7 +220,7 @@ impl<J> Grant<J> {
                 if let Some(headers) = &self.headers {
                     token.add_request_headers(headers.clone());
                 }
-                self.state.minted(successor);
+                self.state.minted();
             }
             (Outcome::Failed(error), Some(begun)) => {
                 let again = self.source.again(error);

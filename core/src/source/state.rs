@@ -147,9 +147,10 @@ impl GrantState {
     }
 
     /// A mint has come to a token, with or without another refresh token.
-    pub(super) fn minted(&mut self, successor: bool) {
+    pub(super) fn minted(&mut self) {
         self.standing = Standing::Settled;
-        if !successor && self.refresh_token.is_some() {
+        // After a successor the habit is known, and nothing is counted any more.
+        if self.refresh_token.is_some() {
             self.staying = self.staying.saturating_add(1);
         }
     }

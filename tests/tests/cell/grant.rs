@@ -17,7 +17,7 @@ use grantflow_tests::{Fault, Place, Server, World, demo};
 use super::{HOUR, SECOND, secs};
 
 /// A world with a person who has signed in, at a server that replaces refresh tokens.
-fn world() -> (World, Arc<dyn TokenSource>) {
+pub(super) fn world() -> (World, Arc<dyn TokenSource>) {
     let rotate = RefreshTokens::Rotate { grace: 30 * SECOND };
     let mut world = World::with(Server::demo().with(|settings| settings.refresh_tokens = rotate));
     let token = demo::signed_in(&mut world, "read write");
@@ -30,7 +30,7 @@ fn client_credentials(server: impl Into<grantflow::source::Server>) -> Arc<dyn T
 }
 
 /// What a turn gives to its want, with `still_valid`.
-fn mint(
+pub(super) fn mint(
     world: &mut World,
     grant: &Grant<u32>,
     turn: &mut Turn<()>,
@@ -43,12 +43,12 @@ fn mint(
 }
 
 /// What a want holds that has a good token, or has none.
-fn held(now: Now, still_valid: bool) -> Held {
+pub(super) fn held(now: Now, still_valid: bool) -> Held {
     if still_valid { Held::Until(now + HOUR) } else { Held::Nothing }
 }
 
 /// Takes a turn, mints and ends the turn.
-fn refresh(world: &mut World, grant: &mut Grant<u32>, still_valid: bool) -> Result<Token, Error> {
+pub(super) fn refresh(world: &mut World, grant: &mut Grant<u32>, still_valid: bool) -> Result<Token, Error> {
     let (_, mut turn) = grant.begin(0).expect("nobody else has the turn").split();
     let (mut result, change) = mint(world, grant, &mut turn, still_valid);
     assert!(grant.finish(turn, world.now, change, Outcome::from(&mut result)).is_none());
@@ -59,11 +59,11 @@ fn jobs(turns: impl IntoIterator<Item = Option<Turn<u32>>>) -> Vec<Option<u32>> 
     turns.into_iter().map(|turn| turn.map(|turn| turn.job)).collect()
 }
 
-fn refresh_token(grant: &Grant<u32>) -> String {
+pub(super) fn refresh_token(grant: &Grant<u32>) -> String {
     grant.state().refresh_token().map(Secret::expose).unwrap_or_default().to_owned()
 }
 
-const LOST: fn() -> Failure = || Failure::maybe_sent(FailureKind::Broken, "the connection broke");
+pub(super) const LOST: fn() -> Failure = || Failure::maybe_sent(FailureKind::Broken, "the connection broke");
 
 #[test]
 fn mints_that_may_change_the_grant_take_turns_in_the_order_in_which_they_came() {
@@ -438,7 +438,7 @@ fn a_mint_that_cannot_change_the_grant_leaves_no_doubt_behind() {
     }
 }
 
-fn demo_metadata() -> ServerMetadata {
+pub(super) fn demo_metadata() -> ServerMetadata {
     Server::demo().metadata()
 }
 

@@ -2,6 +2,7 @@
 
 mod grant;
 mod schedule;
+mod unclear;
 
 use std::time::Duration;
 
