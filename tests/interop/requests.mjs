@@ -2,8 +2,8 @@
 // and for sign-ins without a browser. It tells what it has seen of each client, and with an interval between two questions.
 import { errors } from 'oidc-provider';
 
-/// How long a person thinks who is asked without a browser.
-const DECIDES = 1500;
+/// What people who are asked without a browser will decide, by the client: after its first question, or a while before its ping.
+const undecided = new Map();
 const ACCOUNT = 'DE40100100103307118608';
 const asked = (ctx) => JSON.parse(ctx.oidc.params.authorization_details ?? 'null');
 
@@ -30,17 +30,18 @@ export const features = {
     enabled: true,
     deliveryModes: ['poll', 'ping'],
     processLoginHint: (_, hint) => (['alice', 'nobody'].includes(hint) ? hint : undefined),
-    processLoginHintToken: () => undefined,
+    processLoginHintToken: (_, token) => (token === 'the token of alice' ? 'alice' : undefined),
     verifyUserCode() {},
     validateRequestContext() {},
-    async triggerAuthenticationDevice({ oidc: { provider } }, request, { accountId }, { clientId }) {
+    async triggerAuthenticationDevice({ oidc: { provider } }, request, { accountId }, { clientId, backchannelTokenDeliveryMode }) {
       const decide = async () => {
         if (accountId === 'nobody') return provider.backchannelResult(request, new errors.AccessDenied(undefined, 'the person said no'));
         const grant = new provider.Grant({ accountId, clientId });
         grant.addOIDCScope(request.scope);
         return provider.backchannelResult(request, await grant.save());
       };
-      setTimeout(() => decide().catch((error) => console.error(error)), accountId === 'nobody' ? 0 : DECIDES);
+      if (backchannelTokenDeliveryMode === 'ping') setTimeout(() => decide().catch((error) => console.error(error)), 300);
+      else undecided.set(clientId, decide);
     },
   },
 };
@@ -54,6 +55,7 @@ export function record(provider) {
     const { route, client, body, trusted, params } = ctx.oidc ?? {};
     if (!client) return;
     const sent = Object.keys(body ?? ctx.query);
+    if (ctx.body?.error === 'authorization_pending') await undecided.get(client.clientId)();
     const all = seen.get(client.clientId) ?? [];
     seen.set(client.clientId, [...all, { route, sent, trusted: trusted ?? [], understood: { ...params } }]);
   });

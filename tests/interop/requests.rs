@@ -13,7 +13,8 @@ use grantflow::{
     AuthorizationRequest, BackchannelAuthentication, BackchannelHeard, Client, ClientAuthentication, Error, ErrorKind,
     InstalledApp, PendingAuthorization, PingReceiver, ServerMetadata, Token, TokenRequest,
 };
-use grantflow_tests::kms::Es256;
+use grantflow_tests::Front;
+use grantflow_tests::kms::{Es256, FarKey, Kms};
 use serde_json::{Value, json};
 
 use super::secure::{NATIVE, Place, Secure, WEB};
@@ -29,7 +30,7 @@ const CIBA: &str = "urn:openid:params:grant-type:ciba";
 impl<A: Secure + Sync> Place<'_, A> {
     pub(super) fn requests(&self, step: impl Fn(&str)) -> Done {
         std::thread::scope(|scope| {
-            // People who are asked without a browser think for seconds.
+            // Who asks people without a browser waits for seconds.
             let without_a_browser = scope.spawn(|| self.backchannel().map_err(told));
             self.registration()?;
             step("registered by an initial access token, read, changed by a token that rotates, and deleted");
@@ -101,7 +102,7 @@ impl<A: Secure + Sync> Place<'_, A> {
     fn registration(&self) -> Done {
         let store = self.adapter.with_store()?;
         let (issuer, key) = (self.server.issuer(), self.signing_key()?);
-        let metadata = native(&key).client_name("Calendar");
+        let metadata = native(&key).client_name("Calendar").software_id("calendar");
         let register = || Registration::new(&self.server, metadata.clone());
         let error = self.run(register()?.exchange()).err().ok_or("anybody registers")?;
         check(error.status() == Some(401), &format!("without the initial access token: {error}"))?;
@@ -110,6 +111,8 @@ impl<A: Secure + Sync> Place<'_, A> {
         let again = store.run(RegistrationInStore::new(register()?))?;
         check(again.client_id() == registered.client_id(), "registered once")?;
         check(registered.save_error().is_none() && registered.can_be_managed(), "kept, with what manages it")?;
+        let changes: Vec<_> = registered.changes().map(|change| change.name).collect();
+        check(changes == ["software_id"], &format!("what the server leaves out is told: {changes:?}"))?;
         let client = registered.client_with(by(&key))?;
         self.finish(&client, self.request(&self.server, &client))?;
 
@@ -267,8 +270,13 @@ impl<A: Secure + Sync> Place<'_, A> {
             let request = AuthorizationRequest::new(&self.server, &client, WEB).scopes("openid offline_access");
             request.prompt("consent").login_hint("alice")
         };
-        let token = self.finish(&client, request().sign(Es256::default()).signed_response())?;
-        check(token.dpop_key().is_some(), "the token is bound")?;
+        let kms = Front::start(Kms::default())?;
+        let far = FarKey::at(&format!("http://{}", kms.address()));
+        for request in [request().sign(Es256::default()), request().sign(far)] {
+            let token = self.finish(&client, request.signed_response())?;
+            check(token.dpop_key().is_some(), "the token is bound")?;
+        }
+        check(kms.server().asked == 1, "a far key has signed a request")?;
         let pushed = self.last_seen(&client, "pushed_authorization_request")?;
         check(names(&pushed, "trusted").contains(&"code_challenge"), "the request is signed")?;
         check(pushed["understood"]["response_mode"] == "jwt", "the answer too")?;
@@ -295,22 +303,28 @@ impl<A: Secure + Sync> Place<'_, A> {
         };
         let began = Instant::now();
         let pending = self.run(request(&client, &key, "alice")?.start())?;
-        let asked = self.last_seen(&client, "backchannel_authentication")?;
-        check(asked["understood"]["binding_message"] == "W4SCT", "the person is shown the message")?;
-        check(names(&asked, "trusted").contains(&"login_hint"), "the request is signed")?;
-        check(!names(&asked, "sent").contains(&"login_hint"), "and holds all of it")?;
         let token = self.run(pending.poll(&server, &client)?)?;
-        check(token.id_token().is_some_and(|it| it.subject() == "alice"), "alice is signed in")?;
+        let id_token = token.id_token().ok_or("no ID token")?;
+        check(id_token.subject() == "alice", "alice is signed in")?;
         let questions = self.seen(&client, "token")?.len();
         let long_enough = began.elapsed() >= Duration::from_secs(2);
         check(questions == 2 && long_enough, &format!("asked each second until she had decided: {questions}"))?;
 
+        let asked = self.last_seen(&client, "backchannel_authentication")?;
+        check(asked["understood"]["binding_message"] == "W4SCT", "the person is shown the message")?;
+        check(names(&asked, "trusted").contains(&"login_hint"), "the request is signed")?;
+        check(!names(&asked, "sent").contains(&"login_hint"), "and holds all of it")?;
         let pending = self.run(request(&client, &key, "nobody")?.start())?;
         refused(self.run(pending.poll(&server, &client)?), "access_denied")?;
         refused(self.run(request(&client, &key, "a stranger")?.start()), "unknown_user_id")?;
         let another = self.signing_key()?;
         refused(self.run(request(&client, &another, "alice")?.start()), "invalid_request")?;
         refused(self.run(request(&other(&client, &another), &key, "alice")?.start()), "invalid_client")?;
+        // The other ways to say who it is.
+        let hinted = || BackchannelAuthentication::new(&server, &client).map(|it| it.sign(key.clone()));
+        self.run(hinted()?.id_token_hint(id_token).start())?;
+        self.run(hinted()?.login_hint_token(&"the token of alice".into()).start())?;
+        refused(self.run(hinted()?.login_hint_token(&"a token of nobody".into()).start()), "unknown_user_id")?;
         let plain = BackchannelAuthentication::new(&server, &client)?.login_hint("alice");
         refused(self.run(plain.start()), "invalid_request")?;
 

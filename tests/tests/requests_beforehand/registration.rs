@@ -11,9 +11,10 @@ use grantflow::{
 };
 use grantflow_tests::canary::hidden_in_error;
 use grantflow_tests::demo::REDIRECT;
+use grantflow_tests::jwt::PublicKey;
 use grantflow_tests::processes::{Desk, Trip};
 use grantflow_tests::server::{Alter, Settings, Wire};
-use grantflow_tests::{Fault, Place, Server, World};
+use grantflow_tests::{Fault, IssuerKey, Place, Server, World};
 use http::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -152,6 +153,22 @@ fn an_initial_access_token_and_a_software_statement_are_shown_and_not_told() {
     assert_eq!((error.server().unwrap().error(), error.kind()), ("invalid_redirect_uri", ErrorKind::Server));
     let error = register(&mut world, native().member("unheard_of", json!({}))).unwrap_err();
     assert_eq!(error.server().unwrap().error(), "invalid_client_metadata");
+}
+
+#[test]
+fn what_a_software_statement_says_wins_over_what_is_said_beside_it_and_is_told() {
+    let party = IssuerKey::es256("party");
+    let mut world = world(|settings| settings.software_key = Some(PublicKey::Es256(party.public())));
+    let claims = json!({"iss": "https://party.example", "software_id": "calendar", "client_name": "The party's"});
+    let statement = party.sign("JWT", &claims);
+    let registered = register(&mut world, native().software_statement(&statement)).unwrap();
+    assert_eq!(registered.changes().map(|change| change.name).collect::<Vec<_>>(), ["client_name"]);
+    let found = ["client_name", "software_id", "software_statement"].map(|name| registered.metadata().str(name));
+    assert_eq!(found, [Some("The party's"), Some("calendar"), Some(&*statement)]);
+    sign_in(&mut world, &registered, &registered.client().unwrap()).unwrap();
+    let strangers = IssuerKey::es256("party").sign("JWT", &claims);
+    let error = register(&mut world, native().software_statement(&strangers)).unwrap_err();
+    assert_eq!(error.server().unwrap().error(), "unapproved_software_statement");
 }
 
 #[test]
