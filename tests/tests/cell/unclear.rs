@@ -7,7 +7,7 @@ use grantflow::machine::FailureKind;
 use grantflow::source::{
     Change, Credential, Grant, GrantState, GrantStatus, Held, Mint, Minting, Outcome, TokenSource, Want,
 };
-use grantflow::{Advice, Cx, Effect, Error, ErrorKind, Failure, Machine, Now, Reply, Rotation, Secret, Step, Token};
+use grantflow::{Advice, Cx, Effect, ErrorKind, Failure, Machine, Now, Reply, Rotation, Secret, Step, Token};
 use grantflow_tests::server::RefreshTokens;
 use grantflow_tests::{Fault, Place, World, demo};
 
