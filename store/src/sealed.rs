@@ -22,7 +22,7 @@ const DATA_KEYS: usize = 1024;
 /// A store whose values are encrypted, in any other store. Each value is bound to its key: a value in another's place
 /// does not open. The store below sees keys, versions and tags: labels can be read there.
 ///
-/// A load or a save of 4 KiB takes some 10 us more (`benches/stores.rs`). A value grows by 102 bytes and the key's id;
+/// A load or a save of 4 KiB takes some 5 us more (`benches/stores.rs`). A value grows by 102 bytes and the key's id;
 /// with a [key service](KeyService) by the data key's encrypted form too. [`SealingKeys`] says how keys are used and
 /// rotated, and that they do not wear out. [`RewriteGrants`](grantflow::store::RewriteGrants) seals all records anew
 /// while the service runs, and [`set_keys`](Self::set_keys) gives a running process other keys.

@@ -29,7 +29,7 @@ fn why(failure: &Failure) -> CannotOpen {
     let source = std::error::Error::source(failure);
     // A failure shows what it holds, and its source is that one's source.
     let text = failure.to_string();
-    let known = [CannotOpen::NotSealed, CannotOpen::Newer, CannotOpen::Damaged, CannotOpen::Forged];
+    let known = [CannotOpen::NotSealed, CannotOpen::Newer, CannotOpen::Damaged, CannotOpen::OtherPurpose];
     let found = known.into_iter().find(|why| text.ends_with(&why.to_string()));
     assert!(source.is_none());
     found.unwrap_or_else(|| panic!("{text}"))
@@ -75,12 +75,25 @@ fn an_async_store_keeps_its_promises_sealed_from_either_side() {
     conformance::check(|| Sealed::new(Awaited::new(store.clone(), wait), keys()));
 }
 
-#[cfg(all(unix, feature = "redis"))]
+#[cfg(feature = "keyring")]
+#[test]
+fn a_keyring_keeps_its_promises_sealed() {
+    use grantflow_store::{KeyringStore, keyring_core::mock};
+    let (folder, entries) = (tempfile::tempdir().unwrap(), mock::Store::new().unwrap());
+    let store = || KeyringStore::with_entries("app", FileStore::new(folder.path().join("grants")), entries.clone());
+    conformance::check(|| Sealed::new(store(), keys()));
+    flip(store);
+}
+
+#[cfg(all(unix, feature = "redis-tokio"))]
 #[test]
 fn redis_keeps_its_promises_sealed() {
     let Some(server) = grantflow_tests::redis_server::RedisServer::start() else { return };
     let store = grantflow_store::RedisStore::new(&server.address()).unwrap();
     conformance::check(|| Sealed::new(store.clone(), keys()));
+    let (runtime, waiting) =
+        (tokio::runtime::Runtime::new().unwrap(), grantflow_store::AsyncRedisStore::new(&server.address()).unwrap());
+    conformance::check(|| Awaited::new(Sealed::new(waiting.clone(), keys()), |work| runtime.block_on(work)));
     flip(|| store.clone());
 }
 
@@ -92,6 +105,9 @@ fn postgres_keeps_its_promises_sealed() {
     store.create_table().unwrap();
     conformance::check(|| Sealed::new(store.clone(), keys()));
     conformance::check_listing(|| Sealed::new(store.clone(), keys()));
+    let (runtime, waiting) =
+        (tokio::runtime::Runtime::new().unwrap(), grantflow_store::AsyncPostgresStore::new(&server.address()).unwrap());
+    conformance::check(|| Awaited::new(Sealed::new(waiting.clone(), keys()), |work| runtime.block_on(work)));
     flip(|| store.clone());
 }
 
@@ -157,7 +173,7 @@ fn a_value_in_the_place_of_another_does_not_open_and_what_was_never_sealed_only_
     let there = memory.load(&key("a")).unwrap().unwrap();
     assert_eq!(there.tags, grant.tags, "the store below finds it by whose it is");
     assert!(memory.save(&key("b"), None, &there).unwrap());
-    assert_eq!(why(&sealed.load(&key("b")).unwrap_err()), CannotOpen::Forged);
+    assert_eq!(why(&sealed.load(&key("b")).unwrap_err()), CannotOpen::OtherPurpose);
     assert!(memory.save(&key("c"), None, &Stored::new(1, "plain")).unwrap());
     assert_eq!(why(&sealed.load(&key("c")).unwrap_err()), CannotOpen::NotSealed);
     let reads = sealed.reads_plain();

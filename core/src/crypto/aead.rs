@@ -68,16 +68,30 @@ impl OneTime {
     }
 }
 
-/// `N` bytes, at most 64, of HKDF with SHA-256.
-pub(super) fn hkdf<const N: usize>(key: &[u8], salt: &[u8], info: &[u8]) -> Zeroizing<[u8; N]> {
-    let mac = |key: &[u8], message: &[u8]| Zeroizing::new(hmac::<Sha256, 64>(key, message));
-    // RFC 5869, sections 2.2 and 2.3.
-    let pseudorandom = mac(salt, key);
-    let first = mac(&pseudorandom, &[info, &[1]].concat());
-    let second = mac(&pseudorandom, &Zeroizing::new([&first[..], info, &[2]].concat()));
-    let mut bytes = Zeroizing::new([0; N]);
-    bytes.iter_mut().zip(first.iter().chain(second.iter())).for_each(|(byte, derived)| *byte = *derived);
-    bytes
+/// A pseudorandom key of HKDF with SHA-256.
+pub(super) struct Hkdf(Zeroizing<Vec<u8>>);
+
+impl Hkdf {
+    /// Extracts it (RFC 5869, section 2.2).
+    pub(super) fn new(key: &[u8], salt: &[u8]) -> Self {
+        Self(mac(salt, key))
+    }
+
+    /// Expands it to `N` bytes, at most 64 (RFC 5869, section 2.3).
+    pub(super) fn expand<const N: usize>(&self, info: &[u8]) -> Zeroizing<[u8; N]> {
+        let first = mac(&self.0, &[info, &[1]].concat());
+        let second = match N {
+            ..=32 => Zeroizing::default(),
+            _ => mac(&self.0, &Zeroizing::new([&first[..], info, &[2]].concat())),
+        };
+        let mut bytes = Zeroizing::new([0; N]);
+        bytes.iter_mut().zip(first.iter().chain(second.iter())).for_each(|(byte, derived)| *byte = *derived);
+        bytes
+    }
+}
+
+fn mac(key: &[u8], message: &[u8]) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(hmac::<Sha256, 64>(key, message))
 }
 
 #[cfg(test)]
@@ -95,11 +109,12 @@ mod tests {
         let info: [u8; 10] = bytes("f0f1f2f3f4f5f6f7f8f9");
         let expected: [u8; 42] =
             bytes("3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865");
-        assert_eq!(*hkdf::<42>(&[0x0b; 22], &salt, &info), expected);
+        assert_eq!(*Hkdf::new(&[0x0b; 22], &salt).expand::<42>(&info), expected);
+        assert_eq!(*Hkdf::new(&[0x0b; 22], &salt).expand::<32>(&info), expected[..32]);
         // Appendix A.3.
         let expected: [u8; 42] =
             bytes("8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8");
-        assert_eq!(*hkdf::<42>(&[0x0b; 22], &[], &[]), expected);
+        assert_eq!(*Hkdf::new(&[0x0b; 22], &[]).expand::<42>(&[]), expected);
     }
 
     #[test]

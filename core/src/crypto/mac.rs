@@ -118,6 +118,13 @@ pub(super) fn hmac<D: Digest, const BLOCK: usize>(secret: &[u8], message: &[u8])
     padded(0x5c).chain_update(inner).finalize().to_vec()
 }
 
+/// Bytes as lower-case hexadecimal digits, which names and signatures are made of.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digit =
+        |value: u8| char::from(if value < 10 { value.saturating_add(b'0') } else { value.saturating_add(b'a' - 10) });
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
 impl fmt::Debug for MacKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MacKey").field("algorithm", &self.algorithm).finish_non_exhaustive()

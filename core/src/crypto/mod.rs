@@ -41,8 +41,8 @@ mod signing;
 mod verifying;
 
 pub use algorithm::Algorithm;
-pub(crate) use mac::hmac_sha256;
 pub use mac::{MacAlgorithm, MacKey};
+pub(crate) use mac::{hex, hmac_sha256};
 pub use sealing::{CannotOpen, Sealed, SealingKey, SealingKeys};
 pub use signing::{Signer, Signing, SigningKey};
 pub use verifying::VerifyingKey;

@@ -1,8 +1,8 @@
 //! Encryption of stored texts and cookies: [`SealingKeys`], [`SealingKey`].
 //!
 //! What is sealed is, one after another: [`MAGIC`]; the key's id and its encrypted form, each behind its length; a
-//! salt; what proves the key; the encrypted bytes and their tag; a checksum of all this, which tells damage from a
-//! wrong key.
+//! salt; what proves the key; what proves the purpose; a checksum of all this; the encrypted bytes and their tag. So damage, a
+//! wrong key and another purpose are told apart, and the message is read once.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::aead::{OneTime, TAG, hkdf};
+use super::aead::{Hkdf, OneTime, TAG};
 use crate::{Cx, Error, ErrorKind, Shown};
 
 const MAGIC: &[u8] = b"grantflow sealed 1\n";
@@ -19,7 +19,8 @@ const MAGIC: &[u8] = b"grantflow sealed 1\n";
 const ANY_MAGIC: &[u8] = b"grantflow sealed ";
 const SALT: usize = 32;
 const PROOF: usize = 16;
-const CHECKSUM: usize = 16;
+const PURPOSE: usize = 8;
+const CHECKSUM: usize = 8;
 /// The most bytes of a key's id, and of its encrypted form.
 const MAX_ID: usize = 64;
 const MAX_WRAPPED: usize = 4096;
@@ -73,13 +74,25 @@ impl SealingKey {
         &self.0.id
     }
 
-    /// What is derived for one message: a key and its nonce, and what proves that it was this key.
-    fn derive(&self, salt: &[u8]) -> Option<(OneTime, [u8; PROOF])> {
-        let bytes = hkdf::<60>(self.0.bytes.as_slice(), salt, MAGIC);
+    /// What is derived for one message.
+    fn derive(&self, salt: &[u8], purpose: &[u8]) -> Option<Derived> {
+        let derived = Hkdf::new(self.0.bytes.as_slice(), salt);
+        let bytes = derived.expand::<60>(MAGIC);
         let (key, rest) = bytes.split_first_chunk::<32>()?;
         let (nonce, proof) = rest.split_first_chunk::<12>()?;
-        Some((OneTime { key: Zeroizing::new(*key), nonce: *nonce }, proof.try_into().ok()?))
+        Some(Derived {
+            one_time: OneTime { key: Zeroizing::new(*key), nonce: *nonce },
+            proof: proof.try_into().ok()?,
+            purpose: *derived.expand::<PURPOSE>(&[MAGIC, b"for ", purpose].concat()),
+        })
     }
+}
+
+/// A key and its nonce, and what proves by which key and for which purpose it was sealed.
+struct Derived {
+    one_time: OneTime,
+    proof: [u8; PROOF],
+    purpose: [u8; PURPOSE],
 }
 
 impl fmt::Debug for SealingKey {
@@ -149,17 +162,14 @@ impl SealingKeys {
         };
         let salt = cx.random::<SALT>("sealing")?;
         let without = || Error::config(WITHOUT);
-        let (one_time, proof) = key.derive(&salt).ok_or_else(without)?;
-        let head = [MAGIC, &[id_length], id, &wrapped_length.to_be_bytes(), wrapped, &salt, &proof].concat();
+        let Derived { one_time, proof, purpose: place } = key.derive(&salt, purpose).ok_or_else(without)?;
+        let head = [MAGIC, &[id_length], id, &wrapped_length.to_be_bytes(), wrapped, &salt, &proof, &place].concat();
+        let head = [&head[..], &checksum(&head)].concat();
         // Room for all of it, so that no copy of the message is left behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(message.len().saturating_add(TAG)));
         bytes.extend_from_slice(message);
         one_time.seal(&authenticated(&head, purpose), &mut bytes).ok_or_else(without)?;
-        let mut sealed = head;
-        sealed.extend_from_slice(&bytes);
-        let checksum = checksum(&sealed);
-        sealed.extend_from_slice(&checksum);
-        Ok(sealed)
+        Ok([&head[..], &bytes].concat())
     }
 
     /// Decrypts a message that [`seal`](Self::seal) encrypted for this purpose, by the key that it names.
@@ -189,6 +199,7 @@ pub struct Sealed<'a> {
     head: &'a [u8],
     salt: &'a [u8],
     proof: &'a [u8],
+    purpose: &'a [u8],
     message: &'a [u8],
 }
 
@@ -203,8 +214,7 @@ impl<'a> Sealed<'a> {
             let newer = sealed.starts_with(ANY_MAGIC);
             return Err(if newer { CannotOpen::Newer } else { CannotOpen::NotSealed });
         }
-        let whole = sealed.split_last_chunk::<CHECKSUM>().filter(|(rest, sum)| checksum(rest) == **sum);
-        Self::take_apart(whole.ok_or(CannotOpen::Damaged)?.0).ok_or(CannotOpen::Damaged)
+        Self::take_apart(sealed).ok_or(CannotOpen::Damaged)
     }
 
     fn take_apart(sealed: &'a [u8]) -> Option<Self> {
@@ -214,9 +224,12 @@ impl<'a> Sealed<'a> {
         let (wrapped_length, rest) = rest.split_first_chunk::<2>()?;
         let (wrapped, rest) = rest.split_at_checked(u16::from_be_bytes(*wrapped_length).into())?;
         let (salt, rest) = rest.split_at_checked(SALT)?;
-        let (proof, message) = rest.split_at_checked(PROOF)?;
+        let (proof, rest) = rest.split_at_checked(PROOF)?;
+        let (purpose, rest) = rest.split_at_checked(PURPOSE)?;
+        let summed = sealed.get(..sealed.len().checked_sub(rest.len())?)?;
+        let (_, message) = rest.split_first_chunk::<CHECKSUM>().filter(|(sum, _)| **sum == checksum(summed))?;
         let head = sealed.get(..sealed.len().checked_sub(message.len())?)?;
-        Some(Self { key_id: str::from_utf8(key_id).ok()?, wrapped, head, salt, proof, message })
+        Some(Self { key_id: str::from_utf8(key_id).ok()?, wrapped, head, salt, proof, purpose, message })
     }
 
     /// The id of the key that sealed the message.
@@ -235,15 +248,18 @@ impl<'a> Sealed<'a> {
     ///
     /// Those of [`SealingKeys::open`].
     pub fn open(&self, key: &SealingKey, purpose: &[u8]) -> Result<Zeroizing<Vec<u8>>, CannotOpen> {
-        let (one_time, proof) = key.derive(self.salt).ok_or(CannotOpen::NoLibrary)?;
-        if !bool::from(proof.ct_eq(self.proof)) {
+        let derived = key.derive(self.salt, purpose).ok_or(CannotOpen::NoLibrary)?;
+        if !bool::from(derived.proof.ct_eq(self.proof)) {
             return Err(CannotOpen::WrongKey(self.key_id.into()));
+        }
+        if !bool::from(derived.purpose.ct_eq(self.purpose)) {
+            return Err(CannotOpen::OtherPurpose);
         }
         if !cfg!(any(feature = "aws-lc-rs", feature = "ring", feature = "rust-crypto")) {
             return Err(CannotOpen::NoLibrary);
         }
         let mut message = Zeroizing::new(self.message.to_vec());
-        one_time.open(&authenticated(self.head, purpose), &mut message).ok_or(CannotOpen::Forged)?;
+        derived.one_time.open(&authenticated(self.head, purpose), &mut message).ok_or(CannotOpen::Damaged)?;
         Ok(message)
     }
 }
@@ -277,10 +293,10 @@ pub enum CannotOpen {
     UnknownKey(String),
     /// The key that was given under this id is another one.
     WrongKey(String),
-    /// The message was damaged: bytes were changed or cut off.
+    /// The message was damaged: bytes were changed or cut off, by accident or by a person.
     Damaged,
-    /// The key is right, but the message was sealed for another purpose, or without the key.
-    Forged,
+    /// The key is right, but the message was sealed for another purpose.
+    OtherPurpose,
     /// This crate was built without a library for encryption.
     NoLibrary,
 }
@@ -295,7 +311,7 @@ impl fmt::Display for CannotOpen {
             }
             Self::WrongKey(id) => write!(f, "it was sealed by another key {:?} than the one given", Shown::name(id)),
             Self::Damaged => f.write_str("it is damaged: it is not what was written"),
-            Self::Forged => f.write_str("it was sealed for another purpose, or was forged"),
+            Self::OtherPurpose => f.write_str("it was sealed for another purpose"),
             Self::NoLibrary => f.write_str(WITHOUT),
         }
     }
@@ -343,7 +359,7 @@ mod tests {
             assert_eq!(&keys.open(b"here", &one).unwrap()[..], message);
             assert_eq!(&keys.open(b"here", &two).unwrap()[..], message);
             assert!(keys.is_newest(&two) && !keys.is_newest(&one) && old.is_newest(&one));
-            assert_eq!(keys.open(b"there", &one).unwrap_err(), CannotOpen::Forged);
+            assert_eq!(keys.open(b"there", &one).unwrap_err(), CannotOpen::OtherPurpose);
             assert_eq!(old.open(b"here", &two).unwrap_err(), CannotOpen::UnknownKey("2".into()));
             let wrong = SealingKeys::new(key("1", 3));
             assert_eq!(wrong.open(b"here", &one).unwrap_err(), CannotOpen::WrongKey("1".into()));
@@ -357,6 +373,7 @@ mod tests {
     fn no_bit_is_changed_no_byte_is_cut_off_or_added_unseen() {
         let keys = SealingKeys::new(key("a key", 1));
         let sealed = keys.seal(b"here", b"a secret of some length", &mut cx(1)).unwrap();
+        let summed = Sealed::parse(&sealed).unwrap().head.len() - CHECKSUM;
         for bit in 0..sealed.len() * 8 {
             let mut flipped = sealed.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
@@ -364,10 +381,10 @@ mod tests {
             let head = bit < MAGIC.len() * 8 && matches!(why, CannotOpen::NotSealed | CannotOpen::Newer);
             assert!(head || why == CannotOpen::Damaged, "bit {bit}: {why}");
             // A mended checksum helps an attacker no further.
-            let rest = flipped.len() - CHECKSUM;
-            let sum = checksum(&flipped[..rest]);
-            flipped[rest..].copy_from_slice(&sum);
-            assert!(bit >= rest * 8 || keys.open(b"here", &flipped).is_err(), "bit {bit}");
+            let (end, sum) = (summed + CHECKSUM, checksum(&flipped[..summed]));
+            flipped[summed..end].copy_from_slice(&sum);
+            let of_sum = (summed * 8..end * 8).contains(&bit);
+            assert!(of_sum || keys.open(b"here", &flipped).is_err(), "bit {bit}");
         }
         for length in 0..sealed.len() {
             assert!(keys.open(b"here", &sealed[..length]).is_err());
