@@ -6,6 +6,7 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 use url::form_urlencoded;
 
+use crate::crypto::hex;
 use crate::{Error, ErrorKind, Secret, ServerError};
 
 /// The longest redirect to read.
@@ -54,7 +55,7 @@ impl RequestId {
 
     /// As 64 hexadecimal digits.
     pub(super) fn name(self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.0)
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::crypto::hex;
 use crate::{Client, Error, ErrorKind, Issuer, Shown};
 
 /// What ends the label of the key that is leased while a person signs in.
@@ -62,13 +63,7 @@ impl RecordKey {
 
     /// A name of 64 hexadecimal digits, which is safe in a file system and the same on every machine.
     pub fn name(&self) -> String {
-        let mut digest = Sha256::new();
-        for part in [self.issuer.as_str(), &self.client_id, &self.label] {
-            // The length in front keeps the parts apart.
-            digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-            digest.update(part);
-        }
-        digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        name_of([self.issuer.as_str(), &self.client_id, &self.label])
     }
 
     /// The key beside this one that keeps two processes from asking the same person to sign in.
@@ -105,6 +100,17 @@ impl RecordKey {
     pub(super) fn is_no_grant(&self) -> bool {
         self.label == DPOP_KEY || self.label.starts_with(REGISTRATION)
     }
+}
+
+/// A name that no other three texts have, of 64 hexadecimal digits.
+pub(super) fn name_of(parts: [&str; 3]) -> String {
+    let mut digest = Sha256::new();
+    for part in parts {
+        // The length in front keeps the parts apart.
+        digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        digest.update(part);
+    }
+    hex(&digest.finalize())
 }
 
 impl fmt::Display for RecordKey {

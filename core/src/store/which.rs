@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use sha2::{Digest, Sha256};
-
-use super::RecordKey;
+use super::key::{RecordKey, name_of};
 use crate::{Issuer, Shown};
 
 /// The names by which a store finds a grant beside its key. They are made of the `sub` and the `sid` of the ID token
@@ -20,7 +18,10 @@ pub struct Tags {
 impl Tags {
     /// The names of this person and this session at this server.
     pub fn new(issuer: &Issuer, sub: Option<&str>, sid: Option<&str>) -> Self {
-        Self { sub: sub.map(|sub| name("sub", issuer, sub)), sid: sid.map(|sid| name("sid", issuer, sid)) }
+        Self {
+            sub: sub.map(|sub| name_of(["sub", issuer.as_str(), sub])),
+            sid: sid.map(|sid| name_of(["sid", issuer.as_str(), sid])),
+        }
     }
 }
 
@@ -44,13 +45,13 @@ impl Which {
 
     /// All grants of one person: the ID token's `sub` at this server (OpenID Connect Core 1.0, section 2).
     pub fn subject(issuer: &Issuer, sub: &str) -> Self {
-        Self::Subject(name("sub", issuer, sub))
+        Self::Subject(name_of(["sub", issuer.as_str(), sub]))
     }
 
     /// All grants of one session at the server: the `sid` of an ID token, or of a logout token (OpenID Connect
     /// Back-Channel Logout 1.0, section 2.4).
     pub fn session(issuer: &Issuer, sid: &str) -> Self {
-        Self::Session(name("sid", issuer, sid))
+        Self::Session(name_of(["sid", issuer.as_str(), sid]))
     }
 
     /// Whether the grant under this key, with these tags, is among the chosen ones.
@@ -80,17 +81,6 @@ pub struct Page {
     pub keys: Vec<RecordKey>,
     /// Whether there may be more: then ask for the page after the last of these keys.
     pub more: bool,
-}
-
-/// A name that no other person or session has, of 64 hexadecimal digits.
-fn name(what: &str, issuer: &Issuer, value: &str) -> String {
-    let mut digest = Sha256::new();
-    for part in [what, issuer.as_str(), value] {
-        // The length in front keeps the parts apart.
-        digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-        digest.update(part);
-    }
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

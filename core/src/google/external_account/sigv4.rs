@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use crate::crypto::hmac_sha256;
+use crate::crypto::{hex, hmac_sha256};
 use crate::{Secret, Timestamp};
 
 /// Security credentials of AWS, which sign requests.
@@ -102,14 +102,6 @@ fn key(credentials: &AwsCredentials, date: &str, request: &Unsigned<'_>) -> Zero
     first.extend_from_slice(secret.as_bytes());
     let parts = [date, request.region, request.service, "aws4_request"];
     parts.into_iter().fold(first, |key, part| hmac_sha256(&key, part.as_bytes()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len().saturating_mul(2));
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 #[cfg(test)]
