@@ -126,7 +126,7 @@ impl Store for KeyringStore {
                 parts += 1;
             }
             let named = Stored::new(stored.version, parts.to_string().into_bytes());
-            self.files.replace(key, &named)?;
+            self.files.replace(key, &named.to_bytes())?;
             self.forget(key, stored.version, parts);
             expected.filter(|&old| old != stored.version).iter().for_each(|&old| self.forget(key, old, 0));
             Ok(())

@@ -17,6 +17,7 @@ use grantflow::machine::{FailureKind, Os, Platform};
 use grantflow::store::{MAX_RECORD, RecordKey, Stored};
 use grantflow::{Error, ErrorKind, Failure, Shown};
 
+use self::failed::failed;
 use self::lock::{Locks, lock_soon};
 use crate::memory::Leases;
 use crate::{Lease, Store};
@@ -40,6 +41,8 @@ pub use private::{read_private, write_private};
 #[derive(Clone)]
 pub struct FileStore {
     directory: PathBuf,
+    /// Whether it looks like one, and not like a secret in the wrong place.
+    is_path: bool,
     locks: Locks,
 }
 
@@ -55,11 +58,9 @@ impl FileStore {
     pub fn new(directory: impl AsRef<Path>) -> Self {
         let directory = directory.as_ref();
         // Wherever the program goes later, its grants stay where they are. What is no path stays as it is, to be refused.
-        let directory = match Shown::path(directory).is_hidden() {
-            true => directory.to_owned(),
-            false => std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned()),
-        };
-        Self { directory, locks: Locks::Files }
+        let is_path = !Shown::path(directory).is_hidden();
+        let absolute = is_path.then(|| std::path::absolute(directory).ok()).flatten();
+        Self { directory: absolute.unwrap_or_else(|| directory.to_owned()), is_path, locks: Locks::Files }
     }
 
     /// A store in the directory that the system has for the state of programs, for the program `app_name`: below
@@ -87,7 +88,25 @@ impl FileStore {
     }
 
     pub(crate) fn path(&self, key: &RecordKey, kind: &str) -> PathBuf {
-        self.directory.join(format!("{}.{kind}", key.name()))
+        let mut name = key.name();
+        name.extend([".", kind]);
+        self.directory.join(name)
+    }
+
+    /// Whether the directory is there, and the user's alone.
+    fn is_there(&self) -> Result<bool, Failure> {
+        if !self.is_path {
+            return Err(failed(&self.directory, "the path of a directory belongs here"));
+        }
+        private::check_directory(&self.directory)
+    }
+
+    /// Makes the directory if it is not there.
+    fn make(&self) -> Result<(), Failure> {
+        if !self.is_there()? {
+            private::make_directory(&self.directory)?;
+        }
+        Ok(())
     }
 
     fn read(&self, key: &RecordKey) -> Result<Option<Stored>, Failure> {
@@ -104,7 +123,7 @@ impl FileStore {
         expected: Option<u64>,
         change: impl FnOnce() -> Result<(), Failure>,
     ) -> Result<bool, Failure> {
-        private::make_directory(&self.directory)?;
+        self.make()?;
         let _turn = match &self.locks {
             Locks::Files => (Some(lock_soon(&self.path(key, "lock"))?), None),
             Locks::Threads(_, turn) => (None, Some(turn.lock().unwrap_or_else(PoisonError::into_inner))),
@@ -116,15 +135,15 @@ impl FileStore {
         Ok(same)
     }
 
-    /// Replaces a record as a whole. The turn must be ours.
-    pub(crate) fn replace(&self, key: &RecordKey, stored: &Stored) -> Result<(), Failure> {
+    /// Replaces a record as a whole by what [`Stored::to_bytes`] made. The turn must be ours.
+    pub(crate) fn replace(&self, key: &RecordKey, record: &[u8]) -> Result<(), Failure> {
         let path = self.path(key, "grant");
         let new = match self.locks {
             // The same each time, so that what a killed process left behind does not pile up.
             Locks::Files => path.with_extension("new"),
             Locks::Threads(..) => private::beside(&path),
         };
-        private::replace(&path, &new, &stored.to_bytes())
+        private::replace(&path, &new, record)
     }
 
     /// Deletes a record. The turn must be ours.
@@ -135,27 +154,25 @@ impl FileStore {
 
 impl Store for FileStore {
     fn load(&self, key: &RecordKey) -> Result<Option<Stored>, Failure> {
-        if !private::check_directory(&self.directory)? {
-            return Ok(None);
-        }
-        self.read(key)
+        if self.is_there()? { self.read(key) } else { Ok(None) }
     }
 
     fn save(&self, key: &RecordKey, expected: Option<u64>, stored: &Stored) -> Result<bool, Failure> {
-        let size = stored.to_bytes().len();
+        let record = stored.to_bytes();
+        let size = record.len();
         if size > MAX_RECORD {
             let why = format!("the record has {size} bytes; no more than {MAX_RECORD} can be kept");
             return Err(Failure::not_sent(FailureKind::TooLarge, why));
         }
-        self.change(key, expected, || self.replace(key, stored))
+        self.change(key, expected, || self.replace(key, &record))
     }
 
     fn delete(&self, key: &RecordKey, expected: u64) -> Result<bool, Failure> {
-        Ok(private::check_directory(&self.directory)? && self.change(key, Some(expected), || self.remove(key))?)
+        Ok(self.is_there()? && self.change(key, Some(expected), || self.remove(key))?)
     }
 
     fn try_lease(&self, key: &RecordKey, _: Duration) -> Result<Option<Lease>, Failure> {
-        private::make_directory(&self.directory)?;
+        self.make()?;
         match &self.locks {
             Locks::Files => Ok(lock::try_lock(&self.path(key, "lease"))?.map(|locked| Lease::new(None, locked))),
             Locks::Threads(leases, _) => Ok(leases.take(key)),

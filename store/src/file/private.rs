@@ -41,11 +41,8 @@ pub fn write_private(path: impl AsRef<Path>, content: &[u8]) -> Result<(), Failu
     }
 }
 
-/// Makes the directory if it is not there, and checks it.
+/// Makes the directory, and checks it.
 pub(super) fn make_directory(path: &Path) -> Result<(), Failure> {
-    if check_directory(path)? {
-        return Ok(());
-    }
     let mut builder = DirBuilder::new();
     system::private_directory(&mut builder);
     builder
@@ -61,9 +58,6 @@ pub(super) fn make_directory(path: &Path) -> Result<(), Failure> {
 
 /// Whether the directory is there; an error if others could change what is in it.
 pub(super) fn check_directory(path: &Path) -> Result<bool, Failure> {
-    if Shown::path(path).is_hidden() {
-        return Err(failed(path, "the path of a directory belongs here"));
-    }
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == NotFound => return Ok(false),

@@ -55,21 +55,22 @@ pub(super) fn check_links(path: &Path, found: &Metadata) -> Result<(), Failure> 
 pub(super) fn check_parents(path: &Path) -> Result<(), Failure> {
     // Without a link in it, and nothing that leads back, the path is the real one already.
     let mut leads_elsewhere = path.is_relative() || path.components().any(|part| part == Component::ParentDir);
+    let user = geteuid().as_raw();
     for parent in path.ancestors().skip(1) {
-        leads_elsewhere |= check_parent(parent)?.is_symlink();
+        leads_elsewhere |= check_parent(parent, user)?.is_symlink();
     }
     if leads_elsewhere {
         let real = fs::canonicalize(path).map_err(|error| failed(path, error))?;
         for parent in real.ancestors().skip(1) {
-            check_parent(parent)?;
+            check_parent(parent, user)?;
         }
     }
     Ok(())
 }
 
-fn check_parent(parent: &Path) -> Result<Metadata, Failure> {
+fn check_parent(parent: &Path, user: u32) -> Result<Metadata, Failure> {
     let found = fs::symlink_metadata(parent).map_err(|error| failed(parent, error))?;
-    if ![0, geteuid().as_raw()].contains(&found.uid()) {
+    if ![0, user].contains(&found.uid()) {
         let why = format!("it belongs to another user (uid {}), who could change what is in it", found.uid());
         return Err(failed(parent, why));
     }
