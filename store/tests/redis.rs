@@ -303,6 +303,25 @@ fn a_lease_goes_back_though_the_connection_was_closed_meanwhile() {
     }
 }
 
+#[test]
+fn a_lease_goes_back_though_the_server_restarts_just_then() {
+    let Some(mut server) = RedisServer::start() else { return };
+    let other = RedisStore::new(&server.address()).unwrap();
+    for store in each(&server.address()) {
+        let lease = store.try_lease(&key(), LEASE).unwrap().unwrap();
+        server.kill();
+        let giving_back = std::thread::spawn(move || drop(lease));
+        std::thread::sleep(Duration::from_millis(300));
+        server.begin();
+        giving_back.join().unwrap();
+        // The async one gives it back in a moment.
+        let end = Instant::now() + Duration::from_secs(5);
+        while other.try_lease(&key(), LEASE).unwrap().is_none() {
+            assert!(Instant::now() < end, "the lease was not given back");
+        }
+    }
+}
+
 /// What becomes of a request.
 #[derive(Clone, Copy, PartialEq)]
 enum Fate {

@@ -183,15 +183,11 @@ impl AsyncPostgresStore {
         Ok(taken.then_some((until, release)))
     }
 
-    /// Gives a lease back. If it fails, the lease ends by itself.
+    /// Gives a lease back, also while the server restarts. If that takes too long, the lease ends by itself.
     pub(super) async fn give_back(&self, release: &Arc<Release<GiveBack>>) {
         let (name, owner) = &release.command;
         let parameters: Parameters<'_> = &[(name, Type::TEXT), (owner, Type::BYTEA)];
-        let ask = || self.0.ask_once(&self.0.statements.release, parameters);
-        if ask().await.is_err() {
-            // The connection may have been closed meanwhile.
-            drop(ask().await);
-        }
+        drop(self.0.rows(&self.0.statements.release, parameters).await);
         self.0.returning.end(release);
     }
 }

@@ -128,8 +128,7 @@ struct Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        // The connection may have been closed meanwhile. If it fails again, the lease ends by itself.
-        let release = || self.inner.ask_once(&self.release);
-        let _: RedisResult<u64> = release().or_else(|_| release());
+        // Others wait for it, also while Redis restarts. If that takes too long, the lease ends by itself.
+        let _: Result<u64, Failure> = self.inner.ask(|_| self.release.clone());
     }
 }

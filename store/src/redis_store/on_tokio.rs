@@ -79,13 +79,9 @@ impl Inner {
         result
     }
 
-    /// Gives a lease back. If it fails, the lease ends by itself.
+    /// Gives a lease back, also while Redis restarts. If that takes too long, the lease ends by itself.
     async fn release(&self, release: &Arc<Release<Cmd>>) {
-        let mut done: RedisResult<u64> = self.ask_once(&release.command).await;
-        if done.is_err() {
-            // The connection may have been closed meanwhile.
-            done = self.ask_once(&release.command).await;
-        }
+        let done: Result<u64, Failure> = self.ask(|_| release.command.clone()).await;
         drop(done);
         self.returning.end(release);
     }
