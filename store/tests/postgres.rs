@@ -13,7 +13,12 @@ use grantflow_store::grantflow::{Client, ErrorKind, Issuer};
 use grantflow_store::{AsyncPostgresStore, Awaited, PostgresStore, Store, conformance};
 use grantflow_tests::front::wall_clock;
 use grantflow_tests::postgres_server::{self, PostgresServer};
+use grantflow_tests::secure::{Authority, Certificate};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::runtime::Runtime;
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -340,6 +345,25 @@ fn a_lease_goes_back_though_the_connection_was_closed_meanwhile() {
     }
 }
 
+#[test]
+fn a_lease_goes_back_though_the_server_restarts_just_then() {
+    let Some(mut server) = PostgresServer::start() else { return };
+    let other = PostgresStore::new(&server.address()).unwrap();
+    for store in each(&server.address()) {
+        let lease = store.try_lease(&key(), LEASE).unwrap().unwrap();
+        server.kill();
+        let giving_back = std::thread::spawn(move || drop(lease));
+        std::thread::sleep(Duration::from_millis(300));
+        server.begin();
+        giving_back.join().unwrap();
+        // The async one gives it back in a moment.
+        let end = Instant::now() + Duration::from_secs(5);
+        while other.try_lease(&key(), LEASE).unwrap().is_none() {
+            assert!(Instant::now() < end, "the lease was not given back");
+        }
+    }
+}
+
 /// What becomes of a request.
 #[derive(Clone, Copy, PartialEq)]
 enum Fate {
@@ -473,5 +497,71 @@ fn a_save_whose_end_cannot_be_looked_up_may_have_been_done() {
         assert!(failure.may_have_been_sent() && failure.kind() == FailureKind::Connect, "{failure}");
         assert_eq!(store.load(&key()).unwrap().expect("it was done").version, 1);
         server.ask("DELETE FROM grantflow").unwrap();
+    }
+}
+
+/// TLS by crate `tokio-postgres-rustls`, which believes this authority alone.
+fn tls_by(authority: &Authority) -> MakeRustlsConnect {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.certificate().pem.as_bytes()).unwrap()).unwrap();
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(ring).with_safe_default_protocol_versions().unwrap();
+    MakeRustlsConnect::new(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Who may come, before all others.
+const WHO: [&str; 3] =
+    ["hostssl all app 127.0.0.1/32 scram-sha-256", "hostnossl all app 127.0.0.1/32 reject", "# The others:\n"];
+
+/// A server with TLS and a user with a password, who may come by TLS alone; and its address, for this host.
+fn with_tls(certificate: &Certificate) -> Option<(PostgresServer, impl Fn(&str) -> String + use<>)> {
+    let mut server = PostgresServer::start()?;
+    server.ask("CREATE ROLE app LOGIN PASSWORD 'pw'; GRANT ALL ON SCHEMA public TO app").unwrap();
+    server.secure(&certificate.pem, &certificate.key, &WHO.join("\n"));
+    let port = server.port();
+    Some((server, move |host: &str| format!("postgres://app:pw@{host}:{port}/postgres?hostaddr=127.0.0.1")))
+}
+
+#[test]
+fn by_tls_a_server_is_believed_whose_certificate_is_of_the_right_authority_and_name() {
+    let (ours, other) = (Authority::new("ours"), Authority::new("other"));
+    let Some((server, address)) = with_tls(&ours.signs("db.example")) else { return };
+    let blocking = |host: &str, tls| PostgresStore::with_tls(&address(host), tls).unwrap();
+    let waiting = |host: &str, tls| awaited(AsyncPostgresStore::with_tls(&address(host), tls).unwrap());
+    let (one, other_one) = (blocking("db.example", tls_by(&ours)), waiting("db.example", tls_by(&ours)));
+    one.create_table().unwrap();
+    conformance::check(|| one.clone());
+    assert!(other_one.save(&key(), None, &stored(1)).unwrap());
+    assert_eq!(one.load(&key()).unwrap().unwrap().version, 1);
+    let encrypted = "SELECT bool_and(ssl AND version LIKE 'TLSv1.%') FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                     WHERE usename = 'app'";
+    assert_eq!(server.ask(encrypted).unwrap(), "t");
+    // Another authority, another name, and a user who may not come in the clear.
+    let clear = format!("{}&sslmode=disable", address("db.example"));
+    let clear = PostgresStore::with_tls(&clear, tls_by(&ours)).unwrap();
+    let wrong = [
+        (blocking("db.example", tls_by(&other)).load(&key()), FailureKind::Tls),
+        (waiting("db.example", tls_by(&other)).load(&key()), FailureKind::Tls),
+        (blocking("other.example", tls_by(&ours)).load(&key()), FailureKind::Tls),
+        (clear.load(&key()), FailureKind::Store),
+    ];
+    for (answer, kind) in wrong {
+        let failure = answer.unwrap_err();
+        let shown = format!("{failure:?} {failure}");
+        assert!(failure.kind() == kind && !failure.may_have_been_sent() && !shown.contains("pw"), "{shown}");
+    }
+}
+
+#[test]
+fn a_server_without_tls_gets_no_grant_of_one_that_asks_for_it() {
+    let Some(server) = PostgresServer::start() else { return };
+    let address = format!("{}?sslmode=require", server.address());
+    let ours = Authority::new("ours");
+    for store in [
+        Arc::new(PostgresStore::with_tls(&address, tls_by(&ours)).unwrap()),
+        awaited(AsyncPostgresStore::with_tls(&address, tls_by(&ours)).unwrap()),
+    ] {
+        let failure = store.save(&key(), None, &stored(1)).unwrap_err();
+        assert!(failure.kind() == FailureKind::Tls && failure.to_string().contains("TLS"), "{failure}");
     }
 }

@@ -101,6 +101,27 @@ impl PostgresServer {
         }
     }
 
+    /// Has it talk TLS too from now on, with a certificate and its key in PEM. `first` stands before what its
+    /// `pg_hba.conf` says of who may come.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start again.
+    pub fn secure(&mut self, certificate: &str, key: &str, first: &str) {
+        let own = [("server.crt", certificate.to_owned()), ("server.key", key.to_owned())];
+        let rest = std::fs::read_to_string(self.folder.join("pg_hba.conf")).expect("who may come");
+        for (name, content) in own.into_iter().chain([("pg_hba.conf", format!("{first}{rest}"))]) {
+            let path = self.folder.join(name);
+            std::fs::write(&path, content).expect("a file for PostgreSQL");
+            assert!(done(Command::new("chmod").arg("600").arg(&path)), "it is its own alone");
+            if is_root() {
+                assert!(done(Command::new("chown").arg("postgres").arg(&path)), "it goes to postgres");
+            }
+        }
+        self.settings.push("ssl=on".to_owned());
+        self.begin();
+    }
+
     /// Stops all its processes in the middle of whatever they do, or lets them go on.
     ///
     /// # Panics
