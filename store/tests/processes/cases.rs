@@ -13,6 +13,7 @@ use grantflow_tests::postgres_server::PostgresServer;
 use grantflow_tests::redis_server::RedisServer;
 use grantflow_ureq::Transport;
 
+use crate::outages::outages;
 use crate::place::{self, End, Place, Process};
 use crate::watched::{Watched, random};
 
@@ -21,32 +22,52 @@ const GRACE: Duration = Duration::from_secs(600);
 
 /// How much of it all.
 #[derive(Clone, Copy)]
-struct Numbers {
-    processes: usize,
+pub(crate) struct Numbers {
+    pub(crate) processes: usize,
     refreshes: u64,
     workers: usize,
     rounds: usize,
     stops: usize,
     /// How long until all processes have read new keys.
     settle: Duration,
+    /// How often the server crashes, and how long it is there before, at least.
+    pub(crate) restarts: usize,
+    pub(crate) between: Duration,
 }
 
-const SMALL: Numbers =
-    Numbers { processes: 4, refreshes: 6, workers: 8, rounds: 1, stops: 4, settle: Duration::from_secs(1) };
-const FULL: Numbers =
-    Numbers { processes: 8, refreshes: 500, workers: 100, rounds: 10, stops: 100, settle: Duration::from_secs(5) };
+const SMALL: Numbers = Numbers {
+    processes: 4,
+    refreshes: 6,
+    workers: 8,
+    rounds: 1,
+    stops: 4,
+    settle: Duration::from_secs(1),
+    restarts: 3,
+    between: Duration::from_millis(250),
+};
+const FULL: Numbers = Numbers {
+    processes: 8,
+    refreshes: 500,
+    workers: 100,
+    rounds: 10,
+    stops: 100,
+    settle: Duration::from_secs(5),
+    restarts: 100,
+    between: Duration::from_secs(1),
+};
 
-/// A name, what happens, and whether it can on files: the lock of a stopped process never ends, so that others wait
-/// for it and there is nothing to see.
+/// A name, what happens, and whether it can on files: they have no server, and the lock of a stopped process never ends, so
+/// that others wait for it and there is nothing to see.
 type Case = (&'static str, fn(&str, Numbers), bool);
 
 pub(crate) fn main(names: &[&str]) -> ExitCode {
     let numbers = if std::env::var_os("GRANTFLOW_FULL").is_some() { FULL } else { SMALL };
     let stores = Stores::start();
-    let turns: [&[Case]; 5] = [
+    let turns: [&[Case]; 6] = [
         &[("each_token_is_minted_once_per_expiry", expiries, true)],
         &[("none_uses_a_refresh_token_that_another_has_used", haste, true)],
         &[("keys_are_rotated_under_them", rotation, true)],
+        &[("nothing_is_lost_while_the_server_crashes_and_connections_are_cut", outages, false)],
         &[("they_share_one_key_and_the_grant_that_is_bound_to_it", bound, true)],
         &[
             ("the_killed_leave_a_grant_that_is_whole", kills, true),
@@ -96,11 +117,11 @@ impl Stores {
     }
 }
 
-fn kind(store: &str) -> &str {
+pub(crate) fn kind(store: &str) -> &str {
     store.split(':').next().unwrap_or_default()
 }
 
-fn place(store: &str, front: &Front<Watched>, label: &str) -> Place {
+pub(crate) fn place(store: &str, front: &Front<Watched>, label: &str) -> Place {
     let place = Place::new(store, front.server().issuer(), label);
     place.sign_in();
     place
@@ -226,7 +247,7 @@ fn in_all(tokens: &[Vec<String>]) -> usize {
     tokens[0].iter().filter(|token| tokens.iter().all(|others| others.contains(token))).count()
 }
 
-fn no_reuse(server: &Watched) {
+pub(crate) fn no_reuse(server: &Watched) {
     assert_eq!(server.reuses(), 0, "the server saw a refresh token twice");
     let used: BTreeSet<_> = server.uses.iter().map(|it| &it.refresh_token).collect();
     assert_eq!(used.len(), server.uses.len());

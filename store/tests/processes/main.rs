@@ -11,6 +11,8 @@ mod cases;
 #[cfg(unix)]
 mod child;
 #[cfg(unix)]
+mod outages;
+#[cfg(unix)]
 mod place;
 #[cfg(unix)]
 mod watched;
