@@ -1,9 +1,20 @@
 //! A load and a save, sealed and not, beside the plain client of the same engine doing the same statements in the same run:
 //! `cargo bench -p grantflow-store --features postgres,redis --bench stores`. With `-- --check` it fails where a store
-//! takes more than 1.3 times as long.
+//! takes more than 1.3 times as long. With names of engines, only those.
+//!
+//! - **files**: the plain way is the system calls that the store makes, by `std` and `rustix`. A load looks at the folder and
+//!   those above it, opens the file without following a link, and reads it when it is the user's alone. A save also locks a
+//!   file, reads what is there, writes another file, flushes it, renames it and flushes the folder. It makes no name from a key
+//!   and has no checksum. The bare way is that of a program that is alone, trusts the folder and cares for power losses
+//!   only: `std::fs::read`; and write, flush, rename, flush.
+//! - **Redis**, **PostgreSQL**: the plain way sends the same commands by `redis` and `tokio-postgres`, over one connection.
+//! - **memory**, **keyring** (feature `keyring`): there is nothing to compare with. The keyring is one in memory: what is
+//!   measured is the store, and the files that it keeps beside.
 
-use std::io::Write as _;
-use std::path::Path;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -13,6 +24,8 @@ use grantflow_store::grantflow::crypto::{SealingKey, SealingKeys};
 use grantflow_store::grantflow::store::{RecordKey, Stored};
 use grantflow_store::grantflow::{Client, Issuer};
 use grantflow_store::{FileStore, MemoryStore, PostgresStore, RedisStore, Sealed, Store, redis};
+#[cfg(feature = "keyring")]
+use grantflow_store::{KeyringStore, keyring_core::mock};
 use grantflow_tests::postgres_server::PostgresServer;
 use grantflow_tests::redis_server::RedisServer;
 
@@ -48,6 +61,8 @@ fn ours<S: Store>(store: S) -> Ours<S> {
     Ours(store, key())
 }
 
+type Ways<'a> = Vec<(&'a str, &'a mut dyn Way)>;
+
 /// Medians of a load and of a save, of all ways in turn: whatever disturbs disturbs all.
 fn measure(ways: &mut [(&str, &mut dyn Way)]) -> Vec<(f64, f64)> {
     let mut times: Vec<(Vec<f64>, Vec<f64>)> = ways.iter().map(|_| Default::default()).collect();
@@ -76,7 +91,7 @@ fn median(mut times: Vec<f64>) -> f64 {
 }
 
 /// Prints the ways, of which the first is the plain client, and says whether the others keep the bar.
-fn compare(engine: &str, mut ways: Vec<(&str, &mut dyn Way)>) -> bool {
+fn compare(engine: &str, mut ways: Ways<'_>) -> bool {
     let times = measure(&mut ways);
     let (load, save) = times[0];
     ways.iter().zip(&times).fold(true, |good, ((name, _), (its_load, its_save))| {
@@ -91,21 +106,26 @@ fn sealing() -> SealingKeys {
 }
 
 fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let named = |engine: &str| args.iter().all(|arg| arg.starts_with('-')) || args.iter().any(|arg| arg == engine);
     let mut good = true;
     let folder = tempfile::tempdir().unwrap();
     let files = |name: &str| FileStore::new(folder.path().join(name));
-    let mut plain = PlainFile(folder.path().join("plain"));
-    std::fs::create_dir_all(&plain.0).unwrap();
-    plain.save(0);
-    let (mut file, mut sealed) = (ours(files("a")), ours(Sealed::new(files("b"), sealing())));
-    good &= compare("file", vec![("plain", &mut plain), ("store", &mut file), ("sealed", &mut sealed)]);
-    if let Some(server) = RedisServer::start() {
+    if named("file") {
+        let (mut plain, mut bare) =
+            (PlainFile::new(folder.path().join("c")), BareFile(PlainFile::new(folder.path().join("d")).0));
+        let (mut file, mut sealed) = (ours(files("a")), ours(Sealed::new(files("b"), sealing())));
+        let ways: Ways<'_> =
+            vec![("plain", &mut plain), ("store", &mut file), ("sealed", &mut sealed), ("bare", &mut bare)];
+        good &= compare("file", ways);
+    }
+    if let Some(server) = named("redis").then(RedisServer::start).flatten() {
         let store = |name: &str| RedisStore::new(&server.address()).unwrap().prefix(name);
         let mut plain = PlainRedis::new(&server.address());
         let (mut redis, mut sealed) = (ours(store("a")), ours(Sealed::new(store("b"), sealing())));
         good &= compare("redis", vec![("plain", &mut plain), ("store", &mut redis), ("sealed", &mut sealed)]);
     }
-    if let Some(server) = PostgresServer::start() {
+    if let Some(server) = named("postgres").then(PostgresServer::start).flatten() {
         let store = |name: &str| {
             let store = PostgresStore::new(&server.address()).unwrap().table(name);
             store.create_table().unwrap();
@@ -116,27 +136,88 @@ fn main() -> ExitCode {
         let (mut postgres, mut sealed) = (ours(store("a")), ours(Sealed::new(store("b"), sealing())));
         good &= compare("postgres", vec![("plain", &mut plain), ("store", &mut postgres), ("sealed", &mut sealed)]);
     }
-    // Nothing to compare with: the figure.
-    let (mut memory, mut sealed) = (ours(MemoryStore::new()), ours(Sealed::new(MemoryStore::new(), sealing())));
-    compare("memory", vec![("store", &mut memory), ("sealed", &mut sealed)]);
+    if named("memory") {
+        let (mut memory, mut sealed) = (ours(MemoryStore::new()), ours(Sealed::new(MemoryStore::new(), sealing())));
+        compare("memory", vec![("store", &mut memory), ("sealed", &mut sealed)]);
+    }
+    #[cfg(feature = "keyring")]
+    if named("keyring") {
+        let store = |name| KeyringStore::with_entries("bench", files(name), mock::Store::new().unwrap());
+        let (mut keyring, mut sealed) = (ours(store("e")), ours(Sealed::new(store("f"), sealing())));
+        compare("keyring", vec![("store", &mut keyring), ("sealed", &mut sealed)]);
+    }
     if good || !std::env::args().any(|arg| arg == "--check") { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What a careful program does with files: another file, flushed, renamed, and the folder flushed.
-struct PlainFile(std::path::PathBuf);
+/// What a careful program does with files.
+struct PlainFile(PathBuf);
+
+impl PlainFile {
+    fn new(folder: PathBuf) -> Self {
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
+        write(&folder, &folder.join("new"));
+        Self(folder)
+    }
+
+    fn check(&self) {
+        let user = rustix::process::geteuid().as_raw();
+        for folder in self.0.ancestors() {
+            let found = std::fs::symlink_metadata(folder).unwrap();
+            assert!([0, user].contains(&found.uid()) && (found.mode() & 0o022 == 0 || found.mode() & 0o1000 != 0));
+        }
+    }
+}
 
 impl Way for PlainFile {
+    fn load(&mut self) {
+        self.check();
+        let mut file = open(OpenOptions::new().read(true), &self.0.join("grant"));
+        let size = file.metadata().map(|found| usize::try_from(found.len()).unwrap()).unwrap();
+        let mut content = Vec::with_capacity(size + 1);
+        file.read_to_end(&mut content).unwrap();
+        assert!(content.len() >= SIZE);
+    }
+    fn save(&mut self, _: u64) {
+        let lock = open(OpenOptions::new().read(true).write(true).create(true), &self.0.join("lock"));
+        lock.try_lock().unwrap();
+        self.load();
+        let new = self.0.join("new");
+        let _ = std::fs::remove_file(&new);
+        write(&self.0, &new);
+        lock.unlock().unwrap();
+    }
+}
+
+/// Opens a file that is the user's alone, without following a link.
+fn open(options: &mut OpenOptions, path: &Path) -> File {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = options.mode(0o600).custom_flags(flags.bits().cast_signed()).open(path).unwrap();
+    let found = file.metadata().unwrap();
+    let user = rustix::process::geteuid().as_raw();
+    assert!(found.is_file() && found.uid() == user && found.mode() & 0o077 == 0 && found.nlink() == 1);
+    file
+}
+
+/// Writes `new` and puts it in the place of the grant, for good.
+fn write(folder: &Path, new: &Path) {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(new).unwrap();
+    file.write_all(&[b'x'; SIZE]).unwrap();
+    file.sync_all().unwrap();
+    drop(file);
+    std::fs::rename(new, folder.join("grant")).unwrap();
+    flush(folder);
+}
+
+/// What a program does that is alone.
+struct BareFile(PathBuf);
+
+impl Way for BareFile {
     fn load(&mut self) {
         assert!(std::fs::read(self.0.join("grant")).unwrap().len() >= SIZE);
     }
     fn save(&mut self, _: u64) {
-        let _found = std::fs::read(self.0.join("grant"));
-        let new = self.0.join("new");
-        let mut file = std::fs::File::create(&new).unwrap();
-        file.write_all(&[b'x'; SIZE]).unwrap();
-        file.sync_all().unwrap();
-        std::fs::rename(&new, self.0.join("grant")).unwrap();
-        flush(&self.0);
+        write(&self.0, &self.0.join("new"));
     }
 }
 
