@@ -67,10 +67,10 @@
 //!
 //! | feature | crates |
 //! |---|---|
-//! | `redis` | 8 |
-//! | `redis-tokio` | 21 |
-//! | `postgres` | 49, of which a program on tokio has about twenty anyway |
-//! | `keyring` | 81 |
+//! | `redis` | 6 |
+//! | `redis-tokio` | 19 |
+//! | `postgres` | 47, of which a program on tokio has about twenty anyway |
+//! | `keyring` | 79 |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
