@@ -90,7 +90,7 @@ impl<'a> Waiting<'a> {
         if app.opens_browser() {
             waiting.browser = Some(open(app.browser_name(), waiting.receiver.url())?);
         } else if app.is_silent() && waiting.terminal.is_none() {
-            return Err(Error::new(ErrorKind::Loopback, "nobody is shown the URL to sign in with"));
+            return Err(Error::new(ErrorKind::Loopback, "the URL to sign in with would be shown nowhere"));
         }
         Ok(waiting)
     }

@@ -173,7 +173,7 @@ impl Detection {
     }
 
     fn not_by_firmware(&self) -> Step<Detected> {
-        let because = "the firmware does not say that this is Google's, and nobody may be asked".to_owned();
+        let because = "the firmware does not say that this is Google's, and no request is permitted".to_owned();
         Step::Done(Ok(Detected { server: None, because }))
     }
 

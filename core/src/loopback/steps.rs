@@ -80,7 +80,7 @@ impl InstalledApp {
         let prompt = self.prompt_or("{url}{code}");
         if self.show_code.is_none() && !(prompt.contains("{code}") && prompt.contains("{url}")) {
             return Err(Error::config(
-                "nobody is shown the code to sign in with: the prompt message lacks {code} or {url}",
+                "the code to sign in with would be shown nowhere: the prompt message lacks {code} or {url}",
             ));
         }
         if self.verifies {

@@ -241,7 +241,7 @@ fn check_s256(server: &ServerMetadata) -> Result<(), Error> {
     }
     let issuer = server.issuer();
     Err(Error::config(format!(
-        "{issuer} does not say that it takes PKCE with S256 (code_challenge_methods_supported): nobody signs in there"
+        "{issuer} does not say that it takes PKCE with S256 (code_challenge_methods_supported): no sign-in is begun there"
     )))
 }
 

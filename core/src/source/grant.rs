@@ -195,7 +195,7 @@ impl<J> Grant<J> {
         let number = self.holder;
         let turn =
             Turn { job: (), exclusive: true, begun: Some(Begun { at: now, ends: None }), epoch: self.epoch, number };
-        let why = "the refresh was begun, and nobody goes on with it";
+        let why = "the refresh was begun, and is not driven to its end";
         let mut error = Error::new(ErrorKind::Cancelled, why).transient().uncertain();
         if !self.busy {
             return None;
