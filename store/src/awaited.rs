@@ -12,6 +12,10 @@ use grantflow::store::{Page, RecordKey, Stored, Which};
 use crate::{Lease, Store, cannot_list};
 
 /// A [`Store`] whose methods are async, to be used through [`Awaited`]. [`Store`] says what each method must do.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no async store",
+    note = "a store whose methods block is given to `with_store`"
+)]
 pub trait AsyncStore: Send + Sync {
     /// See [`Store::load`].
     fn load(&self, key: &RecordKey) -> impl Future<Output = Result<Option<Stored>, Failure>> + Send;

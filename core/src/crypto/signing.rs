@@ -75,6 +75,11 @@ use crate::{Cx, Error, ErrorKind};
 /// # assert!(sent.is_ok_and(|body| body.contains("&client_assertion=eyJ") && body.ends_with(".c2ln")));
 /// # Ok::<(), Error>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no signer",
+    note = "a key in PEM becomes one by `SigningKey::from_pem(algorithm, pem)`, a private JWK by `SigningKey::from_jwk`",
+    note = "a key that Google keeps is an `IamSigner`; for another key service implement `Signer`"
+)]
 pub trait Signer: Send + Sync {
     /// The algorithm of the signatures (RFC 7518, section 3.1).
     fn algorithm(&self) -> Algorithm;
