@@ -84,6 +84,13 @@ impl FindAccess {
         };
         let known = |issuer: &Issuer| self.resource.rank(issuer);
         let mut servers = metadata.authorization_servers().to_vec();
+        // A secret, or what proves a workload, would be the next one's to use: no resource says who is shown it.
+        if matches!(self.resource.way, Way::Source(_)) {
+            servers.retain(|issuer| self.resource.is_chosen(issuer));
+            if servers.is_empty() && !metadata.authorization_servers().is_empty() {
+                return Err(not_named(&metadata));
+            }
+        }
         servers.sort_by_key(known);
         servers.truncate(SERVERS);
         servers.reverse();
@@ -220,6 +227,15 @@ fn port_at(issuer: &Issuer, metadata: &ClientMetadata) -> u16 {
 enum Found {
     Access(Box<Access>),
     Next(Stage),
+}
+
+/// Why nothing is shown to the servers of this resource.
+fn not_named(metadata: &ResourceMetadata) -> Error {
+    let servers = metadata.authorization_servers();
+    Error::config(format!(
+        "the program has named none of the servers whose tokens the resource takes, {servers:?}: without a person nothing is shown \
+         to a server that the resource alone names; name it (ProtectedResource::client, ProtectedResource::authorization_server)"
+    ))
 }
 
 /// The endpoints that MCP of 2025-03-26 gives a server without metadata.

@@ -201,7 +201,9 @@ impl ProtectedResource {
     }
 
     /// Gets tokens without a person: from the source that this function makes for the access that was found. See
-    /// [`Access::client_credentials`], [`Access::assertion`] and [`Access::identity_assertion`].
+    /// [`Access::client_credentials`], [`Access::assertion`] and [`Access::identity_assertion`]. Of the servers that the
+    /// resource names, only those count that the program names too, by a [`client`](Self::client) or as an
+    /// [`authorization_server`](Self::authorization_server): another one could use elsewhere what it is shown.
     ///
     /// ```
     /// use grantflow::resource::{Access, ProtectedResource};

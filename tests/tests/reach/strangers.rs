@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use grantflow::machine::Reach;
 use grantflow::resource::{Demand, ProtectedResource};
-use grantflow::{Error, ErrorKind};
+use grantflow::source::{PlatformToken, TokenSource as _};
+use grantflow::{Client, Error, ErrorKind, Issuer};
 use grantflow_tests::server::Alter;
 use grantflow_tests::{Resource, World};
 use http::{HeaderMap, Response, StatusCode};
@@ -181,4 +182,38 @@ fn many_servers_are_not_all_asked() {
         world.sent().iter().map(|sent| sent.request.uri().host().unwrap().to_owned()).collect();
     assert!(hosts.len() <= 5, "{hosts:?}");
     innocent(&world);
+}
+
+#[test]
+fn what_proves_a_workload_is_shown_to_no_server_that_the_program_has_not_named() {
+    let issuer = |text: &str| Issuer::new(text).unwrap();
+    let client = |at: &str| Client::new("workload").registered_at(issuer(at));
+    let platform = |resource: ProtectedResource| {
+        resource.source(|access| Ok(access.assertion(PlatformToken::file("/token")).client(&Client::new("workload"))))
+    };
+    let plain = || ProtectedResource::mcp(MCP).unwrap();
+    for (resource, shown) in [
+        (plain(), false),
+        (plain().client_document(DOCUMENT), false),
+        (plain().client(client("https://honest.example")), false),
+        (plain().authorization_server(issuer("https://honest.example")), false),
+        (plain().client(client("https://as.example")), true),
+        (plain().authorization_server(issuer("https://as.example")), true),
+    ] {
+        let mut world = world();
+        world.files.insert("/token".into(), "e30.e30.x".into());
+        let found = world.run(platform(resource).find());
+        let minted = found.and_then(|access| {
+            let source = access.source()?.expect("a source");
+            world.run(source.mint(&access.want(), &source.first_state())).map(drop)
+        });
+        let sent = world.sent();
+        let posted = sent.iter().any(|sent| sent.request.method() == "POST");
+        assert_eq!(posted, shown, "{minted:?}");
+        if !shown {
+            let error = minted.unwrap_err();
+            let words = error.to_string();
+            assert!(error.kind() == ErrorKind::Config && words.contains("authorization_server"), "{error}");
+        }
+    }
 }
