@@ -1,5 +1,5 @@
 //! Eight processes of the agent beside each other at a server that replaces refresh tokens and ends a grant when one comes twice:
-//! one sign-in, no refresh token twice, one refresh for each token that ends.
+//! one sign-in, no refresh token twice, one refresh for each token that ends, and one for a token that the resource refuses meanwhile.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
@@ -11,6 +11,7 @@ use grantflow_tests::front::Site;
 use grantflow_tests::resource::Protected;
 use grantflow_tests::server::{Answer, RefreshTokens, Wire};
 use grantflow_tests::{Front, Place, Server, person};
+use http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use http::{Request, Response};
 use serde_json::{Value, json};
 
@@ -18,6 +19,8 @@ const PROCESSES: usize = 8;
 /// How long a token is valid, and how long the agents run, in seconds.
 const LIFE: u64 = 4;
 const RUN: u64 = 14;
+/// How long after the first message a token is refused.
+const REFUSED_AFTER: Duration = Duration::from_millis(7500);
 
 fn main() {
     let server = Server::demo().with(|it| {
@@ -25,8 +28,8 @@ fn main() {
         it.refresh_tokens = RefreshTokens::Rotate { grace: Duration::ZERO };
         it.registration = true;
     });
-    let front = Front::start(Mcp(Protected::new(server))).expect("a port");
-    let address = front.server().0.resource.address().to_owned();
+    let front = Front::start(Mcp { site: Protected::new(server), first: None, refused: None }).expect("a port");
+    let address = front.server().site.resource.address().to_owned();
     let folder = std::env::temp_dir().join(format!("grantflow-rmcp-{}", std::process::id()));
     let agent = std::env::current_exe().expect("a path").with_file_name("agent");
 
@@ -40,22 +43,26 @@ fn main() {
     let (ends, told): (Vec<_>, Vec<_>) = ends.into_iter().map(|end| end.join().expect("it ends")).unzip();
     let _ = std::fs::remove_dir_all(&folder);
 
-    let site = front.server();
-    let server = &site.0.server;
+    let mcp = front.server();
+    let (server, (refused, _)) = (&mcp.site.server, mcp.refused.as_ref().expect("a token was refused"));
     let asked = server.seen_at(Place::Authorize).len();
     let used: Vec<_> = server.seen_at(Place::Token).iter().filter_map(|seen| seen.param("refresh_token")).collect();
     let times: Vec<_> = server.seen_at(Place::Token).iter().map(|seen| seen.at).collect();
-    let shortest = times.windows(2).map(|pair| pair[1].since(pair[0])).min().unwrap_or_default();
+    // The first one after the refusal does not wait for the end of a token.
+    let after = times.iter().position(|at| at > refused).unwrap_or(times.len());
+    let pairs = times.windows(2).enumerate().filter(|(nth, _)| nth + 1 != after);
+    let shortest = pairs.map(|(_, pair)| pair[1].since(pair[0])).min().unwrap_or_default();
+    let soon = times.iter().filter(|at| *at > refused && at.since(*refused) < Duration::from_secs(1)).count();
     let once = used.iter().collect::<BTreeSet<_>>().len();
     println!(
         "{PROCESSES} processes for {RUN} s, tokens of {LIFE} s: {asked} sign-in, {} registration, {} refreshes, \
-        {} of them with a token used before, {shortest:?} between two at the least",
+        {} of them with a token used before, {soon} for a token that was refused, {shortest:?} between the others at the least",
         server.seen_at(Place::Registration).len(),
         used.len(),
         used.len() - once
     );
     assert!(ends.iter().all(|succeeded| *succeeded), "{told:?}");
-    assert_eq!((asked, used.len() - once), (1, 0));
+    assert_eq!((asked, used.len() - once, soon), (1, 0, 1), "{times:?}");
     assert!(used.len() >= 3 && shortest > Duration::from_secs(LIFE) / 2, "{times:?}");
 }
 
@@ -71,17 +78,39 @@ fn watch(mut agent: std::process::Child) -> (bool, Vec<String>) {
     (agent.wait().is_ok_and(|status| status.success()), told)
 }
 
-/// A server of the Model Context Protocol with no tools, behind a pretend resource.
-struct Mcp(Protected);
+/// A server of the Model Context Protocol with no tools, behind a pretend resource. From a moment on it refuses the token that it was
+/// shown then.
+struct Mcp {
+    site: Protected,
+    /// When the first message came.
+    first: Option<Timestamp>,
+    refused: Option<(Timestamp, HeaderValue)>,
+}
+
+impl Mcp {
+    fn refuses(&mut self, now: Timestamp, token: &HeaderValue) -> bool {
+        let first = *self.first.get_or_insert(now);
+        if now.since(first) < REFUSED_AFTER {
+            return false;
+        }
+        let (_, refused) = self.refused.get_or_insert_with(|| (now, token.clone()));
+        refused == token
+    }
+}
 
 impl Site for Mcp {
     fn move_to(&mut self, origin: &str) {
-        self.0.move_to(origin);
+        self.site.move_to(origin);
     }
 
     fn answer(&mut self, now: Timestamp, request: &Request<Vec<u8>>) -> Answer {
         let message: Value = serde_json::from_slice(request.body()).unwrap_or_default();
-        let mut answer = self.0.answer(now, request);
+        let mut answer = self.site.answer(now, request);
+        let token = request.headers().get(AUTHORIZATION).filter(|_| message["method"].is_string());
+        if token.is_some_and(|token| self.refuses(now, token)) {
+            let refusal = Response::builder().status(401).header(WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#);
+            answer.wire = Wire::Whole(refusal.body(Vec::new()).expect("an answer"));
+        }
         if let (Wire::Whole(response), Some(method)) = (&mut answer.wire, message["method"].as_str())
             && response.status().is_success()
         {
