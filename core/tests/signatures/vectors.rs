@@ -60,6 +60,33 @@ fn deterministic_signatures_are_those_that_the_standards_print() {
 }
 
 #[test]
+fn the_request_objects_and_the_assertion_of_rfc_9101_and_rfc_9126_are_reproduced() {
+    let vectors = data(include_str!("../../../tests/data/jose/request_objects.json"));
+    let vectors = vectors.as_array().unwrap();
+    let mut signed = 0;
+    for vector in vectors {
+        let [section, header, payload, whole] =
+            ["section", "header", "payload", "token"].map(|name| vector[name].as_str().unwrap());
+        let keys = set(&[public(&vector["jwk"], json!({"kid": vector["jwk"]["kid"]}))]);
+        let jws = Jws::read(whole).unwrap();
+        assert_eq!((jws.algorithm(), jws.key_id()), (Some(Algorithm::RS256), Some("k2bdc")), "{section}");
+        assert_eq!(jws.verify(&keys, &[Algorithm::RS256]).unwrap(), payload.as_bytes(), "{section}");
+        assert!(jws.verify(&keys, &[Algorithm::PS256, Algorithm::ES256]).is_err(), "{section}");
+        // The two standards have one `kid` for two keys.
+        for other in vectors.iter().filter(|other| other["jwk"]["n"] != vector["jwk"]["n"]) {
+            let keys = set(&[public(&other["jwk"], json!({"kid": "k2bdc"}))]);
+            assert_eq!(jws.verify(&keys, &[Algorithm::RS256]).unwrap_err().kind(), ErrorKind::Signature, "{section}");
+        }
+        if vector["jwk"]["d"].is_string() {
+            let key = SigningKey::from_jwk(Algorithm::RS256, &secret(&vector["jwk"])).unwrap();
+            assert_eq!(token(&key, header, payload), whole, "{section}");
+            signed += 1;
+        }
+    }
+    assert_eq!((vectors.len(), signed), (3, 2));
+}
+
+#[test]
 fn the_authentication_code_of_the_standard_verifies_by_its_secret_alone() {
     let vectors = data(SIGNATURES);
     let vector = &vectors[0];
