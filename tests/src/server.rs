@@ -441,6 +441,13 @@ impl Server {
         }
     }
 
+    /// What it signs ID tokens by; without keys, that is what it says.
+    fn algorithms(&self) -> Vec<&'static str> {
+        let mut all: Vec<_> = self.settings.keys.iter().map(IssuerKey::algorithm).collect();
+        all.dedup();
+        if all.is_empty() { vec!["RS256"] } else { all }
+    }
+
     /// The metadata document.
     fn document(&self) -> Value {
         let mut document = json!({
@@ -462,7 +469,7 @@ impl Server {
                 "authorization_code", "refresh_token", "client_credentials", "password", DEVICE_CODE, TOKEN_EXCHANGE, ciba::GRANT_TYPE,
             ],
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["RS256"],
+            "id_token_signing_alg_values_supported": self.algorithms(),
             "token_endpoint_auth_methods_supported": [
                 "none", "client_secret_basic", "client_secret_post", "private_key_jwt", "client_secret_jwt",
                 "tls_client_auth", "self_signed_tls_client_auth",

@@ -5,9 +5,9 @@ use grantflow::machine::{FailureKind, Identity, Rules};
 use grantflow::source::{Credential, TokenSource as _, Want};
 use grantflow::store::{RecordKey, SaveGrant, SharedGrant};
 use grantflow::{
-    Advice, AuthorizationRequest, Client, ClientAuthentication, DeviceAuthorization, Effect, Error, ErrorKind, Failure,
-    Introspection, Issuer, Machine as _, Reply, Revocation, ServerMetadata, Step, Token, TokenRequest, UserInfo,
-    x5t_s256,
+    Advice, AuthorizationRequest, BackchannelAuthentication, Client, ClientAuthentication, DeviceAuthorization, Effect,
+    Error, ErrorKind, Failure, Introspection, Issuer, Machine as _, Reply, Revocation, ServerMetadata, Step, Token,
+    TokenRequest, UserInfo, x5t_s256,
 };
 use grantflow_tests::demo::REDIRECT;
 use grantflow_tests::processes::{Desk, Process, sent};
@@ -87,9 +87,17 @@ fn every_endpoint_that_a_client_calls_is_shown_its_certificate_where_the_server_
         assert!(world.enter_code(code.verification_uri(), code.user_code()));
         world.run(code.poll(&server, &client).unwrap()).unwrap();
         world.run(Revocation::of(&server, &client, &token).unwrap().exchange()).unwrap();
+        let pushed = AuthorizationRequest::new(&server, &client, REDIRECT).scopes("read").push();
+        world.sign_in(pushed, &client).unwrap();
+        let asked = BackchannelAuthentication::new(&server, &client).unwrap().login_hint("alice");
+        let pending = world.run(asked.start()).unwrap();
+        world.run(pending.poll(&server, &client).unwrap()).unwrap();
         let seen = world.server().seen().to_vec();
         let posts: Vec<_> = seen.iter().filter(|seen| seen.request.method() == "POST").collect();
-        assert!(posts.len() >= 8, "{}", posts.len());
+        assert!(posts.len() >= 12, "{}", posts.len());
+        for place in [Place::Token, Place::Device, Place::Revoke, Place::PushedRequest, Place::Backchannel] {
+            assert!(posts.iter().any(|seen| seen.place == place), "{place:?}");
+        }
         for seen in posts {
             assert_eq!(seen.param("client_id").as_deref(), Some("app"), "RFC 8705, section 2: {seen:?}");
             assert!(seen.header("authorization").is_none() && seen.param("client_secret").is_none());

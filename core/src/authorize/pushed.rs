@@ -30,6 +30,9 @@ impl AuthorizationRequest {
         if self.plain {
             request = request.keeps_secret(drawn.code_verifier);
         }
+        if let Some(hint) = self.get("id_token_hint") {
+            request = request.keeps_secret(&hint.into());
+        }
         if !request.has("client_id") {
             request = request.param("client_id", self.client.id());
         }

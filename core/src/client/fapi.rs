@@ -10,6 +10,8 @@ use crate::server::ServerMetadata;
 
 /// The algorithms of all that is signed (section 5.4.1).
 pub(crate) const FAPI_ALGORITHMS: &[Algorithm] = &[Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA];
+const ID_TOKENS: &str = "id_token_signing_alg_values_supported";
+const ANSWERS: &str = "authorization_signing_alg_values_supported";
 
 impl Client {
     /// Holds this client, at this server, to the FAPI 2.0 Security Profile in all that it does:
@@ -63,14 +65,23 @@ impl Client {
     /// # Errors
     ///
     /// Those of [`fapi2_security_profile`](Self::fapi2_security_profile); and an error if the server does not say that
-    /// it signs its answers.
+    /// it signs its answers, publishes no keys, or names algorithms none of which the profile permits.
     pub fn fapi2_message_signing(mut self, server: &ServerMetadata) -> Result<Self, Error> {
         Arc::make_mut(&mut self.0).message_signing = true;
-        let client = self.fapi2_security_profile(server)?;
-        match server.algorithms("response_modes_supported") {
-            Some(modes) if modes.contains(&"jwt") => Ok(client),
-            _ => Err(lacks("its server does not say that it signs its answers (response_modes_supported)")),
+        self.fapi2_security_profile(server)
+    }
+
+    /// What message signing demands of the server's metadata besides.
+    fn check_messages(&self, server: &ServerMetadata) -> Result<(), Error> {
+        if !server.algorithms("response_modes_supported").is_some_and(|modes| modes.contains(&"jwt")) {
+            return Err(lacks("its server does not say that it signs its answers (response_modes_supported)"));
         }
+        server.jwks()?;
+        match self.authorization_signed_response() {
+            Some(algorithm) => check_listed(server, ANSWERS, algorithm.name())?,
+            None => check_any_listed(server, ANSWERS)?,
+        }
+        check_any_listed(server, "request_object_signing_alg_values_supported")
     }
 
     /// Whether its authorization requests, and their answers, are signed.
@@ -95,6 +106,12 @@ impl Client {
         check_listed(server, "token_endpoint_auth_methods_supported", own.method().name())?;
         if let Some(algorithm) = own.method().algorithm() {
             check_listed(server, "token_endpoint_auth_signing_alg_values_supported", algorithm.name())?;
+        }
+        if let Some(SignedBy::Key(algorithm)) = self.id_tokens().signed {
+            check_listed(server, ID_TOKENS, algorithm.name())?;
+        }
+        if self.0.message_signing {
+            self.check_messages(server)?;
         }
         match self.dpop_key() {
             Some(_) if server.algorithms("dpop_signing_alg_values_supported").is_none() => {
@@ -161,7 +178,17 @@ fn check_server(server: &ServerMetadata) -> Result<(), Error> {
     if !server.knows_s256() {
         return Err(lacks("its server does not say that it knows S256 (code_challenge_methods_supported)"));
     }
-    Ok(())
+    check_any_listed(server, ID_TOKENS)
+}
+
+/// Whether a list of algorithms of the metadata has one that the profile permits, if there is a list.
+fn check_any_listed(server: &ServerMetadata, list: &str) -> Result<(), Error> {
+    match server.algorithms(list) {
+        Some(listed) if !FAPI_ALGORITHMS.iter().any(|permitted| listed.contains(&permitted.name())) => {
+            Err(lacks(&format!("its server knows none of PS256, ES256 and EdDSA ({list})")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether a list of the metadata has this, if there is one.

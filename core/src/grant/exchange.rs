@@ -67,6 +67,22 @@ impl TokenExchange {
         self
     }
 
+    /// Checks the ID token's signature by what did so in another exchange, and has the keys already.
+    pub(super) fn signature(mut self, signature: Option<Box<CheckSignature>>) -> Self {
+        self.signature = signature.or(self.signature);
+        self
+    }
+
+    /// What checks the ID token's signature, if it was not used: for the next exchange.
+    pub(super) fn take_signature(&mut self) -> Option<Box<CheckSignature>> {
+        self.signature.take_if(|signature| signature.is_ready())
+    }
+
+    /// Whether a token came whose ID token's signature is wrong, or could not be checked.
+    pub(super) fn has_refused_a_token(&self) -> bool {
+        self.begun && self.signature.as_ref().is_some_and(|signature| !signature.is_ready())
+    }
+
     /// The newest nonce that the server gave.
     pub(super) fn take_nonce(&mut self) -> Option<Box<str>> {
         self.exchange.take_nonce()

@@ -9,7 +9,7 @@
 //! The keys are read before the request is sent, so that a host of keys that is down costs no code and no refresh
 //! token.
 
-use std::mem;
+use std::{fmt, mem};
 
 use crate::crypto::Algorithm;
 use crate::jose::{IdToken, KeySet, ReadKeys, Verified};
@@ -21,6 +21,12 @@ pub(super) struct CheckSignature {
     algorithms: Box<[Algorithm]>,
     aliases: std::sync::Arc<[String]>,
     stage: Stage,
+}
+
+impl fmt::Debug for CheckSignature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CheckSignature").field("jwks_uri", &self.jwks_uri).finish_non_exhaustive()
+    }
 }
 
 enum Stage {

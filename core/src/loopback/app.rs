@@ -350,8 +350,7 @@ impl InstalledApp {
     }
 
     /// Checks the signature of the ID token by the server's keys: see
-    /// [`AuthorizationRequest::verify_id_token_signature`](crate::AuthorizationRequest::verify_id_token_signature). It
-    /// is for sign-ins in a browser: one by a device's code is then refused.
+    /// [`AuthorizationRequest::verify_id_token_signature`](crate::AuthorizationRequest::verify_id_token_signature).
     pub fn verify_id_token_signature(mut self) -> Self {
         self.verifies = true;
         self

@@ -83,9 +83,6 @@ impl InstalledApp {
                 "the code to sign in with would be shown nowhere: the prompt message lacks {code} or {url}",
             ));
         }
-        if self.verifies {
-            return Err(Error::config("the signature of an ID token by a device's code is not checked here"));
-        }
         let mut request =
             DeviceAuthorization::new(&self.server, &self.client)?.scopes(self.scopes.clone()).lifetime(self.timeout);
         // Google gives devices a refresh token without being asked, and there is no redirect.
@@ -119,6 +116,7 @@ impl InstalledApp {
     /// If the server's metadata has no `token_endpoint`.
     pub fn poll(&self, code: DeviceCode) -> Result<DevicePolling, Error> {
         let polling = code.poll(&self.server, &self.client)?;
+        let polling = if self.verifies { polling.verify_id_token_signature() } else { polling };
         let polling = self.token_audience.iter().fold(polling, |polling, audience| polling.audience(audience));
         let polling = self.resources.iter().fold(polling, |polling, resource| polling.resource(resource));
         Ok(self.token_extras.iter().fold(polling, |polling, (name, value)| polling.extra(name, value)))

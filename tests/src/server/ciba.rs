@@ -142,6 +142,8 @@ impl Server {
             let value = match (&**name, value) {
                 ("iss" | "aud" | "iat" | "nbf" | "exp" | "jti", _) => continue,
                 ("requested_expiry", Value::Number(number)) => number.to_string(),
+                ("authorization_details", Value::Array(_)) => value.to_string(),
+                ("requested_expiry" | "authorization_details", _) => return wrong("a claim of another type"),
                 (name, Value::String(text)) if KNOWN.contains(&name) && !text.is_empty() => text.clone(),
                 _ => return wrong("a claim is unknown, or of another type"),
             };

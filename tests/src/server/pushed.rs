@@ -137,6 +137,7 @@ impl Server {
                 ("claims" | "authorization_details", value @ (Value::Object(_) | Value::Array(_))) => value.to_string(),
                 ("resource", Value::Array(_)) => continue,
                 ("resource", Value::String(_)) => continue,
+                ("max_age" | "claims" | "authorization_details", _) => return wrong("a claim of another type"),
                 (name, Value::String(text)) if names.contains(&name) && !text.is_empty() => text.clone(),
                 _ => return wrong("a claim is unknown, or of another type"),
             };

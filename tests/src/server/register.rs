@@ -161,6 +161,9 @@ impl Server {
         if let Some(statement) = metadata.get("software_statement").and_then(Value::as_str) {
             let Some(jwt) = Jwt::parse(statement) else { return refuse("invalid_software_statement", "it is no JWT") };
             let key = self.settings.software_key.as_ref();
+            if jwt.text("iss").is_none() {
+                return refuse("invalid_software_statement", "it does not say who vouches (iss)");
+            }
             if !key.is_some_and(|key| jwt.is_signed_by(key)) {
                 return refuse("unapproved_software_statement", "nobody that this server trusts has signed it");
             }

@@ -50,7 +50,7 @@ fn each_test_that_the_page_names_exists_and_each_module_has_its_row() {
         count += 1;
     }
     assert!(count > 95, "{count} rows");
-    let begins = ["oidcc_client_test", "fapi2_security_profile_final_client"];
+    let begins = ["oidcc_client_test", "fapi2_security_profile_final_client", "fapi_ciba_id1_client"];
     let modules = tests.iter().filter(|name| begins.iter().any(|begin| name.starts_with(begin)));
     for module in modules {
         assert!(named.contains(module), "{module} has no row");

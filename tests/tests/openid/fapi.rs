@@ -1,12 +1,14 @@
 //! A client that is held to the FAPI 2.0 Security Profile: the modules of the Foundation's plan for its clients, each as a test of
 //! its name, for `private_key_jwt` with DPoP; the other pairs in one; and what is refused where the client is configured.
 
+mod messages;
+
 use grantflow::crypto::{Algorithm, MacAlgorithm, SigningKey};
 use grantflow::dpop::DpopNonces;
 use grantflow::machine::Identity;
 use grantflow::{
-    AuthorizationRequest, Challenge, Client, ClientAuthentication, Discovery, DpopKey, Error, ErrorKind, Issuer,
-    ServerMetadata, Token, TokenRequest, TokenType,
+    AuthorizationRequest, BackchannelAuthentication, Challenge, Client, ClientAuthentication, DeviceAuthorization,
+    Discovery, DpopKey, Error, ErrorKind, Issuer, ServerMetadata, Token, TokenRequest, TokenType,
 };
 use grantflow_tests::google::{jwt_parts, private_key};
 use grantflow_tests::kms::Es256;
@@ -26,6 +28,7 @@ fn world_of(registered: Registered, change: impl FnOnce(&mut Settings)) -> World
         settings.keys = vec![IssuerKey::es256("es-1")];
         settings.mtls_origin = Some(MTLS.into());
         settings.require_pushed = true;
+        settings.alter_metadata = Alter::set("id_token_signing_alg_values_supported", json!(["PS256", "ES256"]));
         settings.dpop_nonce = Some("n-1".into());
         settings.dpop_resource_nonce = Some("r-1".into());
         change(settings);
@@ -284,7 +287,7 @@ fn fapi2_security_profile_final_client_test_rs_dpop_auth_scheme_case_insensitivi
 }
 
 #[test]
-fn fapi2_security_profile_final_client_refresh_token() {
+fn fapi2_security_profile_final_client_refresh_token_test() {
     let mut world = by_key(|settings| settings.dpop_resource_nonce = None);
     let client = client(&mut world);
     let token = sign_in(&mut world, &client).unwrap();
@@ -348,6 +351,7 @@ fn a_client_that_lacks_what_the_profile_demands_is_refused_where_it_is_configure
     let unbound = Client::new("bank").authentication(By::private_key_jwt(Es256::default()));
     cannot(unbound, None, "set Client::dpop or Client::identity");
     cannot(plain().id_token_signed_response_alg(Algorithm::RS256), None, "ID tokens are signed by PS256");
+    cannot(plain().authorization_signed_response_alg(Algorithm::RS256), None, "answers are signed by PS256");
     cannot(plain().id_token_signed_by_secret(MacAlgorithm::HS256), None, "not by the client's secret");
     let elsewhere = plain().registered_at(Issuer::new("https://other.example").unwrap());
     let server = by_key(|_| {}).server().metadata();
@@ -368,11 +372,14 @@ fn a_server_that_does_not_say_what_the_profile_demands_is_refused_where_its_clie
         ("code_challenge_methods_supported", Value::Null),
         ("token_endpoint_auth_methods_supported", json!(["client_secret_basic"])),
         ("token_endpoint_auth_signing_alg_values_supported", json!(["RS256"])),
+        ("id_token_signing_alg_values_supported", json!(["RS256", "HS256"])),
         ("dpop_signing_alg_values_supported", Value::Null),
         ("dpop_signing_alg_values_supported", json!(["RS256"])),
     ] {
         cannot(plain(), Some((member, value)), member);
     }
+    let registered = plain().id_token_signed_response_alg(Algorithm::EdDSA);
+    cannot(registered, None, "does not take EdDSA (id_token_signing_alg_values_supported)");
     let certificate = ClientAuthentication::tls_client_auth(Certificate::self_signed("bank").identity());
     let certified = Client::new("bank").authentication(certificate);
     let member = "tls_client_certificate_bound_access_tokens";
@@ -408,26 +415,14 @@ fn a_setter_that_takes_back_what_the_profile_demands_is_an_error_where_the_clien
         assert_eq!(world.run(request.start()).unwrap_err().kind(), ErrorKind::Config);
     }
     assert_eq!(TokenRequest::password(&server, &client, "alice", "wonderland").unwrap_err().kind(), ErrorKind::Config);
+    // Where there is no browser too.
+    let secret = || client.clone().authentication(ClientAuthentication::client_secret_basic("s3cret"));
+    assert_eq!(DeviceAuthorization::new(&server, &secret()).unwrap_err().kind(), ErrorKind::Config);
+    let Err(error) = BackchannelAuthentication::new(&server, &secret()) else { panic!("a secret is taken") };
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let rs256 = SigningKey::from_pem(Algorithm::RS256, &private_key()).unwrap();
+    let asked = BackchannelAuthentication::new(&server, &client).unwrap().login_hint("alice").sign(rs256);
+    let error = world.run(asked.start()).unwrap_err();
+    assert!(error.kind() == ErrorKind::Config && error.to_string().contains("RS256"), "{error}");
     assert!(world.server().seen().is_empty());
-}
-
-#[test]
-fn a_client_that_signs_its_messages_sends_no_other_request_and_takes_no_other_answer() {
-    let keyed = Registered::private_key_jwt("bank", [Es256::default().public()]).request_key(Es256::default().public());
-    let mut world = world_of(keyed, |settings| settings.dpop_nonce = None);
-    let silent = world.server().metadata().member("response_modes_supported", json!(["query"]));
-    assert!(plain().fapi2_message_signing(&silent).unwrap_err().to_string().contains("response_modes_supported"));
-    let server = world.server().metadata().member("response_modes_supported", json!(["query", "jwt"]));
-    let client = plain().fapi2_message_signing(&server).unwrap();
-    let request = || AuthorizationRequest::new(&server, &client, REDIRECT).scopes("openid");
-    for (request, why) in
-        [(request().signed_response(), "request is signed"), (request().sign(Es256::default()), "answer is signed")]
-    {
-        let error = world.run(request.start()).unwrap_err();
-        assert!(error.kind() == ErrorKind::Config && error.to_string().contains(why), "{error}");
-    }
-    assert!(world.server().seen().is_empty());
-    let token = world.sign_in(request().sign(Es256::default()).signed_response(), &client).unwrap();
-    assert!(token.id_token().is_some());
-    assert!(world.server().seen_at(Place::PushedRequest)[0].param("request").is_some());
 }

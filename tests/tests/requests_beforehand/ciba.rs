@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
+use grantflow::crypto::Algorithm;
 use grantflow::machine::FailureKind;
 use grantflow::{
-    BackchannelAuthentication, BackchannelHeard, Client, ClientAuthentication, Error, ErrorKind, Failure,
-    PendingBackchannel, Secret, Token,
+    BackchannelAuthentication, BackchannelHeard, Client, ClientAuthentication, Effect, Error, ErrorKind, Failure,
+    InstalledApp, Machine as _, PendingBackchannel, Reply, Secret, Step, Token, TokenRequest,
 };
 use grantflow_tests::canary::hidden_in_error;
 use grantflow_tests::demo::batch;
 use grantflow_tests::google::jwt_parts;
 use grantflow_tests::kms::{Es256, FarKey};
-use grantflow_tests::server::{Alter, Consent, Settings};
-use grantflow_tests::{Fault, Place, Registered, Server, World, demo};
+use grantflow_tests::server::{Alter, Consent, RefreshTokens, Settings};
+use grantflow_tests::{Fault, IssuerKey, Place, Registered, Server, World, demo};
 use serde_json::{Value, json};
 
 const PING: &str = "a-notification-token-of-128-bits";
@@ -221,6 +222,200 @@ fn fapi_ciba_id1_client_no_scope_in_token_endpoint_response_test() {
     let mut world = world(|settings| settings.alter_token = Alter::set("expires_in", Value::Null));
     let token = sign_in(&mut world).unwrap();
     assert!(token.expires_at().is_none() && token.scopes().contains("openid"));
+}
+
+#[test]
+fn fapi_ciba_id1_client_refresh_token_test() {
+    let mut world = world(|settings| settings.refresh_tokens = RefreshTokens::Rotate { grace: Duration::ZERO });
+    let first = sign_in(&mut world).unwrap();
+    let server = world.server().metadata();
+    let refresh = |token: &Token| TokenRequest::refresh(&server, &batch(), token).unwrap().exchange();
+    let second = world.run(refresh(&first)).unwrap();
+    let third = world.run(refresh(&second)).unwrap();
+    let used: Vec<_> = [&first, &second, &third].map(|token| token.refresh_token().unwrap().expose().to_owned()).into();
+    assert!(used[0] != used[1] && used[1] != used[2], "{used:?}");
+    let now = world.now.wall;
+    assert!(world.server().accepts(third.access_token(), now));
+}
+
+/// A sign-in at a server that signs its ID tokens, whose signature is checked.
+fn verified(change: impl FnOnce(&mut Settings)) -> (World, Result<Token, Error>) {
+    let mut world = world(|settings| {
+        settings.keys = vec![IssuerKey::es256("es-1")];
+        change(settings);
+    });
+    let pending = begin(&mut world).unwrap();
+    let polling = pending.poll(&world.server().metadata(), &batch()).unwrap().verify_id_token_signature();
+    let token = world.run(polling);
+    (world, token)
+}
+
+/// The ID token is refused, for what the error says, and no more is asked.
+fn refused(change: impl FnOnce(&mut Settings), kind: ErrorKind, word: &str) {
+    let (mut world, token) = verified(change);
+    let error = token.unwrap_err();
+    assert!(error.kind() == kind && error.to_string().contains(word), "{error}");
+    hidden_in_error(&error, &["batch-secret"]);
+    assert_eq!(world.server().seen_at(Place::Token).len(), 3);
+}
+
+fn refused_claim(name: &'static str, value: Value) {
+    refused(|settings| settings.alter_id_claims = Alter::set(name, value), ErrorKind::IdToken, name);
+}
+
+#[test]
+fn fapi_ciba_id1_client_invalid_iss_test() {
+    refused_claim("iss", json!("https://as.example/other"));
+}
+
+#[test]
+fn fapi_ciba_id1_client_invalid_missing_iss_test() {
+    refused_claim("iss", Value::Null);
+}
+
+#[test]
+fn fapi_ciba_id1_client_invalid_aud_test() {
+    refused_claim("aud", json!("another"));
+}
+
+#[test]
+fn fapi_ciba_id1_client_invalid_secondary_aud_test() {
+    refused_claim("aud", json!(["batch", "another"]));
+}
+
+#[test]
+fn fapi_ciba_id1_client_invalid_missing_aud_test() {
+    refused_claim("aud", Value::Null);
+}
+
+#[test]
+fn fapi_ciba_id1_client_valid_aud_as_array_test() {
+    let (_, token) = verified(|settings| settings.alter_id_claims = Alter::set("aud", json!(["batch"])));
+    assert!(token.unwrap().id_token().is_some());
+}
+
+#[test]
+fn fapi_ciba_id1_client_invalid_missing_exp_test() {
+    refused_claim("exp", Value::Null);
+}
+
+#[test]
+fn fapi_ciba_id1_client_invalid_expired_exp_test() {
+    refused_claim("exp", json!(World::default().now.wall.as_unix() - 301));
+}
+
+#[test]
+fn fapi_ciba_id1_client_invalid_iat_is_week_in_past_test() {
+    refused_claim("iat", json!(World::default().now.wall.as_unix() - 7 * 86_400));
+}
+
+#[test]
+fn fapi_ciba_id1_client_invalid_null_alg_test() {
+    refused(|settings| settings.alter_id_header = Alter::set("alg", json!("none")), ErrorKind::IdToken, "alg none");
+}
+
+#[test]
+fn fapi_ciba_id1_client_invalid_alternate_alg_test() {
+    let mut world = world(|settings| settings.keys = vec![IssuerKey::rs256("rs-1")]);
+    let client = batch().id_token_signed_response_alg(Algorithm::ES256);
+    let pending = begin(&mut world).unwrap();
+    let polling = pending.poll(&world.server().metadata(), &client).unwrap();
+    let error = world.run(polling).unwrap_err();
+    assert!(error.kind() == ErrorKind::IdToken && error.to_string().contains("alg"), "{error}");
+}
+
+#[test]
+fn fapi_ciba_id1_client_invalid_signature_test() {
+    let forged = |settings: &mut Settings| settings.signs_with = Some(IssuerKey::es256("es-1"));
+    refused(forged, ErrorKind::Signature, "signature is wrong");
+    refused(|settings| settings.signs_with = Some(IssuerKey::es256("es-2")), ErrorKind::Signature, "no key");
+}
+
+#[test]
+fn keys_are_read_once_and_before_the_first_question_and_only_where_they_are_asked_for() {
+    let (mut world, token) = verified(|_| {});
+    assert!(token.unwrap().id_token().is_some());
+    let places = |world: &mut World| world.server().seen().iter().map(|seen| seen.place).collect::<Vec<_>>();
+    let expected = [Place::Backchannel, Place::Keys, Place::Token, Place::Token, Place::Token];
+    assert_eq!(places(&mut world), expected);
+    // Keys that cannot be read cost no token: they are read at the next question.
+    let mut world = self::world(|settings| settings.keys = vec![IssuerKey::es256("es-1")]);
+    let pending = begin(&mut world).unwrap();
+    (0..4).for_each(|_| world.server().fail(Place::Keys, Fault::status(503, "")));
+    let polling = pending.poll(&world.server().metadata(), &batch()).unwrap().verify_id_token_signature();
+    assert!(world.run(polling).unwrap().id_token().is_some());
+    // A device's code the same.
+    let server = world.server().metadata();
+    let app = InstalledApp::new(&server, &demo::client()).scopes("openid").device().verify_id_token_signature();
+    let code = world.run(app.device_authorization().unwrap().unwrap().exchange()).unwrap();
+    assert!(world.enter_code(code.verification_uri(), code.user_code()));
+    assert!(world.run(app.poll(code.clone()).unwrap()).unwrap().id_token().is_some());
+    world.server().settings.signs_with = Some(IssuerKey::es256("es-1"));
+    let code = world.run(app.device_authorization().unwrap().unwrap().exchange()).unwrap();
+    assert!(world.enter_code(code.verification_uri(), code.user_code()));
+    assert_eq!(world.run(app.poll(code).unwrap()).unwrap_err().kind(), ErrorKind::Signature);
+}
+
+#[test]
+fn a_sign_in_that_is_cancelled_asks_no_more_and_may_be_taken_up_again_until_it_ends() {
+    let mut world = world(|_| {});
+    let pending = begin(&mut world).unwrap();
+    let server = world.server().metadata();
+    // Dropped while it waits, and with a question under way.
+    for questions in [0, 1] {
+        let before = world.server().seen_at(Place::Token).len();
+        let mut polling = pending.clone().poll(&server, &batch()).unwrap();
+        let mut reply = Reply::Start;
+        loop {
+            let Step::Do(effect) = polling.resume(&mut world.cx(), reply) else { panic!("it has ended") };
+            if matches!(effect, Effect::Http(_)) == (questions == 1) {
+                break;
+            }
+            reply = world.carry_out(effect);
+        }
+        drop(polling);
+        world.pass(Duration::from_secs(60));
+        assert_eq!(world.server().seen_at(Place::Token).len(), before, "nothing goes on");
+    }
+    // The person has decided meanwhile.
+    finish(&mut world, pending.clone()).unwrap();
+    // Used up, it is over; and one that was never taken up ends at the server by itself.
+    assert_eq!(finish(&mut world, pending).unwrap_err().server().unwrap().error(), "invalid_grant");
+    let late = begin(&mut world).unwrap();
+    world.pass(late.expires_at().since(world.now.wall));
+    let before = world.server().seen_at(Place::Token).len();
+    assert_eq!(finish(&mut world, late).unwrap_err().kind(), ErrorKind::Expired);
+    assert_eq!(world.server().seen_at(Place::Token).len(), before);
+}
+
+#[test]
+fn a_token_that_names_the_person_goes_with_the_request_signed_or_not_and_is_shown_nowhere() {
+    const HINT: &str = "c4n4ry-hint-token";
+    let key = Es256::default();
+    let registered = Registered::basic("app", "app-secret").request_key(key.public());
+    let signing = Client::new("app").authentication(ClientAuthentication::client_secret_basic("app-secret"));
+    let mut world = World::with(Server::demo().client(registered));
+    let server = world.server().metadata();
+    for (client, signs) in [(batch(), false), (signing, true)] {
+        let asked = BackchannelAuthentication::new(&server, &client).unwrap().login_hint_token(&Secret::from(HINT));
+        let asked = if signs { asked.sign(key.clone()) } else { asked };
+        assert!(!format!("{asked:?}").contains(HINT));
+        let pending = world.run(asked.start()).unwrap();
+        let seen = world.server().seen_at(Place::Backchannel).last().copied().unwrap().clone();
+        let hint = match seen.param("request") {
+            Some(object) => jwt_parts(&object).1["login_hint_token"].as_str().map(str::to_owned),
+            None => seen.param("login_hint_token"),
+        };
+        assert_eq!(hint.as_deref(), Some(HINT));
+        world.run(pending.poll(&server, &client).unwrap()).unwrap();
+        let body = json!({"error": "expired_login_hint_token", "error_description": HINT}).to_string();
+        world.server().fail(Place::Backchannel, Fault::status(400, &body));
+        let again = BackchannelAuthentication::new(&server, &client).unwrap().login_hint_token(&Secret::from(HINT));
+        let again = if signs { again.sign(key.clone()) } else { again };
+        let error = world.run(again.start()).unwrap_err();
+        assert_eq!(error.server().unwrap().error(), "expired_login_hint_token");
+        hidden_in_error(&error, &[HINT]);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod ciba;
 mod jarm;
 mod rar;
 mod registration;
+mod strict;
 
 use std::time::Duration;
 
@@ -203,6 +204,17 @@ fn what_the_server_says_of_a_pushed_request_is_told_without_its_secrets() {
     assert_eq!((error.kind(), error.server().unwrap().error()), (ErrorKind::Server, "invalid_client"));
     assert!(error.to_string().starts_with("pushing the authorization request"), "{error}");
     hidden_in_error(&error, &["wr0ng-secret"]);
+    // An ID token as a hint, in the form and in the signed object.
+    let asked = request(&mut world, &client());
+    let id_token = world.sign_in(asked, &client()).unwrap().id_token().unwrap().clone();
+    for signs in [false, true] {
+        let asked = request(&mut world, &client()).id_token_hint(&id_token).push();
+        let asked = if signs { asked.sign(Es256::default()) } else { asked };
+        let hint = id_token.as_secret().expose();
+        let echo = json!({"error": "invalid_request", "error_description": format!("no {hint}")}).to_string();
+        world.server().fail(Place::PushedRequest, Fault::status(400, &echo));
+        hidden_in_error(&start(&mut world, asked).unwrap_err(), &[hint]);
+    }
     for (answer, why) in [
         (json!({}), "no request_uri"),
         (json!({"request_uri": ""}), "no request_uri"),

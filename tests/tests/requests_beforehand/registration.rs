@@ -1,5 +1,7 @@
 //! Clients that register themselves (RFC 7591), what becomes of their registrations (RFC 7592), and how they are kept.
 
+mod statements;
+
 use std::time::Duration;
 
 use grantflow::crypto::{Algorithm, SigningKey};
@@ -143,7 +145,7 @@ fn an_initial_access_token_and_a_software_statement_are_shown_and_not_told() {
     hidden_in_error(&world.run(wrong.exchange()).unwrap_err(), &[TOKEN]);
 
     world.server().settings.initial_access_token = None;
-    let statement = "eyJhbGciOiJub25lIn0.e30.";
+    let statement = "eyJhbGciOiJub25lIn0.eyJpc3MiOiJtZSJ9.";
     let error = register(&mut world, native().software_statement(statement)).unwrap_err();
     assert_eq!(error.server().unwrap().error(), "unapproved_software_statement");
     hidden_in_error(&error, &[statement]);

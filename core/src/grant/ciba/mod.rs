@@ -21,6 +21,7 @@ use serde_json::{Map, Value};
 pub use ping::{BackchannelHeard, PingReceiver};
 
 use super::device::{Deferred, DevicePolling, INTERVAL, MAX_LIFETIME};
+use crate::client::check_algorithm;
 use crate::crypto::Signer;
 use crate::exchange::{Received, Request, Within, is_printable};
 use crate::jose::{IdToken, JwtSigner, SignInTerms, SignJwt};
@@ -39,6 +40,8 @@ const LONGEST: usize = 4096;
 const SIGNED_LIFE: Duration = Duration::from_secs(300);
 /// By how much clocks may differ without harm.
 const BACKDATED: Duration = Duration::from_secs(10);
+/// The parameters that are shown nowhere.
+const SECRETS: [&str; 4] = ["login_hint_token", "id_token_hint", "user_code", "client_notification_token"];
 /// The longest time that a signer may take.
 const SIGNING: Duration = Duration::from_secs(30);
 const DOING: &str = "asking for a sign-in without a browser";
@@ -66,6 +69,8 @@ pub struct BackchannelAuthentication {
     scopes: Scopes,
     notification_token: Option<Secret>,
     signer: Option<JwtSigner>,
+    /// Whether the client is held to the FAPI 2.0 Security Profile.
+    fapi: bool,
     issuer: Issuer,
     client_id: Arc<str>,
     error: Option<Error>,
@@ -80,6 +85,7 @@ impl BackchannelAuthentication {
     /// server.
     pub fn new(server: &ServerMetadata, client: &Client) -> Result<Self, Error> {
         client.check_issuer(server.issuer())?;
+        client.check_own_profile()?;
         let server = &*client.endpoints_of(server)?;
         // The person is asked once.
         let request = Request::post(DOING, server.backchannel_authentication()?).repeat(Repeat::OnlyIfUnsent);
@@ -92,6 +98,7 @@ impl BackchannelAuthentication {
             scopes: Scopes::from("openid"),
             notification_token: None,
             signer: None,
+            fapi: client.is_fapi(),
             issuer: server.issuer().clone(),
             client_id: client.shared_id(),
             error: None,
@@ -192,6 +199,9 @@ impl BackchannelAuthentication {
     fn check(&self) -> Result<(), Error> {
         self.error.clone().map_or(Ok(()), Err)?;
         self.scopes.check()?;
+        if let Some(algorithm) = self.signer.as_ref().and_then(JwtSigner::algorithm).filter(|_| self.fapi) {
+            check_algorithm("authentication requests", algorithm)?;
+        }
         if !self.scopes.contains("openid") {
             return Err(Error::config(
                 "the scope openid is needed for a sign-in without a browser (CIBA, section 7.1)",
@@ -226,16 +236,18 @@ impl BackchannelAuthentication {
         };
         let request = self.extras.iter().fold(self.request, |request, (name, value)| request.extra(name, value));
         let Some(signer) = self.signer else {
-            let request = parameters.fold(request, |request, (name, value)| match name {
-                "login_hint_token" | "id_token_hint" | "user_code" | "client_notification_token" => {
-                    request.unicode_secret(name, &value)
-                }
-                _ => request.param(name, value.expose()),
+            let request = parameters.fold(request, |request, (name, value)| match SECRETS.contains(&name) {
+                true => request.unicode_secret(name, &value),
+                false => request.param(name, value.expose()),
             });
             return Ok(Stage::Ask(Box::new(asking.exchange(request))));
         };
         let mut claims = Map::new();
+        let mut request = request;
         for (name, value) in parameters {
+            if SECRETS.contains(&name) {
+                request = request.keeps_secret(&value);
+            }
             let value = match name {
                 "authorization_details" => serde_json::from_str(value.expose()).unwrap_or_default(),
                 "requested_expiry" => value.expose().parse::<u64>().map_or(Value::Null, Value::from),

@@ -73,6 +73,7 @@ impl DeviceAuthorization {
     /// If the server's metadata has no `device_authorization_endpoint`, or the client is registered at another server.
     pub fn new(server: &ServerMetadata, client: &Client) -> Result<Self, Error> {
         client.check_issuer(server.issuer())?;
+        client.check_own_profile()?;
         let server = &*client.endpoints_of(server)?;
         let request = Request::post(DOING, server.device_authorization()?).repeat(Repeat::Freely);
         let request = request.max_body(MAX_BODY).authenticate(&*client.at(server)?, server.issuer());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::DeviceCode;
 use crate::grant::TokenRequest;
+use crate::grant::signature::CheckSignature;
 use crate::jose::{Expected, Occasion, SignIn, SignInTerms};
 use crate::machine::{Effect, ask};
 use crate::{
@@ -91,6 +92,9 @@ pub struct DevicePolling {
     interval: Duration,
     /// What the server wants to see in the proof of the next question (RFC 9449, section 8).
     nonce: Option<Box<str>>,
+    /// Whether the signature of the ID token is checked, and by what: it has the keys after the first question.
+    verifies: bool,
+    signature: Option<Box<CheckSignature>>,
     /// Failures of the network, one after another.
     failures: u32,
     stage: Stage,
@@ -152,8 +156,11 @@ impl Machine for DevicePolling {
                         self.stage = Stage::Ended;
                         return Step::Done(Ok(token));
                     }
+                    // There is no other token to be had with this code.
+                    Err(error) if exchange.has_refused_a_token() => Err(error),
                     Err(error) => {
                         self.nonce = exchange.take_nonce();
+                        self.signature = exchange.take_signature();
                         match self.patience(&error) {
                             Some(pause) => {
                                 let trouble = Some(error).filter(|_| self.failures > 0);
@@ -196,6 +203,8 @@ impl DevicePolling {
             at_once: false,
             parameters: Vec::new(),
             nonce: None,
+            verifies: false,
+            signature: None,
             failures: 0,
             stage: Stage::Begin,
         })
@@ -216,6 +225,13 @@ impl DevicePolling {
     /// Adds a resource that the token is for, by its address; may be called several times (RFC 8707, section 2.2).
     pub fn resource(mut self, resource: &str) -> Self {
         self.parameters.push(Parameter::Resource(resource.to_owned()));
+        self
+    }
+
+    /// Checks the signature of the ID token by the server's keys, which are read before the first request: see
+    /// [`TokenRequest::verify_id_token_signature`]. The server's metadata must have a `jwks_uri`.
+    pub fn verify_id_token_signature(mut self) -> Self {
+        self.verifies = true;
         self
     }
 
@@ -253,7 +269,10 @@ impl DevicePolling {
             request.asked.id_token = Some(Expected::new(&self.server, &self.client, occasion)?);
         }
         request.asked.rotation = self.server.rotation();
-        Ok(request.exchange().once().nonce(self.nonce.take()))
+        if self.verifies && self.signature.is_none() {
+            request = request.verify_id_token_signature();
+        }
+        Ok(request.exchange().once().nonce(self.nonce.take()).signature(self.signature.take()))
     }
 
     /// How long to wait after this error, if it is none that ends it all.
