@@ -152,7 +152,7 @@ impl Transport {
     /// Signs a person in, keeps what they grant, and begins with it.
     async fn sign_in_and_keep(&self, app: &InstalledApp, key: RecordKey) -> Result<TokenManager, Error> {
         let token = self.sign_in(app).await?;
-        if let Some(message) = app.short_grant(&token) {
+        if let Some(message) = app.after_sign_in(&token) {
             print(&message);
         }
         match self.run(app.keep(key.clone(), &token)).await {

@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use grantflow_tests::command::{Args, Outcome, run, show};
+use grantflow_tests::server::Alter;
 use grantflow_tests::{Front, Server, person};
 use grantflow_ureq::Transport;
 use grantflow_ureq::grantflow::google::{ClientSecrets, scopes};
+use grantflow_ureq::grantflow::store::LoadGrant;
 use grantflow_ureq::grantflow::{Client, InstalledApp};
 use grantflow_ureq::grantflow_store::FileStore;
 
@@ -58,7 +60,9 @@ fn google(file: &PathBuf, args: &Parsed) -> Outcome {
 fn pretend(args: &Parsed) -> Outcome {
     let own = std::env::temp_dir().join(format!("grantflow-load-or-sign-in-{}", std::process::id()));
     let directory = args.store.as_ref().unwrap_or(&own);
-    let front = Front::start(Server::demo())?;
+    // It lets people stay signed in for a week.
+    let week = Alter::set("authorization_expires_in", (7 * 24 * 3600).into());
+    let front = Front::start(Server::demo().with(|settings| settings.alter_token = week))?;
     let app = InstalledApp::new(&front.metadata(), &Client::new("demo")).scopes("openid read");
     let app = app.open_browser(false).show(|url| {
         println!("  a pretend person consents in their browser");
@@ -72,6 +76,10 @@ fn pretend(args: &Parsed) -> Outcome {
         let tokens = transport.load_or_sign_in(&app, "")?;
         show(&*tokens.token()?, transport.now().wall);
         println!("  the server saw {} requests", front.server().seen().len() - before);
+        let kept = transport.run(LoadGrant::new(app.record_key(""), app.want()))?;
+        if let Some(end) = kept.and_then(|kept| kept.signs_out_at) {
+            println!("  signs out on {end}");
+        }
     }
     println!("Signing out");
     Transport::new()?.with_store(Arc::new(FileStore::new(directory))).sign_out(&app, "")?;

@@ -129,7 +129,7 @@ impl Transport {
 
     /// Keeps what a person has just granted, and begins with it.
     fn keep(&self, app: &InstalledApp, key: RecordKey, token: &Token, lease: Lease) -> Result<TokenManager, Error> {
-        if let Some(message) = app.short_grant(token) {
+        if let Some(message) = app.after_sign_in(token) {
             print(&message);
         }
         match self.run(app.keep(key.clone(), token)) {

@@ -216,10 +216,23 @@ impl InstalledApp {
         })
     }
 
-    /// For adapters: the text for the standard error after a sign-in that granted less than was asked for.
-    pub fn short_grant(&self, token: &Token) -> Option<String> {
+    /// For adapters: the text for the standard error after a sign-in that is kept: what it did not grant, and when it
+    /// [ends](Token::signs_out_at), if the server says so. `None` if the prompt message is empty.
+    pub fn after_sign_in(&self, token: &Token) -> Option<String> {
+        let told = [self.short_grant(token), Self::end(token)].into_iter().flatten().collect::<Vec<_>>();
+        (!told.is_empty() && self.prompt_message.as_deref() != Some("")).then(|| told.join("\n"))
+    }
+
+    fn end(token: &Token) -> Option<String> {
+        let end = token.signs_out_at()?;
+        // Whatever else a server names may begin anew with a refresh.
+        let unless = if token.authorization_expires_at() == Some(end) { "" } else { ", or later if it is used before" };
+        Some(format!("This sign-in signs out on {end}{unless}."))
+    }
+
+    fn short_grant(&self, token: &Token) -> Option<String> {
         let lacking: Scopes = self.lacking(&self.scopes, token.scopes(), &self.scopes).collect();
-        if lacking.is_empty() || self.prompt_message.as_deref() == Some("") {
+        if lacking.is_empty() {
             return None;
         }
         let then = match self.accepts_partial_consent {

@@ -138,6 +138,9 @@ pub fn show(token: &Token, now: Timestamp) {
     if token.refresh_token().is_some() {
         println!("  it has a refresh token");
     }
+    if let Some(end) = token.signs_out_at() {
+        println!("  its person signs out on {end}");
+    }
     if let Some(id_token) = token.id_token() {
         println!("  the user is {} of {}", id_token.subject(), id_token.issuer());
     }

@@ -229,3 +229,27 @@ pub(crate) fn details_of_a_sign_in_are_granted_kept_and_asked_for_at_a_refresh<A
 fn mint(source: &impl TokenSource) -> impl Machine<Output = Token> + Send {
     source.mint(&Want::default(), &source.first_state())
 }
+
+/// The issuer that the other process signs in at, and where its grants are kept.
+const THERE: &str = "GRANTFLOW_TEST_KEPT";
+
+pub(crate) fn when_a_sign_in_ends_is_told_once_on_the_standard_error<A: Adapter>() {
+    let name = "when_a_sign_in_ends_is_told_once_on_the_standard_error";
+    if let Some((issuer, folder)) = std::env::var(THERE).ok().as_deref().and_then(|there| there.split_once(' ')) {
+        let adapter = A::with_store(Arc::new(FileStore::new(folder)));
+        let server = adapter.run(Discovery::new(&Issuer::new(issuer).unwrap())).unwrap();
+        let app = InstalledApp::new(&server, &client()).scopes("read").open_browser(false);
+        let app = app.show(|url| drop(person::visit_in_background(url)));
+        (0..2).for_each(|_| drop(adapter.load_or_sign_in(&app).unwrap()));
+        return;
+    }
+    let stage = Stage::<A>::new(name);
+    stage.front.server().settings.alter_token = Alter::set("authorization_expires_in", 86_400.into());
+    let test = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("{}::{name}", A::NAME), "--nocapture"])
+        .env(THERE, format!("{} {}", stage.front.issuer(), stage.folder.display()))
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&test.stderr).into_owned();
+    assert!(test.status.success() && told.matches("This sign-in signs out on 20").count() == 1, "{told}");
+}

@@ -429,6 +429,7 @@ suite! {
     an_answer_that_comes_in_a_wrong_way_ends_the_sign_in_at_once_and_says_why
     a_line_that_the_terminal_cuts_is_named_and_the_next_one_is_read
     a_line_of_any_length_is_read_where_the_terminal_cuts_none
+    when_a_sign_in_ends_is_told_once_on_the_standard_error
     a_resource_is_named_at_every_request_of_a_sign_in_that_is_kept
     the_receiver_is_reached_from_this_machine_only
     the_page_tells_success_and_keeps_quiet_about_the_code

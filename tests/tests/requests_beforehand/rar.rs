@@ -117,6 +117,14 @@ fn when_a_grant_ends_is_read_kept_and_shown() {
     assert_eq!(token.refresh_token_timeout(), Some(hours(2)));
     assert_eq!(token.authorization_expires_at(), Some(begin + hours(3)));
     assert_eq!(token.signs_out_at(), Some(begin + hours(2)));
+    // In a terminal, where it may be kept quiet.
+    let end = begin + hours(2);
+    let app = InstalledApp::new(&server, &client()).scopes("openid read");
+    let told = app.after_sign_in(&token).unwrap();
+    assert_eq!(told, format!("This sign-in signs out on {end}, or later if it is used before."));
+    assert_eq!(app.clone().prompt_message(None).after_sign_in(&token), None);
+    let wider = app.scopes("openid read write").after_sign_in(&token).unwrap();
+    assert!(wider.contains("it lacks write") && wider.ends_with(&told), "{wider}");
     let want = Want::access_token("openid read");
     desk.run(SaveGrant::new(key.clone(), want.clone(), &token)).unwrap();
     let saved = desk.run(LoadGrant::new(key.clone(), want.clone())).unwrap().unwrap();
@@ -130,6 +138,18 @@ fn when_a_grant_ends_is_read_kept_and_shown() {
     process.mint(&mut desk).unwrap();
     let saved = desk.run(LoadGrant::new(key, want)).unwrap().unwrap();
     assert_eq!((saved.signs_out_at, saved.authorization_expires_at), (Some(begin + hours(3)), Some(begin + hours(3))));
+    // Where use changes nothing, that is told; and nothing is, where the server says nothing.
+    let app = InstalledApp::new(&server, &client()).scopes("openid read");
+    for (name, more) in
+        [("authorization_expires_in", "."), ("refresh_token_expires_in", ", or later if it is used before.")]
+    {
+        let mut world = world();
+        world.server().settings.alter_token = Alter::set(name, 7200.into());
+        let token = sign_in(&mut world);
+        let told = format!("This sign-in signs out on {}{more}", token.issued_at() + hours(2));
+        assert_eq!(app.after_sign_in(&token), Some(told));
+    }
+    assert_eq!(app.after_sign_in(&sign_in(&mut world())), None);
     // What is odd costs itself.
     for odd in [json!(-1), json!("soon"), json!([]), Value::Null] {
         desk.world.server().settings.alter_token = Alter::set("authorization_expires_in", odd.clone());
