@@ -2,6 +2,7 @@
 
 mod lineage;
 mod trouble;
+mod unclear;
 mod unsaved;
 
 use std::time::Duration;

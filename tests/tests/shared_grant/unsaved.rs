@@ -62,7 +62,7 @@ fn what_could_not_be_saved_is_saved_without_a_mint_and_ever_more_seldom_tried() 
         desk.world.pass(pause * SECOND);
         assert_eq!(grant.save_due(desk.world.now), Some(Duration::ZERO));
         let (turn, mut saving) = grant.save().unwrap();
-        assert!(grant.is_busy() && grant.begin(()).is_none());
+        assert!(grant.is_busy() && grant.begin(()).is_none() && grant.save_due(desk.world.now).is_none());
         desk.trip("save", Trip::Fail);
         desk.run(&mut saving).unwrap_err();
         let next = grant.finish(turn, desk.world.now, saving.take_change(), Outcome::Saved).expect("who waited");
@@ -70,11 +70,14 @@ fn what_could_not_be_saved_is_saved_without_a_mint_and_ever_more_seldom_tried() 
         assert!(grant.finish(next.split().1, desk.world.now, Change::default(), Outcome::Failed(error)).is_none());
         assert!(grant.state().save_error().is_some());
     }
+    // There is room for what cannot be had again.
     let (turn, mut saving) = grant.save().unwrap();
+    desk.trip("save", Trip::TooLarge);
     desk.run(&mut saving).unwrap();
     assert!(grant.finish(turn, desk.world.now, saving.take_change(), Outcome::Saved).is_none());
     assert!(grant.state().save_error().is_none() && grant.save_due(desk.world.now).is_none());
     assert_eq!((kept(&desk, &source), sent(&mut desk).len()), (new, before));
+    assert!(desk.record(source.key())["tokens"].as_object().unwrap().is_empty());
 }
 
 /// A store that is full when a person signs in costs nobody what they granted.

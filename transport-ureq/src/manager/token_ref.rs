@@ -104,3 +104,29 @@ impl fmt::Debug for TokenRef {
         fmt::Debug::fmt(&**self, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_moment_before_a_token_was_shown_says_nothing_about_its_end() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let now = Timestamp::from_unix(1_800_000_000);
+        let token = Token::bearer("t", now, Some(now + HOUR)).unwrap();
+        let (issued, shown) = (Arc::new(Issued { token, generation: 1 }), Shown::default());
+        let fresh = |at: Timestamp| shown.fresh(u64::try_from(at.as_unix_millis()).unwrap()).is_some();
+        shown.show(&issued, now, now + HOUR);
+        assert!(fresh(now) && fresh(now + HOUR / 2) && !fresh(now + HOUR));
+        // The clock was set back.
+        let back = now - Duration::from_secs(2);
+        assert!(!fresh(back) && !fresh(Timestamp::from_unix(0)));
+        // The cell was asked, and half an hour is left by the clock that was not.
+        shown.show(&issued, back, back + HOUR / 2);
+        assert!(fresh(back) && !fresh(back + HOUR / 2));
+        shown.hide();
+        assert!(!fresh(back) && !fresh(now));
+    }
+}

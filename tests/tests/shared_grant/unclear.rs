@@ -1,0 +1,119 @@
+//! What the record, and the process that wrote it, know of a use without a known end; and of a refusal that came early.
+
+use std::time::Duration;
+
+use grantflow::cell::TokenCell;
+use grantflow::source::Want;
+use grantflow::{Advice, ErrorKind};
+use grantflow_tests::Fault;
+use grantflow_tests::processes::{Desk, Process, desk, desk_with, intent, kept, late, sent};
+use grantflow_tests::server::{Alter, Place, RefreshTokens};
+
+use super::SECOND;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn fail(desk: &mut Desk, status: u16) {
+    desk.world.server().fail(Place::Token, Fault::status(status, ""));
+}
+
+fn refuse(desk: &mut Desk) {
+    desk.world.server().fail(Place::Token, Fault::status(400, r#"{"error":"invalid_grant"}"#));
+}
+
+#[test]
+fn after_an_hour_and_five_uses_the_advice_is_to_sign_in_again_and_the_grant_is_tried_on() {
+    let (mut desk, source) = late();
+    for nth in 1..=8 {
+        fail(&mut desk, 502);
+        // Each is another process: what they go by is in the record.
+        let mut process = Process::of(&source);
+        let error = process.mint(&mut desk).unwrap_err();
+        let hopeless = nth >= 5 && (nth - 1) * 901 >= 3600;
+        assert_eq!(error.advice() == Some(Advice::SignInAgain), hopeless, "{nth}: {error:?}");
+        assert_eq!((intent(&desk, &source).unwrap().0, sent(&mut desk).len()), (nth, nth as usize));
+        if nth > 1 {
+            let told = process.mint(&mut desk).unwrap_err();
+            assert_eq!(told.advice() == Some(Advice::SignInAgain), hopeless, "{nth}: {told:?}");
+            assert!(told.retry_after().is_some() && sent(&mut desk).len() == nth as usize, "{nth}: {told:?}");
+        }
+        desk.world.pass(901 * SECOND);
+    }
+    Process::of(&source).mint(&mut desk).unwrap();
+}
+
+#[test]
+fn a_later_unclear_use_does_not_make_it_less_sure_that_one_was_used() {
+    let (mut desk, source) = late();
+    let mut process = Process::of(&source);
+    process.mint(&mut desk).unwrap();
+    desk.world.pass(HOUR);
+    desk.world.server().fail(Place::Token, Fault::html(200));
+    process.mint(&mut desk).unwrap_err();
+    fail(&mut desk, 502);
+    process.mint(&mut desk).unwrap_err();
+    let uses = sent(&mut desk).len();
+    desk.world.pass(31 * SECOND);
+    assert_eq!(process.mint(&mut desk).unwrap_err().kind(), ErrorKind::GrantLost);
+    assert_eq!(sent(&mut desk).len(), uses);
+}
+
+#[test]
+fn a_pause_is_over_by_the_clock_that_goes_on_when_the_other_is_set_back() {
+    let (mut desk, source) = late();
+    let mut process = Process::of(&source);
+    for _ in 0..2 {
+        fail(&mut desk, 502);
+        process.mint(&mut desk).unwrap_err();
+    }
+    desk.world.now.wall = desk.world.now.wall - 24 * HOUR;
+    desk.world.now.mono += 60 * SECOND;
+    process.mint(&mut desk).unwrap();
+}
+
+#[test]
+fn an_early_refusal_is_forgotten_when_the_refresh_token_is_taken_though_it_stays_the_same() {
+    let (mut desk, source) = desk_with(|settings| settings.refresh_tokens = RefreshTokens::Stay);
+    let mut process = Process::of(&source);
+    desk.world.pass(3400 * SECOND);
+    refuse(&mut desk);
+    process.mint(&mut desk).expect("the token that is good does");
+    desk.world.pass(300 * SECOND);
+    let first = process.mint(&mut desk).unwrap();
+    desk.world.pass(3400 * SECOND);
+    let second = process.mint(&mut desk).unwrap();
+    assert!(second.access_token() != first.access_token() && sent(&mut desk).len() == 3);
+}
+
+#[test]
+fn access_tokens_of_many_wants_take_no_more_room_than_all_of_them_may() {
+    let (mut desk, source) = late();
+    desk.world.server().settings.alter_token = Alter::set("access_token", "x".repeat(15 * 1024).into());
+    for nth in 0..8 {
+        let mut process = Process::of(&source);
+        process.want = Want::access_token("read").audience(&format!("https://api-{nth}.example"));
+        process.mint(&mut desk).unwrap();
+        assert!(desk.record(source.key()).to_string().len() < 80 * 1024, "{nth}");
+    }
+    assert_eq!(desk.record(source.key())["tokens"].as_object().unwrap().len(), 4);
+}
+
+#[test]
+fn what_was_refused_is_not_asked_for_by_the_background() {
+    let (mut desk, source) = desk();
+    let mut cell = TokenCell::new(1);
+    let token = Process::of(&source).mint(&mut desk).unwrap();
+    let ticket = cell.force().unwrap();
+    cell.settle(ticket, desk.world.now, Ok(token));
+    let mut other = Process::of(&source);
+    desk.world.pass(HOUR - 10 * SECOND);
+    desk.edit(source.key(), |record| record["tokens"] = serde_json::json!({}));
+    refuse(&mut desk);
+    let error = other.mint(&mut desk).unwrap_err();
+    // Who asks again looks at the record again.
+    assert!(error.ends_grant() && error.retry_after() == Some(5 * SECOND), "{error:?}");
+    let ticket = cell.force().unwrap();
+    cell.settle(ticket, desk.world.now, Err(error));
+    assert!(cell.valid(desk.world.now).is_some() && cell.next_wake(desk.world.now).is_none());
+    assert!(!kept(&desk, &source).is_empty());
+}
