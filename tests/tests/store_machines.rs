@@ -369,7 +369,7 @@ fn replies_that_do_not_fit_are_misuse() {
 fn a_record_in_one_piece_comes_back_and_anything_else_is_refused() {
     for (version, value) in [(0, &b""[..]), (1, b"{}"), (u64::MAX, b"line\nline\n\0\xff")] {
         let stored = Stored::new(version, value.to_vec());
-        let back = Stored::from_bytes(&stored.to_bytes()).unwrap();
+        let back = Stored::from_bytes(stored.to_bytes()).unwrap();
         assert_eq!((back.version, &back.value[..]), (version, value));
         assert!(!format!("{stored:?}").contains("line"));
     }
@@ -381,7 +381,7 @@ fn a_record_in_one_piece_comes_back_and_anything_else_is_refused() {
         let mut longer = whole.to_vec();
         longer.insert(at, b'0');
         for bytes in [&whole[..at], &changed, &longer, &[&whole[..at], &vec![0; whole.len() - at]].concat()] {
-            assert!(Stored::from_bytes(bytes).is_err(), "{:?}", String::from_utf8_lossy(bytes));
+            assert!(Stored::from_bytes(bytes.to_vec()).is_err(), "{:?}", String::from_utf8_lossy(bytes));
         }
     }
     let large = Stored::new(1, vec![b' '; MAX_RECORD]);
@@ -398,7 +398,7 @@ fn a_record_in_one_piece_comes_back_and_anything_else_is_refused() {
         (b"grantflow record 1 version 1 0011223344556677\n{}", "damaged"),
         (&large.to_bytes(), "larger"),
     ] {
-        let error = Stored::from_bytes(bytes).unwrap_err();
+        let error = Stored::from_bytes(bytes.to_vec()).unwrap_err();
         assert!(error.kind() == ErrorKind::Store && error.to_string().contains(word), "{word}: {error}");
         // What a newer program can read must not be deleted.
         assert_eq!(error.to_string().contains("delete it"), word != "newer release", "{error}");

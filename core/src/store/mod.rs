@@ -150,7 +150,8 @@ impl Stored {
     /// # Errors
     ///
     /// [`ErrorKind::Store`] if the text is anything else: cut or changed, of a later format, or of another program.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+    pub fn from_bytes(bytes: impl Into<Zeroizing<Vec<u8>>>) -> Result<Self, Error> {
+        let mut bytes = bytes.into();
         let wrong = |why| Error::new(ErrorKind::Store, format!("{why}; look at it, and delete it to sign in anew"));
         if bytes.len() > MAX_RECORD {
             return Err(wrong("the record is larger than 256 KiB"));
@@ -172,7 +173,10 @@ impl Stored {
         if sum != checksum(version, value) {
             return Err(wrong("the record is damaged: its checksum is another"));
         }
-        Ok(Self::new(number, value))
+        // The value stays where it is, and is wiped once.
+        let head = bytes.len().saturating_sub(value.len());
+        bytes.drain(..head);
+        Ok(Self { version: number, value: bytes, tags: Tags::default() })
     }
 }
 

@@ -113,7 +113,7 @@ impl FileStore {
         let path = self.path(key, "grant");
         let Some(bytes) = private::read(&path, MAX_RECORD)? else { return Ok(None) };
         let here = |error: Error| Failure::not_sent(FailureKind::Store, error.within(Shown::path(&path)));
-        Stored::from_bytes(&bytes).map(Some).map_err(here)
+        Stored::from_bytes(bytes).map(Some).map_err(here)
     }
 
     /// Changes a record if it has this version, while nobody else can.

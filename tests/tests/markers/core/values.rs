@@ -160,7 +160,7 @@ pub(super) fn entries() -> Vec<Entry> {
                     format!("grantflow record 1 version 1 {text}"),
                     format!("grantflow record 1 version 1 0011223344556677\n{text}"),
                 ] {
-                    seen.result("a record", Stored::from_bytes(bytes.as_bytes()));
+                    seen.result("a record", Stored::from_bytes(bytes.into_bytes()));
                 }
             },
         },
