@@ -464,6 +464,7 @@ suite! {
     a_sign_in_that_cannot_be_saved_is_not_thrown_away
     what_could_not_be_saved_is_saved_by_itself_once_that_can_be
     what_could_not_be_saved_is_saved_at_the_end
+    a_save_that_is_under_way_at_the_end_is_not_lost
     a_sign_in_that_could_not_be_saved_is_saved_later
     who_was_refused_goes_on_when_somebody_has_signed_in_elsewhere
     a_workforce_users_refresh_token_rotates_in_a_store_that_programs_share

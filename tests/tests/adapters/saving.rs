@@ -73,10 +73,17 @@ impl Tokens for InRuntime {
 struct Filling {
     store: MemoryStore,
     full: Arc<AtomicBool>,
+    /// Whether it takes its time, and whether it does just now.
+    slow: Arc<AtomicBool>,
+    at_work: Arc<AtomicBool>,
 }
 
 impl Store for Filling {
     fn load(&self, key: &RecordKey) -> Result<Option<Stored>, Failure> {
+        if self.slow.load(SeqCst) {
+            self.at_work.store(true, SeqCst);
+            std::thread::sleep(Duration::from_millis(300));
+        }
         self.store.load(key)
     }
     fn save(&self, key: &RecordKey, expected: Option<u64>, stored: &Stored) -> Result<bool, Failure> {
@@ -149,6 +156,26 @@ pub(super) fn what_could_not_be_saved_is_saved_at_the_end<A: Adapter>() {
             drop(tokens);
         }
         assert_eq!(front.server().seen().len(), requests);
+        assert!(is_saved::<A>(&app, &store), "shut down: {shut_down}");
+    }
+}
+
+pub(super) fn a_save_that_is_under_way_at_the_end_is_not_lost<A: Adapter>() {
+    for shut_down in [true, false] {
+        let (front, app, store, program) = stage::<A>();
+        let tokens = unsaved(&front, &app, &store, &program);
+        store.slow.store(true, SeqCst);
+        store.full.store(false, SeqCst);
+        let begin = Instant::now();
+        while !store.at_work.load(SeqCst) && begin.elapsed() < Duration::from_secs(20) {
+            tokens.pass(Duration::from_millis(10));
+        }
+        assert!(store.at_work.load(SeqCst) && tokens.unsaved().is_some(), "it is under way");
+        if shut_down {
+            tokens.shutdown();
+        } else {
+            drop(tokens);
+        }
         assert!(is_saved::<A>(&app, &store), "shut down: {shut_down}");
     }
 }

@@ -32,9 +32,10 @@ impl Origin {
         }
     }
 
-    /// Whether there is something to save, and no flight is under way, which does that itself.
+    /// Whether there is something to save, or is being saved, and no flight is under way, which does that itself.
     pub(super) fn is_unsaved(&self) -> bool {
-        self.line().grant.save_due(self.now()).is_some()
+        let line = self.line();
+        line.saving.is_some() || line.grant.save_due(self.now()).is_some()
     }
 
     /// Saves what is not saved.
@@ -53,10 +54,20 @@ impl Origin {
     /// Ends the turn of a save that takes longer than it may, as one that nobody drives.
     pub(super) fn relieve_saving(self: &Arc<Self>) {
         let now = self.now().mono;
+        self.relieve_saving_if(|since| now.saturating_sub(since) > TIME);
+    }
+
+    fn relieve_saving_if(self: &Arc<Self>, relieved: impl Fn(Duration) -> bool) {
         let mut line = self.line();
-        if let Some((turn, _)) = line.saving.take_if(|(_, since)| now.saturating_sub(*since) > TIME) {
+        if let Some((turn, _)) = line.saving.take_if(|(_, since)| relieved(*since)) {
             self.end(&mut line, turn, Change::default(), Outcome::Saved);
         }
+    }
+
+    /// Saves what is not saved, at the end of all. A save under way is begun anew: its runtime may end in the middle of it.
+    async fn save_at_the_end(self: Arc<Self>) {
+        self.relieve_saving_if(|_| true);
+        self.save().await;
     }
 }
 
@@ -105,7 +116,7 @@ impl Hub {
         let Ok(runtime) = self.runtime() else { return };
         let all = async {
             for origin in origins {
-                origin.save().await;
+                origin.save_at_the_end().await;
             }
         };
         let _ = runtime::inside(&runtime, async { Ok(tokio::time::timeout(TIME, all).await.is_ok()) }).await;
@@ -124,7 +135,7 @@ pub(super) fn save_at_last(mut origins: Vec<Arc<Origin>>) {
         if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
             runtime.block_on(async {
                 for origin in origins {
-                    origin.save().await;
+                    origin.save_at_the_end().await;
                 }
             });
         }

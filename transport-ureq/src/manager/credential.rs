@@ -21,13 +21,13 @@ pub(crate) struct Credential {
     pub(crate) name: Arc<str>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) queue: Mutex<Queue>,
-    /// A flight counted in [`Queue::delicate`] is over.
+    /// A flight or a save counted in [`Queue::delicate`] is over.
     pub(crate) over: Condvar,
 }
 
 pub(crate) struct Queue {
     pub(crate) grant: Grant<Waiter>,
-    /// How many flights are under way that must not be torn off: a new refresh token would be lost.
+    /// How many flights and saves are under way that must not be torn off: a new refresh token would be lost.
     pub(crate) delicate: u32,
     /// When the background is to save what could not be saved.
     pub(crate) saving: Timer,
@@ -188,7 +188,7 @@ impl Mailbox {
     }
 }
 
-/// Counts a flight in [`Queue::delicate`], if it is one, to its very end.
+/// Counts a flight, or a save, in [`Queue::delicate`], if it is one, to its very end.
 pub(super) struct Delicate<'a>(&'a Credential, u32);
 
 impl<'a> Delicate<'a> {
@@ -197,6 +197,12 @@ impl<'a> Delicate<'a> {
         let one = u32::from(queue.grant.is_delicate());
         queue.delicate += one;
         Self(credential, one)
+    }
+
+    /// Counts a save, which is always one.
+    pub(super) fn saving(credential: &'a Credential) -> Self {
+        lock(&credential.queue).delicate += 1;
+        Self(credential, 1)
     }
 }
 

@@ -11,7 +11,7 @@ use super::slot::{Closed, Slot};
 use super::sync::lock;
 use super::wants::Wants;
 
-/// How long leaving waits for a refresh whose new refresh token would be lost.
+/// How long leaving waits for a refresh, or a save, whose new refresh token would be lost.
 const LONGEST_GOODBYE: Duration = Duration::from_secs(5);
 
 /// How long it waits for a store to take what it did not take before.
@@ -80,7 +80,7 @@ pub(super) fn save(mut credentials: Vec<Arc<Credential>>) {
     }
 }
 
-/// Waits, but not without end, until no flight of these is in the middle of what must not be torn off.
+/// Waits, but not without end, until no flight or save of these is in the middle of what must not be torn off.
 fn part(credentials: &[Arc<Credential>]) {
     if Shared::is_telling() {
         return;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use grantflow::source::{Outcome, Turn};
 use grantflow::store::Saving;
 
-use super::credential::Credential;
+use super::credential::{Credential, Delicate};
 use super::sync::lock;
 use super::task::{Task, Tend, Timer};
 
@@ -28,6 +28,8 @@ impl Credential {
 
     /// Saves what is not saved.
     pub(crate) fn save(self: &Arc<Self>) {
+        // Who leaves waits for it: the process may end in the middle of it.
+        let _delicate = Delicate::saving(self);
         let Some((turn, saving)) = lock(&self.queue).grant.save() else { return };
         let mut saved = Saved { home: self, turn: Some(turn), saving };
         // A store that panics is one that fails.
