@@ -90,13 +90,15 @@ impl<S, K: Keys> Sealed<S, K> {
     }
 
     fn open(&self, key: &RecordKey, found: Option<Stored>) -> Result<Option<Stored>, Failure> {
-        let Some(stored) = found else { return Ok(None) };
+        let Some(mut stored) = found else { return Ok(None) };
         let value = match self.keys.open(key.name().as_bytes(), &stored.value) {
             Ok(value) => value,
             Err(Closed::Cannot(CannotOpen::NotSealed)) if self.plain => return Ok(Some(stored)),
             Err(Closed::Cannot(why)) => return Err(Failure::not_sent(FailureKind::Store, why)),
             Err(Closed::Service(failure)) => return Err(failure),
         };
+        // What is encrypted need not be wiped.
+        drop(std::mem::take(&mut *stored.value));
         Ok(Some(Stored { value, ..stored }))
     }
 }
