@@ -162,6 +162,16 @@ fn mints_follow_one_another_again_when_the_fate_of_a_refresh_token_that_stays_is
     assert!(grant.begin(1).is_some() && grant.begin(2).is_none());
 }
 
+#[test]
+fn no_habit_is_learned_of_a_credential_without_a_refresh_token() {
+    let (mut world, _) = world();
+    let mut grant = Grant::new(Arc::new(Credential::client_credentials(demo_metadata(), &demo::batch())));
+    for _ in 0..9 {
+        refresh(&mut world, &mut grant, false).unwrap();
+    }
+    assert_eq!(grant.state().rotation(), Rotation::Unknown);
+}
+
 /// A source of one's own, whose mints say nothing of what they sent.
 struct Own;
 

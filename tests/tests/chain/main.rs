@@ -1,5 +1,6 @@
 //! Chains: one token of a base for all wants of what is made of it, in virtual time.
 
+mod turns;
 mod weeks;
 
 use std::sync::Arc;

@@ -170,7 +170,7 @@ fn a_refusal_is_judged_by_what_was_good_when_the_use_began() {
 }
 
 /// A mint of a grant, for a want that holds this.
-fn ask(desk: &mut Desk, grant: &mut Grant<()>, held: Held) -> Result<Token, Error> {
+pub(super) fn ask(desk: &mut Desk, grant: &mut Grant<()>, held: Held) -> Result<Token, Error> {
     let (_, mut turn) = grant.begin(()).expect("nobody else has the turn").split();
     let mut mint = grant.mint(&mut turn, &want(), desk.world.now, held)?;
     let mut result = desk.run(&mut mint);

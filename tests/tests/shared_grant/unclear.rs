@@ -1,15 +1,17 @@
 //! What the record, and the process that wrote it, know of a use without a known end; and of a refusal that came early.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use grantflow::cell::TokenCell;
-use grantflow::source::Want;
-use grantflow::{Advice, ErrorKind};
+use grantflow::source::{Grant, GrantStatus, Held, Want};
+use grantflow::{Advice, ErrorKind, Now};
 use grantflow_tests::Fault;
 use grantflow_tests::processes::{Desk, Process, desk, desk_with, intent, kept, late, sent};
 use grantflow_tests::server::{Alter, Place, RefreshTokens};
 
 use super::SECOND;
+use super::lineage::ask;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -116,4 +118,68 @@ fn what_was_refused_is_not_asked_for_by_the_background() {
     cell.settle(ticket, desk.world.now, Err(error));
     assert!(cell.valid(desk.world.now).is_some() && cell.next_wake(desk.world.now).is_none());
     assert!(!kept(&desk, &source).is_empty());
+}
+
+#[test]
+fn a_refusal_is_early_if_the_token_was_good_when_the_mint_began_though_not_when_the_use_did() {
+    let (mut desk, source) = late();
+    desk.world.pass(10 * SECOND);
+    let mut grant = Grant::new(Arc::new(source));
+    let held = Held::Until(desk.world.now + SECOND);
+    // The lease takes its time.
+    desk.before("lease", |desk| desk.world.pass(10 * SECOND));
+    refuse(&mut desk);
+    let error = ask(&mut desk, &mut grant, held).unwrap_err();
+    assert!(!error.ends_grant() && error.retry_after() == Some(Duration::ZERO), "{error:?}");
+    assert_eq!(grant.status(), GrantStatus::Refused { early: true });
+    // What is said is done: the server is asked once more.
+    ask(&mut desk, &mut grant, held).unwrap();
+    assert_eq!(sent(&mut desk).len(), 2);
+}
+
+#[test]
+fn an_early_refusal_whose_answer_comes_late_costs_nobody_their_access_token() {
+    let (mut desk, source) = desk();
+    let good = Process::of(&source).mint(&mut desk).unwrap();
+    let mut grant = Grant::new(Arc::new(source.clone()));
+    let (_, mut turn) = grant.begin(()).unwrap().split();
+    let held = Held::Until(desk.world.now + SECOND);
+    let mut mint = grant.mint(&mut turn, &Want::access_token("write"), desk.world.now, held).unwrap();
+    desk.before("http", |desk| desk.world.pass(10 * SECOND));
+    refuse(&mut desk);
+    assert!(!desk.run(&mut mint).unwrap_err().ends_grant());
+    // Other wants have theirs yet.
+    let theirs = Process::of(&source).mint(&mut desk).unwrap();
+    assert_eq!((theirs.access_token(), sent(&mut desk).len()), (good.access_token(), 1));
+}
+
+#[test]
+fn after_an_early_refusal_nothing_is_sent_while_the_server_may_take_the_ended_token_for_valid() {
+    let (mut desk, source) = desk();
+    let mut grant = Grant::new(Arc::new(source));
+    let token = ask(&mut desk, &mut grant, Held::Nothing).unwrap();
+    let (end, now) = (token.expires_at().unwrap(), desk.world.now);
+    let left = end.since(now.wall);
+    let held = Held::Until(Now { wall: end, mono: now.mono + left });
+    refuse(&mut desk);
+    ask(&mut desk, &mut grant, held).unwrap_err();
+    desk.world.pass(end.since(desk.world.now.wall) + 2 * SECOND);
+    let error = ask(&mut desk, &mut grant, held).unwrap_err();
+    assert_eq!((error.retry_after(), sent(&mut desk).len()), (Some(3 * SECOND), 1), "{error:?}");
+    desk.world.pass(3 * SECOND);
+    ask(&mut desk, &mut grant, held).unwrap();
+}
+
+#[test]
+fn an_unclear_use_is_not_written_down_where_another_process_found_that_refresh_tokens_stay() {
+    let (mut desk, source) = late();
+    let key = source.key().clone();
+    desk.before("lease", move |desk| desk.edit(&key, |record| record["rotation"] = "Never".into()));
+    fail(&mut desk, 502);
+    let error = Process::of(&source).mint(&mut desk).unwrap_err();
+    assert!(error.is_uncertain(), "{error:?}");
+    assert_eq!(
+        (desk.did.as_slice(), intent(&desk, &source)),
+        (["load", "lease", "load", "http", "release"].as_slice(), None)
+    );
 }

@@ -222,6 +222,29 @@ fn what_could_not_be_saved_is_not_given_up_for_what_a_former_turn_remembers() {
 }
 
 #[test]
+fn what_a_former_turn_could_not_save_is_not_given_up_for_what_one_remembers_that_began_without_it() {
+    let (mut desk, source) = late();
+    let mut grant: Grant<()> = Grant::new(Arc::new(source.clone()));
+    let (now, want) = (desk.world.now, Want::access_token("read"));
+    let (_, mut former) = grant.begin(()).unwrap().split();
+    let mut former_mint = grant.mint(&mut former, &want, now, Held::Nothing).unwrap();
+    desk.trip("save", Trip::Pass);
+    desk.trip("save", Trip::Fail);
+    let mut token = desk.run(&mut former_mint).unwrap();
+    grant.replace(Arc::new(source.clone()));
+    let (_, mut turn) = grant.begin(()).unwrap().split();
+    let mut mint = grant.mint(&mut turn, &want, now, Held::Nothing).unwrap();
+    desk.die_before(&mut mint, "lease");
+    assert!(grant.finish(former, now, former_mint.take_change(), Outcome::Minted(&mut token)).is_none());
+    assert!(grant.finish(turn, now, mint.take_change(), Outcome::Abandoned).is_none());
+    assert!(grant.state().save_error().is_some());
+    let (turn, mut saving) = grant.save().unwrap();
+    desk.run(&mut saving).unwrap();
+    assert!(grant.finish(turn, now, saving.take_change(), Outcome::Saved).is_none());
+    assert_eq!(kept(&desk, &source), token.refresh_token().unwrap().expose());
+}
+
+#[test]
 fn what_could_not_be_saved_is_saved_over_a_record_that_a_replica_shows_as_it_was() {
     let (mut desk, source) = late();
     let mut process = Process::of(&source);
