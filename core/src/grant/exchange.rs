@@ -158,7 +158,7 @@ impl Minting for TokenExchange {
     fn take_change(&mut self) -> Change {
         let mut change = std::mem::take(&mut self.change);
         if self.exchange.is_sent() {
-            change.sent(true);
+            change.sent();
         }
         change
     }

@@ -149,23 +149,15 @@ impl Change {
         self.0.is_none()
     }
 
-    /// This and what changed after it.
-    pub(crate) fn absorb(&mut self, later: Self) {
-        match (&mut self.0, later.0) {
-            (_, None) => {}
-            (Some(parts), Some(later)) => {
-                parts.successor = later.successor.or(parts.successor.take());
-                parts.remembered = later.remembered.or(parts.remembered.take());
-                parts.sent = later.sent.or(parts.sent);
-                parts.linked.extend(later.linked);
-            }
-            (parts, later) => *parts = later,
-        }
+    /// Says of a mint that is under way that the refresh token may be with the server now.
+    pub(crate) fn sent(&mut self) {
+        self.0.get_or_insert_default().sent = Some(true);
     }
 
-    /// Says of a mint that is under way whether the refresh token may be with the server now.
-    pub(crate) fn sent(&mut self, sent: bool) {
-        self.0.get_or_insert_default().sent = Some(sent);
+    /// Says of a mint that is under way that nothing was sent, unless it is known to be.
+    pub(crate) fn unless_sent(mut self) -> Self {
+        self.0.get_or_insert_default().sent.get_or_insert(false);
+        self
     }
 
     /// Whether the refresh token of a mint that was given up may be used. Who does not say may have used it.

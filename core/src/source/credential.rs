@@ -302,7 +302,7 @@ impl Machine for ServerMint {
                 }
                 (Stage::Exchange(exchange), _) => {
                     let result = ask!(exchange, cx, reply);
-                    self.change.absorb(exchange.take_change());
+                    self.change = exchange.take_change();
                     self.stage = Stage::Ended;
                     return Step::Done(result);
                 }
@@ -359,15 +359,10 @@ impl ServerMint {
 
 impl Minting for ServerMint {
     fn take_change(&mut self) -> Change {
-        let mut change = std::mem::take(&mut self.change);
         match &mut self.stage {
-            Stage::Ended => {}
-            Stage::Exchange(exchange) => {
-                change.sent(false);
-                change.absorb(exchange.take_change());
-            }
-            Stage::Begin | Stage::Discover(_) => change.sent(false),
+            Stage::Ended => std::mem::take(&mut self.change),
+            Stage::Exchange(exchange) => exchange.take_change().unless_sent(),
+            Stage::Begin | Stage::Discover(_) => Change::default().unless_sent(),
         }
-        change
     }
 }

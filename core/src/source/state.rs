@@ -89,7 +89,8 @@ impl GrantState {
 
     /// Whether a refresh token could be replaced by one that only this state would keep.
     pub(crate) fn keeps_successor(&self) -> bool {
-        let own = self.refresh_token.is_some() && self.rotation() != Rotation::Never && !self.remembered.is_stored();
+        // That of a stored grant is in its record, and not here.
+        let own = self.refresh_token.is_some() && self.rotation() != Rotation::Never;
         own || self.base().is_some_and(Self::keeps_successor)
     }
 

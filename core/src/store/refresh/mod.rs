@@ -54,8 +54,6 @@ pub(super) struct SharedRefresh {
     grant: Arc<Inner>,
     want: Want,
     state: GrantState,
-    /// What is no matter of the store.
-    change: Change,
     stage: Stage,
     /// When, on the monotonic clock, patience ends.
     until: Duration,
@@ -161,7 +159,7 @@ impl Machine for SharedRefresh {
 
 impl Minting for SharedRefresh {
     fn take_change(&mut self) -> Change {
-        let mut change = std::mem::take(&mut self.change);
+        let mut change = Change::default();
         match self.stage {
             Stage::Begin => {}
             Stage::Ended => change.remembered(std::mem::take(&mut self.state.remembered)),
@@ -186,7 +184,6 @@ impl SharedRefresh {
             grant,
             want: want.clone(),
             state,
-            change: Change::default(),
             stage: Stage::Begin,
             until: Duration::ZERO,
             lease: None,
