@@ -357,23 +357,25 @@ fn a_record_says_by_its_tags_whose_it_is_and_keeps_that() {
 }
 
 #[test]
-fn what_was_saved_although_that_seemed_to_fail_is_saved_again_when_the_store_has_lost_it() {
-    let (mut desk, source) = late();
-    let (mut grant, key) = (Grant::new(Arc::new(source.clone())), source.key().clone());
-    let old = desk.shelf.peek(&key).cloned();
-    desk.trip("save", Trip::Pass);
-    desk.trip("save", Trip::Lose);
-    ask(&mut desk, &mut grant, Held::Nothing).unwrap();
-    let newest = kept(&desk, &source);
-    // It lies there already.
-    let (turn, mut saving) = grant.save().unwrap();
-    desk.run(&mut saving).unwrap();
-    assert!(grant.finish(turn, desk.world.now, saving.take_change(), Outcome::Saved).is_none());
-    assert_eq!(desk.did, ["load"]);
-    desk.shelf.put(&key, desk.world.now.mono, old);
-    desk.world.pass(3600 * SECOND);
-    ask(&mut desk, &mut grant, Held::Nothing).unwrap();
-    assert_eq!(sent(&mut desk)[1], newest);
+fn what_was_saved_late_or_although_that_seemed_to_fail_is_saved_again_when_the_store_has_lost_it() {
+    // Of the second it lies there already.
+    for (trip, did) in [(Trip::Fail, ["load", "save"].as_slice()), (Trip::Lose, ["load"].as_slice())] {
+        let (mut desk, source) = late();
+        let (mut grant, key) = (Grant::new(Arc::new(source.clone())), source.key().clone());
+        let old = desk.shelf.peek(&key).cloned();
+        desk.trip("save", Trip::Pass);
+        desk.trip("save", trip);
+        ask(&mut desk, &mut grant, Held::Nothing).unwrap();
+        let (turn, mut saving) = grant.save().unwrap();
+        desk.run(&mut saving).unwrap();
+        assert!(grant.finish(turn, desk.world.now, saving.take_change(), Outcome::Saved).is_none());
+        assert_eq!(desk.did, did);
+        let newest = kept(&desk, &source);
+        desk.shelf.put(&key, desk.world.now.mono, old);
+        desk.world.pass(3600 * SECOND);
+        ask(&mut desk, &mut grant, Held::Nothing).unwrap();
+        assert_eq!(sent(&mut desk)[1], newest, "{did:?}");
+    }
 }
 
 #[test]

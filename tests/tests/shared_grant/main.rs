@@ -1,5 +1,6 @@
 //! A grant in a store, shared by processes: each stage of a refresh, in virtual time.
 
+mod former;
 mod lineage;
 mod trouble;
 mod unclear;

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grantflow::cell::TokenCell;
-use grantflow::source::{Grant, GrantStatus, Held, Want};
+use grantflow::source::{Grant, GrantStatus, Held, TokenSource, Want};
 use grantflow::{Advice, ErrorKind, Now};
 use grantflow_tests::Fault;
 use grantflow_tests::processes::{Desk, Process, desk, desk_with, intent, kept, late, sent};
 use grantflow_tests::server::{Alter, Place, RefreshTokens};
 
-use super::SECOND;
 use super::lineage::ask;
+use super::{REFRESHED, SECOND};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -71,6 +71,34 @@ fn a_pause_is_over_by_the_clock_that_goes_on_when_the_other_is_set_back() {
     desk.world.now.wall = desk.world.now.wall - 24 * HOUR;
     desk.world.now.mono += 60 * SECOND;
     process.mint(&mut desk).unwrap();
+}
+
+/// The machine slept between its look at the record and the lease: only one of its clocks went on.
+#[test]
+fn the_use_of_a_dead_process_is_over_when_the_wall_clock_says_so() {
+    let (mut desk, source) = late();
+    desk.die_before(source.mint(&Want::access_token("read"), &source.first_state()), "http");
+    desk.before("lease", |desk| desk.world.now.wall = desk.world.now.wall + 31 * SECOND);
+    Process::of(&source).mint(&mut desk).unwrap();
+    assert_eq!(desk.did, REFRESHED);
+}
+
+#[test]
+fn a_use_that_the_store_has_lost_together_with_its_refresh_token_is_counted_all_the_same() {
+    let (mut desk, source) = late();
+    let (mut process, key) = (Process::of(&source), source.key().clone());
+    let old = desk.shelf.peek(&key).cloned();
+    process.mint(&mut desk).unwrap();
+    let newest = kept(&desk, &source);
+    desk.world.pass(HOUR);
+    fail(&mut desk, 502);
+    process.mint(&mut desk).unwrap_err();
+    desk.world.pass(31 * SECOND);
+    desk.shelf.put(&key, desk.world.now.mono, old);
+    fail(&mut desk, 502);
+    process.mint(&mut desk).unwrap_err();
+    assert_eq!((sent(&mut desk).len(), kept(&desk, &source)), (3, newest));
+    assert_eq!(intent(&desk, &source).map(|(tries, _)| tries), Some(2));
 }
 
 #[test]

@@ -87,6 +87,7 @@ fn a_sign_in_that_cannot_be_saved_is_used_from_memory_and_saved_later() {
         let (mut desk, source) = late();
         let token = signed_in(&mut desk.world, "read");
         let (key, want) = (source.key().clone(), Want::access_token("read"));
+        let version = desk.version(&key);
         if !there {
             desk.run(DeleteGrant::new(key.clone())).unwrap();
         }
@@ -103,6 +104,7 @@ fn a_sign_in_that_cannot_be_saved_is_used_from_memory_and_saved_later() {
         assert!(grant.finish(turn, desk.world.now, saving.take_change(), Outcome::Saved).is_none());
         assert!(grant.state().save_error().is_none(), "{there}");
         assert_eq!(kept(&desk, &source), token.refresh_token().unwrap().expose(), "{there}");
+        assert!(desk.version(source.key()) > version, "{there}: none comes twice");
         desk.world.pass(3600 * SECOND);
         Process::of(&source).mint(&mut desk).unwrap();
     }
@@ -256,6 +258,41 @@ fn what_could_not_be_saved_is_saved_over_a_record_that_a_replica_shows_as_it_was
     process.mint(&mut desk).unwrap();
     assert_eq!(desk.did, ["lease", "load", "save", "load", "save", "load", "release"]);
     assert_eq!(kept(&desk, &source), token.refresh_token().unwrap().expose());
+}
+
+/// It is of the same refresh token: only its version tells which is newer.
+#[test]
+fn what_could_not_be_saved_of_a_refresh_token_that_stays_is_not_given_up_for_what_a_replica_has_shown() {
+    let (mut desk, source) = desk_with(|settings| settings.refresh_tokens = RefreshTokens::Stay);
+    desk.world.pass(3600 * SECOND);
+    let mut process = Process::of(&source);
+    desk.trip("save", Trip::Pass);
+    desk.trip("save", Trip::Fail);
+    let token = process.mint(&mut desk).unwrap();
+    desk.lag = 60 * SECOND;
+    desk.before("save", |desk| desk.lag = Duration::ZERO);
+    let again = process.mint(&mut desk).unwrap();
+    assert_eq!(desk.did, ["lease", "load", "save", "load", "save", "load", "release"]);
+    assert_eq!((again.access_token(), sent(&mut desk).len()), (token.access_token(), 1));
+    assert!(intent(&desk, &source).is_none() && process.state.save_error().is_none());
+}
+
+#[test]
+fn what_could_not_be_saved_does_not_come_back_to_a_store_where_somebody_has_signed_out() {
+    let (mut desk, source) = late();
+    let mut grant: Grant<()> = Grant::new(Arc::new(source.clone()));
+    let (_, mut turn) = grant.begin(()).unwrap().split();
+    let mut mint = grant.mint(&mut turn, &Want::access_token("read"), desk.world.now, Held::Nothing).unwrap();
+    desk.trip("save", Trip::Pass);
+    desk.trip("save", Trip::Fail);
+    let mut token = desk.run(&mut mint).unwrap();
+    assert!(grant.finish(turn, desk.world.now, mint.take_change(), Outcome::Minted(&mut token)).is_none());
+    desk.run(DeleteGrant::new(source.key().clone())).unwrap();
+    let (turn, mut saving) = grant.save().unwrap();
+    desk.run(&mut saving).unwrap();
+    assert!(grant.finish(turn, desk.world.now, saving.take_change(), Outcome::Saved).is_none());
+    assert_eq!((desk.did.as_slice(), desk.shelf.peek(source.key()).is_none()), (["load"].as_slice(), true));
+    assert!(grant.state().save_error().is_none());
 }
 
 /// The store has gone back, and another process has written what is newer under a version that was there before.
