@@ -63,14 +63,18 @@ fn a_later_unclear_use_does_not_make_it_less_sure_that_one_was_used() {
 #[test]
 fn a_pause_is_over_by_the_clock_that_goes_on_when_the_other_is_set_back() {
     let (mut desk, source) = late();
+    desk.world.pass(HOUR);
     let mut process = Process::of(&source);
     for _ in 0..2 {
         fail(&mut desk, 502);
         process.mint(&mut desk).unwrap_err();
     }
-    desk.world.now.wall = desk.world.now.wall - 24 * HOUR;
+    // The access token that lies there has ended all the same.
+    desk.world.now.wall = desk.world.now.wall - 1800 * SECOND;
     desk.world.now.mono += 60 * SECOND;
     process.mint(&mut desk).unwrap();
+    assert_eq!(desk.did, REFRESHED);
+    assert_eq!(sent(&mut desk).len(), 3);
 }
 
 /// The machine slept between its look at the record and the lease: only one of its clocks went on.
