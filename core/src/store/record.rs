@@ -104,7 +104,7 @@ struct Kept {
     scopes: Scopes,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     authorization_details: Option<serde_json::Value>,
-    /// The version of the record that it came with.
+    /// The version of the record that it came with; 0 if that was a sign-in that was saved late.
     version: u64,
 }
 
@@ -239,11 +239,6 @@ impl Record {
             let oldest = self.tokens.iter().min_by_key(|(_, kept)| kept.version).map(|(name, _)| name.clone());
             oldest.and_then(|name| self.tokens.remove(&name));
         }
-    }
-
-    /// Says with which version its tokens come, of one that was not saved yet.
-    pub(super) fn comes_with(&mut self, version: u64) {
-        self.tokens.values_mut().for_each(|kept| kept.version = version);
     }
 
     /// Whether there are access tokens that could give way.

@@ -336,9 +336,6 @@ impl Unsaved {
     fn replaces(&mut self, version: u64) {
         self.over = version;
         self.version = self.version.max(version);
-        if self.signed_in {
-            self.record.comes_with(version.saturating_add(1));
-        }
     }
 
     /// It goes where nothing lies: the clock is ahead of whatever was deleted.
