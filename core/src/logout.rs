@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
 
 use crate::jose::{IdToken, LogoutToken};
+use crate::pkce::random_text;
 use crate::secret::stored;
 use crate::store::Which;
 use crate::{Client, Cx, Endpoint, Error, ErrorKind, Issuer, Secret, ServerMetadata, Timestamp};
@@ -105,7 +104,7 @@ impl EndSession {
             query.append_pair(name, value.expose());
         }
         let pending = match self.returns {
-            true => Some(Secret::from(URL_SAFE_NO_PAD.encode(cx.random::<32>("state of a logout")?))),
+            true => Some(random_text(cx, "state of a logout")?),
             false => None,
         };
         if let Some(state) = &pending {
