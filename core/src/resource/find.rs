@@ -4,6 +4,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::discovery::is_none_here;
 use super::{Access, Demand, ProtectedResource, ResourceDiscovery, ResourceMetadata, Way};
+use crate::grant::device::GRANT_TYPE as DEVICE_GRANT;
 use crate::machine::ask;
 use crate::register::{ClientMetadata, RegisteredClient, Registration};
 use crate::server::Namer;
@@ -353,8 +354,6 @@ impl ProtectedResource {
     }
 }
 
-/// The grant of a device's code (RFC 8628, section 3.4).
-const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// The scope that asks for a refresh token (OpenID Connect Core 1.0, section 11).
 pub(super) const OFFLINE: &str = "offline_access";
 

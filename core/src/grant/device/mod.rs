@@ -14,6 +14,7 @@ use std::time::Duration;
 
 pub(super) use polling::Deferred;
 pub use polling::DevicePolling;
+pub(crate) use polling::GRANT_TYPE;
 
 use crate::exchange::{Received, Request, is_printable};
 use crate::jose::SignInTerms;

@@ -14,7 +14,8 @@ use crate::{
     TokenExchange,
 };
 
-const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+/// The grant of a device's code (RFC 8628, section 3.4).
+pub(crate) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// What a `slow_down` adds to it (section 3.5).
 const SLOW_DOWN: Duration = Duration::from_secs(5);
 /// The longest pause after failures of the network.
